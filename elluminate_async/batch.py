@@ -1,0 +1,280 @@
+"""What a batch gives back, and how it is asked for: no I/O, no event loop.
+
+`Batch` is a sequence of n slots, strict on reading: a slot holds a value or that item's
+`ItemError`, and reading a failed slot raises it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, cast, overload
+
+from elluminate_async.errors import ConfigurationError, ElluminateError, ItemError
+
+T = TypeVar("T")
+
+Outcome: TypeAlias = T | ItemError
+"""What one position ends with."""
+
+
+class Batch(Sequence[T], Generic[T]):
+    """The outcomes of one call, outcome i for input i.
+
+    Reading a slot gives its value or raises its `ItemError`; `outcomes`, `succeeded` and
+    `failed` never raise. ``len`` is always the number of inputs. Equality is identity;
+    ``in``, ``index`` and ``count`` raise when they meet a failed slot.
+    """
+
+    __slots__ = ("_failed", "_slots", "_succeeded")
+
+    def __init__(self, outcomes: Iterable[Outcome[T]]) -> None:
+        self._slots: tuple[Outcome[T], ...] = tuple(outcomes)
+        self._succeeded: Mapping[int, T] | None = None
+        self._failed: Mapping[int, ItemError] | None = None
+
+    @classmethod
+    def from_slots(cls, length: int, slots: Mapping[int, Outcome[T]]) -> Self:
+        """The batch of ``length`` positions whose outcomes are ``slots``.
+
+        Raises:
+            AssertionError: A position has no outcome, or an outcome no position. This is
+                the one place that guards "exactly one outcome per position".
+        """
+        if len(slots) != length or any(position not in slots for position in range(length)):
+            missing = [p for p in range(length) if p not in slots][:5]
+            raise AssertionError(f"{length} positions, {len(slots)} outcomes; without: {missing}")
+        return cls(slots[position] for position in range(length))
+
+    @property
+    def outcomes(self) -> tuple[Outcome[T], ...]:
+        """Values and errors in input order, for ``match`` or `isinstance`."""
+        return self._slots
+
+    @property
+    def succeeded(self) -> Mapping[int, T]:
+        """Position to value, in input order."""
+        if self._succeeded is None:
+            self._succeeded = MappingProxyType(
+                {i: slot for i, slot in enumerate(self._slots) if not isinstance(slot, ItemError)}
+            )
+        return self._succeeded
+
+    @property
+    def failed(self) -> Mapping[int, ItemError]:
+        """Position to error, in input order; falsy when all went well."""
+        if self._failed is None:
+            self._failed = MappingProxyType(
+                {i: slot for i, slot in enumerate(self._slots) if isinstance(slot, ItemError)}
+            )
+        return self._failed
+
+    def raise_for_failed(self) -> Self:
+        """This batch, when no item failed.
+
+        Raises:
+            BatchError: At least one item failed; it groups all the errors and carries
+                the batch as ``error.batch``.
+        """
+        if self.failed:
+            raise BatchError(_summary(self), list(self.failed.values()), batch=self)
+        return self
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Batch[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Batch[T]:
+        if isinstance(index, slice):
+            return Batch(self._slots[index])
+        return _read(self._slots[index])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(_read, self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"<{_summary(self)}>"
+
+    def __reduce__(self) -> tuple[type[Batch[T]], tuple[tuple[Outcome[T], ...]]]:
+        return (Batch, (self._slots,))
+
+
+def _read(slot: Outcome[T]) -> T:
+    if isinstance(slot, ItemError):
+        # A stored exception grows its traceback at each raise.
+        raise slot.with_traceback(None)
+    return slot
+
+
+def _summary(batch: Batch[Any]) -> str:
+    text = f"Batch {len(batch.succeeded)}/{len(batch)} succeeded"
+    if not batch.failed:
+        return text
+    codes = Counter(error.code for error in batch.failed.values())
+    return f"{text}; failed: " + ", ".join(f"{n} {code}" for code, n in codes.most_common())
+
+
+class BatchError(ExceptionGroup[ItemError], ElluminateError):
+    """Some items of a batch failed; raised only by `Batch.raise_for_failed`.
+
+    Attributes:
+        batch: The whole batch, with the values of the items that succeeded.
+    """
+
+    batch: Batch[Any]
+
+    def __new__(cls, message: str, errors: Sequence[ItemError], *, batch: Batch[Any]) -> Self:
+        self = super().__new__(cls, message, errors)
+        self.batch = batch
+        return self
+
+    def __init__(self, message: str, errors: Sequence[ItemError], *, batch: Batch[Any]) -> None:
+        super().__init__(message, errors)
+
+    def derive(self, excs: Sequence[ItemError], /) -> BatchError:  # type: ignore[override]
+        """Keep class and batch in `split` and ``except*``."""
+        return BatchError(self.message, excs, batch=self.batch)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_batch_error, (self.message, list(self.exceptions), self.batch))
+
+
+def _rebuild_batch_error(message: str, errors: list[ItemError], batch: Batch[Any]) -> BatchError:
+    return BatchError(message, errors, batch=batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a batch is; passed to ``on_progress`` after each item that finished.
+
+    Attributes:
+        operation: ``"generate"``, ``"rate"`` or ``"add"``.
+        total: Positions in the batch; None while an iterable of unknown length is read.
+        succeeded: Positions that ended with a value.
+        failed: Positions that ended with an error, those passed through included.
+        elapsed: Seconds since the call began.
+    """
+
+    operation: str
+    total: int | None
+    succeeded: int
+    failed: int
+    elapsed: float
+
+    @property
+    def done(self) -> int:
+        """Positions with an outcome, in any order; it only grows."""
+        return self.succeeded + self.failed
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most ``requests`` requests in any window of ``period`` seconds.
+
+    Every request counts: the chunks, their jobs' streams, listings, retries.
+    """
+
+    requests: int
+    period: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("RateLimit.requests", self.requests)
+        _positive("RateLimit.period", self.period)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How batches are sent. On the client for all calls, and per call as an override.
+
+    An override replaces the client's options as a whole: derive it with
+    ``client.options.replace(chunk_size=10)``. ``max_concurrency`` and ``rate_limit`` of
+    the client hold over all its calls together; an override can only narrow them for
+    its own call.
+
+    Attributes:
+        max_concurrency: Chunks in flight at once: sent, and their jobs not ended.
+        chunk_size: Items in one request at most.
+        chunk_bytes: Bytes in one request's body at most, a single larger item excepted.
+        chunk_linger: Seconds a part-filled chunk waits for more of a slow async iterable.
+        rate_limit: Strict limit on requests of any kind; None for none.
+        max_attempts: Sendings of one request, the first included; 1 never sends again.
+            An answer of 429 does not count, it is bounded by the deadline.
+        max_retry_after: A longer ``Retry-After`` than this, in seconds, fails at once.
+        connect_timeout: Seconds for one connection, TLS included.
+        attempt_timeout: Seconds for one exchange from sending to the last byte; the wait
+            for a permit or the rate limit comes before and does not count.
+        stream_silence: Seconds without a byte on an event stream before it is given up
+            and the job is polled.
+        deadline: Seconds for the whole call.
+        on_progress: Called in the event loop after each finished item: keep it short. An
+            exception it raises ends the call and is raised from it unchanged.
+    """
+
+    max_concurrency: int = 10
+    chunk_size: int = 50
+    chunk_bytes: int = 1 << 20
+    chunk_linger: float = 0.05
+    rate_limit: RateLimit | None = None
+    max_attempts: int = 3
+    max_retry_after: float = 120.0
+    connect_timeout: float = 10.0
+    attempt_timeout: float = 60.0
+    stream_silence: float = 45.0
+    deadline: float = 3600.0
+    on_progress: ProgressCallback | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _COUNTS:
+                _positive(f"BatchOptions.{field.name}", value, whole=True)
+            elif field.name not in ("rate_limit", "on_progress"):
+                _positive(f"BatchOptions.{field.name}", value)
+        # Told at runtime too: a tuple or a plain function call is an easy slip.
+        limit = cast("object", self.rate_limit)
+        if not isinstance(limit, RateLimit | None):
+            _refuse("BatchOptions.rate_limit", limit, "a RateLimit, such as RateLimit(20, 2.0)")
+        if self.on_progress is not None and not callable(self.on_progress):
+            _refuse("BatchOptions.on_progress", self.on_progress, "a function of one Progress")
+
+    def replace(self, **changes: Any) -> BatchOptions:
+        """These options with some changed, by name.
+
+        Raises:
+            ConfigurationError: A name is not an option, or a value cannot work.
+        """
+        known = {field.name for field in fields(self)}
+        if unknown := sorted(set(changes) - known):
+            raise ConfigurationError(
+                f"no option named {unknown[0]!r}; the options are {', '.join(sorted(known))}"
+            )
+        return replace(self, **changes)
+
+
+_COUNTS = frozenset({"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"})
+
+
+def _positive(name: str, value: object, *, whole: bool = False) -> None:
+    wanted = "a whole number of at least 1" if whole else "a finite number above 0"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        _refuse(name, value, wanted)
+    if not math.isfinite(value) or value <= 0:
+        _refuse(name, value, wanted)
+
+
+def _refuse(name: str, value: object, wanted: str) -> NoReturn:
+    raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")

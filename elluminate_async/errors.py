@@ -1,0 +1,370 @@
+"""Every exception of the package but `BatchError`, which lives with `Batch`.
+
+::
+
+    ElluminateError
+    ├── ConfigurationError (ValueError)     settings that cannot work: no key, a bad URL
+    ├── InputError (ValueError)             an argument that cannot work, found before sending
+    ├── ClientClosedError (RuntimeError)    the client was closed
+    ├── WrongEventLoopError (RuntimeError)  the client belongs to another event loop
+    ├── MissingExtraError (ImportError)     an optional dependency is not installed
+    ├── DeadlineError (TimeoutError)        the deadline passed before an answer
+    ├── TransportError                      no complete, readable answer
+    │   ├── ConnectError                    no byte of the request was sent
+    │   ├── AttemptTimeoutError (TimeoutError)
+    │   └── ProtocolError                   an answer that does not follow the protocol
+    ├── JobError                            the service ended or lost a job
+    ├── APIError                            a complete answer that says no
+    │   ├── AuthenticationError             401
+    │   ├── PermissionDeniedError           403
+    │   ├── NotFoundError                   404, or no object of that name
+    │   ├── ConflictError                   409
+    │   ├── PayloadTooLargeError            413
+    │   ├── RejectedError                   400, 422
+    │   ├── RateLimitError                  429
+    │   └── ServerError                     5xx
+    └── ItemError                           one position of a batch
+        ├── GenerationError                 the model gave no answer for it
+        ├── RatingError                     the judge gave no complete verdict for it
+        └── OutcomeUnknownError             it was sent, and what became of it is not known
+
+All of them carry data, not only prose, and survive pickling.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DETAIL_LIMIT = 4_000
+"""Characters of a service's error text that are kept; the rest is cut."""
+
+
+def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, Any]) -> object:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ElluminateError(Exception):
+    """Base of everything this package raises on purpose.
+
+    Attributes:
+        partial: For an error that ended a whole batch: the `Batch` of what had arrived
+            by then, the unsent positions failed with code ``not_sent``. Otherwise None.
+    """
+
+    partial: Any = None  # a Batch; typed there, as errors sit below batches
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # BaseException.__reduce__ replays __init__ with positional arguments only.
+        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
+
+
+class ConfigurationError(ElluminateError, ValueError):
+    """The settings cannot work; the text says which to change. Nothing was sent."""
+
+
+class InputError(ElluminateError, ValueError):
+    """An argument cannot work; the text says which and why. Nothing was sent for it."""
+
+
+class ClientClosedError(ElluminateError, RuntimeError):
+    """The client is closed. Make a new one; a closed client cannot be opened again."""
+
+
+class WrongEventLoopError(ElluminateError, RuntimeError):
+    """The client was opened in another event loop. Make one client per loop."""
+
+
+class MissingExtraError(ElluminateError, ImportError):
+    """An optional part is not installed; the text names the install command."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs the extra '{extra}': pip install 'elluminate-async[{extra}]'"
+        )
+        self.extra = extra
+
+
+class DeadlineError(ElluminateError, TimeoutError):
+    """The deadline of the call passed before there was an answer."""
+
+
+class TransportError(ElluminateError):
+    """No complete, readable answer came back.
+
+    Attributes:
+        sent: False when no byte of the request left this machine, so that sending again
+            is safe; True when the service may have processed it.
+        attempts: How often the request was sent or tried.
+        request_id: The service's id of the exchange, if one was read.
+    """
+
+    code: ClassVar[str] = "transport"
+
+    def __init__(
+        self, message: str, *, sent: bool, attempts: int = 1, request_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.attempts = attempts
+        self.request_id = request_id
+
+
+class ConnectError(TransportError):
+    """The service could not be reached; no byte of the request was sent."""
+
+    code: ClassVar[str] = "connect"
+
+
+class AttemptTimeoutError(TransportError, TimeoutError):
+    """One attempt got no answer in its time; the wait for a permit does not count."""
+
+    code: ClassVar[str] = "timeout"
+
+
+class ProtocolError(TransportError):
+    """The answer is not what the protocol says; the text quotes its beginning."""
+
+    code: ClassVar[str] = "protocol"
+
+
+class JobError(ElluminateError):
+    """A job of the service ended without success, or the service no longer knows it.
+
+    Attributes:
+        job_id: The service's id of the job.
+        job_status: ``FAILURE``, ``REVOKED``, ``REJECTED``, ``TIMEOUT`` or ``LOST``.
+    """
+
+    code: ClassVar[str] = "job_failed"
+
+    def __init__(self, message: str, *, job_id: str, job_status: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.job_status = job_status
+
+
+class APIError(ElluminateError):
+    """The service answered, completely and readably, with a status that is not 2xx.
+
+    Attributes:
+        status: The HTTP status.
+        detail: The service's own words, at most `DETAIL_LIMIT` characters.
+        method: The request's method.
+        path: The request's path, without the query.
+        request_id: The service's id of the exchange, if it sent one.
+        retry_after: Seconds the service asked to wait, if it did.
+        attempts: How often the request was sent.
+        body: The answer as parsed JSON, where it was an object.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int,
+        method: str = "",
+        path: str = "",
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        attempts: int = 1,
+        body: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail[:DETAIL_LIMIT])
+        self.status = status
+        self.detail = detail[:DETAIL_LIMIT]
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.attempts = attempts
+        self.body = body
+
+    @property
+    def code(self) -> str:
+        """``http_<status>``, the code of the items that fail with this error."""
+        return f"http_{self.status}"
+
+    def __str__(self) -> str:
+        where = f" ({self.method} {self.path})" if self.path else ""
+        return f"[{self.status}] {self.detail}{where}"
+
+
+class AuthenticationError(APIError):
+    """401: the key is missing, wrong or revoked."""
+
+
+class PermissionDeniedError(APIError):
+    """403: the key is valid and may not do this."""
+
+
+class NotFoundError(APIError):
+    """404: no such object in this project, or no object of the name asked for."""
+
+
+class ConflictError(APIError):
+    """409: an object of that name exists, or a request with that key is in flight."""
+
+
+class PayloadTooLargeError(APIError):
+    """413: the body is larger than the service accepts."""
+
+
+class RejectedError(APIError):
+    """400 or 422: the service does not accept the request's content."""
+
+
+class RateLimitError(APIError):
+    """429: over the service's limit, for longer than the call may wait."""
+
+
+class ServerError(APIError):
+    """5xx: the service failed. It may have processed the request all the same."""
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: RejectedError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: PayloadTooLargeError,
+    422: RejectedError,
+    429: RateLimitError,
+}
+
+
+def api_error_class(status: int) -> type[APIError]:
+    """The class for an HTTP status that is not 2xx."""
+    return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+
+
+class ItemError(ElluminateError):
+    """One item of a batch failed; its siblings were not affected.
+
+    Plain data: it holds no traceback and no cause, so that ten thousand of them pin no
+    frames, and `to_dict` gives one line of JSON.
+
+    Attributes:
+        position: Index of the item in the list the caller passed in, from 0.
+        code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
+            ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
+            ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
+            ``protocol``, ``deadline``.
+        operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
+            that travels from `generate_many` into `rate_many` keeps its own.
+        attempts: How often the item was sent; 0 when it never was.
+        status: HTTP status behind it, if there was one.
+        request_id: The service's id of the exchange, if it sent one.
+        text: What happened, in words.
+        response_id: The service's id of the response concerned, if there is one.
+    """
+
+    default_code: ClassVar[str] = "failed"
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        position: int,
+        code: str | None = None,
+        operation: str,
+        attempts: int = 1,
+        status: int | None = None,
+        request_id: str | None = None,
+        response_id: int | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.position = position
+        self.code = code if code is not None else self.default_code
+        self.operation = operation
+        self.attempts = attempts
+        self.status = status
+        self.request_id = request_id
+        self.response_id = response_id
+
+    @property
+    def text(self) -> str:
+        """What happened, in words."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.operation}[{self.position}] {self.code}: {self.args[0]}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data; `from_dict` is the way back."""
+        data = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+        data.pop("partial", None)
+        return {"type": type(self).__name__, "text": self.text, **data}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ItemError:
+        """The error that `to_dict` was called on; an unknown type gives an `ItemError`."""
+        rest = dict(data)
+        cls = _ITEM_ERRORS.get(rest.pop("type", ""), ItemError)
+        return cls(rest.pop("text"), **rest)
+
+    def at(self, position: int) -> Self:
+        """The same failure at another position (an item that was sent once for two)."""
+        if position == self.position:
+            return self
+        twin = copy.copy(self)
+        twin.position = position
+        return twin
+
+
+class GenerationError(ItemError):
+    """The service has a row for this item, and the row holds an error, not an answer."""
+
+    default_code: ClassVar[str] = "generation_failed"
+
+
+class RatingError(ItemError):
+    """The judge gave no verdict, or not one for every criterion. Never a NO."""
+
+    default_code: ClassVar[str] = "rating_failed"
+
+
+class OutcomeUnknownError(ItemError):
+    """The item was sent, and nothing proves whether the service processed it.
+
+    It is not sent again, as that could pay for it twice. Look at the experiment's
+    responses, or send it again yourself when a duplicate does no harm.
+    """
+
+    default_code: ClassVar[str] = "outcome_unknown"
+
+
+_ITEM_ERRORS: dict[str, type[ItemError]] = {
+    cls.__name__: cls for cls in (ItemError, GenerationError, RatingError, OutcomeUnknownError)
+}
+
+
+def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
+    """What a failure of the request that carried an item means for that item."""
+    if isinstance(error, ItemError):
+        return error.at(position)
+    if isinstance(error, DeadlineError):
+        code = "deadline"
+    elif isinstance(error, InputError):
+        code = "bad_input"
+    else:
+        code = str(getattr(error, "code", "failed"))
+    return ItemError(
+        str(error),
+        position=position,
+        code=code,
+        operation=operation,
+        attempts=int(getattr(error, "attempts", 1)),
+        status=getattr(error, "status", None),
+        request_id=getattr(error, "request_id", None),
+    )

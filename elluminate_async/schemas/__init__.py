@@ -1,0 +1,90 @@
+"""The wire's documents, one module a noun; client and server read and write them alike.
+
+Unknown keys are ignored, so that a newer service does no harm. Source: the protocol as
+the official clients 0.6.12 to 1.5.2 speak it.
+"""
+
+from elluminate_async.schemas.base import Page
+from elluminate_async.schemas.collections import (
+    Collection,
+    CollectionWithEntries,
+    Column,
+    CreateCollectionRequest,
+)
+from elluminate_async.schemas.criteria import AddCriteriaRequest, Criterion, CriterionIn
+from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
+from elluminate_async.schemas.experiments import (
+    CreateExperimentRequest,
+    Experiment,
+    ExperimentResults,
+    GenerationStatus,
+    RunExperimentRequest,
+    YesNoMeans,
+)
+from elluminate_async.schemas.jobs import ItemFailure, JobProgress, JobStatus, JobStatusName
+from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig
+from elluminate_async.schemas.projects import CreateProjectRequest, Organization, Project
+from elluminate_async.schemas.prompt_templates import CreatePromptTemplateRequest, PromptTemplate
+from elluminate_async.schemas.ratings import (
+    Rating,
+    RatingBatchRequest,
+    RatingMode,
+    RatingRequest,
+    RatingValue,
+)
+from elluminate_async.schemas.responses import (
+    GenerationMetadata,
+    Message,
+    Prompt,
+    PromptResponse,
+    ResponseBatchRequest,
+    ResponseIn,
+)
+from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
+from elluminate_async.schemas.version import Capability, CompatibilityAnswer, CompatibilityRequest
+
+__all__ = [
+    "AddCriteriaRequest",
+    "Capability",
+    "Collection",
+    "CollectionWithEntries",
+    "Column",
+    "CompatibilityAnswer",
+    "CompatibilityRequest",
+    "CreateCollectionRequest",
+    "CreateCriterionSetRequest",
+    "CreateExperimentRequest",
+    "CreateLLMConfigRequest",
+    "CreateProjectRequest",
+    "CreatePromptTemplateRequest",
+    "Criterion",
+    "CriterionIn",
+    "CriterionSet",
+    "EntryRequest",
+    "Experiment",
+    "ExperimentResults",
+    "GenerationMetadata",
+    "GenerationStatus",
+    "ItemFailure",
+    "JobProgress",
+    "JobStatus",
+    "JobStatusName",
+    "LLMConfig",
+    "Message",
+    "Organization",
+    "Page",
+    "Project",
+    "Prompt",
+    "PromptResponse",
+    "PromptTemplate",
+    "Rating",
+    "RatingBatchRequest",
+    "RatingMode",
+    "RatingRequest",
+    "RatingValue",
+    "ResponseBatchRequest",
+    "ResponseIn",
+    "RunExperimentRequest",
+    "TemplateVariables",
+    "YesNoMeans",
+]

@@ -1,0 +1,70 @@
+"""Collections: tables of template variables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from elluminate_async.schemas.base import WireModel
+
+if TYPE_CHECKING:
+    from elluminate_async.schemas.template_variables import TemplateVariables
+
+
+class Column(WireModel):
+    """One column of a collection."""
+
+    id: int | None = None
+    name: str | None = None
+    column_type: str | None = "text"
+    default_value: str | None = ""
+    column_position: int | None = 0
+    categorical_values: list[str] | None = None
+
+
+class Collection(WireModel):
+    """A collection without its rows, as listed and nested.
+
+    Attributes:
+        variables_count: Rows it had when this was read.
+    """
+
+    id: int
+    name: str
+    description: str = ""
+    columns: list[Column] = Field(default_factory=list[Column])
+    variables_count: int = 0
+    read_only: bool = False
+    version: str | None = None
+    collection_type: str | None = "STANDARD"
+    environment_config: dict[str, Any] | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class CollectionWithEntries(Collection):
+    """A collection with all its rows, as created and fetched by id."""
+
+    variables: list[TemplateVariables] = Field(default_factory=list["TemplateVariables"])
+
+
+class CreateCollectionRequest(WireModel):
+    """Body of ``POST collections``; nulls are not sent. Without a name the service makes one."""
+
+    name: str | None = None
+    description: str = ""
+    variables: list[dict[str, Any]] | None = None
+    columns: list[Column] | None = None
+    read_only: bool = False
+    collection_type: str | None = None
+
+
+class UpdateCollectionRequest(WireModel):
+    """Body of ``PUT collections/{id}``; nulls are not sent and change nothing."""
+
+    name: str | None = None
+    description: str | None = None
+    read_only: bool | None = None
+    columns: list[Column] | None = None

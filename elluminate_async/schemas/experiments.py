@@ -1,0 +1,105 @@
+"""Experiments: one template, one collection, one model, and the responses they gave."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.criterion_sets import CriterionSet
+from elluminate_async.schemas.jobs import JobStatusName
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.ratings import RatingMode
+
+
+class YesNoMeans(WireModel):
+    """Share of YES and of NO among ratings, 0 to 1."""
+
+    yes: float
+    no: float
+
+
+class ExperimentResults(WireModel):
+    """Aggregates over an experiment's responses; failed ones are counted, never scored."""
+
+    mean_all_ratings: YesNoMeans | None = None
+    mean_rating_by_criterion_id: dict[str, YesNoMeans] = {}
+    mean_duration_seconds: float | None = None
+    mean_input_tokens: float | None = None
+    mean_output_tokens: float | None = None
+    mean_reasoning_tokens: float | None = None
+    input_tokens_per_response: list[int] = []
+    output_tokens_per_response: list[int] = []
+    duration_seconds_per_response: list[float] = []
+    num_rated_responses: int = 0
+    num_failed_responses: int = 0
+
+
+class Experiment(WireModel):
+    """An experiment's definition and state.
+
+    Attributes:
+        generation_task_id: The job that generates and rates, while one runs.
+        results: Aggregates; None until something was rated.
+        logs: What the service wrote while running it.
+    """
+
+    id: int
+    name: str
+    description: str | None = None
+    prompt_template: PromptTemplate | None = None
+    collection: Collection | None = None
+    criterion_set: CriterionSet | None = None
+    llm_config: LLMConfig | None = None
+    generation_task_id: str | None = None
+    results: ExperimentResults | None = None
+    logs: str | None = None
+    generation_params: dict[str, Any] | None = None
+    rating_version: str | None = None
+    n_epochs: int | None = None
+    evaluation_mode: str | None = "STANDARD"
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class CreateExperimentRequest(WireModel):
+    """Body of ``POST experiments``; with ``generate`` the service runs it at once."""
+
+    name: str
+    description: str = ""
+    prompt_template_id: int | None = None
+    collection_id: int | None = None
+    criterion_set_id: int | None = None
+    llm_config_id: int | None = None
+    generate: bool = False
+    rating_mode: RatingMode = RatingMode.DETAILED
+    n_epochs: int = 1
+    generation_params: dict[str, Any] | None = None
+    rating_version: str | None = None
+
+
+class RunExperimentRequest(WireModel):
+    """Body of ``POST experiments/{id}/run``."""
+
+    rating_mode: RatingMode = RatingMode.DETAILED
+    n_epochs: int = 1
+    generation_params: dict[str, Any] | None = None
+
+
+class GenerationStatus(WireModel):
+    """State of an experiment's job, polled or streamed.
+
+    Attributes:
+        completed_responses: Responses generated so far, of ``total_responses``.
+        completed_ratings: Responses fully rated so far.
+        logs_delta: Log lines since the last event.
+    """
+
+    status: JobStatusName | str
+    error_msg: str | None = None
+    completed_responses: int | None = None
+    completed_ratings: int | None = None
+    total_responses: int | None = None
+    logs_delta: str | None = None

@@ -1,0 +1,78 @@
+"""Jobs: the service's work on one chunk, called tasks and batches on the wire."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from elluminate_async.schemas.base import WireModel
+
+
+class JobStatusName(StrEnum):
+    """Every status a service may report; the last five are terminal."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    REVOKED = "REVOKED"
+    REJECTED = "REJECTED"
+    TIMEOUT = "TIMEOUT"
+
+
+TERMINAL = frozenset(
+    {
+        JobStatusName.SUCCESS,
+        JobStatusName.FAILURE,
+        JobStatusName.REVOKED,
+        JobStatusName.REJECTED,
+        JobStatusName.TIMEOUT,
+    }
+)
+"""After one of these a job's status never changes."""
+
+
+class JobProgress(WireModel):
+    """Items of a chunk that are done; sent by the embedded server."""
+
+    processed: int
+    total: int
+    failed: int = 0
+
+
+class ItemFailure(WireModel):
+    """Why one item of a chunk has no full result; sent by the embedded server.
+
+    Attributes:
+        index: Position in the request's list, from 0.
+        code: ``rating_failed``, ``generation_failed`` or ``no_result``.
+    """
+
+    index: int
+    code: str
+    message: str
+
+
+class JobStatus(WireModel):
+    """State of a batch job; the poll's answer and the stream's event are the same document.
+
+    Attributes:
+        status: A `JobStatusName`, or a word this version does not know.
+        error_msg: Why it failed, or what of it failed.
+        progress: Absent on the hosted service.
+        result: With a terminal status, where the service sends results: one element per
+            item of the request, in its order. A response for each item of a response
+            batch, the list of its ratings for each item of a rating batch.
+        item_failures: Items without a full result, where the service says so.
+    """
+
+    status: JobStatusName | str
+    error_msg: str | None = None
+    progress: JobProgress | None = None
+    result: list[Any] | None = None
+    item_failures: list[ItemFailure] = []
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return self.status in TERMINAL

@@ -1,0 +1,57 @@
+"""LLM configurations: which model answers, and how it is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import SecretStr, field_serializer
+
+from elluminate_async.schemas.base import WireModel
+
+
+class _Sampling(WireModel):
+    llm_model_name: str | None = None
+    description: str = ""
+    llm_base_url: str | None = None
+    api_version: str | None = None
+    max_connections: int = 10
+    inference_type: str = "openai"
+    max_retries: int | None = None
+    timeout: int | None = None
+    system_message: str | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    temperature: float | None = None
+    best_of: int | None = None
+    top_k: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    custom_api_config: dict[str, Any] | None = None
+    custom_response_parser: str | None = None
+    input_price_per_mtok: float | None = None
+    output_price_per_mtok: float | None = None
+
+
+class LLMConfig(_Sampling):
+    """A stored configuration. Its API key is write-only and never comes back."""
+
+    id: int | None = None
+    name: str | None = None
+    api_key: None = None
+
+
+class CreateLLMConfigRequest(_Sampling):
+    """Body of ``POST llm_configs``; nulls are sent.
+
+    Attributes:
+        api_key: Key of the model's endpoint; hidden in `repr`, sent in the body.
+    """
+
+    name: str
+    api_key: SecretStr | None = None
+
+    @field_serializer("api_key", when_used="json-unless-none")
+    def _reveal(self, value: SecretStr) -> str:
+        return value.get_secret_value()

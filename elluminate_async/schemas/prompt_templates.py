@@ -1,0 +1,99 @@
+"""Prompt templates: messages with ``{{placeholders}}``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
+
+from elluminate_async.schemas.base import WireModel
+
+PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+"""``{{ name }}``: word characters, optional inner spaces."""
+
+
+def placeholders_in(messages: list[dict[str, Any]]) -> list[str]:
+    """The placeholder names of a template's messages, in order of first appearance."""
+    found: dict[str, None] = {}
+    for message in messages:
+        for text in _texts(message.get("content")):
+            found.update(dict.fromkeys(PLACEHOLDER.findall(text)))
+    return list(found)
+
+
+def _texts(content: object) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    return [str(part["text"]) for part in _parts(content) if "text" in part]
+
+
+def _parts(content: object) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
+
+
+def render(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The messages with every placeholder replaced once, literally.
+
+    A value that itself contains ``{{...}}`` stays as it is. Values that are not strings
+    are written with `str`. A name without a value is left in place.
+    """
+
+    def fill(text: str) -> str:
+        return PLACEHOLDER.sub(
+            lambda found: str(values[found[1]]) if found[1] in values else found[0], text
+        )
+
+    def fill_content(content: Any) -> Any:
+        if isinstance(content, str):
+            return fill(content)
+        if isinstance(content, list):
+            return [
+                {**part, "text": fill(str(part["text"]))} if "text" in part else part
+                for part in _parts(content)
+            ]
+        return content
+
+    return [
+        {**message, "content": fill_content(message["content"])}
+        if "content" in message
+        else dict(message)
+        for message in messages
+    ]
+
+
+class PromptTemplate(WireModel):
+    """One version of a named template.
+
+    Attributes:
+        messages: Chat messages as the service stores them, ``content`` with placeholders.
+        placeholders: Names that an entry of template variables must give.
+        criterion_set_id: The set whose criteria rate this template's responses.
+    """
+
+    id: int
+    name: str
+    version: int
+    messages: list[dict[str, Any]] = []
+    placeholders: list[str] = []
+    response_format_json_schema: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    criterion_set_id: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    def render_messages(self, **values: Any) -> list[dict[str, Any]]:
+        """The messages with the placeholders filled in, without a request."""
+        return render(self.messages, values)
+
+
+class CreatePromptTemplateRequest(WireModel):
+    """Body of ``POST prompt_templates``; every key is always sent."""
+
+    name: str | None
+    messages: list[dict[str, Any]]
+    response_format_json_schema: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parent_prompt_template_id: int | None = None

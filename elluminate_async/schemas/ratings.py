@@ -1,0 +1,52 @@
+"""Ratings: the judge's answer to one criterion for one response."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.criteria import Criterion
+
+
+class RatingMode(StrEnum):
+    """FAST gives verdicts only; DETAILED gives the judge's reasoning too, and costs more."""
+
+    FAST = "fast"
+    DETAILED = "detailed"
+
+
+class RatingValue(StrEnum):
+    """The judge's verdict."""
+
+    YES = "YES"
+    NO = "NO"
+
+
+class Rating(WireModel):
+    """One verdict.
+
+    Attributes:
+        rating: YES or NO; another word of the service is kept as it is.
+        reasoning: Why, in DETAILED mode.
+    """
+
+    id: int
+    criterion: Criterion
+    rating: RatingValue | str
+    reasoning: str | None = None
+    created_at: datetime | None = None
+
+
+class RatingRequest(WireModel):
+    """Body of ``POST ratings``."""
+
+    prompt_response_id: int
+    rating_mode: RatingMode = RatingMode.DETAILED
+
+
+class RatingBatchRequest(WireModel):
+    """Body of ``POST ratings/batches``."""
+
+    prompt_response_ids: list[int]
+    rating_mode: RatingMode = RatingMode.DETAILED

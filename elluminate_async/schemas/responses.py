@@ -1,0 +1,105 @@
+"""Responses: what a model answered to a filled-in prompt."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import ConfigDict
+
+from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.ratings import Rating
+from elluminate_async.schemas.template_variables import TemplateVariables
+
+
+class Message(WireModel):
+    """One chat message; keys of other message kinds are kept as extra attributes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class GenerationMetadata(WireModel):
+    """How a response came about; a figure that is not known is None, never 0."""
+
+    llm_model_config: LLMConfig | None = None
+    duration_seconds: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    custom_api_info: dict[str, Any] | None = None
+
+
+class Prompt(WireModel):
+    """A template filled in with one entry of template variables."""
+
+    id: int
+    prompt_template: PromptTemplate | None = None
+    template_variables: TemplateVariables
+    messages: list[dict[str, Any]] = []
+    created_at: datetime | None = None
+
+
+class PromptResponse(WireModel):
+    """One response.
+
+    Attributes:
+        messages: The output only, oldest first; empty when generation failed.
+        error: Why generation failed; None when it did not.
+        epoch: Which repetition of the same variables it is, from 1.
+        ratings: Its ratings at the time it was read.
+    """
+
+    id: int
+    prompt: Prompt
+    messages: list[Message] = []
+    generation_metadata: GenerationMetadata | None = None
+    error: str | None = None
+    epoch: int = 1
+    ratings: list[Rating] = []
+    annotation: str = ""
+    created_at: datetime | None = None
+
+    @property
+    def response_str(self) -> str:
+        """Text of the last assistant message; empty when there is none."""
+        for message in reversed(self.messages):
+            if message.role == "assistant":
+                if isinstance(message.content, str):
+                    return message.content
+                return "".join(str(part.get("text", "")) for part in message.content or [])
+        return ""
+
+
+class ResponseIn(WireModel):
+    """One response to generate (``messages`` empty) or to store; every key is sent.
+
+    Attributes:
+        prompt_template_id: Read by services up to 0.6; later the experiment decides.
+    """
+
+    prompt_template_id: int | None = None
+    template_variables_id: int
+    experiment_id: int
+    epoch: int = 1
+    llm_config_id: int | None = None
+    messages: list[dict[str, Any]] = []
+    metadata: GenerationMetadata | None = None
+
+
+class ResponseBatchRequest(WireModel):
+    """Body of ``POST responses/batches``."""
+
+    prompt_response_ins: list[ResponseIn]
+
+
+class AnnotateRequest(WireModel):
+    """Body of ``PATCH responses/{id}``."""
+
+    annotation: str

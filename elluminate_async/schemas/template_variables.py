@@ -1,0 +1,40 @@
+"""Template variables: the rows of a collection, called entries on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.collections import Collection, CollectionWithEntries
+
+JSONL_CONTENT_TYPE = "application/jsonl"
+"""Type of the one file part of ``POST entries/batches``."""
+
+
+class TemplateVariables(WireModel):
+    """One row: a value for each placeholder.
+
+    Attributes:
+        input_values: Column name to value, any JSON.
+        collection: The collection it belongs to.
+    """
+
+    id: int
+    input_values: dict[str, Any]
+    collection: Collection | None = None
+    environment_config: dict[str, Any] | None = None
+    created_at: datetime | None = None
+
+
+class EntryRequest(WireModel):
+    """Body of ``POST entries``; exactly one of the first two keys is not null.
+
+    ``input_values`` of null means: let the model make one row for the template.
+    """
+
+    input_values: dict[str, Any] | None = None
+    prompt_template_id: int | None = None
+
+
+CollectionWithEntries.model_rebuild(_types_namespace={"TemplateVariables": TemplateVariables})

@@ -1,0 +1,39 @@
+"""``POST /api/v0/version/compatible``: the first exchange, and what the server can do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from elluminate_async.schemas.base import WireModel
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+"""Request header of every POST that starts a batch."""
+
+REPLAYED_HEADER = "Idempotency-Replayed"
+"""Answer header, ``true`` when the answer is the stored one of an earlier request."""
+
+
+class Capability(StrEnum):
+    """What a service may advertise beyond the hosted protocol; none is ever assumed."""
+
+    IDEMPOTENCY_KEYS = "idempotency-keys"
+    """A batch POST that repeats an `IDEMPOTENCY_HEADER` gets the stored answer."""
+
+    RESULTS_WITH_STATUS = "results-with-status"
+    """The terminal status document of a batch holds ``result``, in the request's order."""
+
+
+class CompatibilityRequest(WireModel):
+    """Body of the version check."""
+
+    current_sdk_version: str
+
+
+class CompatibilityAnswer(WireModel):
+    """Answer to the version check; ``capabilities`` is absent on the hosted service."""
+
+    is_compatible: bool
+    required_sdk_version: str = ""
+    capabilities: frozenset[str] = Field(default=frozenset())
