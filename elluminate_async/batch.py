@@ -135,6 +135,7 @@ class BatchError(ExceptionGroup[ItemError], ElluminateError):
     batch: Batch[Any]
 
     def __new__(cls, message: str, errors: Sequence[ItemError], *, batch: Batch[Any]) -> Self:
+        """ExceptionGroup keeps its message and members here, not in ``__init__``."""
         self = super().__new__(cls, message, errors)
         self.batch = batch
         return self

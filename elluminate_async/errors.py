@@ -56,9 +56,11 @@ class ElluminateError(Exception):
     Attributes:
         partial: For an error that ended a whole batch: the `Batch` of what had arrived
             by then, the unsent positions failed with code ``not_sent``. Otherwise None.
+        ambiguous: True when the service may have applied the request that failed.
     """
 
     partial: Any = None  # a Batch; typed there, as errors sit below batches
+    ambiguous: bool = False
 
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException.__reduce__ replays __init__ with positional arguments only.
@@ -117,9 +119,14 @@ class TransportError(ElluminateError):
 
 
 class ConnectError(TransportError):
-    """The service could not be reached; no byte of the request was sent."""
+    """The service could not be reached; no byte of the request was sent.
+
+    Attributes:
+        worth_repeating: False when it would fail alike, as for a bad certificate.
+    """
 
     code: ClassVar[str] = "connect"
+    worth_repeating: bool = True
 
 
 class AttemptTimeoutError(TransportError, TimeoutError):

@@ -28,7 +28,7 @@ def _texts(content: object) -> list[str]:
     return [str(part["text"]) for part in _parts(content) if "text" in part]
 
 
-def _parts(content: object) -> list[dict[str, Any]]:
+def _parts(content: Any) -> list[dict[str, Any]]:
     return cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
 
 

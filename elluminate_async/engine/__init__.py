@@ -1,0 +1,1 @@
+"""Many items: chunks, bounded concurrency, limits, merging. Knows nothing of HTTP."""

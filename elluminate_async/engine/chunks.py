@@ -1,0 +1,140 @@
+"""Items to chunks: by count, by bytes, and by time where a source is slow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+import anyio
+
+from elluminate_async.errors import ItemError
+
+if TYPE_CHECKING:
+    from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+    from elluminate_async.batch import BatchOptions
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[V]):
+    """One entry to send.
+
+    Attributes:
+        position: Its index in the caller's list.
+        size: Bytes it adds to a request's body.
+        aliases: Further positions that get the same outcome.
+    """
+
+    position: int
+    value: V
+    size: int = 0
+    aliases: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A position that is not sent: it failed upstream and keeps that error."""
+
+    position: int
+    error: ItemError
+
+
+Entry: TypeAlias = Item[V] | Passed
+Source: TypeAlias = Iterable[Entry[V]] | AsyncIterable[Entry[V]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(Generic[V]):
+    """What is handed over at once: items for one request, and errors passed through."""
+
+    items: tuple[Item[V], ...]
+    passed: tuple[Passed, ...]
+
+
+class ChunkBuilder(Generic[V]):
+    """Collects entries until a bound is reached."""
+
+    def __init__(self, options: BatchOptions) -> None:
+        self._max_items = options.chunk_size
+        self._max_bytes = options.chunk_bytes
+        self._items: list[Item[V]] = []
+        self._passed: list[Passed] = []
+        self._bytes = 0
+
+    def add(self, entry: Entry[V]) -> Chunk[V] | None:
+        """The chunk that ``entry`` completes, or that it does not fit into any more."""
+        if isinstance(entry, Passed):
+            self._passed.append(entry)
+            return self.take() if len(self._passed) >= self._max_items else None
+        full = None
+        if self._items and self._bytes + entry.size > self._max_bytes:
+            full = self.take()
+        self._items.append(entry)
+        self._bytes += entry.size
+        if full is None and len(self._items) >= self._max_items:
+            full = self.take()
+        return full
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for a chunk to be completed."""
+        return not self._items and not self._passed
+
+    def take(self) -> Chunk[V] | None:
+        """What has been collected; None when that is nothing."""
+        if self.is_empty:
+            return None
+        chunk = Chunk(tuple(self._items), tuple(self._passed))
+        self._items, self._passed, self._bytes = [], [], 0
+        return chunk
+
+
+async def read_into(source: AsyncIterable[T], buffer: ObjectSendStream[T]) -> None:
+    """Pass ``source`` on, as far as ``buffer`` has room; close both at the end."""
+    async with buffer:
+        try:
+            async for entry in source:
+                await buffer.send(entry)
+        finally:
+            # Not left to the garbage collector: a generator may hold a file or a request.
+            if close := getattr(source, "aclose", None):
+                with anyio.CancelScope(shield=True):
+                    await close()
+
+
+async def chunks_of_buffer(
+    buffer: ObjectReceiveStream[Entry[V]], options: BatchOptions
+) -> AsyncIterator[Chunk[V]]:
+    """The chunks of what arrives.
+
+    When nothing arrives for ``options.chunk_linger`` seconds, a part-filled chunk goes
+    out as it is.
+    """
+    builder = ChunkBuilder[V](options)
+    ended = False
+    while not ended:
+        chunk: Chunk[V] | None = None
+        entry: Entry[V] | None = None
+        # No yield inside the scope: a scope must be left by the task that entered it.
+        with anyio.move_on_after(None if builder.is_empty else options.chunk_linger):
+            try:
+                entry = await buffer.receive()
+            except anyio.EndOfStream:
+                ended = True
+        chunk = builder.add(entry) if entry is not None else builder.take()
+        if chunk is not None:
+            yield chunk
+
+
+def chunks_of_iterable(source: Iterable[Entry[V]], options: BatchOptions) -> Iterator[Chunk[V]]:
+    """The chunks of ``source``, read only as far as they are asked for."""
+    builder = ChunkBuilder[V](options)
+    for entry in source:
+        if chunk := builder.add(entry):
+            yield chunk
+    if chunk := builder.take():
+        yield chunk

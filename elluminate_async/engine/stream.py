@@ -1,0 +1,128 @@
+"""`HostedStream`: an async iterator whose work goes on between the consumer's steps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from anyio.streams.memory import MemoryObjectSendStream
+
+T = TypeVar("T")
+
+
+class HostedStream(AsyncIterator[T], Generic[T]):
+    """What ``produce`` delivers, in bunches, with nothing buffered beyond one bunch.
+
+    The producer runs in a task of its own, begun by the first step. A generator with a task
+    group inside would not do: it is closed by whichever task the garbage collector picks,
+    and a cancel scope must be left where it was entered.
+
+    Leaving the loop early cancels the producer. ``async with`` (or `aclose`) also waits for
+    its end; without them the client's ``close`` does. A cancelled step ends the stream, as
+    it ends an async generator.
+    """
+
+    def __init__(
+        self,
+        produce: Callable[[Callable[[list[T]], Awaitable[None]]], Awaitable[None]],
+        registry: set[asyncio.Task[None]],
+    ) -> None:
+        self._produce = produce
+        self._registry = registry
+        self._bunch: deque[T] = deque()
+        self._host: asyncio.Task[None] | None = None
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._bunch:
+            if self._ended:
+                raise StopAsyncIteration
+            if self._host is None:
+                self._open()
+            try:
+                self._bunch.extend(await self._receive.receive())
+            except anyio.EndOfStream:
+                self._ended = True
+                assert self._host is not None
+                await self._host  # raises what the producer raised
+            except BaseException:
+                await self.aclose()
+                raise
+        return self._bunch.popleft()
+
+    def _open(self) -> None:
+        send, self._receive = anyio.create_memory_object_stream[list[T]](0)
+        # The task must not refer to this stream, or it would never be collected.
+        host = asyncio.create_task(_host(self._produce, send))
+        self._registry.add(host)
+        host.add_done_callback(self._registry.discard)
+        host.add_done_callback(_mark_seen)
+        self._host = host
+
+    async def aclose(self) -> None:
+        """Cancel what is running and wait until it has ended; a second call does nothing."""
+        self._ended = True
+        self._bunch.clear()
+        if self._host is not None:
+            self._receive.close()
+            with anyio.CancelScope(shield=True):
+                await end_tasks({self._host})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        host = self._host
+        if host is not None and not host.done():
+            self._receive.close()
+            loop = host.get_loop()
+            if not loop.is_closed():
+                # The collector may run in any thread.
+                loop.call_soon_threadsafe(host.cancel)
+
+
+async def _host(
+    produce: Callable[[Callable[[list[T]], Awaitable[None]]], Awaitable[None]],
+    send: MemoryObjectSendStream[list[T]],
+) -> None:
+    async def deliver(bunch: list[T]) -> None:
+        if bunch:
+            await send.send(bunch)
+
+    # The other end closes when the consumer leaves: then nobody wants an error either.
+    with contextlib.suppress(anyio.BrokenResourceError):
+        async with send:
+            await produce(deliver)
+
+
+def _mark_seen(task: asyncio.Task[None]) -> None:
+    # A consumer that left early never asks how the producer ended.
+    if not task.cancelled():
+        task.exception()
+
+
+async def end_tasks(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel ``tasks`` and wait for their end; what they raise is theirs."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

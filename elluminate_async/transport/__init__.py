@@ -1,0 +1,1 @@
+"""One logical request: headers, attempts, waits, event streams. The only user of aiohttp."""

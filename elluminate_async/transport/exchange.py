@@ -1,0 +1,196 @@
+"""One exchange as data: a request, its answer, and what a failure of it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from elluminate_async.errors import (
+    APIError,
+    AttemptTimeoutError,
+    ConnectError,
+    ElluminateError,
+    ProtocolError,
+    TransportError,
+    api_error_class,
+)
+from elluminate_async.transport.retry_after import parse_retry_after
+
+MAX_BODY_BYTES = 32 << 20
+"""Cap on an answer's body, decompressed."""
+
+# What aiohttp lets out; any of them is about the transport, also where it carries a status.
+NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError, ValueError)
+
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+_HEADERS_READ = ("X-Request-Id", "Retry-After", "Date")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One logical request.
+
+    Attributes:
+        path: Path segments under the base URL; each is quoted.
+        query: Pairs, repeated keys allowed.
+        idempotency_key: Sent as a header. It makes a repetition of a POST safe only where
+            ``key_honoured``, that is where the service says that it honours keys.
+    """
+
+    method: str
+    path: Sequence[str | int]
+    query: Sequence[tuple[str, str]] = ()
+    body: bytes | None = field(default=None, repr=False)
+    content_type: str = "application/json"
+    idempotency_key: str | None = None
+    key_honoured: bool = False
+
+    @property
+    def target(self) -> str:
+        """The quoted path."""
+        return "/" + "/".join(quote(str(segment), safe="") for segment in self.path)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a second sending does no harm even if the first was applied."""
+        keyed = self.idempotency_key is not None and self.key_honoured
+        return keyed or self.method in _IDEMPOTENT
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer.
+
+    Attributes:
+        attempts: How often the request was sent until this answer came.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    attempts: int = 1
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether it is a 3xx."""
+        return 300 <= self.status < 400
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of the exchange."""
+        return self.headers.get("X-Request-Id")
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the service asks to wait."""
+        return parse_retry_after(self.headers.get("Retry-After"), date=self.headers.get("Date"))
+
+
+async def read_answer(response: aiohttp.ClientResponse) -> Answer:
+    """The whole answer.
+
+    Raises:
+        ProtocolError: Its body is over the cap.
+    """
+    body = bytearray()
+    while data := await response.content.readany():
+        body += data
+        if len(body) > MAX_BODY_BYTES:
+            raise ProtocolError(
+                f"an answer's body is over {MAX_BODY_BYTES} bytes; ask for less at once, "
+                "for example by a smaller chunk_size",
+                sent=True,
+            )
+    headers = {name: response.headers[name] for name in _HEADERS_READ if name in response.headers}
+    return Answer(response.status, headers, bytes(body))
+
+
+def final_error(
+    request: Request, result: Answer | TransportError, attempts: int
+) -> ElluminateError:
+    """What is raised when ``result`` was the last attempt."""
+    if isinstance(result, TransportError):
+        result.attempts = attempts
+        return result
+    if result.is_redirect:
+        return ProtocolError(
+            f"{request.method} {request.target} was redirected, and redirects are not followed "
+            "so that the key stays with its origin: set base_url to where the service is",
+            sent=True,
+            attempts=attempts,
+        )
+    return api_error(request, result, attempts)
+
+
+def api_error(request: Request, answer: Answer, attempts: int = 1) -> APIError:
+    """The error of a complete answer that is not 2xx."""
+    try:
+        parsed: object = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        parsed = None
+    body = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else None
+    detail = body.get("detail") if body else None
+    if detail is None:
+        detail = excerpt(answer.body) or "no detail given"
+    return api_error_class(answer.status)(
+        detail if isinstance(detail, str) else json.dumps(detail),
+        status=answer.status,
+        method=request.method,
+        path=request.target,
+        request_id=answer.request_id,
+        retry_after=answer.retry_after,
+        attempts=attempts,
+        body=body,
+    )
+
+
+def excerpt(body: bytes, limit: int = 200) -> str:
+    """The beginning of a body, for an error's text."""
+    return body[: limit * 4].decode(errors="replace")[:limit].strip()
+
+
+def transport_error(
+    error: BaseException, request: Request, base_url: str, *, sent: bool
+) -> TransportError:
+    """What a failure that aiohttp let out is called here, by how far the request came."""
+    if isinstance(error, TransportError):
+        return error
+    text = (str(error) or type(error).__name__)[:200]
+    what = f"{request.method} {request.target}"
+    if not sent:
+        hint = "check that the service runs and that base_url is right"
+        unreachable = ConnectError(f"cannot reach {base_url}: {text}; {hint}", sent=False)
+        unreachable.worth_repeating = not isinstance(
+            error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL
+        )
+        return unreachable
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return AttemptTimeoutError(f"no answer to {what} in time", sent=True)
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its status is invented by the parser (always 400), so only the text is used.
+        return ProtocolError(f"unreadable answer to {what}: {error.message[:200]}", sent=True)
+    if isinstance(error, ValueError | HttpProcessingError):
+        return ProtocolError(f"unreadable answer to {what}: {text}", sent=True)
+    return TransportError(f"the connection broke during {what}: {text}", sent=True)
+
+
+def multipart_file(
+    name: str, filename: str, content: bytes, content_type: str
+) -> tuple[bytes, str]:
+    """A form of one file part: the body and its content type. Source: RFC 7578."""
+    boundary = uuid.uuid4().hex
+    head = (
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
+        f"Content-Type: {content_type}\r\n\r\n"
+    ).encode()
+    body = b"".join((head, content, f"\r\n--{boundary}--\r\n".encode()))
+    return body, f"multipart/form-data; boundary={boundary}"

@@ -1,0 +1,157 @@
+"""When to send again: a verdict on each failed exchange, the waits, the budget.
+
+Source: RFC 9110 section 9.2.2. A request that is not idempotent is repeated only when it is
+known not to have been applied, or when the service recognises the repetition by its key.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from elluminate_async.errors import ConnectError, DeadlineError, TransportError
+from elluminate_async.transport.exchange import Answer, Request
+
+BACKOFF_BASE = 0.05
+THROTTLE_BASE = 1.0
+BACKOFF_CAP = 20.0
+
+
+class Verdict(Enum):
+    """What an exchange proves about the request."""
+
+    NOT_SENT = "not sent"
+    """No byte of it left this machine: sending again is free of risk."""
+
+    REJECTED = "rejected"
+    """A complete, readable 4xx: the service did not apply it."""
+
+    ACCEPTED = "accepted"
+    """A complete 2xx: the service applied it."""
+
+    AMBIGUOUS = "ambiguous"
+    """Anything else after the first byte: it may have been applied."""
+
+
+# Sent by intermediaries, or about the connection rather than the request.
+_AMBIGUOUS_4XX = frozenset({408, 421, 425})
+
+
+def verdict_on(result: Answer | TransportError) -> Verdict:
+    """The verdict on one attempt. Every 5xx is ambiguous, 503 too."""
+    if isinstance(result, TransportError):
+        return Verdict.AMBIGUOUS if result.sent else Verdict.NOT_SENT
+    if 200 <= result.status < 300:
+        return Verdict.ACCEPTED
+    if 400 <= result.status < 500 and result.status not in _AMBIGUOUS_4XX:
+        return Verdict.REJECTED
+    return Verdict.AMBIGUOUS
+
+
+class Throttle(Protocol):
+    """What a request waits for before it may be sent."""
+
+    async def admit(self) -> None:
+        """Return when the next request may start."""
+        ...
+
+    def hold(self, seconds: float) -> None:
+        """Admit nothing for so long."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The budget and the clocks of one logical request.
+
+    Attributes:
+        deadline_at: `time.monotonic` at which it must have ended.
+        max_attempts: Sendings, the first included; being told to come later is not one,
+            unless this is 1: then nothing is ever sent again.
+        max_retry_after: The longest ``Retry-After`` in seconds that is waited for.
+        connect_timeout: Seconds for one connection.
+        attempt_timeout: Seconds for one exchange, from sending to the last byte.
+        stream_silence: Seconds without a byte on an event stream.
+        pace: Limits of this call alone, waited for besides the client's.
+    """
+
+    deadline_at: float
+    max_attempts: int = 3
+    max_retry_after: float = 120.0
+    connect_timeout: float = 10.0
+    attempt_timeout: float = 60.0
+    stream_silence: float = 45.0
+    pace: Throttle | None = None
+
+    def clock(self, seconds: float) -> float:
+        """``seconds``, or what is left until the deadline where that is less."""
+        return min(seconds, self.remaining())
+
+    def remaining(self) -> float:
+        """Seconds until the deadline.
+
+        Raises:
+            DeadlineError: It has passed.
+        """
+        seconds = self.deadline_at - time.monotonic()
+        if seconds <= 0:
+            raise DeadlineError(
+                "the deadline of the call passed; if it is too short, raise `deadline` "
+                "in BatchOptions"
+            )
+        return seconds
+
+    def allows(self, wait: float) -> bool:
+        """Whether there is time to wait so long and then send again."""
+        return wait <= self.max_retry_after and time.monotonic() + wait < self.deadline_at
+
+
+def told_to_wait(request: Request, result: Answer | TransportError) -> bool:
+    """Whether the service did nothing and said "come later".
+
+    That is a 429, or a 409 with ``Retry-After`` while an earlier request with the same
+    key is still running.
+    """
+    if not isinstance(result, Answer):
+        return False
+    in_flight = result.status == 409 and request.method == "POST" and request.repeatable
+    return result.status == 429 or (in_flight and result.retry_after is not None)
+
+
+def wait_when_told(result: Answer | TransportError, times: int, policy: Policy) -> float | None:
+    """Seconds to wait after being told so for the ``times``-th time; None to give up."""
+    wait = _asked(result) or back_off(times, base=THROTTLE_BASE)
+    return wait if policy.max_attempts > 1 and policy.allows(wait) else None
+
+
+def wait_after_failure(
+    request: Request, result: Answer | TransportError, failures: int, policy: Policy
+) -> float | None:
+    """Seconds to wait before the next attempt; None when there must be none."""
+    verdict = verdict_on(result)
+    again = verdict is Verdict.NOT_SENT or (verdict is Verdict.AMBIGUOUS and request.repeatable)
+    if isinstance(result, ConnectError) and not result.worth_repeating:
+        again = False
+    if isinstance(result, Answer) and result.is_redirect:
+        again = False
+    if not again or failures >= policy.max_attempts:
+        return None
+    wait = _asked(result) or back_off(failures)
+    return wait if policy.allows(wait) else None
+
+
+def _asked(result: Answer | TransportError) -> float | None:
+    return result.retry_after if isinstance(result, Answer) else None
+
+
+def back_off(failures: int, *, base: float = BACKOFF_BASE) -> float:
+    """Seconds before the next attempt: full jitter over ``base·2^(failures-1)``, capped.
+
+    Args:
+        failures: Failed attempts so far, at least 1.
+        base: Upper end of the first wait.
+    """
+    return random.uniform(0, min(BACKOFF_CAP, base * 2.0 ** min(failures - 1, 30)))
