@@ -13,7 +13,7 @@
     │   ├── ConnectError                    no byte of the request was sent
     │   ├── AttemptTimeoutError (TimeoutError)
     │   └── ProtocolError                   an answer that does not follow the protocol
-    ├── JobError                            the service ended or lost a job
+    ├── JobError                            the service ended a job without success
     ├── APIError                            a complete answer that says no
     │   ├── AuthenticationError             401
     │   ├── PermissionDeniedError           403
@@ -142,11 +142,12 @@ class ProtocolError(TransportError):
 
 
 class JobError(ElluminateError):
-    """A job of the service ended without success, or the service no longer knows it.
+    """A job of the service ended without success.
 
     Attributes:
         job_id: The service's id of the job.
-        job_status: ``FAILURE``, ``REVOKED``, ``REJECTED``, ``TIMEOUT`` or ``LOST``.
+        job_status: ``FAILURE``, ``REVOKED``, ``REJECTED`` or ``TIMEOUT``; ``NONE`` when the
+            service made no job at all.
     """
 
     code: ClassVar[str] = "job_failed"

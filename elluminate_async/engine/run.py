@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
@@ -101,7 +101,7 @@ class Call(Generic[V, R]):
     max_in_flight: int | None = None
 
 
-async def run_batch(call: Call[V, R], source: Iterable[Entry[V]]) -> Batch[R]:
+async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     """All outcomes of ``call``, in input order.
 
     Raises:
@@ -109,34 +109,49 @@ async def run_batch(call: Call[V, R], source: Iterable[Entry[V]]) -> Batch[R]:
             what had arrived.
         Exception: What ``source`` or ``on_progress`` raised, unchanged.
     """
-    assert call.total is not None
-    slots: dict[int, Outcome[R]] = {}
-
-    async def deliver(pairs: Pairs[R]) -> None:
-        for position, outcome in pairs:
-            assert position not in slots, f"position {position} ended twice"
-            slots[position] = outcome
-
-    def batch(code: str, text: str) -> Batch[R]:
-        for position in range(call.total or 0):
-            if position not in slots:
-                slots[position] = ItemError(
-                    text, position=position, code=code, operation=call.operation, attempts=0
-                )
-        return Batch[R].from_slots(call.total or 0, slots)
-
+    slots = _Slots(call)
     try:
-        await _Run(call, deliver).run(source)
+        await _Run(call, slots.fill).run(source)
     except DeadlineError as error:
-        result = batch("deadline", str(error))
+        result = slots.batch("deadline", str(error))
     except ElluminateError as error:
-        error.partial = batch("not_sent", f"the batch ended before this item: {error}")
+        error.partial = slots.batch("not_sent", f"the batch ended before this item: {error}")
         raise
     else:
-        result = Batch[R].from_slots(call.total, slots)
+        result = slots.batch()
     if result.failed:
         logger.warning("%s: %r", call.operation, result)
     return result
+
+
+class _Slots(Generic[V, R]):
+    """Positions and their outcomes, as they come."""
+
+    def __init__(self, call: Call[V, R]) -> None:
+        self._call = call
+        self._slots: dict[int, Outcome[R]] = {}
+
+    async def fill(self, pairs: Pairs[R]) -> None:
+        for position, outcome in pairs:
+            assert position not in self._slots, f"position {position} ended twice"
+            self._slots[position] = outcome
+
+    def batch(self, code: str | None = None, text: str = "") -> Batch[R]:
+        """The batch; with a code, what is missing fails with that."""
+        total = self._call.total
+        # Of an iterable as many positions are known as were read.
+        length = total if total is not None else max(self._slots, default=-1) + 1
+        if code is not None:
+            for position in range(length):
+                if position not in self._slots:
+                    self._slots[position] = ItemError(
+                        text,
+                        position=position,
+                        code=code,
+                        operation=self._call.operation,
+                        attempts=0,
+                    )
+        return Batch[R].from_slots(length, self._slots)
 
 
 def stream_batch(

@@ -43,6 +43,7 @@ class Request:
         query: Pairs, repeated keys allowed.
         idempotency_key: Sent as a header. It makes a repetition of a POST safe only where
             ``key_honoured``, that is where the service says that it honours keys.
+        harmless: A POST whose repetition changes nothing, by what it asks for.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Request:
     content_type: str = "application/json"
     idempotency_key: str | None = None
     key_honoured: bool = False
+    harmless: bool = False
 
     @property
     def target(self) -> str:
@@ -62,7 +64,7 @@ class Request:
     def repeatable(self) -> bool:
         """Whether a second sending does no harm even if the first was applied."""
         keyed = self.idempotency_key is not None and self.key_honoured
-        return keyed or self.method in _IDEMPOTENT
+        return keyed or self.harmless or self.method in _IDEMPOTENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,137 @@
+"""`AsyncClient`: settings, limits and transport made into resources; open and close."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Self
+
+from elluminate_async.batch import BatchOptions
+from elluminate_async.config import Settings
+from elluminate_async.engine.limits import Limits
+from elluminate_async.errors import ConfigurationError
+from elluminate_async.resources.collections import CollectionsResource
+from elluminate_async.resources.connection import Connection
+from elluminate_async.resources.criteria import CriteriaResource
+from elluminate_async.resources.criterion_sets import CriterionSetsResource
+from elluminate_async.resources.experiments import ExperimentsResource
+from elluminate_async.resources.llm_configs import LLMConfigsResource
+from elluminate_async.resources.projects import ProjectsResource
+from elluminate_async.resources.prompt_templates import PromptTemplatesResource
+from elluminate_async.resources.ratings import RatingsResource
+from elluminate_async.resources.responses import ResponsesResource
+from elluminate_async.resources.template_variables import TemplateVariablesResource
+from elluminate_async.transport.http import HttpTransport
+
+if TYPE_CHECKING:
+    import ssl
+    from types import TracebackType
+
+_CONNECTIONS_BESIDE_CHUNKS = 16
+
+
+class AsyncClient:
+    """The service, asynchronously.
+
+    Use it as ``async with AsyncClient() as client``: entering selects the project and so
+    finds a wrong key or address at once; leaving ends all that still runs. Without the
+    ``with``, the first call does what entering does, and `close` what leaving does.
+
+    A client belongs to the event loop of its first call. Making one sends nothing and needs
+    no loop. Its resources are its attributes, named as the service names them.
+
+    Args:
+        api_key: The key; else from ``ELLUMINATE_API_KEY``.
+        base_url: Where the service is; else from ``ELLUMINATE_BASE_URL``, else the hosted
+            service.
+        token: An OAuth token instead of a key; else from ``ELLUMINATE_OAUTH_TOKEN``.
+        project: Id or name of the project; None takes the first that the key sees.
+        options: Defaults for batches: concurrency, limits, timeouts, attempts.
+        env_file: An ``.env`` file to read settings from that are found nowhere else. None
+            is read unless it is named here.
+        skip_version_check: Send no version check. Then a service's own extensions, such as
+            idempotency keys, are not used either.
+        allow_insecure_http: Allow plain http to another machine, which shows it the key.
+        ssl_context: For a private certificate authority. Verification is always on.
+
+    Raises:
+        ConfigurationError: No key was found, or a setting cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        token: str | None = None,
+        project: int | str | None = None,
+        options: BatchOptions | None = None,
+        env_file: str | os.PathLike[str] | None = None,
+        skip_version_check: bool = False,
+        allow_insecure_http: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        settings = Settings.resolve(
+            api_key=api_key,
+            base_url=base_url,
+            token=token,
+            env_file=env_file,
+            allow_insecure_http=allow_insecure_http,
+        )
+        chosen: object = BatchOptions() if options is None else options
+        if not isinstance(chosen, BatchOptions):
+            raise ConfigurationError(f"options must be a BatchOptions, not {chosen!r}")
+        limits = Limits(chosen.max_concurrency, chosen.rate_limit)
+        transport = HttpTransport(
+            settings,
+            throttle=limits,
+            connections=chosen.max_concurrency + _CONNECTIONS_BESIDE_CHUNKS,
+            ssl_context=ssl_context,
+        )
+        connection = Connection(
+            transport, limits, chosen, project=project, skip_version_check=skip_version_check
+        )
+        self._settings = settings
+        self._connection = connection
+        self.projects = ProjectsResource(connection)
+        self.prompt_templates = PromptTemplatesResource(connection)
+        self.criteria = CriteriaResource(connection)
+        self.criterion_sets = CriterionSetsResource(connection)
+        self.collections = CollectionsResource(connection)
+        self.template_variables = TemplateVariablesResource(connection)
+        self.llm_configs = LLMConfigsResource(connection)
+        self.experiments = ExperimentsResource(connection)
+        self.responses = ResponsesResource(connection)
+        self.ratings = RatingsResource(connection)
+
+    @property
+    def base_url(self) -> str:
+        """Where the service is."""
+        return self._settings.base_url
+
+    @property
+    def options(self) -> BatchOptions:
+        """The defaults for batches; derive a call's own with ``client.options.replace(...)``."""
+        return self._connection.options
+
+    async def close(self) -> None:
+        """End everything that still runs and close all connections; again does nothing."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._connection.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self.base_url}>"

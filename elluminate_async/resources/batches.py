@@ -1,0 +1,81 @@
+"""What the ``*_many`` methods have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from elluminate_async.engine.run import Call, SendChunk
+from elluminate_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.resources.connection import Connection
+    from elluminate_async.transport.retry import Policy
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSetting:
+    """Options, budget and clocks of one ``*_many`` call.
+
+    Attributes:
+        policy: Shared by all requests of the call; its deadline is the call's.
+    """
+
+    connection: Connection
+    options: BatchOptions
+    policy: Policy
+
+    @classmethod
+    def begin(cls, connection: Connection, options: BatchOptions | None) -> BatchSetting:
+        """The setting of a call that begins now.
+
+        Raises:
+            ConfigurationError: ``options`` is something else.
+            ClientClosedError, WrongEventLoopError: The client cannot be used here.
+        """
+        chosen = connection.options if options is None else options
+        if not hasattr(chosen, "chunk_bytes"):
+            raise ConfigurationError(
+                f"options must be a BatchOptions, such as client.options.replace(chunk_size=10), "
+                f"not {chosen!r}"
+            )
+        connection.transport.check_usable()
+        deadline_at = time.monotonic() + chosen.deadline
+        return cls(connection, chosen, connection.policy(chosen, deadline_at=deadline_at))
+
+    def call(
+        self,
+        operation: str,
+        send_chunk: SendChunk[V, R],
+        *,
+        total: int | None,
+        options: BatchOptions | None = None,
+        max_in_flight: int | None = None,
+    ) -> Call[V, R]:
+        """The engine's view of the call."""
+        return Call(
+            operation=operation,
+            send_chunk=send_chunk,
+            options=options or self.options,
+            limits=self.connection.limits,
+            deadline_at=self.policy.deadline_at,
+            total=total,
+            max_in_flight=max_in_flight,
+        )
+
+
+def known_length(values: object) -> int | None:
+    """How many there are, where that is known without reading them."""
+    return len(values) if isinstance(values, Sized) else None
+
+
+def first_problems(problems: Sequence[str], limit: int = 3) -> str:
+    """The first few of several problems, for one line of error text."""
+    rest = len(problems) - limit
+    return "; ".join(problems[:limit]) + (f"; and {rest} more" if rest > 0 else "")

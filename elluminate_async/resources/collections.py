@@ -1,0 +1,131 @@
+"""``client.collections``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from elluminate_async.errors import ConflictError, NotFoundError
+from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.collections import (
+    Collection,
+    Column,
+    CreateCollectionRequest,
+    UpdateCollectionRequest,
+)
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+
+
+class CollectionsResource(Resource):
+    """Tables of template variables. Their rows are ``client.template_variables``."""
+
+    def list(
+        self, *, compatible_prompt_template: PromptTemplate | int | None = None
+    ) -> Listing[Collection]:
+        """All collections, or those whose columns fit a template's placeholders."""
+        query = {
+            "compatible_prompt_template_id": compatible_prompt_template
+            and id_of(compatible_prompt_template, "compatible_prompt_template")
+        }
+        return Listing(self._connection, Collection, "collections", query=query)
+
+    async def get(self, name: str | None = None, *, id: int | None = None) -> Collection:
+        """The collection of that id or name, without its rows.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        if id is not None:
+            return decode(Collection, await self._connection.call("GET", "collections", id))
+        query = {"name": name}
+        listing = Listing(self._connection, Collection, "collections", query=query)
+        if name is None or (found := await listing.first()) is None:
+            raise NotFoundError(f"no collection named {name!r}", status=404)
+        return found
+
+    async def create(
+        self,
+        name: str | None = None,
+        *,
+        description: str = "",
+        variables: Sequence[Mapping[str, Any]] | None = None,
+        columns: Sequence[Column | str] | None = None,
+        read_only: bool = False,
+    ) -> Collection:
+        """Create a collection; without a name the service invents one.
+
+        Args:
+            name: Unique in the project.
+            description: For people.
+            variables: First rows, sent in this one request; for many use
+                `client.template_variables.add_many`.
+            columns: Columns in order; without them the rows decide.
+            read_only: Refuse later changes.
+
+        Raises:
+            ConflictError: The name is taken.
+        """
+        body = CreateCollectionRequest(
+            name=name,
+            description=description,
+            variables=None if variables is None else [dict(row) for row in variables],
+            columns=None
+            if columns is None
+            else [
+                Column(name=c, column_position=i) if isinstance(c, str) else c
+                for i, c in enumerate(columns)
+            ],
+            read_only=read_only,
+        )
+        answer = await self._connection.call("POST", "collections", body=body, omit_nulls=True)
+        return decode(Collection, answer)
+
+    async def get_or_create(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        variables: Sequence[Mapping[str, Any]] | None = None,
+        columns: Sequence[Column | str] | None = None,
+        read_only: bool = False,
+    ) -> tuple[Collection, bool]:
+        """The collection of that name as it is, or a new one; and whether it was created now.
+
+        The other arguments are for a new one only.
+        """
+        try:
+            created = await self.create(
+                name,
+                description=description,
+                variables=variables,
+                columns=columns,
+                read_only=read_only,
+            )
+        except ConflictError:
+            return await self.get(name), False
+        return created, True
+
+    async def update(
+        self,
+        collection: Collection | int,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        read_only: bool | None = None,
+        columns: Sequence[Column] | None = None,
+    ) -> Collection:
+        """Change a collection; what is None stays. ``columns`` is the whole new list."""
+        body = UpdateCollectionRequest(
+            name=name,
+            description=description,
+            read_only=read_only,
+            columns=None if columns is None else list(columns),
+        )
+        id = id_of(collection, "collection")
+        answer = await self._connection.call("PUT", "collections", id, body=body, omit_nulls=True)
+        return decode(Collection, answer)
+
+    async def delete(self, collection: Collection | int) -> None:
+        """Delete a collection and its rows."""
+        await self._connection.call("DELETE", "collections", id_of(collection, "collection"))

@@ -1,0 +1,277 @@
+"""`Connection`: what all resources share, and the start-up exchanges."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from elluminate_async.engine.limits import Limits
+from elluminate_async.engine.stream import end_tasks
+from elluminate_async.errors import ElluminateError, InputError, NotFoundError, ProtocolError
+from elluminate_async.schemas.base import Page
+from elluminate_async.schemas.projects import Project
+from elluminate_async.schemas.version import (
+    Capability,
+    CompatibilityAnswer,
+    CompatibilityRequest,
+)
+from elluminate_async.transport.exchange import Answer, Request, excerpt
+from elluminate_async.transport.http import PROTOCOL_VERSION, HttpTransport
+from elluminate_async.transport.retry import Policy
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions
+
+T = TypeVar("T")
+
+logger = logging.getLogger("elluminate_async")
+
+SINGLE_CALL_DEADLINE = 300.0
+"""Seconds for a call that is not a batch, its retries included; a shorter deadline rules."""
+
+_VERSION_CHECK_DEADLINE = 10.0
+_ROOT = ("api", "v0")
+
+QueryValue = str | int | bool | None | Sequence[int]
+
+
+class Connection:
+    """One client's way to one project.
+
+    Args:
+        transport: Sends requests.
+        limits: Shared by all calls.
+        options: The client's defaults.
+        project: Id or name; None takes the first that the key sees.
+        skip_version_check: Send no version check; then the service is taken for one
+            without capabilities.
+    """
+
+    def __init__(
+        self,
+        transport: HttpTransport,
+        limits: Limits,
+        options: BatchOptions,
+        *,
+        project: int | str | None,
+        skip_version_check: bool,
+    ) -> None:
+        self.transport = transport
+        self.limits = limits
+        self.options = options
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._wanted = project
+        self._project: Project | None = None
+        self._selecting = anyio.Lock()
+        self._skip_version_check = skip_version_check
+        self._version_check: asyncio.Task[None] | None = None
+        self._capabilities: frozenset[str] = frozenset()
+
+    async def open(self) -> Project:
+        """Select the project, once; the version check runs beside it.
+
+        Raises:
+            AuthenticationError: The service refuses the key.
+            NotFoundError: The key sees no project, or not the one that was asked for.
+        """
+        self.transport.check_usable()
+        if self._project is not None:
+            return self._project
+        async with self._selecting:
+            if self._version_check is None and not self._skip_version_check:
+                self._version_check = asyncio.create_task(self._check_version())
+                self.tasks.add(self._version_check)
+                self._version_check.add_done_callback(self.tasks.discard)
+            if self._project is None:
+                self._project = await self._select_project()
+        return self._project
+
+    async def _select_project(self) -> Project:
+        answer = await self.send(Request("GET", (*_ROOT, "projects")))
+        projects = decode(Page[Project], answer).items
+        wanted = self._wanted
+        for project in projects:
+            if wanted is None or wanted in (project.id, project.name):
+                return project
+        seen = ", ".join(f"{p.id} {p.name!r}" for p in projects[:10]) or "none at all"
+        asked = "any project" if wanted is None else f"the project {wanted!r}"
+        raise NotFoundError(
+            f"this key does not see {asked}; it sees {seen}", status=404, path="/api/v0/projects"
+        )
+
+    async def _check_version(self) -> None:
+        body = CompatibilityRequest(current_sdk_version=PROTOCOL_VERSION)
+        request = Request("POST", (*_ROOT, "version", "compatible"), body=encode(body))
+        try:
+            policy = self.policy(deadline=_VERSION_CHECK_DEADLINE, max_attempts=1)
+            found = decode(CompatibilityAnswer, await self.transport.send(request, policy))
+        except ElluminateError as error:
+            # Nothing is known then, and nothing assumed; the calls themselves will tell.
+            logger.info("the version check failed: %s", error)
+            return
+        self._capabilities = found.capabilities
+        if not found.is_compatible:
+            logger.warning(
+                "the service asks for clients of version %s or later, and this package speaks "
+                "the protocol of %s: look for a newer elluminate-async",
+                found.required_sdk_version,
+                PROTOCOL_VERSION,
+            )
+
+    async def has(self, capability: Capability) -> bool:
+        """Whether the service advertises ``capability``; waits for the version check."""
+        await self.open()
+        if self._version_check is not None:
+            await asyncio.wait({self._version_check})
+        return capability in self._capabilities
+
+    def policy(
+        self,
+        options: BatchOptions | None = None,
+        *,
+        deadline: float | None = None,
+        deadline_at: float | None = None,
+        max_attempts: int | None = None,
+    ) -> Policy:
+        """Budget and clocks by ``options``, those of a single call unless a deadline is given."""
+        chosen = options or self.options
+        if deadline_at is None:
+            seconds = min(SINGLE_CALL_DEADLINE, chosen.deadline) if deadline is None else deadline
+            deadline_at = time.monotonic() + seconds
+        pace = None
+        if chosen.rate_limit is not None and chosen.rate_limit != self.options.rate_limit:
+            pace = Limits(chosen.max_concurrency, chosen.rate_limit)
+        return Policy(
+            deadline_at=deadline_at,
+            max_attempts=max_attempts or chosen.max_attempts,
+            max_retry_after=chosen.max_retry_after,
+            connect_timeout=chosen.connect_timeout,
+            attempt_timeout=chosen.attempt_timeout,
+            stream_silence=chosen.stream_silence,
+            pace=pace,
+        )
+
+    async def path(self, *segments: str | int) -> tuple[str | int, ...]:
+        """``segments`` below the project."""
+        project = await self.open()
+        return (*_ROOT, "projects", project.id, *segments)
+
+    async def call(
+        self,
+        method: str,
+        *segments: str | int,
+        query: Mapping[str, QueryValue] | None = None,
+        body: BaseModel | bytes | None = None,
+        content_type: str = "application/json",
+        omit_nulls: bool = False,
+        policy: Policy | None = None,
+        keyed: bool = False,
+        harmless: bool = False,
+    ) -> Answer:
+        """Send one request below the project; with ``keyed``, under an idempotency key."""
+        request = Request(
+            method,
+            await self.path(*segments),
+            query=encode_query(query or {}),
+            body=encode(body, omit_nulls=omit_nulls) if isinstance(body, BaseModel) else body,
+            content_type=content_type,
+            idempotency_key=new_key() if keyed else None,
+            key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS),
+            harmless=harmless,
+        )
+        return await self.send(request, policy)
+
+    async def send(self, request: Request, policy: Policy | None = None) -> Answer:
+        """Send ``request`` as it is."""
+        return await self.transport.send(request, policy or self.policy())
+
+    async def close(self) -> None:
+        """End everything that still runs, then the connections; again does nothing."""
+        with anyio.CancelScope(shield=True):
+            await end_tasks(set(self.tasks))
+            await self.transport.close()
+
+
+class Resource:
+    """One noun of the service."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+
+def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
+    """A request's JSON body."""
+    return body.model_dump_json(exclude_none=omit_nulls).encode()
+
+
+def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
+    """Query pairs: None left out, lists as a repeated key, booleans as true and false."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in query.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            pairs.append((name, "true" if value else "false"))
+        elif isinstance(value, str | int):
+            pairs.append((name, str(value)))
+        else:
+            pairs.extend((name, str(member)) for member in value)
+    return pairs
+
+
+def decode(kind: type[T], answer: Answer) -> T:
+    """The answer's body as ``kind``.
+
+    Raises:
+        ProtocolError: It is not that; the text quotes its beginning.
+    """
+    try:
+        return adapter(kind).validate_json(answer.body)
+    except (ValidationError, ValueError) as error:
+        problem = str(error).splitlines()
+        raise ProtocolError(
+            f"an answer that is not what the protocol says ({' '.join(problem[:3])}): "
+            f"{excerpt(answer.body)!r}",
+            sent=True,
+            attempts=answer.attempts,
+            request_id=answer.request_id,
+        ) from None
+
+
+_adapters: dict[Any, TypeAdapter[Any]] = {}
+
+
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """The validator of ``kind``; building one costs milliseconds, so each is built once."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def new_key() -> str:
+    """An idempotency key: the same for every sending of one request, never used again."""
+    return uuid.uuid4().hex
+
+
+def id_of(reference: object, what: str) -> int:
+    """The id of an object of the service, or the id itself.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if isinstance(reference, int) and not isinstance(reference, bool):
+        return reference
+    found = getattr(reference, "id", None)
+    if isinstance(found, int):
+        return found
+    hint = ""
+    if isinstance(reference, tuple):
+        hint = "; get_or_create returns (object, created): take the first of the two"
+    raise InputError(f"{what} must be an object of the service or its id, not {reference!r}{hint}")

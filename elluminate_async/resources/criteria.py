@@ -1,0 +1,96 @@
+"""``client.criteria``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elluminate_async.errors import ConflictError, InputError
+from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.criteria import (
+    AddCriteriaRequest,
+    Criterion,
+    CriterionIn,
+    EditCriterionRequest,
+)
+from elluminate_async.schemas.criterion_sets import CriterionSet
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+
+
+class CriteriaResource(Resource):
+    """Criteria: what the judge asks of every response to a template."""
+
+    def list(self, prompt_template: PromptTemplate | int) -> Listing[Criterion]:
+        """The criteria of a template, in the order of their creation."""
+        id = id_of(prompt_template, "prompt_template")
+        return Listing(self._connection, Criterion, "criteria", query={"prompt_template_id": id})
+
+    async def get(self, id: int) -> Criterion:
+        """The criterion of that id."""
+        return decode(Criterion, await self._connection.call("GET", "criteria", id))
+
+    async def add_many(
+        self,
+        criteria: Sequence[str | CriterionIn],
+        *,
+        prompt_template: PromptTemplate | int | None = None,
+        criterion_set: CriterionSet | int | None = None,
+        delete_existing: bool = False,
+    ) -> list[Criterion]:
+        """Add criteria to a template or to a set, in one request.
+
+        Args:
+            criteria: Texts, or texts with labels. One that exists already is not doubled.
+            prompt_template: The template; exclusive with ``criterion_set``.
+            criterion_set: The set; exclusive with ``prompt_template``.
+            delete_existing: Replace those that exist.
+        """
+        if (prompt_template is None) == (criterion_set is None):
+            raise InputError("pass either prompt_template= or criterion_set=")
+        body = AddCriteriaRequest(
+            prompt_template_id=prompt_template and id_of(prompt_template, "prompt_template"),
+            criterion_set_id=criterion_set and id_of(criterion_set, "criterion_set"),
+            criteria=[CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria],
+            delete_existing=delete_existing,
+        )
+        return decode(list[Criterion], await self._connection.call("POST", "criteria", body=body))
+
+    async def generate_many(
+        self, prompt_template: PromptTemplate | int, *, delete_existing: bool = False
+    ) -> list[Criterion]:
+        """Let the service's model propose criteria for a template.
+
+        Raises:
+            ConflictError: The template has criteria and ``delete_existing`` is False.
+        """
+        body = AddCriteriaRequest(
+            prompt_template_id=id_of(prompt_template, "prompt_template"),
+            delete_existing=delete_existing,
+        )
+        return decode(list[Criterion], await self._connection.call("POST", "criteria", body=body))
+
+    async def get_or_generate_many(
+        self, prompt_template: PromptTemplate | int
+    ) -> tuple[list[Criterion], bool]:
+        """The template's criteria, and whether they were generated now."""
+        try:
+            return await self.generate_many(prompt_template), True
+        except ConflictError:
+            return await self.list(prompt_template), False
+
+    async def edit(
+        self,
+        criterion: Criterion | int,
+        *,
+        criterion_str: str | None = None,
+        label: str | None = None,
+    ) -> Criterion:
+        """Change a criterion's text or label; what is None stays."""
+        body = EditCriterionRequest(criterion_str=criterion_str, label=label)
+        id = id_of(criterion, "criterion")
+        answer = await self._connection.call("PUT", "criteria", id, body=body, omit_nulls=True)
+        return decode(Criterion, answer)
+
+    async def delete(self, criterion: Criterion | int) -> None:
+        """Delete a criterion."""
+        await self._connection.call("DELETE", "criteria", id_of(criterion, "criterion"))

@@ -1,0 +1,90 @@
+"""``client.criterion_sets``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elluminate_async.errors import ConflictError, NotFoundError
+from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.criteria import CriterionIn
+from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+
+
+class CriterionSetsResource(Resource):
+    """Named sets of criteria that can be linked to several templates."""
+
+    def list(self) -> Listing[CriterionSet]:
+        """All sets."""
+        return Listing(self._connection, CriterionSet, "criterion_sets")
+
+    async def get(self, name: str | None = None, *, id: int | None = None) -> CriterionSet:
+        """The set of that id or name.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        if id is not None:
+            return decode(CriterionSet, await self._connection.call("GET", "criterion_sets", id))
+        query = {"name": name}
+        listing = Listing(self._connection, CriterionSet, "criterion_sets", query=query)
+        if name is None or (found := await listing.first()) is None:
+            raise NotFoundError(f"no criterion set named {name!r}", status=404)
+        return found
+
+    async def create(
+        self, name: str, criteria: Sequence[str | CriterionIn] | None = None
+    ) -> CriterionSet:
+        """Create a set.
+
+        Raises:
+            ConflictError: The name is taken.
+        """
+        members = (
+            None
+            if criteria is None
+            else [CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria]
+        )
+        body = CreateCriterionSetRequest(name=name, criteria=members)
+        answer = await self._connection.call("POST", "criterion_sets", body=body, omit_nulls=True)
+        return decode(CriterionSet, answer)
+
+    async def get_or_create(
+        self, name: str, criteria: Sequence[str | CriterionIn] | None = None
+    ) -> tuple[CriterionSet, bool]:
+        """The set of that name as it is, or a new one; and whether it was created now."""
+        try:
+            return await self.create(name, criteria), True
+        except ConflictError:
+            return await self.get(name), False
+
+    async def delete(self, criterion_set: CriterionSet | int) -> None:
+        """Delete a set and its criteria."""
+        await self._connection.call(
+            "DELETE", "criterion_sets", id_of(criterion_set, "criterion_set")
+        )
+
+    async def link_template(
+        self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
+    ) -> CriterionSet:
+        """Have the set rate a template's responses."""
+        answer = await self._connection.call("PUT", *_link(criterion_set, prompt_template))
+        return decode(CriterionSet, answer)
+
+    async def unlink_template(
+        self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
+    ) -> None:
+        """Undo `link_template`."""
+        await self._connection.call("DELETE", *_link(criterion_set, prompt_template))
+
+
+def _link(
+    criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
+) -> tuple[str | int, ...]:
+    return (
+        "criterion_sets",
+        id_of(criterion_set, "criterion_set"),
+        "prompt_templates",
+        id_of(prompt_template, "prompt_template"),
+    )

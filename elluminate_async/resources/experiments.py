@@ -1,0 +1,189 @@
+"""``client.experiments``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from elluminate_async.errors import ConflictError, InputError, NotFoundError
+from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.jobs import follow_job, job_failure
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.criterion_sets import CriterionSet
+from elluminate_async.schemas.experiments import (
+    CreateExperimentRequest,
+    Experiment,
+    GenerationStatus,
+    RunExperimentRequest,
+)
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.ratings import RatingMode
+
+
+class ExperimentsResource(Resource):
+    """Experiments: one template on one collection with one model, and its responses."""
+
+    def list(
+        self,
+        *,
+        prompt_template: PromptTemplate | int | None = None,
+        collection: Collection | int | None = None,
+        llm_config: LLMConfig | int | None = None,
+    ) -> Listing[Experiment]:
+        """Experiments, all or those of a template, a collection or a model."""
+        query = {
+            "prompt_template_id": prompt_template and id_of(prompt_template, "prompt_template"),
+            "collection_id": collection and id_of(collection, "collection"),
+            "llm_config_id": llm_config and id_of(llm_config, "llm_config"),
+        }
+        return Listing(self._connection, Experiment, "experiments", query=query)
+
+    async def get(self, name: str | None = None, *, id: int | None = None) -> Experiment:
+        """The experiment of that id or name; its responses are ``client.responses``.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        if id is not None:
+            return decode(Experiment, await self._connection.call("GET", "experiments", id))
+        query = {"experiment_name": name}
+        listing = Listing(self._connection, Experiment, "experiments", query=query)
+        if name is None or (found := await listing.first()) is None:
+            raise NotFoundError(f"no experiment named {name!r}", status=404)
+        return found
+
+    async def create(
+        self,
+        name: str,
+        *,
+        prompt_template: PromptTemplate | int,
+        collection: Collection | int,
+        llm_config: LLMConfig | int | None = None,
+        criterion_set: CriterionSet | int | None = None,
+        description: str = "",
+        generation_params: dict[str, Any] | None = None,
+        rating_version: str | None = None,
+    ) -> Experiment:
+        """Define an experiment without running it.
+
+        Args:
+            name: Unique in the project.
+            prompt_template: Whose responses it collects.
+            collection: Where the template variables are from.
+            llm_config: None takes the project's default model.
+            criterion_set: None takes the set linked to the template.
+            description: For people.
+            generation_params: Sampling, over the configuration's.
+            rating_version: The judge's version; None takes the service's default.
+
+        Raises:
+            ConflictError: The name is taken.
+        """
+        body = CreateExperimentRequest(
+            name=name,
+            description=description,
+            prompt_template_id=id_of(prompt_template, "prompt_template"),
+            collection_id=id_of(collection, "collection"),
+            criterion_set_id=criterion_set and id_of(criterion_set, "criterion_set"),
+            llm_config_id=llm_config and id_of(llm_config, "llm_config"),
+            generation_params=generation_params,
+            rating_version=rating_version,
+        )
+        return decode(Experiment, await self._connection.call("POST", "experiments", body=body))
+
+    async def get_or_create(
+        self,
+        name: str,
+        *,
+        prompt_template: PromptTemplate | int,
+        collection: Collection | int,
+        llm_config: LLMConfig | int | None = None,
+        criterion_set: CriterionSet | int | None = None,
+        description: str = "",
+    ) -> tuple[Experiment, bool]:
+        """The experiment of that name, or a new one; and whether it was created now.
+
+        Raises:
+            InputError: The name belongs to an experiment on another template or
+                collection, whose responses would mix with these.
+        """
+        try:
+            created = await self.create(
+                name,
+                prompt_template=prompt_template,
+                collection=collection,
+                llm_config=llm_config,
+                criterion_set=criterion_set,
+                description=description,
+            )
+        except ConflictError:
+            existing = await self.get(name)
+            _check_same(existing, prompt_template, collection)
+            return existing, False
+        return created, True
+
+    async def run(
+        self,
+        experiment: Experiment | int,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        n_epochs: int = 1,
+        generation_params: dict[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> Experiment:
+        """Have the service generate and rate the whole collection, and wait for the end.
+
+        Args:
+            experiment: One that has not run yet.
+            rating_mode: With or without the judge's reasoning.
+            n_epochs: Responses for each row of the collection.
+            generation_params: Sampling, over the configuration's.
+            timeout: Seconds; None takes the deadline of the client's options.
+
+        Returns:
+            The experiment with its results. Responses that failed are counted in them.
+
+        Raises:
+            JobError: The service ended the run without success.
+            DeadlineError: It had not ended in time; it goes on at the service.
+        """
+        id = id_of(experiment, "experiment")
+        seconds = self._connection.options.deadline if timeout is None else timeout
+        policy = self._connection.policy(deadline_at=time.monotonic() + seconds)
+        body = RunExperimentRequest(
+            rating_mode=rating_mode, n_epochs=n_epochs, generation_params=generation_params
+        )
+        path = ("experiments", id)
+        answer = await self._connection.call(
+            "POST", *path, "run", body=body, omit_nulls=True, policy=policy
+        )
+        job_id = decode(Experiment, answer).generation_task_id
+        if job_id is not None:
+            status = await follow_job(
+                self._connection, GenerationStatus, *path, "generation", job_id, policy=policy
+            )
+            if failure := job_failure(job_id, status.status, status.error_msg):
+                raise failure
+        return await self.get(id=id)
+
+    async def delete(self, experiment: Experiment | int) -> None:
+        """Delete an experiment and its responses."""
+        await self._connection.call("DELETE", "experiments", id_of(experiment, "experiment"))
+
+
+def _check_same(
+    existing: Experiment, prompt_template: PromptTemplate | int, collection: Collection | int
+) -> None:
+    wanted = {
+        "prompt_template": id_of(prompt_template, "prompt_template"),
+        "collection": id_of(collection, "collection"),
+    }
+    for what, id in wanted.items():
+        found = getattr(existing, what)
+        if found is not None and found.id != id:
+            raise InputError(
+                f"the experiment {existing.name!r} exists with another {what} "
+                f"(id {found.id}, not {id}): choose another name, or pass that {what}"
+            )

@@ -1,0 +1,165 @@
+"""Jobs of the service: started by a POST, followed by its event stream or by polling."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import anyio
+from pydantic import RootModel, ValidationError
+
+from elluminate_async.errors import (
+    APIError,
+    AuthenticationError,
+    DeadlineError,
+    ElluminateError,
+    JobError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    ProtocolError,
+    TransportError,
+)
+from elluminate_async.resources.connection import adapter, decode
+from elluminate_async.schemas.jobs import TERMINAL
+from elluminate_async.transport.exchange import Request
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from elluminate_async.resources.connection import Connection
+    from elluminate_async.transport.retry import Policy
+
+logger = logging.getLogger("elluminate_async")
+
+POLL_FIRST = 0.2
+POLL_GROWTH = 1.5
+POLL_LONGEST = 3.0
+STREAM_OPENINGS = 2
+"""Times a stream is opened; one that ended early is opened once more, then polling takes over."""
+
+
+class _JobId(RootModel[str | None]):
+    """A bare JSON string, or null for "nothing to do"."""
+
+
+class StatusDocument(Protocol):
+    """What a poll answers and a stream's event holds."""
+
+    @property
+    def status(self) -> str:
+        """A `JobStatusName`, or a word this version does not know."""
+        ...
+
+
+S = TypeVar("S", bound=StatusDocument)
+
+
+async def start_job(
+    connection: Connection, *segments: str, body: BaseModel | bytes, operation: str, policy: Policy
+) -> str:
+    """POST a chunk; the id of its job.
+
+    Raises:
+        JobError: The service says that there is nothing to do.
+        OutcomeUnknownError: It was sent, and whether a job was made is not known. This is
+            where a look at the service's own rows may settle it.
+        ElluminateError: It was not accepted.
+    """
+    try:
+        answer = await connection.call("POST", *segments, body=body, policy=policy, keyed=True)
+    except ElluminateError as error:
+        if error.ambiguous:
+            raise _unknown(error, operation) from None
+        raise
+    try:
+        job_id = decode(_JobId, answer).root
+    except ProtocolError as error:
+        # A 2xx: the job exists, and its id cannot be read.
+        raise _unknown(error, operation) from None
+    if job_id is None:
+        raise JobError("the service made no job for these items", job_id="", job_status="NONE")
+    return job_id
+
+
+def _unknown(error: ElluminateError, operation: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"sent, and whether the service accepted it is not known: {error}",
+        position=0,
+        operation=operation,
+        attempts=int(getattr(error, "attempts", 1)),
+        status=error.status if isinstance(error, APIError) else None,
+        request_id=getattr(error, "request_id", None),
+    )
+
+
+async def follow_job(
+    connection: Connection, kind: type[S], *segments: str | int, policy: Policy
+) -> S:
+    """The terminal status document of a job.
+
+    Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
+
+    Raises:
+        OutcomeUnknownError: The service does not know the job any more.
+        DeadlineError: It had not ended by the deadline.
+        AuthenticationError, PermissionDeniedError: The key was refused.
+    """
+    for _ in range(STREAM_OPENINGS):
+        try:
+            if found := await _stream_job(connection, kind, *segments, policy=policy):
+                return found
+        except (AuthenticationError, PermissionDeniedError, DeadlineError):
+            raise
+        except (APIError, TransportError) as error:
+            logger.debug("following a job by polling: %s", error)
+            break
+    return await _poll_job(connection, kind, *segments, policy=policy)
+
+
+async def _stream_job(
+    connection: Connection, kind: type[S], *segments: str | int, policy: Policy
+) -> S | None:
+    """The terminal document; None when the stream ended without one."""
+    path = await connection.path(*segments, "stream")
+    async with connection.transport.stream(Request("GET", path), policy) as events:
+        async for event in events:
+            try:
+                found = adapter(kind).validate_json(event.data)
+            except ValidationError:
+                logger.debug("an event that is no status document was skipped")
+                continue
+            if found.status in TERMINAL:
+                return found
+    return None
+
+
+async def _poll_job(
+    connection: Connection, kind: type[S], *segments: str | int, policy: Policy
+) -> S:
+    interval = POLL_FIRST
+    while True:
+        try:
+            found = decode(kind, await connection.call("GET", *segments, policy=policy))
+        except NotFoundError:
+            raise OutcomeUnknownError(
+                f"the service accepted the job {segments[-1]} and does not know it any more",
+                position=0,
+                operation="follow",
+            ) from None
+        if found.status in TERMINAL:
+            return found
+        policy.remaining()
+        await anyio.sleep(policy.clock(interval))
+        interval = min(POLL_LONGEST, interval * POLL_GROWTH)
+
+
+def job_failure(job_id: str, status: str, message: str | None) -> JobError | None:
+    """The error of a job that ended without success; None for one that succeeded."""
+    if status == "SUCCESS":
+        return None
+    return JobError(
+        f"the job ended as {status}: {message or 'no reason given'}",
+        job_id=job_id,
+        job_status=status,
+    )

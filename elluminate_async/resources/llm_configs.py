@@ -1,0 +1,69 @@
+"""``client.llm_configs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from elluminate_async.errors import ConflictError, InputError, NotFoundError
+from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig
+
+
+class LLMConfigsResource(Resource):
+    """Which models answer, and how they are called."""
+
+    def list(self) -> Listing[LLMConfig]:
+        """All configurations."""
+        return Listing(self._connection, LLMConfig, "llm_configs")
+
+    async def get(self, name: str | None = None, *, id: int | None = None) -> LLMConfig:
+        """The configuration of that id or name.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        if id is not None:
+            return decode(LLMConfig, await self._connection.call("GET", "llm_configs", id))
+        query = {"name": name}
+        listing = Listing(self._connection, LLMConfig, "llm_configs", query=query)
+        if name is None or (found := await listing.first()) is None:
+            raise NotFoundError(f"no LLM configuration named {name!r}", status=404)
+        return found
+
+    async def create(self, name: str, llm_model_name: str, **fields: Any) -> LLMConfig:
+        """Create a configuration.
+
+        Args:
+            name: Unique in the project.
+            llm_model_name: The model as its provider names it.
+            **fields: The other fields of `CreateLLMConfigRequest`, such as ``llm_base_url``,
+                ``api_key``, ``temperature``, ``max_tokens``, ``timeout`` (seconds).
+
+        Raises:
+            ConflictError: The name is taken.
+            InputError: There is no such field, or its value has the wrong type.
+        """
+        known = CreateLLMConfigRequest.model_fields
+        if unknown := sorted(set(fields) - set(known)):
+            raise InputError(f"no field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+        try:
+            body = CreateLLMConfigRequest(name=name, llm_model_name=llm_model_name, **fields)
+        except ValidationError as error:
+            raise InputError(f"a field of the LLM configuration: {error}") from None
+        return decode(LLMConfig, await self._connection.call("POST", "llm_configs", body=body))
+
+    async def get_or_create(
+        self, name: str, llm_model_name: str, **fields: Any
+    ) -> tuple[LLMConfig, bool]:
+        """The configuration of that name as it is, or a new one; and whether it is new."""
+        try:
+            return await self.create(name, llm_model_name, **fields), True
+        except ConflictError:
+            return await self.get(name), False
+
+    async def delete(self, llm_config: LLMConfig | int) -> None:
+        """Delete a configuration."""
+        await self._connection.call("DELETE", "llm_configs", id_of(llm_config, "llm_config"))

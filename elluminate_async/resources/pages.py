@@ -1,0 +1,149 @@
+"""Listings: pages fetched concurrently, every row once, none given up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+import anyio
+
+from elluminate_async.engine.stream import HostedStream
+from elluminate_async.errors import NotFoundError, ProtocolError
+from elluminate_async.resources.connection import decode
+from elluminate_async.schemas.base import Page, WireModel
+
+if TYPE_CHECKING:
+    from elluminate_async.resources.connection import Connection, QueryValue
+    from elluminate_async.transport.retry import Policy
+
+M = TypeVar("M", bound=WireModel)
+
+PAGES_AHEAD = 8
+"""Pages of one listing that are fetched at once."""
+
+MAX_PASSES = 5
+"""Passes over a listing that changes while it is read."""
+
+_Deliver: TypeAlias = Callable[[list[M]], Awaitable[None]]
+
+
+class Listing(Generic[M]):
+    """A lazy listing: ``async for`` pages as it goes, ``await`` gives the whole list.
+
+    Nothing is sent before that. Rows are told apart by id; when rows come or go while the
+    pages are read, the listing is read again until its rows agree with its count or two
+    passes agree with each other, so that no row is given up and none comes twice.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        model: type[M],
+        *segments: str | int,
+        query: Mapping[str, QueryValue] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self._connection = connection
+        self._model = model
+        self._segments = segments
+        self._query = dict(query or {})
+        self._policy = policy
+
+    def __await__(self) -> Generator[Any, None, list[M]]:
+        return self._all().__await__()
+
+    def __aiter__(self) -> AsyncIterator[M]:
+        return HostedStream(self.read, self._connection.tasks)
+
+    async def first(self) -> M | None:
+        """The first row of the first page; None when there is none. One request."""
+        page = await self._page(None)
+        return page.items[0] if page.items else None
+
+    async def _all(self) -> list[M]:
+        rows: list[M] = []
+
+        async def collect(bunch: list[M]) -> None:
+            rows.extend(bunch)
+
+        await self.read(collect)
+        return rows
+
+    async def read(self, deliver: _Deliver[M]) -> None:
+        """Deliver every row once, in the service's order within a pass."""
+        seen: set[int] = set()
+        last: set[int] | None = None
+        for _ in range(MAX_PASSES):
+            these: set[int] = set()
+
+            async def take(bunch: list[M], these: set[int] = these) -> None:
+                fresh = [row for row in bunch if _id(row) not in seen]
+                these.update(_id(row) for row in bunch)
+                seen.update(these)
+                await deliver(fresh)
+
+            steady = await self._pass(take)
+            if (steady and these == seen) or these == last:
+                return
+            last = these
+
+    async def _pass(self, take: _Deliver[M]) -> bool:
+        """Read all pages once; whether their rows agree with the count they name."""
+        first = await self._page(1)
+        await take(first.items)
+        counts = {first.count}
+        ids = {_id(row) for row in first.items}
+        size = len(first.items)
+        if size and size < first.count:
+            number, last = 2, math.ceil(first.count / size)
+            while number <= last:
+                pages = await self._pages(range(number, min(last, number + PAGES_AHEAD - 1) + 1))
+                for page in pages:
+                    await take(page.items)
+                    counts.add(page.count)
+                    ids.update(_id(row) for row in page.items)
+                number += len(pages)
+            # Pages shorter than the first leave rows behind the last page that was expected.
+            while len(ids) < first.count:
+                page = await self._page(number)
+                fresh = {_id(row) for row in page.items} - ids
+                if not fresh:
+                    break
+                await take(page.items)
+                ids |= fresh
+                number += 1
+        return counts == {len(ids)}
+
+    async def _pages(self, numbers: range) -> list[Page[M]]:
+        found: dict[int, Page[M]] = {}
+
+        async def fetch(number: int) -> None:
+            found[number] = await self._page(number)
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                for number in numbers:
+                    tasks.start_soon(fetch, number)
+        except ExceptionGroup as group:
+            # The caller asked for a listing, not for a group of requests.
+            raise group.exceptions[0] from None
+        return [found[number] for number in numbers]
+
+    async def _page(self, number: int | None) -> Page[M]:
+        try:
+            answer = await self._connection.call(
+                "GET", *self._segments, query={**self._query, "page": number}, policy=self._policy
+            )
+        except NotFoundError:
+            if number is None or number == 1:
+                raise
+            return Page[M](items=[], count=-1)
+        return decode(Page[self._model], answer)
+
+
+def _id(row: WireModel) -> int:
+    found = getattr(row, "id", None)
+    if not isinstance(found, int):
+        raise ProtocolError("a listing's row has no id", sent=True)
+    return found

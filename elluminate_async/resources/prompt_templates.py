@@ -1,0 +1,152 @@
+"""``client.prompt_templates``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+from elluminate_async.errors import ConflictError, InputError, NotFoundError
+from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.criterion_sets import CriterionSet
+from elluminate_async.schemas.prompt_templates import CreatePromptTemplateRequest, PromptTemplate
+
+Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""One user message as a string, or chat messages."""
+
+ResponseFormat: TypeAlias = type[BaseModel] | Mapping[str, Any]
+"""A pydantic class, or a ``response_format`` object as chat completions take it."""
+
+
+class PromptTemplatesResource(Resource):
+    """Prompt templates: named, with versions that never change."""
+
+    def list(
+        self,
+        name: str | None = None,
+        *,
+        criterion_set: CriterionSet | int | None = None,
+        compatible_collection: Collection | int | None = None,
+    ) -> Listing[PromptTemplate]:
+        """Templates, all versions: ``async for`` over it, or ``await`` it."""
+        query = {
+            "name": name,
+            "criterion_set_id": criterion_set and id_of(criterion_set, "criterion_set"),
+            "compatible_collection_id": compatible_collection
+            and id_of(compatible_collection, "compatible_collection"),
+        }
+        return Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
+
+    async def get(
+        self, name: str | None = None, *, id: int | None = None, version: int | None = None
+    ) -> PromptTemplate:
+        """The template of that id, or of that name: the latest version unless one is named.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        if id is not None:
+            return decode(
+                PromptTemplate, await self._connection.call("GET", "prompt_templates", id)
+            )
+        query = {"name": name, "version": version}
+        listing = Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
+        if name is None or (found := await listing.first()) is None:
+            raise NotFoundError(f"no prompt template named {name!r}", status=404)
+        return found
+
+    async def create(
+        self,
+        messages: Messages,
+        name: str,
+        *,
+        parent_prompt_template: PromptTemplate | int | None = None,
+        response_format: ResponseFormat | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+    ) -> PromptTemplate:
+        """Create a template, or the next version of the name.
+
+        Raises:
+            ConflictError: This name has a version with exactly this content.
+        """
+        body = CreatePromptTemplateRequest(
+            name=name,
+            messages=_messages(messages),
+            response_format_json_schema=_response_format(response_format),
+            tools=None if tools is None else [dict(tool) for tool in tools],
+            tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
+            parent_prompt_template_id=parent_prompt_template
+            and id_of(parent_prompt_template, "parent_prompt_template"),
+        )
+        answer = await self._connection.call("POST", "prompt_templates", body=body)
+        return decode(PromptTemplate, answer)
+
+    async def get_or_create(
+        self,
+        messages: Messages,
+        name: str,
+        *,
+        parent_prompt_template: PromptTemplate | int | None = None,
+        response_format: ResponseFormat | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+    ) -> tuple[PromptTemplate, bool]:
+        """The version of ``name`` with exactly this content, and whether it was created now.
+
+        Args:
+            messages: The prompt with ``{{placeholders}}``: a string for one user message,
+                or chat messages.
+            name: Other content under a known name becomes its next version.
+            parent_prompt_template: The version this one was made from.
+            response_format: Structured output: a pydantic class, or the object itself.
+            tools: Tools as chat completions take them.
+            tool_choice: As chat completions take it.
+        """
+        try:
+            created = await self.create(
+                messages,
+                name,
+                parent_prompt_template=parent_prompt_template,
+                response_format=response_format,
+                tools=tools,
+                tool_choice=tool_choice,
+            )
+        except ConflictError as conflict:
+            existing = (conflict.body or {}).get("prompt_template_id")
+            if not isinstance(existing, int):
+                raise
+            return await self.get(id=existing), False
+        return created, True
+
+    async def delete(self, prompt_template: PromptTemplate | int) -> None:
+        """Delete one version."""
+        id = id_of(prompt_template, "prompt_template")
+        await self._connection.call("DELETE", "prompt_templates", id)
+
+
+def _messages(messages: Messages) -> list[dict[str, Any]]:
+    if isinstance(messages, str):
+        chat: list[dict[str, Any]] = [{"role": "user", "content": messages}]
+    else:
+        chat = [dict(message) for message in messages]
+    if not chat or not all(message.get("role") and "content" in message for message in chat):
+        raise InputError(
+            "a prompt template is a string, or a list of messages such as "
+            "{'role': 'user', 'content': 'Explain {{topic}}.'}, and not empty"
+        )
+    return chat
+
+
+def _response_format(response_format: ResponseFormat | None) -> dict[str, Any] | None:
+    if response_format is None or isinstance(response_format, Mapping):
+        return None if response_format is None else dict(response_format)
+    schema = {**response_format.model_json_schema(), "additionalProperties": False}
+    name = response_format.__name__.lower()
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": name, "schema": schema, "strict": True},
+    }

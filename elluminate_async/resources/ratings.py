@@ -1,0 +1,316 @@
+"""``client.ratings``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.chunks import Entry, Item, Passed, Source
+from elluminate_async.engine.run import Call, ChunkRefusedError, run_batch, stream_batch
+from elluminate_async.engine.stream import HostedStream
+from elluminate_async.errors import (
+    ElluminateError,
+    InputError,
+    ItemError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    RatingError,
+    RejectedError,
+)
+from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
+from elluminate_async.resources.connection import Resource, decode, encode, id_of
+from elluminate_async.resources.jobs import follow_job, job_failure, start_job
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
+from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.schemas.version import Capability
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions
+
+Responses: TypeAlias = (
+    Batch[PromptResponse]
+    | Iterable[PromptResponse | int]
+    | AsyncIterable[PromptResponse | int]
+    | HostedStream[tuple[int, Outcome[PromptResponse]]]
+)
+"""Responses or their ids; a `Batch` or a stream of outcomes keeps its positions."""
+
+MAX_CHUNK = 100
+"""Ids in one request at most: what a listing by ids can take in its URL."""
+
+_BATCHES = ("ratings", "batches")
+_RATINGS = TypeAdapter(list[Rating])
+_ID_BYTES = 12
+
+
+class RatingsResource(Resource):
+    """What the judge says of responses: one rating per response and criterion."""
+
+    def list(self, response: PromptResponse | int) -> Listing[Rating]:
+        """The ratings of a response."""
+        query = {"prompt_response_id": id_of(response, "response")}
+        return Listing(self._connection, Rating, "ratings", query=query)
+
+    async def rate(
+        self, response: PromptResponse | int, *, rating_mode: RatingMode = RatingMode.DETAILED
+    ) -> list[Rating]:
+        """Rate one response by every criterion of its template or experiment.
+
+        Raises:
+            RejectedError: There is no criterion to rate by.
+            OutcomeUnknownError: Sent, and whether it was processed is not known.
+        """
+        id = id_of(response, "response")
+        body = RatingRequest(prompt_response_id=id, rating_mode=_checked_mode(rating_mode))
+        try:
+            answer = await self._connection.call("POST", "ratings", body=body, keyed=True)
+        except ElluminateError as error:
+            if not error.ambiguous:
+                raise
+            raise OutcomeUnknownError(
+                f"sent, and whether the service processed it is not known: {error}",
+                position=0,
+                operation="rate",
+                attempts=int(getattr(error, "attempts", 1)),
+                response_id=id,
+            ) from None
+        return decode(list[Rating], answer)
+
+    async def rate_many(
+        self,
+        responses: Responses,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        options: BatchOptions | None = None,
+    ) -> Batch[list[Rating]]:
+        """Rate every response by every criterion.
+
+        Args:
+            responses: n responses or their ids. The failed positions of a `Batch` are not
+                sent: they keep their error, so that positions agree with ``responses``. A
+                response that comes twice is rated once, for both positions.
+            rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
+            options: Instead of the client's.
+
+        Returns:
+            n outcomes, outcome i the ratings of ``responses[i]``, one per criterion.
+            Reading one that failed raises its `ItemError`: `RatingError` when the judge
+            gave no verdict for some criterion (never counted as NO), `OutcomeUnknownError`
+            when it was sent and nothing proves what became of it. With n = 0 nothing is sent.
+
+        Raises:
+            InputError: An entry is no response.
+            AuthenticationError, PermissionDeniedError: True of all items; ``error.partial``
+                is what had arrived.
+
+        Cost: about two requests per chunk of at most 100. A service that sends no results
+        with a job's status costs two listings of the chunk's responses as well.
+        Memory: O(n) results, ``max_concurrency`` chunks in flight.
+
+        Source: ``POST ratings/batches`` and its event stream, protocol of SDK 1.5.2.
+        """
+        setting = BatchSetting.begin(self._connection, options)
+        if isinstance(responses, Sequence):
+            _check(responses)
+        call = self._call(setting, rating_mode, known_length(responses))
+        return await run_batch(call, _source(responses))
+
+    def stream_rate_many(
+        self,
+        responses: Responses,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        options: BatchOptions | None = None,
+    ) -> HostedStream[tuple[int, Outcome[list[Rating]]]]:
+        """`rate_many` as a stream of (position, outcome), as chunks finish.
+
+        The stream of `stream_generate_many` can be passed straight in: responses are rated
+        while others are still being generated, under the same limits.
+        """
+        setting = BatchSetting.begin(self._connection, options)
+        call = self._call(setting, rating_mode, known_length(responses))
+        return stream_batch(call, _source(responses), self._connection.tasks)
+
+    def _call(
+        self, setting: BatchSetting, rating_mode: RatingMode, total: int | None
+    ) -> Call[int, list[Rating]]:
+        job = _RatingJob(setting, _checked_mode(rating_mode))
+        options = setting.options.replace(chunk_size=min(MAX_CHUNK, setting.options.chunk_size))
+        return setting.call("rate", partial(self._send_chunk, job), total=total, options=options)
+
+    async def _send_chunk(
+        self, job: _RatingJob, items: Sequence[Item[int]]
+    ) -> AsyncIterator[tuple[int, list[Rating] | ItemError]]:
+        """POST a chunk, follow its job, yield an outcome for every response it rated."""
+        policy = job.setting.policy
+        ids = list(dict.fromkeys(item.value for item in items))
+        trusted = await self._connection.has(Capability.RESULTS_WITH_STATUS)
+        before = {} if trusted else await job.ratings_now(ids)
+        body = RatingBatchRequest(prompt_response_ids=ids, rating_mode=job.rating_mode)
+        try:
+            job_id = await start_job(
+                self._connection, *_BATCHES, body=encode(body), operation="rate", policy=policy
+            )
+        except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
+            raise ChunkRefusedError(error) from None
+        status = await follow_job(self._connection, JobStatus, *_BATCHES, job_id, policy=policy)
+        if trusted and status.result is not None:
+            outcomes = by_result(ids, status)
+        else:
+            outcomes = new_ratings(before, await job.ratings_now(ids))
+        for item in items:
+            if (outcome := outcomes.get(item.value)) is not None:
+                yield (
+                    item.position,
+                    outcome.at(item.position) if isinstance(outcome, ItemError) else outcome,
+                )
+        if failure := job_failure(job_id, status.status, status.error_msg):
+            raise failure
+
+
+class _RatingJob:
+    """What the chunks of one call share."""
+
+    def __init__(self, setting: BatchSetting, rating_mode: RatingMode) -> None:
+        self.setting = setting
+        self.rating_mode = rating_mode
+
+    async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
+        """The responses of these ids as they are, with their ratings."""
+        rows = await Listing(
+            self.setting.connection,
+            PromptResponse,
+            "responses",
+            query={"response_ids": ids},
+            policy=self.setting.policy,
+        )
+        wanted = set(ids)
+        return {row.id: row for row in rows if row.id in wanted}
+
+
+def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
+    """Response id to outcome, by the terminal status document, which is in request order."""
+    result = status.result or []
+    if len(result) != len(ids):
+        return {}
+    failures = {failure.index: failure for failure in status.item_failures}
+    outcomes: dict[int, list[Rating] | ItemError] = {}
+    for index, (id, document) in enumerate(zip(ids, result, strict=True)):
+        if failure := failures.get(index):
+            outcomes[id] = _rating_error(id, failure.message, failure.code)
+            continue
+        try:
+            ratings = _RATINGS.validate_python(document)
+        except ValidationError as error:
+            text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
+            outcomes[id] = _rating_error(id, text, "protocol")
+            continue
+        outcomes[id] = ratings or _rating_error(id, "the job made no rating", "no_result")
+    return outcomes
+
+
+def new_ratings(
+    before: Mapping[int, PromptResponse], after: Mapping[int, PromptResponse]
+) -> dict[int, list[Rating] | ItemError]:
+    """Response id to outcome, by what the listing shows now and did not before.
+
+    Of two new ratings by one criterion the later counts. A response that lacks a criterion
+    which rated another of the same template in this chunk is incomplete, not a NO.
+    """
+    new: dict[int, dict[int, Rating]] = {}
+    criteria: defaultdict[int | None, set[int]] = defaultdict(set)
+    for id, row in after.items():
+        old = {rating.id for rating in before[id].ratings} if id in before else set[int]()
+        fresh = sorted((r for r in row.ratings if r.id not in old), key=lambda r: r.id)
+        new[id] = {rating.criterion.id: rating for rating in fresh}
+        criteria[_template_of(row)] |= new[id].keys()
+    outcomes: dict[int, list[Rating] | ItemError] = {}
+    for id, ratings in new.items():
+        wanted = criteria[_template_of(after[id])]
+        if not ratings:
+            continue
+        if missing := wanted - ratings.keys():
+            text = f"{len(missing)} of {len(wanted)} criteria have no rating: {sorted(missing)}"
+            outcomes[id] = _rating_error(id, text, "incomplete")
+        else:
+            outcomes[id] = [ratings[criterion] for criterion in sorted(ratings)]
+    return outcomes
+
+
+def _template_of(row: PromptResponse) -> int | None:
+    return row.prompt.prompt_template.id if row.prompt.prompt_template is not None else None
+
+
+def _rating_error(id: int, text: str, code: str) -> RatingError:
+    return RatingError(text, position=0, code=code, operation="rate", response_id=id)
+
+
+def _checked_mode(rating_mode: object) -> RatingMode:
+    try:
+        return RatingMode(cast("Any", rating_mode))
+    except ValueError:
+        raise InputError(
+            f"rating_mode must be RatingMode.FAST or RatingMode.DETAILED, not {rating_mode!r}"
+        ) from None
+
+
+def _source(responses: Responses) -> Source[int]:
+    """The entries to send. Of a sequence each response once, further positions as aliases."""
+    if isinstance(responses, AsyncIterable):
+        return _async_source(cast("AsyncIterable[object]", responses))
+    if isinstance(responses, Sequence):
+        return _unique(responses)
+    return (_entry(position, entry) for position, entry in enumerate(responses))
+
+
+def _unique(responses: Sequence[object]) -> Iterator[Entry[int]]:
+    outcomes = responses.outcomes if isinstance(responses, Batch) else responses
+    positions: defaultdict[int, list[int]] = defaultdict(list)
+    for position, entry in enumerate(cast("Sequence[object]", outcomes)):
+        if isinstance(entry, ItemError):
+            yield Passed(position, entry)
+        else:
+            positions[id_of(entry, f"responses[{position}]")].append(position)
+    for id, (first, *others) in positions.items():
+        yield Item(first, id, size=_ID_BYTES, aliases=tuple(others))
+
+
+async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[int]]:
+    outcomes = isinstance(responses, HostedStream)
+    count = 0
+    try:
+        async for entry in responses:
+            position, response = count, entry
+            if outcomes and isinstance(entry, tuple):
+                position, response = cast("tuple[int, object]", entry)
+            yield _entry(position, response)
+            count += 1
+    finally:
+        if close := getattr(responses, "aclose", None):
+            await close()
+
+
+def _entry(position: int, response: object) -> Entry[int]:
+    if isinstance(response, ItemError):
+        return Passed(position, response)
+    return Item(position, id_of(response, f"responses[{position}]"), size=_ID_BYTES)
+
+
+def _check(responses: Sequence[object]) -> None:
+    problems: list[str] = []
+    entries = responses.outcomes if isinstance(responses, Batch) else responses
+    for position, entry in enumerate(cast("Sequence[object]", entries)):
+        try:
+            _entry(position, entry)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError(first_problems(problems))

@@ -1,0 +1,264 @@
+"""What one call of `ResponsesResource` is to send: its arguments, checked, as items."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+from elluminate_async.batch import Batch
+from elluminate_async.engine.chunks import Entry, Item, Passed, Source
+from elluminate_async.errors import InputError, ItemError
+from elluminate_async.resources.batches import first_problems
+from elluminate_async.resources.connection import id_of
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.responses import GenerationMetadata, ResponseIn
+from elluminate_async.schemas.template_variables import TemplateVariables
+
+Variables: TypeAlias = (
+    Iterable[TemplateVariables | int]
+    | AsyncIterable[TemplateVariables | int]
+    | Batch[TemplateVariables]
+)
+"""Rows of a collection, or their ids."""
+
+Output: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""A response that was made elsewhere: its text, or its messages."""
+
+_BODY_BYTES = 220
+"""About what one item without messages takes in a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One response to generate or to store.
+
+    Attributes:
+        variables: The row, or its id.
+        messages: Empty to have it generated.
+        epoch: Which repetition of its variables it is; None until it is sent.
+    """
+
+    variables: TemplateVariables | int
+    messages: Sequence[Mapping[str, Any]] = ()
+    metadata: GenerationMetadata | None = None
+    epoch: int | None = None
+
+    @property
+    def variables_id(self) -> int:
+        """The row's id."""
+        return self.variables if isinstance(self.variables, int) else self.variables.id
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsePlan:
+    """What all items of a call share."""
+
+    experiment_id: int
+    template_id: int | None
+    llm_config_id: int | None
+    placeholders: frozenset[str]
+
+    @classmethod
+    def check(
+        cls,
+        experiment: Experiment | int,
+        prompt_template: PromptTemplate | int | None,
+        llm_config: LLMConfig | int | None,
+    ) -> ResponsePlan:
+        """The plan of these arguments.
+
+        Raises:
+            InputError: They do not fit each other.
+        """
+        template = experiment.prompt_template if isinstance(experiment, Experiment) else None
+        if prompt_template is not None:
+            wanted = id_of(prompt_template, "prompt_template")
+            if template is not None and template.id != wanted:
+                raise InputError(
+                    f"the experiment is on the prompt template {template.id}, and "
+                    f"prompt_template= is {wanted}: the service generates from the experiment's"
+                )
+            if isinstance(prompt_template, PromptTemplate):
+                template = prompt_template
+        template_id = template.id if template is not None else None
+        if isinstance(prompt_template, int):
+            template_id = prompt_template
+        return cls(
+            experiment_id=id_of(experiment, "experiment"),
+            template_id=template_id,
+            llm_config_id=llm_config and id_of(llm_config, "llm_config"),
+            placeholders=frozenset(template.placeholders if template is not None else ()),
+        )
+
+    def check_variables(self, variables: Iterable[object]) -> None:
+        """Raise `InputError` when an entry is no row, or has no value for a placeholder."""
+        entries = variables.outcomes if isinstance(variables, Batch) else variables
+        problems = [
+            problem
+            for position, entry in enumerate(cast("Iterable[object]", entries))
+            if (problem := self._problem(position, entry))
+        ]
+        if problems:
+            raise InputError(first_problems(problems))
+
+    def _problem(self, position: int, entry: object) -> str | None:
+        if isinstance(entry, ItemError) or (isinstance(entry, int) and entry is not True):
+            return None
+        if isinstance(entry, Mapping):
+            return (
+                f"template_variables[{position}] is a plain mapping: add it to the collection "
+                "first, with client.template_variables.add_many(...), and pass what that returns"
+            )
+        if not isinstance(entry, TemplateVariables):
+            return (
+                f"template_variables[{position}] must be TemplateVariables or an id, "
+                f"not {entry!r:.80}"
+            )
+        missing = sorted(self.placeholders - entry.input_values.keys())
+        if missing:
+            names = ", ".join(f"{{{{{name}}}}}" for name in missing)
+            has = ", ".join(sorted(entry.input_values)) or "nothing"
+            return f"template_variables[{position}] has no value for {names}; it has {has}"
+        return None
+
+    def source(self, variables: Variables) -> Source[Spec]:
+        """The entries to send, in order; failed positions of a `Batch` pass through."""
+        if isinstance(variables, AsyncIterable):
+            return self._async_source(variables)
+        if isinstance(variables, Batch):
+            return self._entries(variables.outcomes, Counter())
+        # Of a sequence all variables are in memory, and so may be their counts.
+        return self._entries(variables, Counter() if isinstance(variables, Sequence) else None)
+
+    def _entries(
+        self, variables: Iterable[object], seen: Counter[int] | None
+    ) -> Iterator[Entry[Spec]]:
+        for position, entry in enumerate(variables):
+            yield self._entry(position, entry, seen)
+
+    async def _async_source(self, variables: AsyncIterable[object]) -> AsyncIterator[Entry[Spec]]:
+        position = 0
+        try:
+            async for entry in variables:
+                yield self._entry(position, entry, None)
+                position += 1
+        finally:
+            if close := getattr(variables, "aclose", None):
+                await close()
+
+    def _entry(self, position: int, entry: object, seen: Counter[int] | None) -> Entry[Spec]:
+        if isinstance(entry, ItemError):
+            return Passed(position, entry)
+        if problem := self._problem(position, entry):
+            raise InputError(problem)
+        spec = Spec(cast("TemplateVariables | int", entry))
+        if seen is not None:
+            seen[spec.variables_id] += 1
+            spec = Spec(spec.variables, epoch=seen[spec.variables_id])
+        return Item(position, spec, size=_BODY_BYTES)
+
+    def body(self, spec: Spec, *, epoch: int) -> ResponseIn:
+        """The wire's document for one item."""
+        return ResponseIn(
+            prompt_template_id=self.template_id,
+            template_variables_id=spec.variables_id,
+            experiment_id=self.experiment_id,
+            epoch=epoch,
+            llm_config_id=self.llm_config_id,
+            messages=[dict(message) for message in spec.messages],
+            metadata=spec.metadata,
+        )
+
+
+@dataclass(slots=True)
+class Epochs:
+    """Gives repeated inputs distinct epochs, so that (variables, epoch) names one position.
+
+    Attributes:
+        call_wide: Count over the whole call, in memory of all its inputs; otherwise over
+            one chunk at a time, which is enough where results come by position.
+    """
+
+    call_wide: bool
+    _seen: Counter[int] = field(default_factory=Counter[int])
+
+    def of(self, items: Sequence[Item[Spec]]) -> list[int]:
+        """The epoch of each item."""
+        seen = self._seen if self.call_wide else Counter[int]()
+        epochs: list[int] = []
+        for item in items:
+            if item.value.epoch is not None:
+                epochs.append(item.value.epoch)
+                continue
+            seen[item.value.variables_id] += 1
+            epochs.append(seen[item.value.variables_id])
+        return epochs
+
+
+def one_source(variables: object, collection: Collection | int | None) -> bool:
+    """Whether the variables were given; False when a collection was.
+
+    Raises:
+        InputError: Both were, or none.
+    """
+    if (variables is None) == (collection is None):
+        raise InputError("pass either template_variables= or collection=")
+    return variables is not None
+
+
+def output_messages(response: object, position: int) -> list[dict[str, Any]]:
+    """The messages of a response that was made elsewhere.
+
+    Raises:
+        InputError: It is neither a text nor messages with one of the assistant's.
+    """
+    if isinstance(response, str):
+        return [{"role": "assistant", "content": response}]
+    if isinstance(response, Sequence):
+        messages = [
+            cast("Mapping[str, Any]", message)
+            for message in cast("Sequence[object]", response)
+            if isinstance(message, Mapping)
+        ]
+        if len(messages) == len(cast("Sequence[object]", response)) and any(
+            message.get("role") in ("assistant", "tool") for message in messages
+        ):
+            return [dict(message) for message in messages]
+    raise InputError(
+        f"responses[{position}] must be a text, or messages with at least one of the assistant's, "
+        f"not {response!r:.80}"
+    )
+
+
+def stored_specs(
+    responses: Sequence[object],
+    variables: Sequence[TemplateVariables | int],
+    metadata: Sequence[GenerationMetadata | None] | None,
+) -> list[Item[Spec]]:
+    """The items of an `add_many` call.
+
+    Raises:
+        InputError: The lists differ in length, or an entry cannot work.
+    """
+    lengths = {"responses": len(responses), "template_variables": len(variables)}
+    if metadata is not None:
+        lengths["metadata"] = len(metadata)
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise InputError(f"the lists must have one entry for each response: {found}")
+    seen = Counter[int]()
+    items: list[Item[Spec]] = []
+    for position, (response, entry) in enumerate(zip(responses, variables, strict=True)):
+        messages = output_messages(response, position)
+        id = id_of(entry, f"template_variables[{position}]")
+        seen[id] += 1
+        made = metadata[position] if metadata is not None else None
+        size = _BODY_BYTES + len(json.dumps(messages, default=str))
+        items.append(Item(position, Spec(entry, messages, made, seen[id]), size=size))
+    return items

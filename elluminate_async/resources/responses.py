@@ -1,0 +1,397 @@
+"""``client.responses``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.run import Call, ChunkRefusedError, run_batch, stream_batch
+from elluminate_async.errors import (
+    ElluminateError,
+    GenerationError,
+    ItemError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    RejectedError,
+)
+from elluminate_async.resources.batches import BatchSetting, known_length
+from elluminate_async.resources.connection import Resource, decode, encode, id_of
+from elluminate_async.resources.jobs import follow_job, job_failure, start_job
+from elluminate_async.resources.matching import (
+    ListingMatcher,
+    NaturalKey,
+    RowPool,
+    Wanted,
+    match_result,
+)
+from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.response_plan import (
+    Epochs,
+    Output,
+    ResponsePlan,
+    Spec,
+    Variables,
+    one_source,
+    output_messages,
+    stored_specs,
+)
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.responses import (
+    AnnotateRequest,
+    GenerationMetadata,
+    PromptResponse,
+    ResponseBatchRequest,
+)
+from elluminate_async.schemas.template_variables import TemplateVariables
+from elluminate_async.schemas.version import Capability
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.stream import HostedStream
+
+_BATCHES = ("responses", "batches")
+
+
+class ResponsesResource(Resource):
+    """What the model answered."""
+
+    def list(
+        self,
+        *,
+        experiment: Experiment | int | None = None,
+        prompt_template: PromptTemplate | int | None = None,
+        template_variables: TemplateVariables | int | None = None,
+        collection: Collection | int | None = None,
+        epoch: int | None = None,
+    ) -> Listing[PromptResponse]:
+        """Responses with their ratings, all or those that match every given filter."""
+        query = {
+            "experiment_id": experiment and id_of(experiment, "experiment"),
+            "prompt_template_id": prompt_template and id_of(prompt_template, "prompt_template"),
+            "template_variables_id": template_variables
+            and id_of(template_variables, "template_variables"),
+            "collection_id": collection and id_of(collection, "collection"),
+            "epoch": epoch,
+        }
+        return Listing(self._connection, PromptResponse, "responses", query=query)
+
+    async def get(self, id: int) -> PromptResponse:
+        """The response of that id, with its ratings."""
+        return decode(PromptResponse, await self._connection.call("GET", "responses", id))
+
+    async def generate(
+        self,
+        *,
+        template_variables: TemplateVariables | int,
+        experiment: Experiment | int,
+        prompt_template: PromptTemplate | int | None = None,
+        llm_config: LLMConfig | int | None = None,
+    ) -> PromptResponse:
+        """Generate one response.
+
+        Raises:
+            GenerationError: The model gave no answer.
+            OutcomeUnknownError: Sent, and whether it was processed is not known.
+        """
+        plan = ResponsePlan.check(experiment, prompt_template, llm_config)
+        plan.check_variables([template_variables])
+        return await self._single("generate", plan, Spec(template_variables), "generate")
+
+    async def add(
+        self,
+        response: Output,
+        *,
+        template_variables: TemplateVariables | int,
+        experiment: Experiment | int,
+        metadata: GenerationMetadata | None = None,
+        epoch: int = 1,
+    ) -> PromptResponse:
+        """Store one response that was made elsewhere.
+
+        Args:
+            response: Its text, or its messages, the last one the assistant's.
+            template_variables: What it was made for.
+            experiment: Where it belongs.
+            metadata: How it was made.
+            epoch: Which repetition of the same variables it is.
+        """
+        plan = ResponsePlan.check(experiment, None, None)
+        spec = Spec(template_variables, output_messages(response, 0), metadata, epoch)
+        return await self._single("add", plan, spec)
+
+    async def _single(
+        self, operation: str, plan: ResponsePlan, spec: Spec, *path: str
+    ) -> PromptResponse:
+        try:
+            answer = await self._connection.call(
+                "POST", "responses", *path, body=plan.body(spec, epoch=spec.epoch or 1), keyed=True
+            )
+        except ElluminateError as error:
+            if not error.ambiguous:
+                raise
+            raise OutcomeUnknownError(
+                f"sent, and whether the service processed it is not known: {error}",
+                position=0,
+                operation=operation,
+                attempts=int(getattr(error, "attempts", 1)),
+            ) from None
+        outcome = _outcome(0, decode(PromptResponse, answer), operation)
+        if isinstance(outcome, ItemError):
+            raise outcome
+        return outcome
+
+    async def generate_many(
+        self,
+        *,
+        experiment: Experiment | int,
+        template_variables: Variables | None = None,
+        collection: Collection | int | None = None,
+        prompt_template: PromptTemplate | int | None = None,
+        llm_config: LLMConfig | int | None = None,
+        options: BatchOptions | None = None,
+    ) -> Batch[PromptResponse]:
+        """Generate one response per entry of ``template_variables``.
+
+        Args:
+            experiment: Where the responses belong.
+            template_variables: n rows or their ids, duplicates allowed; a `Batch`, whose
+                failed positions pass through; or a plain or async iterable.
+            collection: Instead of ``template_variables``: all rows of a collection.
+            prompt_template: The template; None takes the experiment's.
+            llm_config: Model and sampling; None takes the experiment's.
+            options: Instead of the client's.
+
+        Returns:
+            n outcomes, outcome i for ``template_variables[i]``. Reading one that failed
+            raises its `ItemError`: `GenerationError` when the model gave no answer,
+            `OutcomeUnknownError` when it was sent and nothing proves what became of it,
+            else with the ``code`` of what happened. With n = 0 nothing is sent.
+
+        Raises:
+            InputError: The arguments do not fit each other, or an entry gives no value for
+                a placeholder. Of a sequence all are looked at before anything is sent.
+            AuthenticationError, PermissionDeniedError, NotFoundError: True of all items;
+                ``error.partial`` is what had arrived.
+
+        Cost: about two requests per chunk (the chunk, its job's stream). A service that
+        sends no results with a job's status costs listings of the experiment as well.
+        Memory: O(n) results, ``max_concurrency`` chunks in flight.
+
+        Source: ``POST responses/batches`` and its event stream, protocol of SDK 1.5.2.
+        """
+        setting = BatchSetting.begin(self._connection, options)
+        plan = ResponsePlan.check(experiment, prompt_template, llm_config)
+        variables = template_variables
+        if not one_source(template_variables, collection):
+            variables = await self._rows_of(collection, setting)
+        assert variables is not None
+        if isinstance(variables, Sequence):
+            plan.check_variables(variables)
+        call = self._call("generate", setting, plan, known_length(variables))
+        return await run_batch(call, plan.source(variables))
+
+    def stream_generate_many(
+        self,
+        *,
+        experiment: Experiment | int,
+        template_variables: Variables | None = None,
+        collection: Collection | int | None = None,
+        prompt_template: PromptTemplate | int | None = None,
+        llm_config: LLMConfig | int | None = None,
+        options: BatchOptions | None = None,
+    ) -> HostedStream[tuple[int, Outcome[PromptResponse]]]:
+        """`generate_many` as a stream of (position, outcome), as chunks finish.
+
+        Memory: O(``max_concurrency`` chunks), however long the input is. Leaving the loop
+        early cancels what runs; ``async with`` around it waits for that too.
+        """
+        setting = BatchSetting.begin(self._connection, options)
+        plan = ResponsePlan.check(experiment, prompt_template, llm_config)
+        variables = template_variables
+        if not one_source(template_variables, collection):
+            variables = aiter(self._rows_of(collection, setting))
+        assert variables is not None
+        call = self._call("generate", setting, plan, known_length(variables))
+        return stream_batch(call, plan.source(variables), self._connection.tasks)
+
+    async def add_many(
+        self,
+        responses: Sequence[Output],
+        *,
+        template_variables: Sequence[TemplateVariables | int],
+        experiment: Experiment | int,
+        metadata: Sequence[GenerationMetadata | None] | None = None,
+        options: BatchOptions | None = None,
+    ) -> Batch[PromptResponse]:
+        """Store responses that were made elsewhere, for example to have them rated.
+
+        Args:
+            responses: n texts, or n lists of messages.
+            template_variables: What each was made for, n of them.
+            experiment: Where they belong.
+            metadata: How each was made.
+            options: Instead of the client's.
+
+        Returns:
+            n outcomes, outcome i for ``responses[i]``. With n = 0 nothing is sent.
+
+        Raises:
+            InputError: The lists differ in length, or an entry cannot work.
+        """
+        setting = BatchSetting.begin(self._connection, options)
+        plan = ResponsePlan.check(experiment, None, None)
+        items = stored_specs(responses, template_variables, metadata)
+        return await run_batch(self._call("add", setting, plan, len(items)), items)
+
+    def stream_add_many(
+        self,
+        responses: Sequence[Output],
+        *,
+        template_variables: Sequence[TemplateVariables | int],
+        experiment: Experiment | int,
+        metadata: Sequence[GenerationMetadata | None] | None = None,
+        options: BatchOptions | None = None,
+    ) -> HostedStream[tuple[int, Outcome[PromptResponse]]]:
+        """`add_many` as a stream of (position, outcome), as chunks finish."""
+        setting = BatchSetting.begin(self._connection, options)
+        plan = ResponsePlan.check(experiment, None, None)
+        items = stored_specs(responses, template_variables, metadata)
+        call = self._call("add", setting, plan, len(items))
+        return stream_batch(call, items, self._connection.tasks)
+
+    def _rows_of(
+        self, collection: Collection | int | None, setting: BatchSetting
+    ) -> Listing[TemplateVariables]:
+        path = ("collections", id_of(collection, "collection"), "entries")
+        return Listing(self._connection, TemplateVariables, *path, policy=setting.policy)
+
+    def _call(
+        self, operation: str, setting: BatchSetting, plan: ResponsePlan, total: int | None
+    ) -> Call[Spec, PromptResponse]:
+        job = _ResponseJob(operation, setting, plan, sized=total is not None)
+        return setting.call(operation, partial(self._send_chunk, job), total=total)
+
+    async def _send_chunk(
+        self, job: _ResponseJob, items: Sequence[Item[Spec]]
+    ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
+        """POST a chunk, follow its job, yield an outcome for every row there is."""
+        wanted, body = await job.prepare(items)
+        try:
+            job_id = await start_job(
+                self._connection,
+                *_BATCHES,
+                body=body,
+                operation=job.operation,
+                policy=job.setting.policy,
+            )
+        except (RejectedError, PayloadTooLargeError) as error:
+            raise ChunkRefusedError(error) from None
+        except NotFoundError as error:
+            await self._require_parents(job)
+            raise ChunkRefusedError(error) from None
+        status = await follow_job(
+            self._connection, JobStatus, *_BATCHES, job_id, policy=job.setting.policy
+        )
+        for position, outcome in (await job.outcomes(wanted, status)).items():
+            yield position, outcome
+        if failure := job_failure(job_id, status.status, status.error_msg):
+            raise failure
+
+    async def _require_parents(self, job: _ResponseJob) -> None:
+        """Raise `NotFoundError` when the experiment is what was not found."""
+        path = ("experiments", job.plan.experiment_id)
+        await self._connection.call("GET", *path, policy=job.setting.policy)
+
+    async def update_annotation(
+        self, response: PromptResponse | int, annotation: str
+    ) -> PromptResponse:
+        """Attach a note to a response."""
+        id = id_of(response, "response")
+        body = AnnotateRequest(annotation=annotation)
+        answer = await self._connection.call("PATCH", "responses", id, body=body, harmless=True)
+        return decode(PromptResponse, answer)
+
+    async def delete(self, response: PromptResponse | int) -> None:
+        """Delete a response and its ratings."""
+        await self._connection.call("DELETE", "responses", id_of(response, "response"))
+
+
+class _ResponseJob:
+    """What the chunks of one call share: the plan, the epochs, the way to match."""
+
+    def __init__(
+        self, operation: str, setting: BatchSetting, plan: ResponsePlan, *, sized: bool
+    ) -> None:
+        self.operation = operation
+        self.setting = setting
+        self.plan = plan
+        self._sized = sized
+        self._listing: ListingMatcher | None = None
+        self._epochs: Epochs | None = None
+
+    async def prepare(self, items: Sequence[Item[Spec]]) -> tuple[list[Wanted], bytes]:
+        """The keys the rows will have, and the chunk's body."""
+        by_position = await self.setting.connection.has(Capability.RESULTS_WITH_STATUS)
+        if self._epochs is None:
+            self._epochs = Epochs(call_wide=self._sized or not by_position)
+            if not by_position:
+                self._listing = ListingMatcher(self.setting, self.plan.experiment_id)
+        epochs = self._epochs.of(items)
+        wanted = [
+            Wanted(item.position, NaturalKey(item.value.variables_id, epoch))
+            for item, epoch in zip(items, epochs, strict=True)
+        ]
+        if self._listing is not None:
+            await self._listing.before_sending(wanted)
+        bodies = [
+            self.plan.body(item.value, epoch=epoch)
+            for item, epoch in zip(items, epochs, strict=True)
+        ]
+        return wanted, encode(ResponseBatchRequest(prompt_response_ins=bodies))
+
+    async def outcomes(
+        self, wanted: Sequence[Wanted], status: JobStatus
+    ) -> dict[int, PromptResponse | ItemError]:
+        """Position to outcome, for the rows the service has."""
+        if status.result is not None:
+            rows, unreadable = _rows(status.result)
+            found = match_result(wanted, rows) if not unreadable else RowPool(rows).claim(wanted)
+        elif self._listing is not None:
+            found = await self._listing.find(wanted)
+        else:
+            found = {}
+        return {
+            position: _outcome(position, row, self.operation) for position, row in found.items()
+        }
+
+
+def _rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
+    """The readable rows of a result, and how many are not: one of those fails alone."""
+    rows: list[PromptResponse] = []
+    for document in result:
+        with suppress(ValidationError):
+            rows.append(PromptResponse.model_validate(document))
+    return rows, len(result) - len(rows)
+
+
+def _outcome(position: int, row: PromptResponse, operation: str) -> PromptResponse | ItemError:
+    """The row, or what it says went wrong."""
+    if row.error is None and row.messages:
+        return row
+    return GenerationError(
+        row.error or "the service has a row for this item, and no message in it",
+        position=position,
+        operation=operation,
+        response_id=row.id,
+    )

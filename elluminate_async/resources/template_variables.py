@@ -1,0 +1,302 @@
+"""``client.template_variables``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.chunks import Item, Source
+from elluminate_async.engine.run import ChunkRefusedError, run_batch, stream_batch
+from elluminate_async.errors import (
+    InputError,
+    ItemError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    RejectedError,
+)
+from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
+from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.template_variables import (
+    JSONL_CONTENT_TYPE,
+    EntryRequest,
+    TemplateVariables,
+)
+from elluminate_async.transport.exchange import multipart_file
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.stream import HostedStream
+
+Row: TypeAlias = Mapping[str, Any]
+"""Column name to value, any JSON."""
+
+Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row]
+
+ROWS_PER_UPLOAD = 1_000
+"""Rows in one upload at most; ``chunk_bytes`` bounds it too."""
+
+
+class TemplateVariablesResource(Resource):
+    """The rows of collections."""
+
+    def list(self, collection: Collection | int) -> Listing[TemplateVariables]:
+        """All rows of a collection, in the order of their creation."""
+        return Listing(self._connection, TemplateVariables, *_entries(collection))
+
+    async def get(self, id: int, *, collection: Collection | int) -> TemplateVariables:
+        """The row of that id."""
+        answer = await self._connection.call("GET", *_entries(collection), id)
+        return decode(TemplateVariables, answer)
+
+    async def add_to_collection(
+        self, template_variables: Row, collection: Collection | int
+    ) -> TemplateVariables:
+        """Add one row; an equal row that exists already is returned instead.
+
+        For more than a few rows `add_many` takes one request where this takes many.
+        """
+        encode_row(template_variables, 0)
+        body = EntryRequest(input_values=dict(template_variables))
+        answer = await self._connection.call(
+            "POST", *_entries(collection), body=body, harmless=True
+        )
+        return decode(TemplateVariables, answer)
+
+    async def add_many(
+        self,
+        values: Rows,
+        *,
+        collection: Collection | int,
+        skip_existing: bool = True,
+        options: BatchOptions | None = None,
+    ) -> Batch[TemplateVariables]:
+        """Add rows to a collection, in order.
+
+        Args:
+            values: n rows; a generator, plain or async, is read as the upload goes.
+            collection: Where they go.
+            skip_existing: Give a value that the collection has already, or that comes twice
+                in ``values``, that one row. Otherwise every value becomes a new row.
+            options: Instead of the client's.
+
+        Returns:
+            n outcomes, outcome i the row of ``values[i]``. With n = 0 nothing is sent.
+
+        Raises:
+            InputError: A value is no mapping of names to JSON. Of a sequence all are
+                looked at before anything is sent.
+
+        Cost: one upload per 1,000 rows or ``chunk_bytes``, one after another so that the
+        rows keep their order; with rows that existed already, one listing of the collection.
+        Memory: O(n) results, one upload.
+        """
+        setting = BatchSetting.begin(self._connection, options)
+        if isinstance(values, Sequence):
+            _check_rows(cast("Sequence[object]", values))
+        call = self._call(setting, collection, skip_existing, known_length(values))
+        return await run_batch(call, _items(values))
+
+    def stream_add_many(
+        self,
+        values: Rows,
+        *,
+        collection: Collection | int,
+        skip_existing: bool = True,
+        options: BatchOptions | None = None,
+    ) -> HostedStream[tuple[int, Outcome[TemplateVariables]]]:
+        """`add_many` as a stream of (position, outcome), in memory of one upload."""
+        setting = BatchSetting.begin(self._connection, options)
+        call = self._call(setting, collection, skip_existing, known_length(values))
+        return stream_batch(call, _items(values), self._connection.tasks)
+
+    def _call(
+        self,
+        setting: BatchSetting,
+        collection: Collection | int,
+        skip_existing: bool,
+        total: int | None,
+    ) -> Any:
+        upload = _Upload(setting, _entries(collection), skip_existing=skip_existing)
+        return setting.call(
+            "add",
+            partial(self._send_chunk, upload),
+            total=total,
+            options=setting.options.replace(chunk_size=ROWS_PER_UPLOAD),
+            max_in_flight=1,
+        )
+
+    async def _send_chunk(
+        self, upload: _Upload, items: Sequence[Item[bytes]]
+    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
+        rows = await upload.send(items)
+        for item in items:
+            if (row := rows.take(item.value)) is not None:
+                yield item.position, row
+
+    async def generate(
+        self, *, collection: Collection | int, prompt_template: PromptTemplate | int
+    ) -> TemplateVariables:
+        """Let the service's model make up one row for a template's placeholders."""
+        body = EntryRequest(prompt_template_id=id_of(prompt_template, "prompt_template"))
+        answer = await self._connection.call("POST", *_entries(collection), body=body, keyed=True)
+        return decode(TemplateVariables, answer)
+
+    async def delete(
+        self, template_variables: TemplateVariables | int, *, collection: Collection | int
+    ) -> None:
+        """Delete one row."""
+        id = id_of(template_variables, "template_variables")
+        await self._connection.call("DELETE", *_entries(collection), id)
+
+    async def delete_all(self, collection: Collection | int) -> None:
+        """Delete all rows of a collection."""
+        await self._connection.call("DELETE", *_entries(collection))
+
+
+class _Found:
+    """Rows of the service by content; of equal rows each is taken once, unless shared."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._rows: dict[str, list[TemplateVariables]] = {}
+
+    def add(self, rows: Iterable[TemplateVariables]) -> None:
+        for row in rows:
+            self._rows.setdefault(content_key(row.input_values), []).append(row)
+
+    def has(self, encoded: bytes) -> bool:
+        return content_key(json.loads(encoded)) in self._rows
+
+    def take(self, encoded: bytes) -> TemplateVariables | None:
+        rows = self._rows.get(content_key(json.loads(encoded)))
+        if not rows:
+            return None
+        return rows[0] if self._shared else rows.pop(0)
+
+
+class _Upload:
+    """One `add_many` call."""
+
+    def __init__(
+        self, setting: BatchSetting, entries: tuple[str | int, ...], *, skip_existing: bool
+    ) -> None:
+        self._setting = setting
+        self._entries = entries
+        self._skip_existing = skip_existing
+        self._existing: _Found | None = None
+
+    async def send(self, items: Sequence[Item[bytes]]) -> _Found:
+        """Upload one chunk; the rows that its values have now."""
+        lines = dict.fromkeys(item.value for item in items) if self._skip_existing else None
+        content = b"\n".join(lines or [item.value for item in items])
+        body, content_type = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
+        policy = self._setting.policy
+        try:
+            answer = await self._setting.connection.call(
+                "POST",
+                *self._entries,
+                "batches",
+                query={"skip_existing": self._skip_existing},
+                body=body,
+                content_type=content_type,
+                policy=policy,
+                keyed=True,
+                # Rows that exist are skipped, so a second upload of them changes nothing.
+                harmless=self._skip_existing,
+            )
+        except (RejectedError, PayloadTooLargeError) as error:
+            raise ChunkRefusedError(error) from None
+        except Exception as error:
+            if getattr(error, "ambiguous", False) and not self._skip_existing:
+                raise OutcomeUnknownError(
+                    f"sent, and whether the rows were added is not known: {error}",
+                    position=0,
+                    operation="add",
+                ) from None
+            raise
+        created = _Found(shared=self._skip_existing)
+        created.add(decode(list[TemplateVariables], answer))
+        if self._skip_existing and not all(created.has(item.value) for item in items):
+            created.add(await self._those_before(items))
+        return created
+
+    async def _those_before(self, items: Sequence[Item[bytes]]) -> list[TemplateVariables]:
+        if self._existing is None:
+            rows = await Listing(
+                self._setting.connection,
+                TemplateVariables,
+                *self._entries,
+                policy=self._setting.policy,
+            )
+            self._existing = _Found(shared=True)
+            self._existing.add(rows)
+        found = (self._existing.take(item.value) for item in items)
+        return [row for row in found if row is not None]
+
+
+def _entries(collection: Collection | int) -> tuple[str | int, ...]:
+    return ("collections", id_of(collection, "collection"), "entries")
+
+
+def _items(values: Rows) -> Source[bytes]:
+    if isinstance(values, AsyncIterable):
+        return _items_async(values)
+    return (_item(position, value) for position, value in enumerate(values))
+
+
+async def _items_async(values: AsyncIterable[Row]) -> AsyncIterator[Item[bytes]]:
+    position = 0
+    try:
+        async for value in values:
+            yield _item(position, value)
+            position += 1
+    finally:
+        if close := getattr(values, "aclose", None):
+            await close()
+
+
+def _item(position: int, value: object) -> Item[bytes]:
+    encoded = encode_row(value, position)
+    return Item(position, encoded, size=len(encoded) + 1)
+
+
+def encode_row(value: object, position: int) -> bytes:
+    """One line of the upload.
+
+    Raises:
+        InputError: ``value`` is no mapping of names to JSON.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"values[{position}] must be a mapping of column names to values, such as "
+            f"{{'language': 'Python'}}, not {value!r:.80}"
+        )
+    row = cast("Mapping[object, object]", value)
+    if bad := [name for name in row if not isinstance(name, str) or not name]:
+        raise InputError(f"values[{position}]: a column name must be a string, not {bad[0]!r}")
+    try:
+        return json.dumps(dict(row), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"values[{position}] cannot be written as JSON: {error}") from None
+
+
+def content_key(values: Mapping[str, Any]) -> str:
+    """The same for equal contents, whatever the order of the names."""
+    return json.dumps(values, sort_keys=True)
+
+
+def _check_rows(values: Sequence[object]) -> None:
+    problems: list[str] = []
+    for position, value in enumerate(values):
+        try:
+            encode_row(value, position)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError(first_problems(problems))
