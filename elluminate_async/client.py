@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from elluminate_async.batch import BatchOptions
 from elluminate_async.config import Settings
 from elluminate_async.engine.limits import Limits
-from elluminate_async.errors import ConfigurationError
+from elluminate_async.resources.batches import checked_options
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.connection import Connection
 from elluminate_async.resources.criteria import CriteriaResource
@@ -77,9 +77,7 @@ class AsyncClient:
             env_file=env_file,
             allow_insecure_http=allow_insecure_http,
         )
-        chosen: object = BatchOptions() if options is None else options
-        if not isinstance(chosen, BatchOptions):
-            raise ConfigurationError(f"options must be a BatchOptions, not {chosen!r}")
+        chosen = checked_options(options or BatchOptions())
         limits = Limits(chosen.max_concurrency, chosen.rate_limit)
         transport = HttpTransport(
             settings,

@@ -7,11 +7,11 @@ from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from elluminate_async.batch import BatchOptions
 from elluminate_async.engine.run import Call, SendChunk
 from elluminate_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from elluminate_async.batch import BatchOptions
     from elluminate_async.resources.connection import Connection
     from elluminate_async.transport.retry import Policy
 
@@ -39,12 +39,7 @@ class BatchSetting:
             ConfigurationError: ``options`` is something else.
             ClientClosedError, WrongEventLoopError: The client cannot be used here.
         """
-        chosen = connection.options if options is None else options
-        if not hasattr(chosen, "chunk_bytes"):
-            raise ConfigurationError(
-                f"options must be a BatchOptions, such as client.options.replace(chunk_size=10), "
-                f"not {chosen!r}"
-            )
+        chosen = connection.options if options is None else checked_options(options)
         connection.transport.check_usable()
         deadline_at = time.monotonic() + chosen.deadline
         return cls(connection, chosen, connection.policy(chosen, deadline_at=deadline_at))
@@ -68,6 +63,16 @@ class BatchSetting:
             total=total,
             max_in_flight=max_in_flight,
         )
+
+
+def checked_options(options: object) -> BatchOptions:
+    """``options``, or `ConfigurationError` when they are something else."""
+    if not isinstance(options, BatchOptions):
+        raise ConfigurationError(
+            "options must be a BatchOptions, such as client.options.replace(chunk_size=10), "
+            f"not {options!r:.80}"
+        )
+    return options
 
 
 def known_length(values: object) -> int | None:

@@ -1,0 +1,61 @@
+# Everything a developer and CI run. A bare machine needs Python 3.11, make and git.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+OFFICIAL := .venv-official
+OFFICIAL_VERSIONS := 0.6.12 1.5.2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench official requirements clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+demo: $(VENV)/.installed ## Generate and rate 130 answers against the embedded server, offline
+	@$(BIN)/elluminate-async demo
+
+test: $(VENV)/.installed official ## Run the tests, those with the official clients included
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.checkers ## Formatting, lint, types, layering
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/python -m pytest -q tests/test_layering.py
+
+bench: $(VENV)/.installed ## Run the benchmarks; JSON lines and ratios
+	$(BIN)/python benchmarks/generate_many.py
+
+official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official clients, each in its own environment
+
+requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
+	uv pip compile pyproject.toml --extra all --group build --group test $(UV_FLAGS) -o requirements/dev.txt
+	uv pip compile --group check $(UV_FLAGS) -o requirements/check.txt
+	for v in $(OFFICIAL_VERSIONS); do uv pip compile requirements/official-$$v.in $(UV_FLAGS) -o requirements/official-$$v.txt; done
+
+UV_FLAGS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) $(OFFICIAL) .elluminate .pytest_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or later" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, and $(PYTHON) is %d.%d: make PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.python requirements/dev.txt pyproject.toml
+	$(PIP) --require-hashes -r requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.checkers: $(VENV)/.installed requirements/check.txt
+	$(PIP) --require-hashes -r requirements/check.txt
+	@touch $@
+
+$(OFFICIAL)/%/.installed: requirements/official-%.txt $(VENV)/.python
+	$(BIN)/python -m venv $(OFFICIAL)/$*
+	$(OFFICIAL)/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/official-$*.txt
+	@touch $@
