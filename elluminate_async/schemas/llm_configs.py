@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import SecretStr, field_serializer
+from pydantic import SecretStr, field_serializer, field_validator
 
 from elluminate_async.schemas.base import WireModel
 
@@ -40,6 +40,12 @@ class LLMConfig(_Sampling):
     id: int | None = None
     name: str | None = None
     api_key: None = None
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _drop(cls, _value: object) -> None:
+        # Metadata of an uploaded response may embed a configuration with its key.
+        return None
 
 
 class CreateLLMConfigRequest(_Sampling):

@@ -1,0 +1,104 @@
+"""Doing a request once, however often it is sent."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, TypeVar
+
+from fastapi import Response
+from pydantic_core import to_json
+
+from elluminate_async.schemas.version import IDEMPOTENCY_HEADER, REPLAYED_HEADER
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store import idempotency
+from elluminate_async.server.store.idempotency import RequestKey, StoredAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fastapi import Request
+    from sqlalchemy import Connection
+
+    from elluminate_async.server.routes.deps import CurrentProject
+
+T = TypeVar("T")
+_JSON = "application/json"
+
+
+async def answer_once(
+    request: Request,
+    project: CurrentProject,
+    prepare: Callable[[], Awaitable[Callable[[Connection], T]]],
+    *,
+    status: int,
+    body: bytes,
+    after: Callable[[T], None] | None = None,
+) -> Response:
+    """Answer a POST, or repeat the answer that its idempotency key got before.
+
+    Args:
+        request: The request, for its path and key.
+        project: Where it goes.
+        prepare: What comes before the database, like asking a model; gives the
+            statements, which run in one transaction with the storing of the answer.
+        status: Of a new answer.
+        body: What must be equal when the key is used again.
+        after: Gets the statements' result once it is committed.
+
+    Raises:
+        Problem: 409 while the same request is being worked on, 422 when its key was used
+            with another body.
+    """
+    service = project.service
+    key = _key(request, project, body)
+    if key is None:
+        return await _work(project, prepare, status=status, key=None, after=after)
+    in_flight = (key.project_id, key.route, key.key)
+    if in_flight in service.in_flight:
+        raise Problem(
+            409, "a request with this key is being worked on", headers={"Retry-After": "1"}
+        )
+    service.in_flight.add(in_flight)
+    try:
+        stored = await service.database.read(idempotency.find, key)
+        if stored is not None:
+            return _response(stored, {REPLAYED_HEADER: "true"})
+        return await _work(project, prepare, status=status, key=key, after=after)
+    finally:
+        service.in_flight.discard(in_flight)
+
+
+async def _work(
+    project: CurrentProject,
+    prepare: Callable[[], Awaitable[Callable[[Connection], T]]],
+    *,
+    status: int,
+    key: RequestKey | None,
+    after: Callable[[T], None] | None,
+) -> Response:
+    statements = await prepare()
+
+    def run(connection: Connection) -> tuple[T, StoredAnswer]:
+        result = statements(connection)
+        answer = StoredAnswer(status, to_json(result).decode())
+        if key is not None:
+            idempotency.keep(connection, key, answer)
+        return result, answer
+
+    def committed(done: tuple[T, StoredAnswer]) -> None:
+        if after is not None:
+            after(done[0])
+
+    _, answer = await project.service.database.write_then(committed, run)
+    return _response(answer, {})
+
+
+def _key(request: Request, project: CurrentProject, body: bytes) -> RequestKey | None:
+    value = request.headers.get(IDEMPOTENCY_HEADER)
+    if value is None or not project.service.profile.idempotency_keys:
+        return None
+    return RequestKey(project.id, request.url.path, value, hashlib.sha256(body).hexdigest())
+
+
+def _response(answer: StoredAnswer, headers: dict[str, str]) -> Response:
+    return Response(answer.text, answer.status, headers, _JSON)

@@ -1,0 +1,219 @@
+"""A whole server inside the caller's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import uvicorn
+
+from elluminate_async.errors import ConfigurationError
+from elluminate_async.server.app import create_app
+from elluminate_async.server.models.offline import OfflineModel
+from elluminate_async.server.profile import WireProfile
+from elluminate_async.server.security import LOOPBACK_NAMES, new_key
+from elluminate_async.server.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import TracebackType
+
+    from starlette.types import ASGIApp
+
+    from elluminate_async.server.models.base import Model
+    from elluminate_async.server.security import KeyRing
+
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+# The official clients list rated responses by hundreds of ids in the request line.
+_MAX_REQUEST_LINE_BYTES = 1 << 20
+_GRACE_SECONDS = 0.2
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server bound to ``host``."""
+    return host in _LOOPBACK_HOSTS
+
+
+class LocalServer:
+    """The embedded server, in process.
+
+    ::
+
+        async with LocalServer() as server, AsyncClient(
+            base_url=server.url, api_key=server.api_key
+        ) as client:
+            ...
+
+    Args:
+        db: The database file, kept; jobs it holds unfinished are taken up. None is a
+            private file that is removed at the end.
+        model: Answers prompts; None is the offline stand-in. The caller closes it.
+        judge: Rates; None is ``model``. The caller closes it.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        api_key: The key that opens this server; None makes one.
+        profile: How it answers on the wire.
+        max_model_calls: Calls of models in flight, over all jobs and requests.
+        wrap: Put around the application, to count requests or to make faults.
+
+    Raises:
+        ConfigurationError: The settings cannot work; on entering, also when another
+            server has the database. ``OSError`` when the port is in use.
+
+    Attributes:
+        url: Where it listens, once entered.
+        api_key: The key that opens it.
+        db: The database file, once entered.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: str | os.PathLike[str] | None = None,
+        model: Model | None = None,
+        judge: Model | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        profile: WireProfile | None = None,
+        max_model_calls: int = 64,
+        wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+    ) -> None:
+        if max_model_calls < 1:
+            raise ConfigurationError("max_model_calls must be at least 1")
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key):
+            raise ConfigurationError("api_key must be printable ASCII, and not empty")
+        if not is_loopback(host) and api_key is None:
+            raise ConfigurationError(f"to listen on {host}, where others can reach it, give a key")
+        self.api_key = api_key if api_key is not None else new_key()
+        self.url = ""
+        self.db = Path() if db is None else Path(db)
+        self._keeps_db = db is not None
+        self._model = model if model is not None else OfflineModel()
+        self._judge = judge if judge is not None else self._model
+        self._address = (host, port)
+        self._profile = profile if profile is not None else WireProfile()
+        self._max_model_calls = max_model_calls
+        self._wrap = wrap
+        self._stack = contextlib.AsyncExitStack()
+        self._service: Service | None = None
+
+    @property
+    def keys(self) -> KeyRing:
+        """The keys that open this server, once entered."""
+        assert self._service is not None, "not entered"
+        return self._service.keys
+
+    async def __aenter__(self) -> Self:
+        """Listen; when this returns, requests are answered."""
+        async with contextlib.AsyncExitStack() as stack:
+            if not self._keeps_db:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="elluminate-"))
+                self.db = Path(folder) / "server.db"
+            listening = _listen(*self._address)
+            stack.callback(listening.close)
+            self._service = service = Service(
+                self.db,
+                # Nobody reads the private file after a crash.
+                durable=self._keeps_db,
+                model=self._model,
+                judge=self._judge,
+                max_model_calls=self._max_model_calls,
+                profile=self._profile,
+            )
+            await service.open()
+            stack.push_async_callback(service.close)
+            service.keys.accept(self.api_key)
+            await self._serve(stack, service, listening)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop listening, end streams, stop jobs where they are, give everything back."""
+        await self._stack.aclose()
+
+    async def _serve(
+        self, stack: contextlib.AsyncExitStack, service: Service, listening: socket.socket
+    ) -> None:
+        host, port = self._address[0], listening.getsockname()[1]
+        names = LOOPBACK_NAMES if is_loopback(host) else None
+        app: ASGIApp = create_app(service, host_names=names)
+        server = _Server(self._wrap(app) if self._wrap is not None else app)
+        running = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
+        stack.push_async_callback(_stop, server, running, service)
+        await server.ready.wait()
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn as a task among others: the process's signals stay its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                h11_max_incomplete_event_size=_MAX_REQUEST_LINE_BYTES,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+            )
+        )
+        self.ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End `serve`, which then ends the connections."""
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        # The original looks ten times a second whether it is to end.
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._stopping.wait()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def _stop(server: _Server, running: asyncio.Task[None], service: Service) -> None:
+    service.jobs.close_streams()
+    server.stop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GRACE_SECONDS):
+            await asyncio.shield(running)
+    for task in list(server.server_state.tasks):
+        task.cancel()
+    await running
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen()
+    except BaseException:
+        listening.close()
+        raise
+    return listening

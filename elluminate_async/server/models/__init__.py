@@ -1,0 +1,1 @@
+"""The models behind the server: one small interface and its implementations."""

@@ -1,0 +1,48 @@
+"""The one way to say no: every refusal is a `Problem`, every error body a JSON object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Problem(Exception):
+    """A request that cannot be served; becomes ``{"detail": ...}`` with the status.
+
+    Attributes:
+        status: The HTTP status.
+        detail: What is wrong, in words a user can act on.
+        extra: Further top-level keys of the body.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.extra = dict(extra or {})
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON object."""
+        return {"detail": self.detail, **self.extra}
+
+
+def not_found(noun: str, key: object) -> Problem:
+    """404 for an object that is not in the project, whether or not it exists elsewhere."""
+    return Problem(404, f"no {noun} {key} in this project")
+
+
+def taken(noun: str, name: str) -> Problem:
+    """409 for a name that is in use."""
+    return Problem(409, f"a {noun} named {name!r} exists already")

@@ -1,0 +1,1 @@
+"""The endpoints, one module a noun, with the names of ``schemas``."""

@@ -1,0 +1,63 @@
+"""What the endpoints of response batches and rating batches have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request, Response
+
+from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.routes.deps import CurrentProject, json_response
+from elluminate_async.server.sse import job_stream
+from elluminate_async.server.store import jobs as store
+
+if TYPE_CHECKING:
+    from fastapi.responses import StreamingResponse
+    from sqlalchemy import Connection
+
+    from elluminate_async.server.store.jobs import JobKind, NewJob
+
+
+async def start(
+    request: Request,
+    project: CurrentProject,
+    make: Callable[[Connection, int], NewJob],
+) -> Response:
+    """Accept a batch: its rows, its job and its key are committed before the answer.
+
+    The answer is the task id, or null when there is nothing to do.
+    """
+
+    def accept(connection: Connection) -> str | None:
+        job = make(connection, project.id)
+        return store.accept(connection, project.id, job) if job.response_ids else None
+
+    async def prepare() -> Callable[[Connection], str | None]:
+        return accept
+
+    def begin(task_id: str | None) -> None:
+        if task_id is not None:
+            project.service.jobs.submit(task_id)
+
+    body = await request.body()
+    return await answer_once(request, project, prepare, status=202, body=body, after=begin)
+
+
+async def poll(project: CurrentProject, kind: JobKind, task_id: str) -> Response:
+    """The status document."""
+    return json_response(await _status(project, kind, task_id))
+
+
+async def stream(
+    project: CurrentProject, kind: JobKind, task_id: str, interval: float
+) -> StreamingResponse:
+    """The status documents as they come."""
+    return await job_stream(
+        project.service.jobs, task_id, lambda: _status(project, kind, task_id), interval
+    )
+
+
+async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> dict[str, Any]:
+    full = project.service.profile.results_with_status
+    return await project.read(store.batch_status, kind, task_id, full=full)

@@ -1,0 +1,72 @@
+"""Collections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+
+from elluminate_async.schemas import (
+    Collection,
+    CollectionWithEntries,
+    CreateCollectionRequest,
+    Page,
+)
+from elluminate_async.schemas.collections import UpdateCollectionRequest
+from elluminate_async.server.routes.deps import (
+    Id,
+    InProject,
+    OptionalId,
+    OptionalText,
+    PageNumber,
+)
+from elluminate_async.server.store import collections as store
+from elluminate_async.server.store import prompt_templates, template_variables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+
+
+@router.post("", status_code=201)
+async def create(project: InProject, body: CreateCollectionRequest) -> CollectionWithEntries:
+    """A new collection with its rows; 409 when the name is taken."""
+    return await project.write(template_variables.create_collection, body)
+
+
+@router.get("", response_model=Page[Collection])
+async def find(
+    project: InProject,
+    name: OptionalText = None,
+    compatible_prompt_template_id: OptionalId = None,
+    page: PageNumber = 1,
+) -> Response:
+    """Without their rows, in order of creation."""
+
+    def ids(connection: Connection, project_id: int) -> list[int]:
+        needed: frozenset[str] = frozenset()
+        if compatible_prompt_template_id is not None:
+            template = prompt_templates.get(connection, project_id, compatible_prompt_template_id)
+            needed = frozenset(template.placeholders)
+        return store.find_ids(connection, project_id, name, needed)
+
+    return await project.page(page, ids, store.documents)
+
+
+@router.get("/{collection_id}")
+async def get(project: InProject, collection_id: Id) -> CollectionWithEntries:
+    """One collection with all its rows."""
+    return await project.read(template_variables.whole_collection, collection_id)
+
+
+@router.put("/{collection_id}")
+async def edit(project: InProject, collection_id: Id, body: UpdateCollectionRequest) -> Collection:
+    """Change what is given."""
+    return await project.write(store.edit, collection_id, body)
+
+
+@router.delete("/{collection_id}", status_code=204)
+async def remove(project: InProject, collection_id: Id) -> None:
+    """Delete one, with its rows and the responses made from them."""
+    await project.write(store.remove, collection_id)

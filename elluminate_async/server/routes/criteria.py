@@ -1,0 +1,89 @@
+"""Criteria."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+
+from elluminate_async.schemas import AddCriteriaRequest, Criterion, CriterionIn, Page
+from elluminate_async.schemas.criteria import EditCriterionRequest
+from elluminate_async.server.generator import propose_criteria
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.routes.deps import Id, InProject, OptionalId, PageNumber
+from elluminate_async.server.store import criteria as store
+from elluminate_async.server.store import criterion_sets, prompt_templates
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+router = APIRouter(prefix="/criteria", tags=["criteria"])
+
+
+@router.post("", status_code=201)
+async def add(project: InProject, body: AddCriteriaRequest) -> list[Criterion]:
+    """Add criteria to a set or a template's set; without any, let the model propose them."""
+    if (body.prompt_template_id is None) == (body.criterion_set_id is None):
+        raise Problem(400, "give either prompt_template_id or criterion_set_id")
+    if body.criteria is not None:
+        return await project.write(_add, body, body.criteria)
+    if body.prompt_template_id is None:
+        raise Problem(400, "only for a prompt template can criteria be generated")
+    template = await project.read(prompt_templates.get, body.prompt_template_id)
+    # Before the model is asked, and again with what it says: others may have been faster.
+    await project.read(_require_none, body)
+    proposed = await propose_criteria(project.service.models, template)
+    return await project.write(_add_generated, body, proposed)
+
+
+@router.get("", response_model=Page[Criterion])
+async def find(
+    project: InProject, prompt_template_id: OptionalId = None, page: PageNumber = 1
+) -> Response:
+    """In order of creation."""
+    ids = partial(store.find_ids, prompt_template_id=prompt_template_id)
+    return await project.page(page, ids, store.documents)
+
+
+@router.get("/{criterion_id}")
+async def get(project: InProject, criterion_id: Id) -> Criterion:
+    """One criterion."""
+    return await project.read(store.get, criterion_id)
+
+
+@router.put("/{criterion_id}")
+async def edit(project: InProject, criterion_id: Id, body: EditCriterionRequest) -> Criterion:
+    """Change its text or label."""
+    return await project.write(store.edit, criterion_id, body)
+
+
+@router.delete("/{criterion_id}", status_code=204)
+async def remove(project: InProject, criterion_id: Id) -> None:
+    """Delete one, with its ratings."""
+    await project.write(store.remove, criterion_id)
+
+
+def _add(
+    connection: Connection, project_id: int, body: AddCriteriaRequest, new: list[CriterionIn]
+) -> list[Criterion]:
+    if body.prompt_template_id is not None:
+        set_id = criterion_sets.of_template(connection, project_id, body.prompt_template_id)
+    else:
+        set_id = body.criterion_set_id or 0
+        criterion_sets.require(connection, project_id, set_id)
+    if body.delete_existing:
+        store.clear(connection, set_id)
+    return store.add(connection, project_id, set_id, new)
+
+
+def _add_generated(
+    connection: Connection, project_id: int, body: AddCriteriaRequest, new: list[CriterionIn]
+) -> list[Criterion]:
+    _require_none(connection, project_id, body)
+    return _add(connection, project_id, body, new)
+
+
+def _require_none(connection: Connection, project_id: int, body: AddCriteriaRequest) -> None:
+    if not body.delete_existing and store.find_ids(connection, project_id, body.prompt_template_id):
+        raise Problem(409, "the prompt template has criteria already")

@@ -1,0 +1,67 @@
+"""Criterion sets."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+
+from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet, Page
+from elluminate_async.server.routes.deps import Id, InProject, OptionalText, PageNumber
+from elluminate_async.server.store import criterion_sets as store
+from elluminate_async.server.store import prompt_templates
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+router = APIRouter(prefix="/criterion_sets", tags=["criterion_sets"])
+
+
+@router.post("", status_code=201)
+async def create(project: InProject, body: CreateCriterionSetRequest) -> CriterionSet:
+    """A new set; 409 when the name is taken."""
+    return await project.write(store.create, body)
+
+
+@router.get("", response_model=Page[CriterionSet])
+async def find(project: InProject, name: OptionalText = None, page: PageNumber = 1) -> Response:
+    """In order of creation."""
+    return await project.page(page, partial(store.find_ids, name=name), store.documents)
+
+
+@router.get("/{set_id}")
+async def get(project: InProject, set_id: Id) -> CriterionSet:
+    """One set with its criteria and templates."""
+    return await project.read(store.get, set_id)
+
+
+@router.delete("/{set_id}", status_code=204)
+async def remove(project: InProject, set_id: Id) -> None:
+    """Delete a set with its criteria."""
+    await project.write(store.remove, set_id)
+
+
+@router.put("/{set_id}/prompt_templates/{template_id}")
+async def link(project: InProject, set_id: Id, template_id: Id) -> CriterionSet:
+    """Let the set rate the template's responses."""
+
+    def run(connection: Connection, project_id: int) -> CriterionSet:
+        store.require(connection, project_id, set_id)
+        prompt_templates.link(connection, project_id, template_id, set_id)
+        return store.get(connection, project_id, set_id)
+
+    return await project.write(run)
+
+
+@router.delete("/{set_id}/prompt_templates/{template_id}", status_code=204)
+async def unlink(project: InProject, set_id: Id, template_id: Id) -> None:
+    """Take the link away, if there is one."""
+
+    def run(connection: Connection, project_id: int) -> None:
+        store.require(connection, project_id, set_id)
+        template = prompt_templates.get(connection, project_id, template_id)
+        if template.criterion_set_id == set_id:
+            prompt_templates.link(connection, project_id, template_id, None)
+
+    await project.write(run)

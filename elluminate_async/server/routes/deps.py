@@ -1,0 +1,119 @@
+"""What endpoints share: the project of the path, lenient queries, pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+
+from fastapi import Depends, Path, Query, Request, Response
+from pydantic import BeforeValidator
+from pydantic_core import to_json
+from sqlalchemy import Connection
+
+from elluminate_async.schemas import Page
+from elluminate_async.server.problems import not_found
+from elluminate_async.server.service import Service
+from elluminate_async.server.store.rows import PageRequest, digest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MAX_ID = 2**63 - 1
+_NOTHING = frozenset({"", "None", "null", "latest"})
+_LEGACY_SDK = re.compile(r"(0|1\.0)(\.|$)")
+
+
+def _none_if_nothing(value: object) -> object:
+    # Official clients send Python's None and "latest" as words.
+    return None if isinstance(value, str) and value in _NOTHING else value
+
+
+Id = Annotated[int, Path(ge=0, le=_MAX_ID)]
+OptionalId = Annotated[int | None, BeforeValidator(_none_if_nothing), Query(ge=0, le=_MAX_ID)]
+OptionalText = Annotated[str | None, BeforeValidator(_none_if_nothing)]
+OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_nothing)]
+PageNumber = Annotated[int, Query(alias="page", ge=1, le=_MAX_ID)]
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentProject:
+    """The project of the path, which the request's key opens.
+
+    Attributes:
+        is_legacy: Whether the client is an official one up to 1.0.6.
+    """
+
+    service: Service
+    id: int
+    is_legacy: bool
+
+    async def read(
+        self,
+        work: Callable[Concatenate[Connection, int, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run statements on this project's data."""
+
+        def run(connection: Connection) -> T:
+            return work(connection, self.id, *args, **kwargs)
+
+        return await self.service.database.read(run)
+
+    async def write(
+        self,
+        work: Callable[Concatenate[Connection, int, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run statements on this project's data, in one transaction."""
+
+        def run(connection: Connection) -> T:
+            return work(connection, self.id, *args, **kwargs)
+
+        return await self.service.database.write(run)
+
+    async def page(
+        self,
+        number: int,
+        find: Callable[[Connection, int], list[int]],
+        documents: Callable[[Connection, int, Iterable[int]], dict[int, Any]],
+        *,
+        seed: int | None = None,
+    ) -> Response:
+        """One page of a listing; with a seed, in an order that only the seed knows."""
+        wanted = PageRequest(number, self.service.profile.page_size)
+
+        def run(connection: Connection, project_id: int) -> Page[Any]:
+            ids = find(connection, project_id)
+            if seed is not None:
+                ids.sort(key=lambda row_id: digest(seed, row_id))
+            shown = wanted.of(ids)
+            found = documents(connection, project_id, shown)
+            return Page[Any](items=[found[row_id] for row_id in shown], count=len(ids))
+
+        return json_response(await self.read(run))
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """An answer as it is, documents within documents included."""
+    return Response(to_json(value), status, media_type="application/json")
+
+
+async def service_of(request: Request) -> Service:
+    """The server that got the request."""
+    return request.state.service
+
+
+async def _current_project(project_id: Id, request: Request) -> CurrentProject:
+    # A project of others and one that is not there are told apart by nothing.
+    if project_id not in request.state.allowed_projects:
+        raise not_found("project", project_id)
+    is_legacy = _LEGACY_SDK.match(request.headers.get("sdk-version", "")) is not None
+    return CurrentProject(request.state.service, project_id, is_legacy)
+
+
+InService = Annotated[Service, Depends(service_of)]
+InProject = Annotated[CurrentProject, Depends(_current_project)]

@@ -1,0 +1,155 @@
+"""Experiments."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+
+from elluminate_async.schemas import (
+    CreateExperimentRequest,
+    Experiment,
+    GenerationStatus,
+    Page,
+    ResponseIn,
+    RunExperimentRequest,
+)
+from elluminate_async.server.routes.deps import (
+    Id,
+    InProject,
+    OptionalId,
+    OptionalText,
+    PageNumber,
+    json_response,
+)
+from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, job_stream
+from elluminate_async.server.store import experiments as store
+from elluminate_async.server.store import jobs, placing
+from elluminate_async.server.store.jobs import JobKind, NewJob
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from elluminate_async.server.routes.deps import CurrentProject
+
+router = APIRouter(prefix="/experiments", tags=["experiments"])
+
+
+@router.post("", status_code=201)
+async def create(project: InProject, body: CreateExperimentRequest) -> Experiment:
+    """A new experiment, run at once with ``generate``; 409 when the name is taken."""
+
+    def work(connection: Connection) -> Experiment:
+        experiment_id = store.create(connection, project.id, body)
+        if body.generate:
+            options = RunExperimentRequest(
+                rating_mode=body.rating_mode,
+                n_epochs=body.n_epochs,
+                generation_params=body.generation_params,
+            )
+            _start(connection, project.id, experiment_id, options)
+        return store.get(connection, project.id, experiment_id, legacy=project.is_legacy)
+
+    return await _submitted(project, work)
+
+
+@router.get("", response_model=Page[Experiment])
+async def find(
+    project: InProject,
+    experiment_name: OptionalText = None,
+    prompt_template_id: OptionalId = None,
+    collection_id: OptionalId = None,
+    llm_config_id: OptionalId = None,
+    page: PageNumber = 1,
+) -> Response:
+    """In order of creation, with their results."""
+    ids = partial(
+        store.find_ids,
+        name=experiment_name,
+        prompt_template_id=prompt_template_id,
+        collection_id=collection_id,
+        llm_config_id=llm_config_id,
+    )
+    return await project.page(page, ids, partial(store.documents, legacy=project.is_legacy))
+
+
+@router.get("/{experiment_id}")
+async def get(project: InProject, experiment_id: Id) -> Experiment:
+    """One experiment with its results."""
+    return await project.read(store.get, experiment_id, legacy=project.is_legacy)
+
+
+@router.post("/{experiment_id}/run")
+async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest) -> Experiment:
+    """Generate and rate; 400 when it has run before."""
+
+    def work(connection: Connection) -> Experiment:
+        _start(connection, project.id, experiment_id, body)
+        return store.get(connection, project.id, experiment_id, legacy=project.is_legacy)
+
+    return await _submitted(project, work)
+
+
+@router.delete("/{experiment_id}", status_code=204)
+async def remove(project: InProject, experiment_id: Id) -> None:
+    """Delete one, with its responses."""
+    await project.write(store.remove, experiment_id)
+
+
+@router.get("/{experiment_id}/generation/{task_id}", response_model=GenerationStatus)
+async def poll_generation(project: InProject, experiment_id: Id, task_id: str) -> Response:
+    """How far it is."""
+    return json_response(await project.read(jobs.generation_status, experiment_id, task_id))
+
+
+@router.get("/{experiment_id}/generation/{task_id}/stream", response_class=StreamingResponse)
+async def stream_generation(
+    project: InProject,
+    experiment_id: Id,
+    task_id: str,
+    polling_interval: PollingInterval = DEFAULT_INTERVAL,
+) -> StreamingResponse:
+    """How far it is, as it goes."""
+    logs_seen = 0
+
+    async def status() -> dict[str, Any]:
+        nonlocal logs_seen
+        document = await project.read(jobs.generation_status, experiment_id, task_id)
+        logs: str = await project.read(store.logs, experiment_id)
+        document["logs_delta"], logs_seen = logs[logs_seen:] or None, len(logs)
+        return document
+
+    return await job_stream(project.service.jobs, task_id, status, polling_interval)
+
+
+def _start(
+    connection: Connection, project_id: int, experiment_id: int, options: RunExperimentRequest
+) -> None:
+    values: dict[str, Any] = {
+        "rating_mode": options.rating_mode,
+        "n_epochs": options.n_epochs,
+    }
+    if options.generation_params is not None:
+        values["generation_params"] = options.generation_params
+    store.edit(connection, project_id, experiment_id, values)
+    wanted = store.items_to_generate(connection, project_id, experiment_id)
+    ids = placing.place(
+        connection,
+        project_id,
+        [
+            ResponseIn(template_variables_id=entry_id, experiment_id=experiment_id, epoch=epoch)
+            for entry_id, epoch in wanted
+        ],
+    )
+    job = NewJob(JobKind.EXPERIMENT, ids, options.rating_mode, experiment_id)
+    store.started(connection, experiment_id, jobs.accept(connection, project_id, job))
+
+
+async def _submitted(project: CurrentProject, work: Any) -> Experiment:
+    def submit(experiment: Experiment) -> None:
+        if experiment.generation_task_id is not None:
+            project.service.jobs.submit(experiment.generation_task_id)
+
+    return await project.service.database.write_then(submit, work)

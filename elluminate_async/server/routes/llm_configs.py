@@ -1,0 +1,37 @@
+"""Model configurations."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter, Response
+
+from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig, Page
+from elluminate_async.server.routes.deps import Id, InProject, OptionalText, PageNumber
+from elluminate_async.server.store import llm_configs as store
+
+router = APIRouter(prefix="/llm_configs", tags=["llm_configs"])
+
+
+@router.post("", status_code=201)
+async def create(project: InProject, body: CreateLLMConfigRequest) -> LLMConfig:
+    """A new configuration; its key is kept and never shown again."""
+    return await project.write(store.create, body)
+
+
+@router.get("", response_model=Page[LLMConfig])
+async def find(project: InProject, name: OptionalText = None, page: PageNumber = 1) -> Response:
+    """In order of creation."""
+    return await project.page(page, partial(store.find_ids, name=name), store.documents)
+
+
+@router.get("/{config_id}")
+async def get(project: InProject, config_id: Id) -> LLMConfig:
+    """One configuration, without its key."""
+    return await project.read(store.get, config_id)
+
+
+@router.delete("/{config_id}", status_code=204)
+async def remove(project: InProject, config_id: Id) -> None:
+    """Delete one."""
+    await project.write(store.remove, config_id)

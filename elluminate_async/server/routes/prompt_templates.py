@@ -1,0 +1,57 @@
+"""Prompt templates."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter, Response
+
+from elluminate_async.schemas import CreatePromptTemplateRequest, Page, PromptTemplate
+from elluminate_async.server.routes.deps import (
+    Id,
+    InProject,
+    OptionalId,
+    OptionalText,
+    PageNumber,
+)
+from elluminate_async.server.store import prompt_templates as store
+
+router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"])
+
+
+@router.post("", status_code=201)
+async def create(project: InProject, body: CreatePromptTemplateRequest) -> PromptTemplate:
+    """A new template or version; 409 with ``prompt_template_id`` when there is an equal one."""
+    return await project.write(store.create, body)
+
+
+@router.get("", response_model=Page[PromptTemplate])
+async def find(
+    project: InProject,
+    name: OptionalText = None,
+    version: OptionalId = None,
+    criterion_set_id: OptionalId = None,
+    compatible_collection_id: OptionalId = None,
+    page: PageNumber = 1,
+) -> Response:
+    """All of them, or the versions of a name, newest first."""
+    ids = partial(
+        store.find_ids,
+        name=name,
+        version=version,
+        criterion_set_id=criterion_set_id,
+        compatible_collection_id=compatible_collection_id,
+    )
+    return await project.page(page, ids, store.documents)
+
+
+@router.get("/{template_id}")
+async def get(project: InProject, template_id: Id) -> PromptTemplate:
+    """One version."""
+    return await project.read(store.get, template_id)
+
+
+@router.delete("/{template_id}", status_code=204)
+async def remove(project: InProject, template_id: Id) -> None:
+    """Delete one version, with its experiments and responses."""
+    await project.write(store.remove, template_id)

@@ -1,0 +1,95 @@
+"""Ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest, RatingRequest
+from elluminate_async.server import judge
+from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.problems import Problem, not_found
+from elluminate_async.server.routes import batches
+from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
+from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
+from elluminate_async.server.store import ratings as store
+from elluminate_async.server.store import work
+from elluminate_async.server.store.jobs import JobKind, NewJob
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from elluminate_async.server.store.ratings import Verdict
+    from elluminate_async.server.store.work import Work
+
+router = APIRouter(prefix="/ratings", tags=["ratings"])
+
+
+@router.get("", response_model=Page[Rating])
+async def find(
+    project: InProject, prompt_response_id: OptionalId = None, page: PageNumber = 1
+) -> Response:
+    """The current ratings of a response, in the order of its criteria."""
+    ids = partial(store.find_ids, response_id=prompt_response_id)
+    return await project.page(page, ids, store.documents)
+
+
+@router.post("", status_code=201, response_model=list[Rating])
+async def rate(project: InProject, request: Request, body: RatingRequest) -> Response:
+    """Rate one response and wait for it; 502 when the judge gives no complete verdict."""
+
+    async def prepare() -> Callable[[Connection], list[Rating]]:
+        (one,) = await project.read(_ratable, [body.prompt_response_id])
+        judgement = await judge.judge(project.service.models, one, body.rating_mode)
+        if judgement.failure is not None:
+            raise Problem(502, judgement.failure)
+        return partial(_keep, project_id=project.id, verdicts=judgement.verdicts)
+
+    raw = await request.body()
+    return await answer_once(request, project, prepare, status=201, body=raw)
+
+
+@router.post("/batches", status_code=202, response_model=str | None)
+async def start_batch(project: InProject, request: Request, body: RatingBatchRequest) -> Response:
+    """Accept a batch of responses to rate."""
+
+    def make(connection: Connection, project_id: int) -> NewJob:
+        _ratable(connection, project_id, body.prompt_response_ids)
+        return NewJob(JobKind.RATINGS, body.prompt_response_ids, body.rating_mode)
+
+    return await batches.start(request, project, make)
+
+
+@router.get("/batches/{task_id}", response_model=JobStatus)
+async def poll_batch(project: InProject, task_id: str) -> Response:
+    """How far a batch is."""
+    return await batches.poll(project, JobKind.RATINGS, task_id)
+
+
+@router.get("/batches/{task_id}/stream", response_class=StreamingResponse)
+async def stream_batch(
+    project: InProject, task_id: str, polling_interval: PollingInterval = DEFAULT_INTERVAL
+) -> StreamingResponse:
+    """How far a batch is, as it goes."""
+    return await batches.stream(project, JobKind.RATINGS, task_id, polling_interval)
+
+
+def _ratable(connection: Connection, project_id: int, response_ids: list[int]) -> list[Work]:
+    """The work of these responses; 404 for one that is not there, 400 without criteria."""
+    found = {one.response_id: one for one in work.load(connection, project_id, response_ids)}
+    for response_id in response_ids:
+        one = found.get(response_id)
+        if one is None or one.messages is None:
+            raise not_found("response", response_id)
+        if not one.criteria:
+            raise Problem(400, f"there are no criteria to rate response {response_id} by")
+    return list(found.values())
+
+
+def _keep(connection: Connection, project_id: int, verdicts: list[Verdict]) -> list[Rating]:
+    ids = store.record(connection, project_id, None, verdicts)
+    return store.by_ids(connection, project_id, ids)

@@ -1,0 +1,175 @@
+"""Responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from elluminate_async.schemas import (
+    JobStatus,
+    Page,
+    PromptResponse,
+    ResponseBatchRequest,
+    ResponseIn,
+)
+from elluminate_async.schemas.responses import AnnotateRequest
+from elluminate_async.server.generator import generate
+from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.routes import batches
+from elluminate_async.server.routes.deps import (
+    Id,
+    InProject,
+    OptionalFloat,
+    OptionalId,
+    OptionalText,
+    PageNumber,
+)
+from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
+from elluminate_async.server.store import placing
+from elluminate_async.server.store import responses as store
+from elluminate_async.server.store.jobs import JobKind, NewJob
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from elluminate_async.server.routes.deps import CurrentProject
+    from elluminate_async.server.store.responses import Answer
+
+router = APIRouter(prefix="/responses", tags=["responses"])
+
+
+async def _bounds(
+    duration_seconds_min: OptionalFloat = None,
+    duration_seconds_max: OptionalFloat = None,
+    input_tokens_min: OptionalFloat = None,
+    input_tokens_max: OptionalFloat = None,
+    output_tokens_min: OptionalFloat = None,
+    output_tokens_max: OptionalFloat = None,
+) -> tuple[tuple[str, float], ...]:
+    given = {
+        "duration_seconds_min": duration_seconds_min,
+        "duration_seconds_max": duration_seconds_max,
+        "input_tokens_min": input_tokens_min,
+        "input_tokens_max": input_tokens_max,
+        "output_tokens_min": output_tokens_min,
+        "output_tokens_max": output_tokens_max,
+    }
+    return tuple((name, value) for name, value in given.items() if value is not None)
+
+
+async def _filter(
+    bounds: Annotated[tuple[tuple[str, float], ...], Depends(_bounds)],
+    experiment_id: OptionalId = None,
+    prompt_template_id: OptionalId = None,
+    template_variables_id: OptionalId = None,
+    collection_id: OptionalId = None,
+    prompt_id: OptionalId = None,
+    llm_model_name: OptionalText = None,
+    epoch: OptionalId = None,
+    response_ids: Annotated[list[int] | None, Query()] = None,
+) -> store.ResponseFilter:
+    return store.ResponseFilter(
+        experiment_id=experiment_id,
+        prompt_template_id=prompt_template_id,
+        template_variables_id=template_variables_id,
+        collection_id=collection_id,
+        prompt_id=prompt_id,
+        llm_model_name=llm_model_name,
+        epoch=epoch,
+        response_ids=None if response_ids is None else tuple(response_ids),
+        bounds=bounds,
+    )
+
+
+@router.get("", response_model=Page[PromptResponse])
+async def find(
+    project: InProject,
+    wanted: Annotated[store.ResponseFilter, Depends(_filter)],
+    page: PageNumber = 1,
+) -> Response:
+    """Finished responses with their ratings, in the order of the inputs."""
+    ids = partial(store.find_ids, wanted=wanted)
+    seed = project.service.profile.listing_seed
+    return await project.page(page, ids, store.documents, seed=seed)
+
+
+@router.post("", status_code=201, response_model=PromptResponse)
+async def add(project: InProject, request: Request, body: ResponseIn) -> Response:
+    """Store a response as given; without messages, generate it."""
+    return await _make(project, request, body)
+
+
+@router.post("/generate", status_code=201, response_model=PromptResponse)
+async def generate_one(project: InProject, request: Request, body: ResponseIn) -> Response:
+    """Generate a response and wait for it."""
+    return await _make(project, request, body.model_copy(update={"messages": []}))
+
+
+@router.post("/batches", status_code=202, response_model=str | None)
+async def start_batch(project: InProject, request: Request, body: ResponseBatchRequest) -> Response:
+    """Accept a batch of responses to generate or to store."""
+
+    def make(connection: Connection, project_id: int) -> NewJob:
+        ids = placing.place(connection, project_id, body.prompt_response_ins)
+        return NewJob(JobKind.RESPONSES, ids)
+
+    return await batches.start(request, project, make)
+
+
+@router.get("/batches/{task_id}", response_model=JobStatus)
+async def poll_batch(project: InProject, task_id: str) -> Response:
+    """How far a batch is."""
+    return await batches.poll(project, JobKind.RESPONSES, task_id)
+
+
+@router.get("/batches/{task_id}/stream", response_class=StreamingResponse)
+async def stream_batch(
+    project: InProject, task_id: str, polling_interval: PollingInterval = DEFAULT_INTERVAL
+) -> StreamingResponse:
+    """How far a batch is, as it goes."""
+    return await batches.stream(project, JobKind.RESPONSES, task_id, polling_interval)
+
+
+@router.get("/{response_id}")
+async def get(project: InProject, response_id: Id) -> PromptResponse:
+    """One response with its ratings."""
+    return await project.read(store.get, response_id)
+
+
+@router.patch("/{response_id}")
+async def annotate(project: InProject, response_id: Id, body: AnnotateRequest) -> PromptResponse:
+    """Set its annotation."""
+    return await project.write(store.annotate, response_id, body.annotation)
+
+
+@router.delete("/{response_id}", status_code=204)
+async def remove(project: InProject, response_id: Id) -> None:
+    """Delete one, with its ratings."""
+    await project.write(store.remove, response_id)
+
+
+async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> Response:
+    async def prepare() -> Callable[[Connection], PromptResponse]:
+        # Nothing is kept until there is an answer: a request that is cut off leaves no row.
+        answer = (
+            None
+            if item.messages
+            else await generate(project.service.models, await project.write(placing.preview, item))
+        )
+        return partial(_keep, project_id=project.id, item=item, answer=answer)
+
+    body = await request.body()
+    return await answer_once(request, project, prepare, status=201, body=body)
+
+
+def _keep(
+    connection: Connection, project_id: int, item: ResponseIn, answer: Answer | None
+) -> PromptResponse:
+    (response_id,) = placing.place(connection, project_id, [item])
+    if answer is not None:
+        store.complete(connection, response_id, answer)
+    return store.get(connection, project_id, response_id)

@@ -1,0 +1,133 @@
+"""Template variables: the entries of a collection."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import APIRouter, Request, Response
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from elluminate_async.schemas import EntryRequest, Page, TemplateVariables
+from elluminate_async.server.generator import invent_variables
+from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.routes.deps import Id, InProject, PageNumber
+from elluminate_async.server.security import MAX_BODY_BYTES
+from elluminate_async.server.store import collections, prompt_templates
+from elluminate_async.server.store import template_variables as store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy import Connection
+
+router = APIRouter(prefix="/collections/{collection_id}/entries", tags=["template_variables"])
+
+
+@router.get("", response_model=Page[TemplateVariables])
+async def find(project: InProject, collection_id: Id, page: PageNumber = 1) -> Response:
+    """In order of creation."""
+
+    def ids(connection: Connection, project_id: int) -> list[int]:
+        return store.find_ids(connection, project_id, collection_id)
+
+    return await project.page(page, ids, store.documents)
+
+
+@router.post("", status_code=201)
+async def add(project: InProject, collection_id: Id, body: EntryRequest) -> TemplateVariables:
+    """Add a row, or let the model make one for a template."""
+    if (body.input_values is None) == (body.prompt_template_id is None):
+        raise Problem(400, "give either input_values or prompt_template_id")
+    values = body.input_values
+    if values is None:
+        await project.read(collections.require_writable, collection_id)
+        template = await project.read(prompt_templates.get, body.prompt_template_id or 0)
+        values = await invent_variables(project.service.models, template)
+    return await project.write(store.add, collection_id, values)
+
+
+@router.post("/batches", status_code=201, response_model=list[TemplateVariables])
+async def add_many(
+    project: InProject, request: Request, collection_id: Id, skip_existing: bool = False
+) -> Response:
+    """Add the rows of a JSONL file, in its order."""
+    data = await _file_of(request)
+    values = list(_rows_of(data))
+
+    async def prepare() -> Callable[[Connection], list[TemplateVariables]]:
+        return partial(
+            store.add_many,
+            project_id=project.id,
+            collection_id=collection_id,
+            values=values,
+            skip_existing=skip_existing,
+        )
+
+    body = b"skip " + data if skip_existing else data
+    return await answer_once(request, project, prepare, status=201, body=body)
+
+
+@router.get("/{entry_id}")
+async def get(project: InProject, collection_id: Id, entry_id: Id) -> TemplateVariables:
+    """One row."""
+    return await project.read(store.get, collection_id, entry_id)
+
+
+@router.put("/{entry_id}")
+async def edit(
+    project: InProject, collection_id: Id, entry_id: Id, body: EntryRequest
+) -> TemplateVariables:
+    """Replace a row's values."""
+    if body.input_values is None:
+        raise Problem(400, "give input_values")
+    return await project.write(store.edit, collection_id, entry_id, body.input_values)
+
+
+@router.delete("/{entry_id}", status_code=204)
+async def remove(project: InProject, collection_id: Id, entry_id: Id) -> None:
+    """Delete a row, with the responses made from it."""
+    await project.write(store.remove, collection_id, entry_id)
+
+
+@router.delete("", status_code=204)
+async def clear(project: InProject, collection_id: Id) -> None:
+    """Delete all rows, with the responses made from them."""
+    await project.write(store.clear, collection_id)
+
+
+class _InMemoryParser(MultiPartParser):
+    # The body's size is capped already; a file on disk would need a thread to write it.
+    spool_max_size = MAX_BODY_BYTES + 1
+
+
+async def _file_of(request: Request) -> bytes:
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise Problem(415, "send the rows as multipart/form-data, in a part named file")
+    try:
+        form = await _InMemoryParser(request.headers, request.stream(), max_files=1).parse()
+    except MultiPartException as error:
+        raise Problem(400, error.message) from None
+    try:
+        part = form.get("file")
+        if not isinstance(part, UploadFile):
+            raise Problem(400, "there is no file part named file")
+        return await part.read()
+    finally:
+        await form.close()
+
+
+def _rows_of(data: bytes) -> Iterable[dict[str, Any]]:
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row: object = json.loads(line)
+        except (ValueError, RecursionError):
+            raise Problem(400, f"line {number} of the file is not JSON") from None
+        if not isinstance(row, dict):
+            raise Problem(400, f"line {number} of the file is not an object")
+        yield cast("dict[str, Any]", row)

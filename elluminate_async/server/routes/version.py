@@ -1,0 +1,21 @@
+"""The version check: every client may come in, and learns what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from elluminate_async.schemas import CompatibilityRequest
+from elluminate_async.server.routes.deps import InService
+
+router = APIRouter(prefix="/version", tags=["version"])
+
+
+@router.post("/compatible")
+async def compatible(service: InService, _body: CompatibilityRequest) -> dict[str, Any]:
+    """Say yes, and name the capabilities, if any."""
+    answer: dict[str, Any] = {"is_compatible": True, "required_sdk_version": "0.6.0"}
+    if offered := service.profile.capabilities:
+        answer["capabilities"] = sorted(offered)
+    return answer

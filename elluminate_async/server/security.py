@@ -1,0 +1,180 @@
+"""Who may ask: keys, the Host and Origin of a request, the size of its body."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from fastapi import HTTPException
+
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from elluminate_async.server.service import Service
+    from elluminate_async.server.store.database import Database
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+_API_KEY = b"x-api-key"
+_BEARER = "bearer "
+
+
+def new_key() -> str:
+    """A key of 256 random bits."""
+    return f"local-{secrets.token_urlsafe(32)}"
+
+
+class KeyRing:
+    """The keys that open this server, known by their SHA-256 only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._projects: dict[str, int | None] = {}
+        self.has_stored_keys = False
+
+    async def load(self) -> None:
+        """Read the stored keys."""
+        stored = await self._database.read(keys.load)
+        self._projects.update(stored)
+        self.has_stored_keys = bool(stored)
+
+    def accept(self, key: str) -> None:
+        """Let a key open all projects until the server ends."""
+        self._projects[_sha256(key)] = None
+
+    async def store(self, key: str) -> None:
+        """Let a key open all projects from now on, also after a restart."""
+        digest = _sha256(key)
+        if digest not in await self._database.read(keys.load):
+            await self._database.write(keys.add, digest)
+        self._projects[digest] = None
+        self.has_stored_keys = True
+
+    def projects_of(self, key: str, every: Iterable[int]) -> frozenset[int]:
+        """The projects that a key opens; none for an unknown key.
+
+        The time this takes tells nothing of how much of a key was right.
+        """
+        given = _sha256(key)
+        opened: set[int] = set()
+        for known, project_id in self._projects.items():
+            if hmac.compare_digest(known, given):
+                opened.update(every if project_id is None else (project_id,))
+        return frozenset(opened)
+
+
+def _sha256(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Guard:
+    """The outermost layer: lets only proper requests in, and gives each answer an id.
+
+    Args:
+        app: What is guarded.
+        service: Handed to the routes, in the request's state.
+        host_names: Names that ``Host`` may give, in lower case; None allows any. Against
+            a page that lets its own name point to this machine.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, host_names: frozenset[str] | None) -> None:
+        self._app = app
+        self._service = service
+        self._host_names = host_names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        request_id = uuid.uuid4().hex
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            allowed = self._check(scope)
+        except Problem as problem:
+            await _refuse(send_with_id, problem)
+            return
+        scope["state"] = {"service": self._service, "allowed_projects": allowed}
+        await self._app(scope, _capped(receive), send_with_id)
+
+    def _check(self, scope: Scope) -> frozenset[int]:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._check_names(headers)
+        allowed = self._service.keys.projects_of(_key_in(headers), self._service.project_ids)
+        if not allowed:
+            raise Problem(401, "the API key is missing or not valid")
+        if int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
+            raise Problem(413, _too_large())
+        return allowed
+
+    def _check_names(self, headers: dict[bytes, bytes]) -> None:
+        if self._host_names is None:
+            return
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if _without_port(host) not in self._host_names:
+            raise Problem(421, "this server answers to its own host name only")
+        origin = headers.get(b"origin")
+        if origin is not None:
+            _, _, name = origin.decode("latin-1").lower().partition("://")
+            if _without_port(name) not in self._host_names:
+                raise Problem(403, "requests from other sites are refused")
+
+
+def _key_in(headers: dict[bytes, bytes]) -> str:
+    if (key := headers.get(_API_KEY)) is not None:
+        return key.decode("latin-1")
+    bearer = headers.get(b"authorization", b"").decode("latin-1")
+    return bearer[len(_BEARER) :].strip() if bearer.lower().startswith(_BEARER) else ""
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[: host.find("]") + 1]
+    return host.partition(":")[0]
+
+
+def _too_large() -> str:
+    return f"the body is larger than {MAX_BODY_BYTES} bytes"
+
+
+def _capped(receive: Receive) -> Receive:
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY_BYTES:
+            raise HTTPException(413, _too_large())
+        return message
+
+    return limited
+
+
+async def _refuse(send: Send, problem: Problem) -> None:
+    body = json.dumps(problem.body).encode()
+    headers: list[Any] = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        # What is left of the request's body is not read.
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

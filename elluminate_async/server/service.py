@@ -1,0 +1,62 @@
+"""What a running server consists of, opened and closed in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from elluminate_async.server.jobs import Jobs
+from elluminate_async.server.models.pool import ModelPool
+from elluminate_async.server.security import KeyRing
+from elluminate_async.server.store import projects
+from elluminate_async.server.store.database import Database
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from elluminate_async.server.models.base import Model
+    from elluminate_async.server.profile import WireProfile
+
+
+class Service:
+    """Database, keys, models and jobs of one server.
+
+    Attributes:
+        project_ids: All projects there are.
+        in_flight: Idempotent requests being worked on.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool,
+        model: Model,
+        judge: Model,
+        max_model_calls: int,
+        profile: WireProfile,
+    ) -> None:
+        self.profile = profile
+        self.database = Database(path, durable=durable)
+        self.models = ModelPool(model, judge, max_calls=max_model_calls)
+        self.jobs = Jobs(self.database, self.models)
+        self.keys = KeyRing(self.database)
+        self.project_ids: set[int] = set()
+        self.in_flight: set[tuple[int, str, str]] = set()
+
+    async def open(self) -> None:
+        """Take the database and take up unfinished jobs."""
+        await self.database.open()
+        try:
+            name = self.models.default.name
+            self.project_ids.update(await self.database.write(projects.ensure_first, name))
+            await self.keys.load()
+            await self.jobs.resume()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop the jobs, then give everything back."""
+        await self.jobs.close()
+        await self.models.aclose()
+        await self.database.close()

@@ -1,0 +1,179 @@
+"""Collections and their columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from elluminate_async.schemas import Collection, Column
+from elluminate_async.server.problems import Problem, taken
+from elluminate_async.server.store import tables
+from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from elluminate_async.schemas import CreateCollectionRequest
+    from elluminate_async.schemas.collections import UpdateCollectionRequest
+
+table = tables.collections
+
+
+def create(connection: Connection, project_id: int, body: CreateCollectionRequest) -> int:
+    """A new collection without rows.
+
+    Returns:
+        Its id.
+
+    Raises:
+        Problem: 409 when the name is taken.
+    """
+    (collection_id,) = reserve_ids(connection, table)
+    name = body.name or f"Collection {collection_id}"
+    _require_free(connection, project_id, name)
+    time = now()
+    connection.execute(
+        insert(table),
+        {
+            "id": collection_id,
+            "project_id": project_id,
+            "name": name,
+            "description": body.description,
+            "columns": _arrange(body.columns or [], []),
+            "read_only": body.read_only,
+            "collection_type": body.collection_type or "STANDARD",
+            "environment_config": None,
+            "created_at": time,
+            "updated_at": time,
+        },
+    )
+    return collection_id
+
+
+def get(connection: Connection, project_id: int, collection_id: int) -> Collection:
+    """One collection, without its rows."""
+    row(connection, project_id, collection_id)
+    return documents(connection, project_id, [collection_id])[collection_id]
+
+
+def find_ids(
+    connection: Connection,
+    project_id: int,
+    name: str | None = None,
+    compatible_placeholders: frozenset[str] | None = None,
+) -> list[int]:
+    """Ids in order of creation."""
+    query = select(table.c.id, table.c.columns).where(table.c.project_id == project_id)
+    if name is not None:
+        query = query.where(table.c.name == name)
+    rows = connection.execute(query.order_by(table.c.id)).all()
+    needed = compatible_placeholders or frozenset()
+    return [row.id for row in rows if needed <= {column["name"] for column in row.columns}]
+
+
+def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, Collection]:
+    """The collections of these ids, without their rows."""
+    rows = rows_by_id(connection, table, project_id, ids)
+    counted = tables.entries.c.collection_id
+    counts = connection.execute(
+        select(counted, func.count()).where(counted.in_(list(rows))).group_by(counted)
+    )
+    count_of = {collection_id: count for collection_id, count in counts}
+    return {
+        collection_id: Collection(
+            id=collection_id,
+            name=row.name,
+            description=row.description,
+            columns=[Column.model_validate(column) for column in row.columns],
+            variables_count=count_of.get(collection_id, 0),
+            read_only=row.read_only,
+            collection_type=row.collection_type,
+            environment_config=row.environment_config,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+        for collection_id, row in rows.items()
+    }
+
+
+def edit(
+    connection: Connection, project_id: int, collection_id: int, body: UpdateCollectionRequest
+) -> Collection:
+    """Change what is given; ``columns`` is the whole wanted list, in order."""
+    before = row(connection, project_id, collection_id)
+    values: dict[str, Any] = body.model_dump(
+        include={"name", "description", "read_only"}, exclude_none=True
+    )
+    if values.get("name", before.name) != before.name:
+        _require_free(connection, project_id, values["name"])
+    if body.columns is not None:
+        values["columns"] = _arrange(body.columns, before.columns)
+    connection.execute(
+        update(table).where(table.c.id == collection_id).values(**values, updated_at=now())
+    )
+    return get(connection, project_id, collection_id)
+
+
+def remove(connection: Connection, project_id: int, collection_id: int) -> None:
+    """Delete one with its rows, and the experiments and responses made from them."""
+    row(connection, project_id, collection_id)
+    connection.execute(delete(table).where(table.c.id == collection_id))
+
+
+def row(connection: Connection, project_id: int, collection_id: int) -> AnyRow:
+    """The stored row; 404 when there is none."""
+    return row_by_id(connection, table, project_id, "collection", collection_id)
+
+
+def require_writable(connection: Connection, project_id: int, collection_id: int) -> None:
+    """404 when there is no such collection, 403 when its rows must not change."""
+    if row(connection, project_id, collection_id).read_only:
+        raise Problem(403, f"collection {collection_id} is read-only")
+
+
+def add_columns(
+    connection: Connection, collection_id: int, values: Sequence[dict[str, Any]]
+) -> None:
+    """Add a text column for each key of the rows that has none yet."""
+    before = connection.execute(
+        select(table.c.columns).where(table.c.id == collection_id)
+    ).scalar_one()
+    known = {column["name"] for column in before}
+    keys = dict.fromkeys(key for value in values for key in value if key not in known)
+    if keys:
+        wanted = [Column.model_validate(column) for column in before]
+        wanted += [Column(name=key) for key in keys]
+        connection.execute(
+            update(table)
+            .where(table.c.id == collection_id)
+            .values(columns=_arrange(wanted, before), updated_at=now())
+        )
+
+
+def _require_free(connection: Connection, project_id: int, name: str) -> None:
+    query = select(table.c.id).where(table.c.project_id == project_id, table.c.name == name)
+    if connection.execute(query).first() is not None:
+        raise taken("collection", name)
+
+
+def _arrange(wanted: Sequence[Column], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The columns as kept: their place in the list decides, known names keep their ids."""
+    ids = {column["name"]: column["id"] for column in before}
+    next_id = max(ids.values(), default=0) + 1
+    kept: dict[str, dict[str, Any]] = {}
+    for column in wanted:
+        name = column.name or f"column_{len(kept) + 1}"
+        if name not in ids:
+            ids[name], next_id = next_id, next_id + 1
+        kept[name] = {
+            "id": ids[name],
+            "name": name,
+            "column_type": column.column_type or "text",
+            "default_value": column.default_value or "",
+            "column_position": len(kept),
+            "categorical_values": column.categorical_values,
+        }
+    return [
+        {**column, "column_position": position} for position, column in enumerate(kept.values())
+    ]

@@ -1,0 +1,207 @@
+"""One SQLite file: one writer, a few readers, and one server at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, event, insert, select
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from elluminate_async.errors import ConfigurationError
+from elluminate_async.server.store import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from threading import Thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_READERS = 4
+_BUSY_TIMEOUT_MS = 5_000
+
+
+class Database:
+    """An open database.
+
+    Every statement runs inside `read` or `write`. A transaction, once begun, ends by
+    itself even when the caller is cancelled: then its result is dropped, not its work.
+    """
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        self.path = path
+        self._durable = durable
+        self._lock_fd: int | None = None
+        self._threads: list[Thread] = []
+        self._running: set[asyncio.Task[Any]] = set()
+        self._writing = asyncio.Lock()
+        self._reading = asyncio.Semaphore(_READERS)
+        self._writer = self._engine("BEGIN IMMEDIATE", connections=1)
+        self._readers = self._engine("BEGIN", connections=_READERS)
+
+    async def open(self) -> None:
+        """Take the file and make or check its tables.
+
+        Raises:
+            ConfigurationError: Another server has the file, it is of another version, or
+                it is no database.
+        """
+        self._lock_fd = _take(self.path)
+        try:
+            await self.write(_migrate)
+        except DatabaseError as error:
+            await self.close()
+            raise ConfigurationError(f"{self.path} cannot be used: {error.orig}") from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``work`` on one snapshot of the data."""
+
+        async def run() -> T:
+            async with self._reading, self._readers.connect() as connection:
+                return await connection.run_sync(work, *args, **kwargs)
+
+        return await self._finish(run())
+
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``work`` in one transaction, committed when this returns."""
+
+        async def run() -> T:
+            async with self._writing, self._writer.begin() as connection:
+                return await connection.run_sync(work, *args, **kwargs)
+
+        return await self._finish(run())
+
+    async def write_then(
+        self,
+        after: Callable[[T], None],
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Like `write`; ``after`` gets the result once it is committed, cancelled or not."""
+
+        async def run() -> T:
+            async with self._writing, self._writer.begin() as connection:
+                result = await connection.run_sync(work, *args, **kwargs)
+            after(result)
+            return result
+
+        return await self._finish(run())
+
+    async def close(self) -> None:
+        """Let transactions end, close the connections and give the file back."""
+        while self._running:
+            await asyncio.wait(self._running)
+        await self._readers.dispose()
+        await self._writer.dispose()
+        for thread in self._threads:
+            thread.join()
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, in case the caller is gone
+
+    def _engine(self, begin: str, *, connections: int) -> AsyncEngine:
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{self.path}",
+            pool_size=connections,
+            max_overflow=0,
+            hide_parameters=True,
+            json_serializer=_dump,
+        )
+
+        def connected(dbapi_connection: Any, _record: object) -> None:
+            self._threads.append(dbapi_connection.driver_connection._thread)
+            # The driver would begin transactions on its own, and too late.
+            dbapi_connection.isolation_level = None
+            cursor = dbapi_connection.cursor()
+            for pragma in (
+                f"busy_timeout={_BUSY_TIMEOUT_MS}",
+                "journal_mode=WAL",
+                f"synchronous={'FULL' if self._durable else 'OFF'}",
+                "foreign_keys=ON",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+        def begun(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        event.listen(engine.sync_engine, "connect", connected)
+        event.listen(engine.sync_engine, "begin", begun)
+        return engine
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _take(path: Path) -> int:
+    """Create the file for its owner's eyes only, and lock it for this process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be opened: {error.strerror}") from None
+    try:
+        _lock(lock)
+    except OSError:
+        os.close(lock)
+        raise ConfigurationError(
+            f"{path} is in use by another server; stop that one or choose another file"
+        ) from None
+    return lock
+
+
+def _lock(fd: int) -> None:
+    if sys.platform == "win32":  # pragma: no cover
+        import msvcrt
+
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _migrate(connection: Connection) -> None:
+    version = None
+    with contextlib.suppress(DatabaseError):  # no such table: a new file
+        version = connection.exec_driver_sql(
+            "SELECT value FROM meta WHERE name='schema_version'"
+        ).scalar()
+    if version is None:
+        tables.metadata.create_all(connection, checkfirst=False)
+        row = {"name": "schema_version", "value": str(tables.SCHEMA_VERSION)}
+        connection.execute(insert(tables.meta), row)
+    elif version != str(tables.SCHEMA_VERSION):
+        raise ConfigurationError(
+            f"the database has version {version}, this server works with "
+            f"{tables.SCHEMA_VERSION}; use the release that made it"
+        )
+    connection.execute(select(tables.meta.c.name).limit(1))

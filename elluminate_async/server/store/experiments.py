@@ -1,0 +1,221 @@
+"""Experiments: what is tried with what, and how it turned out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from elluminate_async.schemas import Experiment
+from elluminate_async.server.problems import Problem, taken
+from elluminate_async.server.store import (
+    collections,
+    criterion_sets,
+    llm_configs,
+    prompt_templates,
+    results,
+    tables,
+)
+from elluminate_async.server.store.rows import (
+    AnyRow,
+    now,
+    reserve_ids,
+    row_by_id,
+    rows_by_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from elluminate_async.schemas import CreateExperimentRequest
+
+table = tables.experiments
+
+
+def create(connection: Connection, project_id: int, body: CreateExperimentRequest) -> int:
+    """A new experiment; nothing is generated yet.
+
+    Returns:
+        Its id.
+
+    Raises:
+        Problem: 409 when the name is taken, 404 for what it refers to and is not there.
+    """
+    same_name = select(table.c.id).where(
+        table.c.project_id == project_id, table.c.name == body.name
+    )
+    if connection.execute(same_name).first() is not None:
+        raise taken("experiment", body.name)
+    if body.collection_id is not None:
+        collections.row(connection, project_id, body.collection_id)
+    if body.llm_config_id is not None:
+        llm_configs.get(connection, project_id, body.llm_config_id)
+    criterion_set_id = _criterion_set(connection, project_id, body)
+    (experiment_id,) = reserve_ids(connection, table)
+    time = now()
+    connection.execute(
+        insert(table),
+        {
+            "id": experiment_id,
+            "project_id": project_id,
+            "name": body.name,
+            "description": body.description,
+            "prompt_template_id": body.prompt_template_id,
+            "collection_id": body.collection_id,
+            "criterion_set_id": criterion_set_id,
+            "llm_config_id": body.llm_config_id,
+            "generation_task_id": None,
+            "generation_params": body.generation_params,
+            "rating_mode": body.rating_mode,
+            "n_epochs": body.n_epochs,
+            "logs": None,
+            "created_at": time,
+            "updated_at": time,
+        },
+    )
+    return experiment_id
+
+
+def _criterion_set(connection: Connection, project_id: int, body: CreateExperimentRequest) -> int:
+    if body.prompt_template_id is not None:
+        prompt_templates.get(connection, project_id, body.prompt_template_id)
+    if body.criterion_set_id is not None:
+        criterion_sets.require(connection, project_id, body.criterion_set_id)
+        return body.criterion_set_id
+    if body.prompt_template_id is not None:
+        return criterion_sets.of_template(connection, project_id, body.prompt_template_id)
+    # Official clients cannot read an experiment that has none.
+    return criterion_sets.create_empty(connection, project_id, f"{body.name} criteria")
+
+
+def get(connection: Connection, project_id: int, experiment_id: int, *, legacy: bool) -> Experiment:
+    """One experiment with its results; ``legacy`` as in `results.of_experiment`."""
+    row(connection, project_id, experiment_id)
+    found = documents(connection, project_id, [experiment_id], legacy=legacy)
+    return found[experiment_id]
+
+
+def row(connection: Connection, project_id: int, experiment_id: int) -> AnyRow:
+    """The stored row; 404 when there is none."""
+    return row_by_id(connection, table, project_id, "experiment", experiment_id)
+
+
+def find_ids(
+    connection: Connection,
+    project_id: int,
+    name: str | None = None,
+    prompt_template_id: int | None = None,
+    collection_id: int | None = None,
+    llm_config_id: int | None = None,
+) -> list[int]:
+    """Ids in order of creation."""
+    query = select(table.c.id).where(table.c.project_id == project_id)
+    for column, value in (
+        (table.c.name, name),
+        (table.c.prompt_template_id, prompt_template_id),
+        (table.c.collection_id, collection_id),
+        (table.c.llm_config_id, llm_config_id),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return list(connection.scalars(query.order_by(table.c.id)))
+
+
+def documents(
+    connection: Connection, project_id: int, ids: Iterable[int], *, legacy: bool
+) -> dict[int, Experiment]:
+    """The experiments of these ids, with their results."""
+    rows = rows_by_id(connection, table, project_id, ids)
+    templates = prompt_templates.documents(connection, project_id, _ids(rows, "prompt_template_id"))
+    parents = collections.documents(connection, project_id, _ids(rows, "collection_id"))
+    sets = criterion_sets.documents(connection, project_id, _ids(rows, "criterion_set_id"))
+    default = llm_configs.default_id(connection, project_id)
+    configs = llm_configs.documents(connection, project_id, {default, *_ids(rows, "llm_config_id")})
+    return {
+        experiment_id: Experiment(
+            id=experiment_id,
+            name=row.name,
+            description=row.description,
+            prompt_template=templates.get(row.prompt_template_id),
+            collection=parents.get(row.collection_id),
+            criterion_set=sets[row.criterion_set_id],
+            llm_config=configs[row.llm_config_id or default],
+            generation_task_id=row.generation_task_id,
+            results=results.of_experiment(connection, experiment_id, legacy=legacy),
+            logs=row.logs,
+            generation_params=row.generation_params,
+            n_epochs=row.n_epochs,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+        for experiment_id, row in rows.items()
+    }
+
+
+def _ids(rows: dict[int, AnyRow], column: str) -> set[int]:
+    found: set[Any] = {getattr(row, column) for row in rows.values()}
+    return found - {None}
+
+
+def edit(
+    connection: Connection, project_id: int, experiment_id: int, values: dict[str, Any]
+) -> None:
+    """Change columns."""
+    row(connection, project_id, experiment_id)
+    connection.execute(
+        update(table).where(table.c.id == experiment_id).values(**values, updated_at=now())
+    )
+
+
+def started(connection: Connection, experiment_id: int, task_id: str) -> None:
+    """Note the job that generates and rates."""
+    connection.execute(
+        update(table).where(table.c.id == experiment_id).values(generation_task_id=task_id)
+    )
+
+
+def logs(connection: Connection, project_id: int, experiment_id: int) -> str:
+    """What was written while it ran."""
+    return row(connection, project_id, experiment_id).logs or ""
+
+
+def ended(connection: Connection, experiment_id: int, line: str) -> None:
+    """Note the end of the job, as a line of the log."""
+    before = connection.execute(
+        select(table.c.logs).where(table.c.id == experiment_id)
+    ).scalar_one_or_none()
+    connection.execute(
+        update(table)
+        .where(table.c.id == experiment_id)
+        .values(generation_task_id=None, logs=f"{before or ''}{line}\n", updated_at=now())
+    )
+
+
+def remove(connection: Connection, project_id: int, experiment_id: int) -> None:
+    """Delete one, with its responses, ratings and jobs."""
+    row(connection, project_id, experiment_id)
+    connection.execute(delete(table).where(table.c.id == experiment_id))
+
+
+def items_to_generate(
+    connection: Connection, project_id: int, experiment_id: int
+) -> list[tuple[int, int]]:
+    """Entry id and epoch of every response the experiment is to have, entries in order.
+
+    Raises:
+        Problem: 400 when it has run before, or cannot run.
+    """
+    one = row(connection, project_id, experiment_id)
+    if one.prompt_template_id is None or one.collection_id is None:
+        raise Problem(400, "an experiment needs a prompt template and a collection to run")
+    jobs = tables.jobs
+    before = select(jobs.c.id).where(jobs.c.experiment_id == experiment_id).limit(1)
+    if connection.execute(before).first() is not None:
+        raise Problem(400, f"experiment {experiment_id} has been run already")
+    entries = tables.entries
+    ids = connection.scalars(
+        select(entries.c.id)
+        .where(entries.c.collection_id == one.collection_id)
+        .order_by(entries.c.id)
+    )
+    return [(entry_id, epoch) for entry_id in ids for epoch in range(1, one.n_epochs + 1)]

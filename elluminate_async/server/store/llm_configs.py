@@ -1,0 +1,143 @@
+"""Model configurations; a key goes in and never comes out, but to the model's client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig
+from elluminate_async.server.problems import Problem, not_found, taken
+from elluminate_async.server.store import tables
+from elluminate_async.server.store.rows import (
+    AnyRow,
+    now,
+    reserve_ids,
+    row_by_id,
+    rows_by_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+table = tables.llm_configs
+DEFAULT_NAME = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConfig:
+    """A configuration with its secret.
+
+    Attributes:
+        config: What may be shown.
+        api_key: Key of the model's endpoint.
+        is_default: Whether it stands for the server's own model.
+    """
+
+    config: LLMConfig
+    api_key: str | None = field(repr=False)
+    is_default: bool
+
+
+def create_default(connection: Connection, project_id: int, model_name: str) -> None:
+    """The configuration that stands for the server's own model."""
+    _insert(connection, project_id, LLMConfig(name=DEFAULT_NAME, llm_model_name=model_name), None)
+
+
+def rename_defaults(connection: Connection, model_name: str) -> None:
+    """Let every default configuration name the model that this server runs with."""
+    for row in connection.execute(select(table).where(table.c.is_default)).all():
+        if row.document["llm_model_name"] != model_name:
+            document = {**row.document, "llm_model_name": model_name}
+            connection.execute(update(table).where(table.c.id == row.id).values(document=document))
+
+
+def create(connection: Connection, project_id: int, body: CreateLLMConfigRequest) -> LLMConfig:
+    """A new configuration.
+
+    Raises:
+        Problem: 409 when the name is taken; 422 when the URL is not http or https.
+    """
+    if _find(connection, project_id, body.name) is not None:
+        raise taken("LLM config", body.name)
+    url = body.llm_base_url
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise Problem(422, "llm_base_url must begin with http:// or https://")
+    secret = body.api_key.get_secret_value() if body.api_key is not None else None
+    config = LLMConfig.model_validate(body.model_dump(exclude={"api_key"}))
+    return _document(_insert(connection, project_id, config, secret))
+
+
+def get(connection: Connection, project_id: int, config_id: int) -> LLMConfig:
+    """One configuration, without its key."""
+    return _document(row_by_id(connection, table, project_id, "LLM config", config_id))
+
+
+def find_ids(connection: Connection, project_id: int, name: str | None) -> list[int]:
+    """Ids in order of creation."""
+    query = select(table.c.id).where(table.c.project_id == project_id).order_by(table.c.id)
+    if name is not None:
+        query = query.where(table.c.name == name)
+    return list(connection.scalars(query))
+
+
+def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, LLMConfig]:
+    """The configurations of these ids, without their keys."""
+    rows = rows_by_id(connection, table, project_id, ids)
+    return {config_id: _document(row) for config_id, row in rows.items()}
+
+
+def stored(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, StoredConfig]:
+    """The configurations of these ids, with their keys."""
+    rows = rows_by_id(connection, table, project_id, ids)
+    return {
+        config_id: StoredConfig(_document(row), row.api_key, row.is_default)
+        for config_id, row in rows.items()
+    }
+
+
+def default_id(connection: Connection, project_id: int) -> int:
+    """Id of the configuration that stands for the server's own model."""
+    query = select(table.c.id).where(table.c.project_id == project_id, table.c.is_default)
+    return connection.execute(query).scalar_one()
+
+
+def remove(connection: Connection, project_id: int, config_id: int) -> None:
+    """Delete one; experiments that used it go over to the default."""
+    row = connection.execute(
+        select(table).where(table.c.project_id == project_id, table.c.id == config_id)
+    ).one_or_none()
+    if row is None:
+        raise not_found("LLM config", config_id)
+    if row.is_default:
+        raise Problem(400, "the default LLM config stands for the server's model and stays")
+    connection.execute(delete(table).where(table.c.id == config_id))
+
+
+def _find(connection: Connection, project_id: int, name: str) -> AnyRow | None:
+    query = select(table).where(table.c.project_id == project_id, table.c.name == name)
+    return connection.execute(query).one_or_none()
+
+
+def _insert(
+    connection: Connection, project_id: int, config: LLMConfig, api_key: str | None
+) -> AnyRow:
+    (config_id,) = reserve_ids(connection, table)
+    connection.execute(
+        insert(table),
+        {
+            "id": config_id,
+            "project_id": project_id,
+            "name": config.name,
+            "document": config.model_dump(mode="json", exclude={"id", "name", "api_key"}),
+            "api_key": api_key,
+            "is_default": api_key is None and config.name == DEFAULT_NAME,
+            "created_at": now(),
+        },
+    )
+    return connection.execute(select(table).where(table.c.id == config_id)).one()
+
+
+def _document(row: AnyRow) -> LLMConfig:
+    return LLMConfig.model_validate({**row.document, "id": row.id, "name": row.name})

@@ -1,0 +1,283 @@
+"""The tables. Ids are made by `rows.reserve_ids`: ascending, and never used twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+SCHEMA_VERSION = 1
+"""Version of these tables; a database of another version is refused."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime, on databases without time zones as well."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From UTC, which SQLite does not say."""
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+metadata = MetaData()
+
+
+def _json(name: str) -> Column[Any]:
+    return Column(name, JSON(none_as_null=True))
+
+
+def _time(name: str) -> Column[Any]:
+    return Column(name, UtcDateTime, nullable=False)
+
+
+def _parent(name: str, target: str, *, nullable: bool = False) -> Column[Any]:
+    # What belongs to a deleted object goes with it, as it would have nothing to refer to.
+    return Column(
+        name, ForeignKey(f"{target}.id", ondelete="CASCADE"), nullable=nullable, index=True
+    )
+
+
+def _optional(name: str, target: str) -> Column[Any]:
+    return Column(name, ForeignKey(f"{target}.id", ondelete="SET NULL"), index=True)
+
+
+def _table(name: str, *columns: Column[Any] | UniqueConstraint | Index) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        _parent("project_id", "projects"),
+        *columns,
+    )
+
+
+meta = Table("meta", metadata, Column("name", String, primary_key=True), Column("value", Text))
+
+sequences = Table(
+    "sequences",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("next_id", Integer, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("public_in_org", Boolean, nullable=False),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("sha256", String, primary_key=True),
+    # None: a key for all projects of this server.
+    _parent("project_id", "projects", nullable=True),
+    _time("created_at"),
+)
+
+criterion_sets = _table(
+    "criterion_sets",
+    Column("name", String, nullable=False),
+    _time("created_at"),
+    UniqueConstraint("project_id", "name"),
+)
+
+criteria = _table(
+    "criteria",
+    _parent("criterion_set_id", "criterion_sets"),
+    Column("criterion_str", Text, nullable=False),
+    Column("label", String),
+    _time("created_at"),
+)
+
+prompt_templates = _table(
+    "prompt_templates",
+    Column("name", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    _json("messages"),
+    _json("response_format_json_schema"),
+    _json("tools"),
+    _json("tool_choice"),
+    Column("digest", String, nullable=False),
+    _optional("criterion_set_id", "criterion_sets"),
+    _time("created_at"),
+    _time("updated_at"),
+    UniqueConstraint("project_id", "name", "version"),
+    UniqueConstraint("project_id", "name", "digest"),
+)
+
+collections = _table(
+    "collections",
+    Column("name", String, nullable=False),
+    Column("description", Text, nullable=False),
+    _json("columns"),
+    Column("read_only", Boolean, nullable=False),
+    Column("collection_type", String, nullable=False),
+    _json("environment_config"),
+    _time("created_at"),
+    _time("updated_at"),
+    UniqueConstraint("project_id", "name"),
+)
+
+entries = _table(
+    "entries",
+    _parent("collection_id", "collections"),
+    _json("input_values"),
+    _json("environment_config"),
+    Column("digest", String, nullable=False),
+    _time("created_at"),
+    Index("entries_by_content", "collection_id", "digest"),
+)
+
+llm_configs = _table(
+    "llm_configs",
+    Column("name", String, nullable=False),
+    _json("document"),
+    Column("api_key", Text),
+    Column("is_default", Boolean, nullable=False),
+    _time("created_at"),
+    UniqueConstraint("project_id", "name"),
+)
+
+experiments = _table(
+    "experiments",
+    Column("name", String, nullable=False),
+    Column("description", Text, nullable=False),
+    _parent("prompt_template_id", "prompt_templates", nullable=True),
+    _parent("collection_id", "collections", nullable=True),
+    _parent("criterion_set_id", "criterion_sets"),
+    _optional("llm_config_id", "llm_configs"),
+    Column("generation_task_id", String),
+    _json("generation_params"),
+    Column("rating_mode", String, nullable=False),
+    Column("n_epochs", Integer, nullable=False),
+    Column("logs", Text),
+    _time("created_at"),
+    _time("updated_at"),
+    UniqueConstraint("project_id", "name"),
+)
+
+prompts = _table(
+    "prompts",
+    _parent("prompt_template_id", "prompt_templates"),
+    _parent("template_variables_id", "entries"),
+    _json("messages"),
+    Column("digest", String, nullable=False),
+    _time("created_at"),
+    UniqueConstraint("project_id", "digest"),
+)
+
+responses = _table(
+    "responses",
+    _parent("experiment_id", "experiments"),
+    _parent("prompt_id", "prompts"),
+    _optional("llm_config_id", "llm_configs"),
+    Column("epoch", Integer, nullable=False),
+    # A row is made when its job is accepted, so that ids follow the request's order
+    # whatever finishes first; it shows once it has an answer or an error.
+    Column("is_ready", Boolean, nullable=False),
+    _json("messages"),
+    _json("llm_model_config"),
+    Column("llm_model_name", String),
+    Column("duration_seconds", Float),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("reasoning_tokens", Integer),
+    Column("cached_tokens", Integer),
+    Column("error", Text),
+    Column("annotation", Text, nullable=False),
+    _time("created_at"),
+    Index("responses_by_experiment", "experiment_id", "id"),
+)
+
+ratings = _table(
+    "ratings",
+    _parent("response_id", "responses"),
+    _parent("criterion_id", "criteria"),
+    Column("rating", String, nullable=False),
+    Column("reasoning", Text),
+    # A newer rating supersedes an older one; the older stays for its job's result.
+    Column("is_current", Boolean, nullable=False),
+    Column("job_id", String, index=True),
+    _time("created_at"),
+)
+Index(
+    "ratings_once",
+    ratings.c.response_id,
+    ratings.c.criterion_id,
+    unique=True,
+    sqlite_where=text("is_current"),
+    postgresql_where=text("is_current"),
+)
+
+jobs = _table(
+    "jobs",
+    Column("task_id", String, nullable=False, unique=True),
+    Column("kind", String, nullable=False),
+    _parent("experiment_id", "experiments", nullable=True),
+    Column("rating_mode", String),
+    Column("status", String, nullable=False, index=True),
+    Column("error_msg", Text),
+    Column("total", Integer, nullable=False),
+    Column("generated", Integer, nullable=False),
+    Column("rated", Integer, nullable=False),
+    Column("processed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    _time("created_at"),
+    Column("finished_at", UtcDateTime),
+)
+
+job_items = Table(
+    "job_items",
+    metadata,
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    # Not a foreign key: a job's result still has a place for a response deleted since.
+    Column("response_id", Integer, nullable=False, index=True),
+    Column("is_done", Boolean, nullable=False),
+    Column("failure_code", String),
+    Column("failure_message", Text),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("route", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("body_sha256", String, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("answer", Text, nullable=False),
+    _time("created_at"),
+)
