@@ -1,4 +1,4 @@
-"""``python -m elluminate_async``: the command line."""
+"""``python -m elluminate_async``."""
 
 from elluminate_async.cli import main
 

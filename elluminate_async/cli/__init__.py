@@ -1,22 +1,33 @@
-"""The command line: ``elluminate-async``."""
+"""The command line. Needs the extra ``cli``; without it, running it says what to install."""
 
 from __future__ import annotations
 
-import typer
+import sys
+from typing import NoReturn
 
-from elluminate_async.cli.serve import serve
+from elluminate_async.errors import ElluminateError, MissingExtraError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
-
-
-@app.callback()
-def _program() -> None:
-    """Asyncio-native SDK for Elluminate, with an embedded server."""
-
-
-app.command()(serve)
+EXIT_INTERRUPTED = 130
+EXIT_MISUSE = 2
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; errors of ours are one line on stderr and exit status 2."""
+    try:
+        from elluminate_async.cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        _fail(MissingExtraError("the command line", "cli"))
+    try:
+        app()
+    except ElluminateError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _fail(error: Exception) -> NoReturn:
+    text = " ".join(str(error).split())
+    sys.stderr.write(f"elluminate-async: {text}\n")
+    sys.exit(EXIT_MISUSE)

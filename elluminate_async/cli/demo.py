@@ -1,0 +1,138 @@
+"""``elluminate-async demo``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from elluminate_async import AsyncClient, ConfigurationError
+from elluminate_async.cli.flow import run_flow
+from elluminate_async.cli.output import (
+    progress_on,
+    show_examples,
+    show_failures,
+    show_pass_rates,
+)
+from elluminate_async.cli.rows import read_rows, shipped_rows
+
+DEFAULT_DB = Path(".elluminate") / "demo.db"
+KEY_VARIABLES = ("LLM_API_KEY", "OPENAI_API_KEY")
+EXIT_FAILED = 1
+
+
+def demo(
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Take the first N rows only.")
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own rows instead of the shipped ones: a CSV file with the columns "
+            "language and quirk.",
+        ),
+    ] = None,
+    db: Annotated[Path, typer.Option(help="The embedded server's database file.")] = DEFAULT_DB,
+    llm_base_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="An OpenAI-compatible endpoint to answer and to judge, such as "
+            "http://127.0.0.1:11434/v1. Its key is read from LLM_API_KEY or OPENAI_API_KEY. "
+            "Without it the offline stand-in answers.",
+        ),
+    ] = None,
+    llm_model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model's name at that endpoint.")
+    ] = None,
+    hosted: Annotated[
+        bool,
+        typer.Option(
+            "--hosted",
+            help="Use the hosted service, with the key in ELLUMINATE_API_KEY, instead of "
+            "the embedded server. This costs money there.",
+        ),
+    ] = False,
+) -> None:
+    """Generate and rate answers about programming languages' quirks.
+
+    The main job of this package, end to end: a template, criteria, a collection of rows, one
+    response per row, and the judge's ratings. It starts the embedded server and needs no
+    network and no account. A second run uses template, criteria and rows again.
+    """
+    if hosted and (llm_base_url or llm_model):
+        raise ConfigurationError("--hosted uses the service's own models: leave out --llm-...")
+    if llm_base_url and not llm_model:
+        raise ConfigurationError("--llm-base-url needs --llm-model, the model's name there")
+    rows = (shipped_rows() if csv is None else read_rows(csv))[:limit]
+    console = Console(highlight=False)
+    service = _hosted(console) if hosted else _embedded(console, db, llm_base_url, llm_model)
+    raise typer.Exit(asyncio.run(_run(console, rows, service)))
+
+
+async def _run(
+    console: Console, rows: list[dict[str, str]], service: AbstractAsyncContextManager[AsyncClient]
+) -> int:
+    started = time.monotonic()
+    async with service as client:
+        with progress_on(console) as on_progress:
+            result = await run_flow(
+                client,
+                rows,
+                say=lambda line: console.print(line, soft_wrap=True),
+                on_progress=on_progress,
+            )
+    console.print()
+    show_examples(console, result)
+    show_pass_rates(console, result)
+    show_failures(console, result)
+    generated, rated = len(result.responses.succeeded), len(result.ratings.succeeded)
+    seconds = time.monotonic() - started
+    console.print(
+        f"demo: {generated} generated, {rated} rated, {result.failed} failed in {seconds:.1f} s",
+        soft_wrap=True,
+    )
+    return EXIT_FAILED if result.failed else 0
+
+
+@asynccontextmanager
+async def _hosted(console: Console) -> AsyncGenerator[AsyncClient]:
+    async with AsyncClient() as client:
+        console.print(f"service     {client.base_url}", soft_wrap=True)
+        yield client
+
+
+@asynccontextmanager
+async def _embedded(
+    console: Console, db: Path, llm_base_url: str | None, llm_model: str | None
+) -> AsyncGenerator[AsyncClient]:
+    from elluminate_async.server import LocalServer, OfflineModel, OpenAIModel
+
+    if llm_model is None:
+        model = OfflineModel()
+        answers = "the offline stand-in: no LLM is called"
+    else:
+        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
+        model = OpenAIModel(llm_model, base_url=llm_base_url, api_key=key)
+        answers = f"{llm_model} at {llm_base_url or 'its provider'}"
+    try:
+        db.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make the folder of {db}: {error.strerror}") from None
+    try:
+        async with (
+            LocalServer(db=db, model=model) as server,
+            AsyncClient(base_url=server.url, api_key=server.api_key) as client,
+        ):
+            console.print(f"server      embedded, at {server.url}, database {db}", soft_wrap=True)
+            console.print(f"model       {answers}", soft_wrap=True)
+            yield client
+    finally:
+        await model.aclose()
