@@ -165,7 +165,9 @@ def transport_error(
     """What a failure that aiohttp let out is called here, by how far the request came."""
     if isinstance(error, TransportError):
         return error
-    text = (str(error) or type(error).__name__)[:200]
+    # aiohttp's own text of a failed connection repeats the address and its settings.
+    reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else None
+    text = (reason or str(error) or type(error).__name__)[:200]
     what = f"{request.method} {request.target}"
     if not sent:
         hint = "check that the service runs and that base_url is right"
