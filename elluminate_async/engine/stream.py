@@ -54,6 +54,7 @@ class HostedStream(AsyncIterator[T], Generic[T]):
                 self._bunch.extend(await self._receive.receive())
             except anyio.EndOfStream:
                 self._ended = True
+                self._receive.close()
                 assert self._host is not None
                 await self._host  # raises what the producer raised
             except BaseException:

@@ -1,0 +1,198 @@
+"""A scripted model and a recorder between the client and the embedded server."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from elluminate_async import AsyncClient, BatchOptions, Collection, Experiment, PromptTemplate
+from elluminate_async.server import LocalServer, ModelAnswer, ModelError, ModelRequest, OfflineModel
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BATCH = re.compile(r".*/(responses|ratings)/batches$")
+JOB = re.compile(r".*/(?:responses|ratings)/batches/([^/]+)(/stream)?$")
+
+
+class EchoModel:
+    """Answers with the prompt itself, so that a swapped answer shows; judges offline."""
+
+    def __init__(self) -> None:
+        self.failing: Callable[[str], bool] = lambda prompt: False
+        self.judge_failing: Callable[[str], bool] = lambda prompt: False
+        self.delay = 0.0
+        self.answered = Counter[str]()
+        self._judge = OfflineModel()
+
+    @property
+    def name(self) -> str:
+        return "echo"
+
+    async def complete(self, request: ModelRequest) -> ModelAnswer:
+        prompt = "\n".join(str(message["content"]) for message in request.messages)
+        if request.purpose != "generate":
+            if self.judge_failing(prompt):
+                raise ModelError("the judge is out")
+            return await self._judge.complete(request)
+        self.answered[prompt] += 1
+        if self.delay:
+            await anyio.sleep(self.delay)
+        if self.failing(prompt):
+            raise ModelError(f"no answer to {prompt}")
+        return ModelAnswer(text=f"echo {prompt}", input_tokens=1, output_tokens=1)
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Seen:
+    """One request as the server saw it."""
+
+    at: float
+    method: str
+    path: str
+    headers: dict[str, str]
+
+
+Fault = Callable[["Seen", "Send"], Awaitable[bool]]
+"""Answers a request in the server's stead; True when it did."""
+
+
+@dataclass(slots=True)
+class Recorder:
+    """An ASGI wrapper: counts what arrives, and lets a test answer some of it itself."""
+
+    app: ASGIApp | None = None
+    requests: list[Seen] = field(default_factory=list[Seen])
+    open: int = 0
+    jobs_in_flight: set[str] = field(default_factory=set[str])
+    peak_chunks: int = 0
+    posting: int = 0
+    before: Fault | None = None
+    after: Fault | None = None
+
+    def wrap(self, app: ASGIApp) -> Recorder:
+        self.app = app
+        return self
+
+    def count(self, pattern: str, method: str | None = None) -> int:
+        """Requests whose path matches."""
+        return sum(
+            bool(re.search(pattern, seen.path)) and method in (None, seen.method)
+            for seen in self.requests
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        seen = Seen(time.monotonic(), scope["method"], scope["path"], headers)
+        self.requests.append(seen)
+        self.open += 1
+        try:
+            await self._watched(seen, scope, receive, send)
+        finally:
+            self.open -= 1
+
+    async def _watched(self, seen: Seen, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
+        if self.before is not None and await self.before(seen, send):
+            return
+        if seen.method != "POST" or BATCH.match(seen.path) is None:
+            await self.app(scope, receive, send)
+            if (match := JOB.match(seen.path)) and match[2]:
+                self.jobs_in_flight.discard(match[1])
+            return
+        self.posting += 1
+        self.peak_chunks = max(self.peak_chunks, self.posting + len(self.jobs_in_flight))
+        try:
+            await self._start_job(seen, scope, receive, send)
+        finally:
+            self.posting -= 1
+
+    async def _start_job(self, seen: Seen, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the job made, and only then decide what the client gets to see of it."""
+        assert self.app is not None
+        messages: list[Message] = []
+
+        async def capture(message: Message) -> None:
+            messages.append(message)
+
+        await self.app(scope, receive, capture)
+        body = b"".join(message.get("body", b"") for message in messages)
+        if messages[0]["status"] < 300 and body.startswith(b'"'):
+            self.jobs_in_flight.add(json.loads(body))
+        if self.after is None or not await self.after(seen, send):
+            for message in messages:
+                await send(message)
+
+
+async def answer(
+    send: Send, status: int, body: bytes = b"{}", headers: dict[str, str] | None = None
+) -> None:
+    """Send a whole answer."""
+    pairs = {"content-type": "application/json", **(headers or {})}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(name.encode(), value.encode()) for name, value in pairs.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+@dataclass(slots=True)
+class Stage:
+    """A client on a server with a template, a collection and an experiment."""
+
+    client: AsyncClient
+    server: LocalServer
+    model: EchoModel
+    recorder: Recorder
+    template: PromptTemplate
+    collection: Collection
+    experiment: Experiment
+
+    async def variables(self, values: list[str]) -> Any:
+        """A row for each value; equal values share a row."""
+        rows = [{"x": value} for value in values]
+        batch = await self.client.template_variables.add_many(rows, collection=self.collection)
+        return list(batch)
+
+    async def generate(self, values: list[str], **arguments: Any) -> Any:
+        """`generate_many` over rows of these values."""
+        variables = await self.variables(values)
+        return await self.client.responses.generate_many(
+            template_variables=variables, experiment=self.experiment, **arguments
+        )
+
+
+async def set_stage(
+    client: AsyncClient, server: LocalServer, model: EchoModel, recorder: Recorder
+) -> Stage:
+    """Make what a batch needs, with three criteria; the recorder starts afresh."""
+    template, _ = await client.prompt_templates.get_or_create("say {{x}}", name="Echo")
+    await client.criteria.add_many(
+        ["is it short?", "is it true?", "is it kind?"], prompt_template=template
+    )
+    collection, _ = await client.collections.get_or_create("values")
+    experiment, _ = await client.experiments.get_or_create(
+        "run", prompt_template=template, collection=collection
+    )
+    recorder.requests.clear()
+    return Stage(client, server, model, recorder, template, collection, experiment)
+
+
+FAST_RETRIES = BatchOptions(chunk_size=10, max_concurrency=4)
