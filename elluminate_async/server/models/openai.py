@@ -65,10 +65,13 @@ class OpenAIModel:
         retries = config.max_retries if config else None
         try:
             # The arguments are what users wrote: the endpoint checks them, not the types.
-            create: Callable[..., Awaitable[ChatCompletion]] = client.with_options(
-                max_retries=_DEFAULT_MAX_RETRIES if retries is None else retries,
-                timeout=(config.timeout if config else None) or _DEFAULT_TIMEOUT,
-            ).chat.completions.create
+            create = cast(
+                "Callable[..., Awaitable[ChatCompletion]]",
+                client.with_options(
+                    max_retries=_DEFAULT_MAX_RETRIES if retries is None else retries,
+                    timeout=(config.timeout if config else None) or _DEFAULT_TIMEOUT,
+                ).chat.completions.create,
+            )
             completion = await create(**_arguments(request, self._name))
         except OpenAIError as error:
             raise ModelError(self._explain(error)) from None

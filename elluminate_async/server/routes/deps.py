@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 from fastapi import Depends, Path, Query, Request, Response
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic_core import to_json
 from sqlalchemy import Connection
 
@@ -31,7 +31,9 @@ def _none_if_nothing(value: object) -> object:
 
 
 Id = Annotated[int, Path(ge=0, le=_MAX_ID)]
-OptionalId = Annotated[int | None, BeforeValidator(_none_if_nothing), Query(ge=0, le=_MAX_ID)]
+OptionalId = Annotated[
+    Annotated[int, Field(ge=0, le=_MAX_ID)] | None, BeforeValidator(_none_if_nothing)
+]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_nothing)]
 OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_nothing)]
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=_MAX_ID)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, insert, select
 
 from elluminate_async.schemas.prompt_templates import render
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import llm_configs, responses, tables, work
 from elluminate_async.server.store.rows import (
     AnyRow,
+    AnySelect,
     digest,
     now,
     reserve_ids,
@@ -141,7 +142,7 @@ def _prompts(
                 "digest": content,
             }
         digests.append(rendered[pair])
-    query: Select[Any] = select(table.c.id, table.c.digest).where(table.c.project_id == project_id)
+    query: AnySelect = select(table.c.id, table.c.digest).where(table.c.project_id == project_id)
     known = {row.digest: row.id for row in select_in(connection, query, table.c.digest, wanted)}
     new = [row for content, row in wanted.items() if content not in known]
     if new:

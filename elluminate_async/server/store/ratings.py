@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from elluminate_async.schemas import Rating
 from elluminate_async.server.store import criteria, tables
-from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, rows_by_id, select_in
+from elluminate_async.server.store.rows import (
+    AnyRow,
+    AnySelect,
+    now,
+    reserve_ids,
+    rows_by_id,
+    select_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from elluminate_async.schemas import Criterion
 
 table = tables.ratings
 
@@ -115,7 +124,7 @@ def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> di
 
 
 def _grouped(
-    connection: Connection, project_id: int, query: Any, response_ids: Iterable[int]
+    connection: Connection, project_id: int, query: AnySelect, response_ids: Iterable[int]
 ) -> dict[int, list[Rating]]:
     grouped: dict[int, list[Rating]] = {response_id: [] for response_id in response_ids}
     rows = sorted(
@@ -128,7 +137,7 @@ def _grouped(
     return grouped
 
 
-def _document(row: AnyRow, criterion: Any) -> Rating:
+def _document(row: AnyRow, criterion: Criterion) -> Rating:
     return Rating(
         id=row.id,
         criterion=criterion,

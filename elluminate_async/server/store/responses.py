@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import (
     GenerationMetadata,
@@ -17,6 +17,7 @@ from elluminate_async.schemas import (
 from elluminate_async.server.store import prompt_templates, ratings, tables, template_variables
 from elluminate_async.server.store.rows import (
     AnyRow,
+    AnySelect,
     now,
     row_by_id,
     rows_by_id,
@@ -63,7 +64,7 @@ def find_ids(connection: Connection, project_id: int, wanted: ResponseFilter) ->
     return sorted(row.id for row in select_in(connection, query, table.c.id, wanted.response_ids))
 
 
-def _limit(query: Select[Any], wanted: ResponseFilter) -> Select[Any]:
+def _limit(query: AnySelect, wanted: ResponseFilter) -> AnySelect:
     entries = tables.entries
     through_prompt = (
         (prompts.c.id, wanted.prompt_id),

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 T = TypeVar("T")
-AnyRow: TypeAlias = "Row[Any]"  # columns are typed by their tables, not by the checker
+# Columns are typed by their tables, not by the checker.
+AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 
 _IDS_PER_STATEMENT = 5_000
 
@@ -94,7 +96,7 @@ def row_by_id(
 
 
 def select_in(
-    connection: Connection, query: Select[Any], column: Column[Any], values: Iterable[object]
+    connection: Connection, query: AnySelect, column: Column[Any], values: Iterable[object]
 ) -> Iterator[AnyRow]:
     """The rows of ``query`` whose ``column`` is one of ``values``, in unspecified order."""
     for some in chunks(set(values)):

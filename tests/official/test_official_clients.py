@@ -1,0 +1,81 @@
+"""The official clients, unchanged, against a real ``elluminate-async serve``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.server.program import REPOSITORY, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.server.program import Program
+
+pytestmark = pytest.mark.official
+
+PROGRAMS = Path(__file__).parent / "programs"
+KEY = "official-test-key"
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Program]:
+    with serving("--db", str(tmp_path / "s.db"), "--api-key", KEY) as program:
+        yield program
+        assert program.end() == 0
+
+
+def run(version: str, program: str, url: str) -> str:
+    """Run a program with the official client of that version; what it printed."""
+    python = REPOSITORY / ".venv-official" / version / "bin" / "python"
+    if not python.exists():
+        reason = f"no environment with elluminate {version}; make it with: make official"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    known = {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower() not in _PROXIES and name != "PYTHONPATH"
+    }
+    done = subprocess.run(
+        [python, PROGRAMS / program],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**known, "ELLUMINATE_API_KEY": KEY, "ELLUMINATE_BASE_URL": url},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def answers(printed: str) -> list[str]:
+    """The text of each response that the guide's program printed, ratings included."""
+    return printed.split("\n\nResponse: ")[1:]
+
+
+def test_batch_guide_with_0_6_12(server: Program) -> None:
+    """The guide's program runs as it is, and again: each language has its own response."""
+    first = answers(run("0.6.12", "guide.py", server.url))
+    assert len(first) == 2
+    for text, language, quirk in (
+        (first[0], "Python", "mutable default arguments"),
+        (first[1], "JavaScript", "type coercion"),
+    ):
+        assert f"Explain why {language}'s {quirk}" in text
+        assert text.count("Criteria: ") == text.count("Rating: ") >= 3
+    # This version returns all responses of the experiment, those of the first run included.
+    again = answers(run("0.6.12", "guide.py", server.url))
+    assert again == first * 2
+
+
+def test_flow_with_1_5_2(server: Program) -> None:
+    """Template to streamed ratings, twice; the program itself checks what belongs to what."""
+    assert run("1.5.2", "flow_1_5_2.py", server.url).endswith("ok\n")
+    assert run("1.5.2", "flow_1_5_2.py", server.url).endswith("ok\n")
