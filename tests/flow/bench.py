@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BATCH = re.compile(r".*/(responses|ratings)/batches$")
 JOB = re.compile(r".*/(?:responses|ratings)/batches/([^/]+)(/stream)?$")
+TERMINAL = re.compile(rb'"status": ?"(SUCCESS|FAILURE)"')
 
 
 class EchoModel:
@@ -74,9 +75,9 @@ class Recorder:
     app: ASGIApp | None = None
     requests: list[Seen] = field(default_factory=list[Seen])
     open: int = 0
-    jobs_in_flight: set[str] = field(default_factory=set[str])
+    chunks: set[str] = field(default_factory=set[str])
+    key_of_job: dict[str, str] = field(default_factory=dict[str, str])
     peak_chunks: int = 0
-    posting: int = 0
     before: Fault | None = None
     after: Fault | None = None
 
@@ -90,6 +91,12 @@ class Recorder:
             bool(re.search(pattern, seen.path)) and method in (None, seen.method)
             for seen in self.requests
         )
+
+    async def quiet(self) -> None:
+        """Return when no request is open any more; fail after five seconds."""
+        with anyio.fail_after(5):
+            while self.open:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self.app is not None
@@ -109,21 +116,27 @@ class Recorder:
         assert self.app is not None
         if self.before is not None and await self.before(seen, send):
             return
-        if seen.method != "POST" or BATCH.match(seen.path) is None:
-            await self.app(scope, receive, send)
-            if (match := JOB.match(seen.path)) and match[2]:
-                self.jobs_in_flight.discard(match[1])
-            return
-        self.posting += 1
-        self.peak_chunks = max(self.peak_chunks, self.posting + len(self.jobs_in_flight))
-        try:
+        if seen.method == "POST" and BATCH.match(seen.path):
             await self._start_job(seen, scope, receive, send)
-        finally:
-            self.posting -= 1
+            return
+
+        async def watch(message: Message) -> None:
+            # Before it is passed on: the client may send its next chunk right after.
+            if (job := JOB.match(seen.path)) and TERMINAL.search(message.get("body", b"")):
+                self.chunks.discard(self.key_of_job.get(job[1], ""))
+            await send(message)
+
+        await self.app(scope, receive, watch)
 
     async def _start_job(self, seen: Seen, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the job made, and only then decide what the client gets to see of it."""
+        """Have the job made, and only then decide what the client gets to see of it.
+
+        A chunk is in flight from its first POST, by its key, to its job's terminal status.
+        """
         assert self.app is not None
+        key = seen.headers["idempotency-key"]
+        self.chunks.add(key)
+        self.peak_chunks = max(self.peak_chunks, len(self.chunks))
         messages: list[Message] = []
 
         async def capture(message: Message) -> None:
@@ -132,7 +145,9 @@ class Recorder:
         await self.app(scope, receive, capture)
         body = b"".join(message.get("body", b"") for message in messages)
         if messages[0]["status"] < 300 and body.startswith(b'"'):
-            self.jobs_in_flight.add(json.loads(body))
+            self.key_of_job[json.loads(body)] = key
+        else:
+            self.chunks.discard(key)
         if self.after is None or not await self.after(seen, send):
             for message in messages:
                 await send(message)

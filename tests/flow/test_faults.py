@@ -1,0 +1,308 @@
+"""What a failed exchange does to a batch: nothing sent twice unless that is safe, nothing lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from starlette.types import Send
+
+from elluminate_async import (
+    AuthenticationError,
+    BatchOptions,
+    InputError,
+    NotFoundError,
+    OutcomeUnknownError,
+    RateLimitError,
+)
+from elluminate_async.server import WireProfile
+from tests.flow.bench import BATCH, Seen, Stage, answer
+from tests.flow.conftest import Staging
+
+VALUES = [f"v{i}" for i in range(25)]
+
+
+def is_batch(seen: Seen, noun: str = "responses") -> bool:
+    return seen.method == "POST" and bool(BATCH.match(seen.path)) and noun in seen.path
+
+
+class Once:
+    """Answers the first ``times`` POSTs of responses itself."""
+
+    def __init__(self, status: int, times: int = 1, retry_after: str | None = None) -> None:
+        self.status = status
+        self.left = times
+        self.headers = {} if retry_after is None else {"retry-after": retry_after}
+        self.fired = 0
+
+    async def __call__(self, seen: Seen, send: Send) -> bool:
+        if seen.method != "POST" or "/responses" not in seen.path or not self.left:
+            return False
+        self.left -= 1
+        self.fired += 1
+        await answer(send, self.status, json.dumps({"detail": "injected"}).encode(), self.headers)
+        return True
+
+
+async def test_an_ambiguous_post_without_keys_is_not_repeated(hosted: Stage) -> None:
+    """A 503 after the POST, without keys: those items are unknown, sent once; the rest is fine."""
+    hosted.recorder.before = fault = Once(503)
+
+    responses = await hosted.generate(VALUES)
+
+    assert fault.fired == 1
+    assert hosted.recorder.count("responses/batches$", "POST") == 3
+    assert len(responses.failed) == 10
+    for error in responses.failed.values():
+        assert isinstance(error, OutcomeUnknownError)
+        assert (error.code, error.status, error.attempts) == ("outcome_unknown", 503, 1)
+    assert all(count == 1 for count in hosted.model.answered.values())
+
+
+async def test_an_answer_lost_after_processing_is_asked_for_again_by_key(stage: Stage) -> None:
+    """With keys the POST is repeated under its key, and the job runs once."""
+    stage.recorder.after = fault = Once(502, times=2)
+
+    responses = await stage.generate(VALUES)
+
+    assert fault.fired == 2
+    assert [r.response_str for r in responses] == [f"echo say {v}" for v in VALUES]
+    assert set(stage.model.answered.values()) == {1}
+    keys = Counter(
+        seen.headers["idempotency-key"] for seen in stage.recorder.requests if is_batch(seen)
+    )
+    assert len(keys) == 3
+    assert sum(keys.values()) == 5
+
+
+async def test_max_attempts_of_one_never_sends_again(staging: Staging) -> None:
+    """`max_attempts=1` is honoured with keys too, and for a 429."""
+    async with staging(options=BatchOptions(max_attempts=1)) as stage:
+        stage.recorder.before = Once(502)
+        unknown = await stage.generate(["a"])
+        stage.recorder.before = Once(429, retry_after="0.01")
+        limited = await stage.generate(["a"])
+
+        assert stage.recorder.count("responses/batches$", "POST") == 2
+    assert isinstance(unknown.failed[0], OutcomeUnknownError)
+    assert limited.failed[0].code == "http_429"
+
+
+async def test_a_429_is_waited_out_and_costs_no_attempt(stage: Stage) -> None:
+    """Five answers of 429 in a row, and every item still succeeds at three attempts."""
+    stage.recorder.before = fault = Once(429, times=5, retry_after="0.05")
+
+    responses = await stage.generate(VALUES)
+
+    assert fault.fired == 5
+    assert not responses.failed
+
+
+async def test_a_retry_after_beyond_the_bound_fails_at_once(staging: Staging) -> None:
+    """Told to wait longer than `max_retry_after`, the item fails with that figure in the error."""
+    async with staging(options=BatchOptions(max_retry_after=5)) as stage:
+        stage.recorder.before = Once(429, retry_after="3600")
+        responses = await stage.generate(["a"])
+        (row,) = await stage.variables(["a"])
+        stage.recorder.before = Once(429, retry_after="3600")
+        with pytest.raises(RateLimitError) as caught:
+            await stage.client.responses.generate(
+                template_variables=row, experiment=stage.experiment
+            )
+
+    assert responses.failed[0].status == 429
+    assert caught.value.retry_after == 3600
+
+
+async def test_a_refused_chunk_is_halved_until_the_item_stands_alone(stage: Stage) -> None:
+    """One unknown row among 25: it fails alone, 24 succeed, in few extra requests."""
+    variables = await stage.variables(VALUES)
+    stage.recorder.requests.clear()
+
+    responses = await stage.client.responses.generate_many(
+        template_variables=[*variables[:12], 987_654, *variables[13:]],
+        experiment=stage.experiment,
+    )
+
+    assert list(responses.failed) == [12]
+    assert responses.failed[12].status == 404
+    assert set(stage.model.answered.values()) == {1}
+    assert stage.recorder.count("responses/batches$", "POST") <= 3 + 2 * 4
+
+
+async def test_a_chunk_that_is_too_large_is_split(stage: Stage) -> None:
+    """413 above eight items: smaller chunks, no failures."""
+
+    async def refuse(seen: Seen, send: Send) -> bool:
+        if is_batch(seen) and int(seen.headers["content-length"]) > 1000:
+            await answer(send, 413)
+            return True
+        return False
+
+    stage.recorder.before = refuse
+
+    assert not (await stage.generate(VALUES)).failed
+
+
+async def test_a_key_revoked_midway_stops_the_batch_and_keeps_what_arrived(
+    staging: Staging,
+) -> None:
+    """401 is true of all items: raised itself, with what had arrived in `error.partial`."""
+    async with staging(options=BatchOptions(chunk_size=5, max_concurrency=1)) as stage:
+        variables = await stage.variables(VALUES)
+        posts = 0
+
+        async def revoke(seen: Seen, send: Send) -> bool:
+            nonlocal posts
+            posts += is_batch(seen)
+            if posts > 2:
+                await answer(send, 401, b'{"detail": "revoked"}')
+            return posts > 2
+
+        stage.recorder.before = revoke
+        with pytest.raises(AuthenticationError) as caught:
+            await stage.client.responses.generate_many(
+                template_variables=variables, experiment=stage.experiment
+            )
+
+    partial = caught.value.partial
+    assert len(partial) == 25
+    assert sorted(partial.succeeded) == list(range(10))
+    assert {error.code for error in partial.failed.values()} == {"not_sent"}
+    assert posts == 3
+
+
+async def test_an_experiment_that_is_gone_is_the_callers_error(stage: Stage) -> None:
+    """404 of the parent is raised, not charged to the items one by one."""
+    variables = await stage.variables(VALUES)
+
+    with pytest.raises(NotFoundError, match="experiment"):
+        await stage.client.responses.generate_many(
+            template_variables=variables, experiment=stage.experiment.id + 1000
+        )
+
+    assert stage.recorder.count("responses/batches$", "POST") <= 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "content_type"),
+    [
+        pytest.param(404, b"{}", "application/json", id="not-there"),
+        pytest.param(200, b"<html>sign in</html>", "text/html", id="a-web-page"),
+        pytest.param(200, b"", "text/event-stream", id="ends-at-once"),
+        pytest.param(200, b"data: {nonsense\n\n", "text/event-stream", id="no-json"),
+        pytest.param(503, b"upstream connect error", "text/plain", id="proxy-error"),
+    ],
+)
+async def test_without_a_usable_stream_the_job_is_polled(
+    stage: Stage, status: int, body: bytes, content_type: str
+) -> None:
+    """Whatever the event stream answers, polling finds the end of the job."""
+
+    async def spoil(seen: Seen, send: Send) -> bool:
+        if seen.path.endswith("/stream"):
+            await answer(send, status, body, {"content-type": content_type})
+            return True
+        return False
+
+    stage.recorder.before = spoil
+
+    responses = await stage.generate(VALUES)
+
+    assert [r.response_str for r in responses] == [f"echo say {v}" for v in VALUES]
+    assert stage.recorder.count(r"responses/batches/[^/]+$", "GET") >= 3
+
+
+@pytest.mark.parametrize("status", ["REVOKED", "REJECTED", "TIMEOUT", "FAILURE"])
+async def test_every_terminal_status_ends_the_wait(stage: Stage, status: str) -> None:
+    """The four unhappy ends are ends: each item fails with the status in its text."""
+
+    async def end(seen: Seen, send: Send) -> bool:
+        if "/batches/" in seen.path:
+            body = json.dumps({"status": status, "error_msg": "of course"}).encode()
+            await answer(
+                send, 200, b"data: " + body + b"\n\n", {"content-type": "text/event-stream"}
+            )
+            return True
+        return False
+
+    stage.recorder.before = end
+
+    responses = await stage.generate(["a", "b"])
+
+    assert {e.code for e in responses.failed.values()} == {"job_failed"}
+    assert f"{status}: of course" in responses.failed[0].text
+
+
+async def test_rows_of_a_failed_job_are_kept(hosted: Stage) -> None:
+    """A job that ends as FAILURE after its rows were made: the rows count, nothing is lost."""
+
+    async def fail(seen: Seen, send: Send) -> bool:
+        if "/responses/batches/" in seen.path and hosted.model.answered.total() >= 10:
+            body = b'data: {"status": "FAILURE", "error_msg": "late"}\n\n'
+            await answer(send, 200, body, {"content-type": "text/event-stream"})
+            return True
+        return False
+
+    hosted.recorder.before = fail
+
+    responses = await hosted.generate(VALUES[:10])
+
+    assert [r.response_str for r in responses] == [f"echo say {v}" for v in VALUES[:10]]
+
+
+async def test_the_deadline_ends_a_batch_whose_job_never_ends(staging: Staging) -> None:
+    """A job that hangs: the batch returns at its deadline, each item saying so."""
+    options = BatchOptions(chunk_size=5, max_concurrency=2, deadline=0.6)
+    async with staging(options=options) as stage:
+        variables = await stage.variables(VALUES)
+        stage.model.delay = 60
+        responses = await stage.client.responses.generate_many(
+            template_variables=variables, experiment=stage.experiment
+        )
+
+    assert len(responses.failed) == 25
+    assert {error.code for error in responses.failed.values()} == {"deadline"}
+    assert responses.failed[24].attempts == 0
+
+
+async def test_uploads_are_repeated_as_existing_rows_are_skipped(staging: Staging) -> None:
+    """An upload whose answer was lost is sent again without a key, and adds no row twice."""
+    async with staging(WireProfile.hosted()) as stage:
+        lost = 0
+
+        async def lose(seen: Seen, send: Send) -> bool:
+            nonlocal lost
+            if seen.path.endswith("/entries/batches") and not lost:
+                lost += 1
+                await answer(send, 502)
+                return True
+            return False
+
+        stage.recorder.before = lose
+        variables = await stage.variables(VALUES)
+
+        assert lost == 1
+        assert len(await stage.client.template_variables.list(stage.collection)) == 25
+    assert [row.input_values["x"] for row in variables] == VALUES
+
+
+async def test_bad_entries_are_named_before_anything_is_sent(stage: Stage) -> None:
+    """Wrong entries of a sequence are found first: position, reason, and no request."""
+    variables = await stage.variables(["a"])
+    stage.recorder.requests.clear()
+
+    with pytest.raises(InputError, match=r"template_variables\[1\] is a plain mapping.*add_many"):
+        await stage.client.responses.generate_many(
+            template_variables=[variables[0], {"x": "b"}],  # type: ignore[list-item]
+            experiment=stage.experiment,
+        )
+    with pytest.raises(InputError, match=r"responses\[0\] must be .*not 'text'"):
+        await stage.client.ratings.rate_many(["text"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="responses has 2, template_variables has 1"):
+        await stage.client.responses.add_many(
+            ["a", "b"], template_variables=variables, experiment=stage.experiment
+        )
+
+    assert stage.recorder.requests == []
