@@ -1,0 +1,161 @@
+"""The command line as a user runs it, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from elluminate_async.cli.rows import read_rows, shipped_rows
+
+LAST = re.compile(r"demo: (\d+) generated, (\d+) rated, (\d+) failed in [\d.]+ s")
+
+
+def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("ELLUMINATE_")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "elluminate_async", *arguments],
+        cwd=folder,
+        env={**kept, **environment, "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def test_the_demo_generates_and_rates_everything_and_reuses_it(tmp_path: Path) -> None:
+    """Two runs: at least 120 generated and rated, 0 failed; the second makes only an experiment."""
+    first = run("demo", folder=tmp_path)
+    second = run("demo", folder=tmp_path)
+
+    experiments: list[str] = []
+    for done, state in ((first, "new"), (second, "reused")):
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        lines = done.stdout.splitlines()
+        match = LAST.fullmatch(lines[-1])
+        assert match, lines[-1]
+        generated, rated, failed = map(int, match.groups())
+        assert (generated, rated, failed) == (len(shipped_rows()), generated, 0)
+        assert generated >= 120
+        for what in ("template", "criteria", "collection"):
+            assert re.search(rf"^{what} .*{state}", done.stdout, re.MULTILINE), what
+        assert f"database {Path('.elluminate', 'demo.db')}" in done.stdout
+        assert f"generating  {generated}/{generated}" in done.stdout
+        assert done.stdout.count("[offline model") == 2
+        assert "Pass rate by criterion" in done.stdout
+        experiments += re.findall(r"^experiment  '(.*)', new", done.stdout, re.MULTILINE)
+    assert f"0 rows added, {len(shipped_rows())} reused" in second.stdout
+    assert len(set(experiments)) == 2
+
+
+def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
+    """`--limit 3` generates three."""
+    done = run("demo", "--limit", "3", "--db", str(tmp_path / "x.db"), folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert LAST.search(done.stdout)
+    assert "3 generated, 3 rated, 0 failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "cannot read rows.csv: No such file"),
+        (b"language,quirk\nC,a,b\n", "line 2: 3 cells, and the header has 2"),
+        (b"language,quirk\nC\n", "line 2: 1 cells, and the header has 2"),
+        (b'language,quirk\nC,"open\n', "no CSV"),
+        (b"language,quirk\n", "a header and no rows"),
+        (b"", "must name the columns"),
+        (b"language,language\na,b\n", "two columns have the same name"),
+        (b"language,quirk\n\xff\xfe,b\n", "not UTF-8"),
+        (b"lang,quirk\na,b\n", "no column language"),
+    ],
+)
+def test_a_bad_csv_is_one_line_and_exit_status_2(
+    tmp_path: Path, content: bytes | None, text: str
+) -> None:
+    """The text says what is wrong and where; nothing else is printed as an error."""
+    if content is not None:
+        (tmp_path / "rows.csv").write_bytes(content)
+
+    done = run("demo", "--csv", "rows.csv", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "text"),
+    [
+        (["--hosted"], {}, "ELLUMINATE_API_KEY"),
+        (
+            ["--hosted"],
+            {"ELLUMINATE_API_KEY": "k", "ELLUMINATE_BASE_URL": "http://127.0.0.1:9"},
+            "cannot reach http://127.0.0.1:9",
+        ),
+        (["--hosted", "--llm-model", "m"], {"ELLUMINATE_API_KEY": "k"}, "leave out --llm-"),
+        (["--llm-base-url", "http://127.0.0.1:9/v1"], {}, "needs --llm-model"),
+        (["--limit", "0"], {}, "--limit"),
+        (["--db", "/proc/nowhere/demo.db"], {}, "cannot make the folder"),
+    ],
+)
+def test_bad_settings_end_with_status_2(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], text: str
+) -> None:
+    """Each says what to do on stderr."""
+    done = run("demo", *arguments, folder=tmp_path, **environment)
+
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_is_not_there_fails_the_items_not_the_program(tmp_path: Path) -> None:
+    """With an unreachable endpoint every row fails with its reason, and the status is 1."""
+    done = run(
+        "demo", "--limit", "2", "--llm-base-url", "http://127.0.0.1:9/v1", "--llm-model", "m",
+        "--db", "x.db",
+        folder=tmp_path, LLM_API_KEY="canary-key",
+    )  # fmt: skip
+
+    assert "Traceback" not in done.stderr
+    assert "canary-key" not in done.stdout + done.stderr
+    assert done.returncode in (1, 2)
+
+
+def test_help_names_every_command() -> None:
+    """`--help` of the program and of its commands explains the options."""
+    folder = Path.cwd()
+    top = run("--help", folder=folder)
+    demo = run("demo", "--help", folder=folder)
+    serve = run("serve", "--help", folder=folder)
+
+    assert "demo" in top.stdout
+    assert "serve" in top.stdout
+    assert all(option in demo.stdout for option in ("--limit", "--hosted", "--llm-base-url"))
+    assert all(option in serve.stdout for option in ("--host", "--port", "--db", "--api-key"))
+    assert run("--version", folder=folder).stdout.startswith("elluminate-async ")
+
+
+def test_the_shipped_rows_are_many_and_distinct() -> None:
+    """At least 120 pairs over at least 20 languages, none twice."""
+    rows = shipped_rows()
+
+    assert len(rows) >= 120
+    assert len({row["language"] for row in rows}) >= 20
+    assert len({(row["language"], row["quirk"].lower()) for row in rows}) == len(rows)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    """Spreadsheets write one; quoted commas and line ends within cells are kept."""
+    path = tmp_path / "rows.csv"
+    path.write_bytes('\ufefflanguage,quirk\r\nC,"a, b\nc"\r\n\r\n'.encode())
+
+    assert read_rows(path) == [{"language": "C", "quirk": "a, b\nc"}]

@@ -1,0 +1,233 @@
+"""Bad input: a typed error whose text says what to do, before any request where possible."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elluminate_async import (
+    AsyncClient,
+    AuthenticationError,
+    Batch,
+    BatchOptions,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    InputError,
+    NotFoundError,
+    RateLimit,
+    WrongEventLoopError,
+)
+from elluminate_async.server import LocalServer
+from tests.flow.bench import Stage
+
+
+def test_no_key_says_where_one_can_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any credential the constructor says which argument and variable to set."""
+    monkeypatch.delenv("ELLUMINATE_API_KEY", raising=False)
+    monkeypatch.delenv("ELLUMINATE_OAUTH_TOKEN", raising=False)
+
+    with pytest.raises(ConfigurationError, match=r"api_key=.*ELLUMINATE_API_KEY"):
+        AsyncClient()
+
+
+async def test_a_wrong_key_is_found_on_entering() -> None:
+    """The first exchange tells that the key is refused, and nothing stays open."""
+    async with LocalServer() as server:
+        with pytest.raises(AuthenticationError):
+            async with AsyncClient(base_url=server.url, api_key="wrong"):
+                raise AssertionError("entered")
+
+
+async def test_an_unreachable_server_is_named(unused_port: int) -> None:
+    """The text names the address and what to check; nothing was sent."""
+    with pytest.raises(ConnectError, match=rf"127.0.0.1:{unused_port}.*base_url") as caught:
+        async with AsyncClient(base_url=f"http://127.0.0.1:{unused_port}", api_key="k"):
+            raise AssertionError("entered")
+    assert caught.value.sent is False
+    assert caught.value.attempts == 3
+
+
+@pytest.fixture
+def unused_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("project", [4711, "no such project"])
+async def test_an_unknown_project_names_those_there_are(project: int | str) -> None:
+    """The error lists what the key sees."""
+    async with LocalServer() as server:
+        with pytest.raises(NotFoundError, match="it sees 1 "):
+            async with AsyncClient(base_url=server.url, api_key=server.api_key, project=project):
+                raise AssertionError("entered")
+
+
+async def test_a_project_is_chosen_by_id_or_name() -> None:
+    """Both choose it, and `projects.current` tells."""
+    async with LocalServer() as server:
+        async with AsyncClient(base_url=server.url, api_key=server.api_key) as client:
+            project = await client.projects.current()
+        for wanted in (project.id, project.name):
+            async with AsyncClient(
+                base_url=server.url, api_key=server.api_key, project=wanted
+            ) as client:
+                assert (await client.projects.current()).id == project.id
+
+
+async def test_a_missing_placeholder_is_found_before_sending(stage: Stage) -> None:
+    """The text names position, placeholder and what the row has; no request goes out."""
+    rows = await stage.client.template_variables.add_many(
+        [{"x": "a"}, {"y": "b"}], collection=stage.collection
+    )
+    stage.recorder.requests.clear()
+
+    with pytest.raises(InputError, match=r"template_variables\[1\] .*\{\{x\}\}; it has .*y"):
+        await stage.client.responses.generate_many(
+            template_variables=list(rows), experiment=stage.experiment
+        )
+    with pytest.raises(InputError, match=r"\{\{x\}\}"):
+        await stage.client.responses.generate(
+            template_variables=rows[1], experiment=stage.experiment
+        )
+    assert stage.recorder.requests == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("text", r"values\[1\] must be a mapping"),
+        ({1: "a"}, r"values\[1\]: a column name must be a string"),
+        ({"x": object()}, r"values\[1\] cannot be written as JSON"),
+        ({"x": float("nan")}, r"values\[1\] cannot be written as JSON"),
+    ],
+)
+async def test_a_row_of_the_wrong_type_is_named(stage: Stage, value: Any, text: str) -> None:
+    """A bad row of a sequence stops the upload before it begins."""
+    with pytest.raises(InputError, match=text):
+        await stage.client.template_variables.add_many(
+            [{"x": "a"}, value], collection=stage.collection
+        )
+    assert stage.recorder.requests == []
+
+
+async def test_arguments_that_do_not_fit_are_refused(stage: Stage) -> None:
+    """Both or no source, another template, the whole of a get_or_create: each says what to do."""
+    generate_many: Any = stage.client.responses.generate_many
+    pair = await stage.client.experiments.get_or_create(
+        "run", prompt_template=stage.template, collection=stage.collection
+    )
+    stage.recorder.requests.clear()
+
+    with pytest.raises(InputError, match="either template_variables= or collection="):
+        await generate_many(experiment=stage.experiment)
+    with pytest.raises(InputError, match="either template_variables= or collection="):
+        await generate_many(
+            experiment=stage.experiment, template_variables=[1], collection=stage.collection
+        )
+    with pytest.raises(InputError, match="take the first of the two"):
+        await generate_many(experiment=pair, template_variables=[1])
+    with pytest.raises(InputError, match="generates from the experiment's"):
+        await generate_many(
+            experiment=stage.experiment, template_variables=[1], prompt_template=999
+        )
+    with pytest.raises(ConfigurationError, match="BatchOptions"):
+        await generate_many(experiment=stage.experiment, template_variables=[1], options={"a": 1})
+    with pytest.raises(InputError, match=r"RatingMode\.FAST"):
+        await stage.client.ratings.rate_many([1], rating_mode="quick")  # type: ignore[arg-type]
+    assert stage.recorder.requests == []
+
+
+async def test_an_experiment_of_that_name_on_something_else_is_refused(stage: Stage) -> None:
+    """`get_or_create` does not hand out an experiment whose responses would mix."""
+    other, _ = await stage.client.prompt_templates.get_or_create("other {{x}}", name="Other")
+
+    with pytest.raises(InputError, match="another prompt_template"):
+        await stage.client.experiments.get_or_create(
+            "run", prompt_template=other, collection=stage.collection
+        )
+
+
+async def test_a_closed_client_says_so(stage: Stage) -> None:
+    """Every call on a closed client fails at once, and closing again is fine."""
+    await stage.client.close()
+    await stage.client.close()
+
+    with pytest.raises(ClientClosedError, match="new AsyncClient"):
+        await stage.client.collections.list()
+    with pytest.raises(ClientClosedError):
+        await stage.client.responses.generate_many(
+            template_variables=[1], experiment=stage.experiment
+        )
+
+
+def test_a_second_event_loop_is_refused(tmp_path: Path) -> None:
+    """A client used in a second `asyncio.run` says to make one per loop, instead of hanging."""
+    clients: list[AsyncClient] = []
+
+    async def first() -> None:
+        async with LocalServer() as server:
+            client = AsyncClient(base_url=server.url, api_key=server.api_key)
+            clients.append(client)
+            await client.collections.list()
+            await client._connection.transport._session.close()  # type: ignore[union-attr]
+
+    async def second() -> None:
+        await clients[0].collections.list()
+
+    asyncio.run(first())
+    with pytest.raises(WrongEventLoopError, match="one AsyncClient per loop"):
+        asyncio.run(second())
+
+
+def test_one_options_object_serves_three_loops() -> None:
+    """Options hold no state of a loop: the same object in three successive runs."""
+    options = BatchOptions(rate_limit=RateLimit(1000, 1.0))
+
+    async def run() -> None:
+        async with (
+            LocalServer() as server,
+            AsyncClient(base_url=server.url, api_key=server.api_key, options=options) as client,
+        ):
+            await client.collections.list()
+
+    for _ in range(3):
+        asyncio.run(run())
+
+
+async def test_a_client_works_without_the_with(stage: Stage) -> None:
+    """The first call does what entering does, also when several come at once."""
+    client = AsyncClient(base_url=stage.server.url, api_key=stage.server.api_key)
+    stage.recorder.requests.clear()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(5):
+                tasks.create_task(client.prompt_templates.get("Echo"))
+    finally:
+        await client.close()
+
+    assert stage.recorder.count("projects$") == 1
+    assert stage.recorder.count("version/compatible$") <= 1
+
+
+async def test_the_version_check_can_be_left_out(stage: Stage) -> None:
+    """With `skip_version_check` none is sent, and the batch still has its positions."""
+    stage.recorder.requests.clear()
+    async with AsyncClient(
+        base_url=stage.server.url, api_key=stage.server.api_key, skip_version_check=True
+    ) as client:
+        rows = await client.template_variables.add_many(
+            [{"x": "a"}, {"x": "b"}], collection=stage.collection
+        )
+        batch: Batch[Any] = await client.responses.generate_many(
+            template_variables=rows, experiment=stage.experiment
+        )
+
+    assert [response.response_str for response in batch] == ["echo say a", "echo say b"]
+    assert stage.recorder.count("version/compatible$") == 0
