@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elluminate_async.errors import ConfigurationError, MissingExtraError
-from elluminate_async.server import LocalServer, OfflineModel, OpenAIModel
 
 if TYPE_CHECKING:
-    from elluminate_async.server import Model
+    from elluminate_async.server import LocalServer, Model
 
 _MODEL_KEY_VARIABLES = ("LLM_API_KEY", "OPENAI_API_KEY")
 _BAD_USAGE = 2
@@ -57,6 +56,9 @@ def serve(
 ) -> None:
     """Serve the Elluminate API on this machine, until SIGINT or SIGTERM."""
     try:
+        # Here, as the other commands do not need the extra, nor its time to import.
+        from elluminate_async.server import LocalServer
+
         answering = _model(model, llm_base_url)
         server = LocalServer(
             db=db,
@@ -76,6 +78,8 @@ def serve(
 
 
 def _model(name: str, base_url: str | None) -> Model:
+    from elluminate_async.server import OfflineModel, OpenAIModel
+
     if name == "offline":
         if base_url is not None:
             raise ConfigurationError("--llm-base-url needs --model, the name of a model there")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import StatementError
 from starlette.exceptions import HTTPException
 
 from elluminate_async.server.problems import Problem
@@ -74,6 +75,7 @@ def _routes() -> FastAPI:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(UnicodeEncodeError, _not_text)
+    app.add_exception_handler(StatementError, _statement)
     app.add_exception_handler(OverflowError, _too_large)
     app.add_exception_handler(Exception, _fault)
     return app
@@ -96,6 +98,13 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": shown}, 422)
 
 
+async def _statement(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StatementError)
+    if isinstance(error.orig, ValueError):  # from the values, like NaN, not the database
+        return JSONResponse({"detail": f"a value cannot be stored: {error.orig}"}, 422)
+    return await _fault(request, error)
+
+
 async def _not_text(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "the body holds characters that no text can have"}, 422)
 
@@ -104,6 +113,6 @@ async def _too_large(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "a number is larger than 64 bits"}, 422)
 
 
-async def _fault(request: Request, _error: Exception) -> JSONResponse:
-    _LOG.error("%s %s failed", request.method, request.url.path)
+async def _fault(request: Request, error: Exception) -> JSONResponse:
+    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return JSONResponse({"detail": "the server failed; see its log"}, 500)

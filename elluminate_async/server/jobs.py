@@ -107,6 +107,8 @@ class Jobs:
                 _LOG.exception("response %s of job %s", work.response_id, plan.task_id)
                 failure = ("no_result", f"the server failed: {type(error).__name__}")
                 steps.put_nowait(Step(work.response_id, is_last=True, failure=failure))
+            # A model that answers at once would keep the loop from everything else.
+            await asyncio.sleep(0)
 
     async def _do(self, plan: Plan, work: Work, steps: asyncio.Queue[Step]) -> None:
         rates = plan.kind is JobKind.RATINGS

@@ -242,7 +242,8 @@ async def test_unknown_paths_are_json_errors(api: Api) -> None:
     assert answer.body["detail"][0]["loc"] == ["body", "name"]
 
 
-async def test_lone_surrogate_is_refused(api: Api) -> None:
-    """Text that no encoding can hold is 422, not a failure of the server."""
-    body = {"name": "C", "variables": [{"a": "\ud800"}]}
+@pytest.mark.parametrize("value", ["\ud800", float("nan"), float("inf")])
+async def test_what_json_cannot_hold_is_refused(api: Api, value: object) -> None:
+    """Half a character and numbers that are none are 422, not a failure of the server."""
+    body = {"name": "C", "variables": [{"a": value}]}
     assert (await api("POST", "/collections", body)).status == 422

@@ -149,8 +149,9 @@ def begin(connection: Connection, task_id: str) -> Plan | None:
         places=places,
     )
     gone = places.keys() - {one.response_id for one in plan.todo}
-    failure = ("no_result", "the response was deleted")
-    record(connection, plan, [Step(i, is_last=True, failure=failure) for i in sorted(gone)])
+    if gone:
+        failure = ("no_result", "the response was deleted")
+        record(connection, plan, [Step(i, is_last=True, failure=failure) for i in sorted(gone)])
     return plan
 
 
