@@ -139,8 +139,11 @@ def checked_base_url(url: str, *, allow_http: bool = False) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"base_url={url!r}: {error}") from None
+    except ValueError:
+        # Its text may quote what precedes the host.
+        raise ConfigurationError(
+            f"base_url={_shown(url)!r} is not a URL: check its host and port"
+        ) from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(
             f"base_url must look like https://host or http://127.0.0.1:8000, not {_shown(url)!r}"
