@@ -233,7 +233,7 @@ class BatchOptions:
     max_attempts: int = 3
     max_retry_after: float = 120.0
     connect_timeout: float = 10.0
-    attempt_timeout: float = 60.0
+    attempt_timeout: float = 120.0
     stream_silence: float = 45.0
     deadline: float = 3600.0
     on_progress: ProgressCallback | None = None

@@ -70,26 +70,30 @@ async def start_job(
         answer = await connection.call("POST", *segments, body=body, policy=policy, keyed=True)
     except ElluminateError as error:
         if error.ambiguous:
-            raise _unknown(error, operation) from None
+            raise unknown_outcome(error, operation) from None
         raise
     try:
         job_id = decode(_JobId, answer).root
     except ProtocolError as error:
         # A 2xx: the job exists, and its id cannot be read.
-        raise _unknown(error, operation) from None
+        raise unknown_outcome(error, operation) from None
     if job_id is None:
         raise JobError("the service made no job for these items", job_id="", job_status="NONE")
     return job_id
 
 
-def _unknown(error: ElluminateError, operation: str) -> OutcomeUnknownError:
+def unknown_outcome(
+    error: ElluminateError, operation: str, *, response_id: int | None = None
+) -> OutcomeUnknownError:
+    """What an ambiguous failure means for the items it carried."""
     return OutcomeUnknownError(
-        f"sent, and whether the service accepted it is not known: {error}",
+        f"sent, and whether the service processed it is not known: {error}",
         position=0,
         operation=operation,
         attempts=int(getattr(error, "attempts", 1)),
         status=error.status if isinstance(error, APIError) else None,
         request_id=getattr(error, "request_id", None),
+        response_id=response_id,
     )
 
 

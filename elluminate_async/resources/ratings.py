@@ -18,14 +18,13 @@ from elluminate_async.errors import (
     InputError,
     ItemError,
     NotFoundError,
-    OutcomeUnknownError,
     PayloadTooLargeError,
     RatingError,
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
-from elluminate_async.resources.jobs import follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import follow_job, job_failure, start_job, unknown_outcome
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
@@ -73,15 +72,9 @@ class RatingsResource(Resource):
         try:
             answer = await self._connection.call("POST", "ratings", body=body, keyed=True)
         except ElluminateError as error:
-            if not error.ambiguous:
-                raise
-            raise OutcomeUnknownError(
-                f"sent, and whether the service processed it is not known: {error}",
-                position=0,
-                operation="rate",
-                attempts=int(getattr(error, "attempts", 1)),
-                response_id=id,
-            ) from None
+            if error.ambiguous:
+                raise unknown_outcome(error, "rate", response_id=id) from None
+            raise
         return decode(list[Rating], answer)
 
     async def rate_many(
@@ -142,19 +135,19 @@ class RatingsResource(Resource):
     def _call(
         self, setting: BatchSetting, rating_mode: RatingMode, total: int | None
     ) -> Call[int, list[Rating]]:
-        job = _RatingJob(setting, _checked_mode(rating_mode))
+        run = _RatingRun(setting, _checked_mode(rating_mode))
         options = setting.options.replace(chunk_size=min(MAX_CHUNK, setting.options.chunk_size))
-        return setting.call("rate", partial(self._send_chunk, job), total=total, options=options)
+        return setting.call("rate", partial(self._send_chunk, run), total=total, options=options)
 
     async def _send_chunk(
-        self, job: _RatingJob, items: Sequence[Item[int]]
+        self, run: _RatingRun, items: Sequence[Item[int]]
     ) -> AsyncIterator[tuple[int, list[Rating] | ItemError]]:
         """POST a chunk, follow its job, yield an outcome for every response it rated."""
-        policy = job.setting.policy
+        policy = run.setting.policy
         ids = list(dict.fromkeys(item.value for item in items))
         trusted = await self._connection.has(Capability.RESULTS_WITH_STATUS)
-        before = {} if trusted else await job.ratings_now(ids)
-        body = RatingBatchRequest(prompt_response_ids=ids, rating_mode=job.rating_mode)
+        before = {} if trusted else await run.ratings_now(ids)
+        body = RatingBatchRequest(prompt_response_ids=ids, rating_mode=run.rating_mode)
         try:
             job_id = await start_job(
                 self._connection, *_BATCHES, body=encode(body), operation="rate", policy=policy
@@ -165,7 +158,7 @@ class RatingsResource(Resource):
         if trusted and status.result is not None:
             outcomes = by_result(ids, status)
         else:
-            outcomes = new_ratings(before, await job.ratings_now(ids))
+            outcomes = new_ratings(before, await run.ratings_now(ids))
         for item in items:
             if (outcome := outcomes.get(item.value)) is not None:
                 yield (
@@ -176,7 +169,7 @@ class RatingsResource(Resource):
             raise failure
 
 
-class _RatingJob:
+class _RatingRun:
     """What the chunks of one call share."""
 
     def __init__(self, setting: BatchSetting, rating_mode: RatingMode) -> None:

@@ -17,13 +17,12 @@ from elluminate_async.errors import (
     GenerationError,
     ItemError,
     NotFoundError,
-    OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
-from elluminate_async.resources.jobs import follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import follow_job, job_failure, start_job, unknown_outcome
 from elluminate_async.resources.matching import (
     ListingMatcher,
     NaturalKey,
@@ -138,14 +137,9 @@ class ResponsesResource(Resource):
                 "POST", "responses", *path, body=plan.body(spec, epoch=spec.epoch or 1), keyed=True
             )
         except ElluminateError as error:
-            if not error.ambiguous:
-                raise
-            raise OutcomeUnknownError(
-                f"sent, and whether the service processed it is not known: {error}",
-                position=0,
-                operation=operation,
-                attempts=int(getattr(error, "attempts", 1)),
-            ) from None
+            if error.ambiguous:
+                raise unknown_outcome(error, operation) from None
+            raise
         outcome = _outcome(0, decode(PromptResponse, answer), operation)
         if isinstance(outcome, ItemError):
             raise outcome
@@ -279,39 +273,39 @@ class ResponsesResource(Resource):
     def _call(
         self, operation: str, setting: BatchSetting, plan: ResponsePlan, total: int | None
     ) -> Call[Spec, PromptResponse]:
-        job = _ResponseJob(operation, setting, plan, sized=total is not None)
-        return setting.call(operation, partial(self._send_chunk, job), total=total)
+        run = _ResponseRun(operation, setting, plan, sized=total is not None)
+        return setting.call(operation, partial(self._send_chunk, run), total=total)
 
     async def _send_chunk(
-        self, job: _ResponseJob, items: Sequence[Item[Spec]]
+        self, run: _ResponseRun, items: Sequence[Item[Spec]]
     ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
         """POST a chunk, follow its job, yield an outcome for every row there is."""
-        wanted, body = await job.prepare(items)
+        wanted, body = await run.prepare(items)
         try:
             job_id = await start_job(
                 self._connection,
                 *_BATCHES,
                 body=body,
-                operation=job.operation,
-                policy=job.setting.policy,
+                operation=run.operation,
+                policy=run.setting.policy,
             )
         except (RejectedError, PayloadTooLargeError) as error:
             raise ChunkRefusedError(error) from None
         except NotFoundError as error:
-            await self._require_parents(job)
+            await self._require_parents(run)
             raise ChunkRefusedError(error) from None
         status = await follow_job(
-            self._connection, JobStatus, *_BATCHES, job_id, policy=job.setting.policy
+            self._connection, JobStatus, *_BATCHES, job_id, policy=run.setting.policy
         )
-        for position, outcome in (await job.outcomes(wanted, status)).items():
+        for position, outcome in (await run.outcomes(wanted, status)).items():
             yield position, outcome
         if failure := job_failure(job_id, status.status, status.error_msg):
             raise failure
 
-    async def _require_parents(self, job: _ResponseJob) -> None:
+    async def _require_parents(self, run: _ResponseRun) -> None:
         """Raise `NotFoundError` when the experiment is what was not found."""
-        path = ("experiments", job.plan.experiment_id)
-        await self._connection.call("GET", *path, policy=job.setting.policy)
+        path = ("experiments", run.plan.experiment_id)
+        await self._connection.call("GET", *path, policy=run.setting.policy)
 
     async def update_annotation(
         self, response: PromptResponse | int, annotation: str
@@ -327,7 +321,7 @@ class ResponsesResource(Resource):
         await self._connection.call("DELETE", "responses", id_of(response, "response"))
 
 
-class _ResponseJob:
+class _ResponseRun:
     """What the chunks of one call share: the plan, the epochs, the way to match."""
 
     def __init__(

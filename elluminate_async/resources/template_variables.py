@@ -11,14 +11,15 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Item, Source
 from elluminate_async.engine.run import ChunkRefusedError, run_batch, stream_batch
 from elluminate_async.errors import (
+    ElluminateError,
     InputError,
     ItemError,
-    OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.jobs import unknown_outcome
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -210,15 +211,11 @@ class _Upload:
                 # Rows that exist are skipped, so a second upload of them changes nothing.
                 harmless=self._skip_existing,
             )
-        except (RejectedError, PayloadTooLargeError) as error:
-            raise ChunkRefusedError(error) from None
-        except Exception as error:
-            if getattr(error, "ambiguous", False) and not self._skip_existing:
-                raise OutcomeUnknownError(
-                    f"sent, and whether the rows were added is not known: {error}",
-                    position=0,
-                    operation="add",
-                ) from None
+        except ElluminateError as error:
+            if error.ambiguous and not self._skip_existing:
+                raise unknown_outcome(error, "add") from None
+            if isinstance(error, RejectedError | PayloadTooLargeError):
+                raise ChunkRefusedError(error) from None
             raise
         created = _Found(shared=self._skip_existing)
         created.add(decode(list[TemplateVariables], answer))

@@ -180,12 +180,15 @@ class HttpTransport:
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
                     return opened
-                answer = await read_answer(response)
-        except NETWORK_ERRORS as error:
-            raise self._translate(error, request, sent=flag.sent) from None
+                answer: Answer | TransportError = await read_answer(response)
+        except (*NETWORK_ERRORS, TransportError) as error:
+            answer = self._translate(error, request, sent=flag.sent)
         finally:
             if response is not None:
                 response.release()
+        if isinstance(answer, TransportError):
+            # Raised out here, as aiohttp's error, which holds the headers, would be its context.
+            raise answer
         if 200 <= answer.status < 400:
             raise ProtocolError(
                 f"{request.target} answered {answer.status} without an event stream: "
@@ -200,16 +203,20 @@ class HttpTransport:
         decoder = Decoder()
         while True:
             seconds = policy.clock(policy.stream_silence)
+            failure: TransportError | None = None
+            data = b""
             try:
                 async with asyncio.timeout(seconds):
                     data = await response.content.readany()
             except TimeoutError:
                 policy.remaining()
-                raise AttemptTimeoutError(
+                failure = AttemptTimeoutError(
                     f"{request.target} was silent for {seconds:.3g} s", sent=True
-                ) from None
+                )
             except NETWORK_ERRORS as error:
-                raise self._translate(error, request, sent=True) from None
+                failure = self._translate(error, request, sent=True)
+            if failure is not None:
+                raise failure
             if not data:
                 return
             for event in decoder.feed(data):
