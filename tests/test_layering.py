@@ -47,7 +47,7 @@ LIBRARIES = {
     "resources": {"pydantic", "anyio"},
     "client": set[str](),
     "server": {
-        "aiosqlite", "anyio", "fastapi", "openai", "pydantic", "pydantic_core",
+        "anyio", "fastapi", "openai", "pydantic", "pydantic_core",
         "sqlalchemy", "starlette", "uvicorn",
     },
     "cli": {"typer", "rich", "click"},

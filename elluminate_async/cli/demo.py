@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from elluminate_async import AsyncClient, ConfigurationError
 from elluminate_async.cli.flow import run_flow
+from elluminate_async.cli.models import OFFLINE, model_named
 from elluminate_async.cli.output import (
     progress_on,
     show_examples,
@@ -24,7 +24,6 @@ from elluminate_async.cli.output import (
 from elluminate_async.cli.rows import read_rows, shipped_rows
 
 DEFAULT_DB = Path(".elluminate") / "demo.db"
-KEY_VARIABLES = ("LLM_API_KEY", "OPENAI_API_KEY")
 EXIT_FAILED = 1
 
 
@@ -50,8 +49,8 @@ def demo(
         ),
     ] = None,
     llm_model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The model's name at that endpoint.")
-    ] = None,
+        str, typer.Option(metavar="NAME", help="The model's name at that endpoint.")
+    ] = OFFLINE,
     hosted: Annotated[
         bool,
         typer.Option(
@@ -67,10 +66,8 @@ def demo(
     response per row, and the judge's ratings. It starts the embedded server and needs no
     network and no account. A second run uses template, criteria and rows again.
     """
-    if hosted and (llm_base_url or llm_model):
+    if hosted and (llm_base_url or llm_model != OFFLINE):
         raise ConfigurationError("--hosted uses the service's own models: leave out --llm-...")
-    if llm_base_url and not llm_model:
-        raise ConfigurationError("--llm-base-url needs --llm-model, the model's name there")
     rows = (shipped_rows() if csv is None else read_rows(csv))[:limit]
     console = Console(highlight=False)
     service = _hosted(console) if hosted else _embedded(console, db, llm_base_url, llm_model)
@@ -111,21 +108,14 @@ async def _hosted(console: Console) -> AsyncGenerator[AsyncClient]:
 
 @asynccontextmanager
 async def _embedded(
-    console: Console, db: Path, llm_base_url: str | None, llm_model: str | None
+    console: Console, db: Path, llm_base_url: str | None, llm_model: str
 ) -> AsyncGenerator[AsyncClient]:
-    from elluminate_async.server import LocalServer, OfflineModel, OpenAIModel
+    from elluminate_async.server import LocalServer
 
-    if llm_model is None:
-        model = OfflineModel()
-        answers = "the offline stand-in: no LLM is called"
-    else:
-        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
-        model = OpenAIModel(llm_model, base_url=llm_base_url, api_key=key)
-        answers = f"{llm_model} at {llm_base_url or 'its provider'}"
-    try:
-        db.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"cannot make the folder of {db}: {error.strerror}") from None
+    model = model_named(llm_model, llm_base_url)
+    answers = f"{llm_model} at {llm_base_url or 'its provider'}"
+    if llm_model == OFFLINE:
+        answers = "the offline stand-in: no LLM is called, and its ratings mean nothing"
     try:
         async with (
             LocalServer(db=db, model=model) as server,

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elluminate_async.errors import ConfigurationError, MissingExtraError
+from elluminate_async import ConfigurationError
+from elluminate_async.cli.models import OFFLINE, model_named
 
 if TYPE_CHECKING:
     from elluminate_async.server import LocalServer, Model
-
-_MODEL_KEY_VARIABLES = ("LLM_API_KEY", "OPENAI_API_KEY")
-_BAD_USAGE = 2
 
 
 def serve(
@@ -42,7 +39,7 @@ def serve(
             help="'offline' is a stand-in without network that says so in every answer; any other "
             "name is a model behind an OpenAI-compatible endpoint.",
         ),
-    ] = "offline",
+    ] = OFFLINE,
     llm_base_url: Annotated[
         str | None,
         typer.Option(
@@ -55,39 +52,22 @@ def serve(
     ] = 64,
 ) -> None:
     """Serve the Elluminate API on this machine, until SIGINT or SIGTERM."""
+    # Here, as the other commands do not need the extra, nor its time to import.
+    from elluminate_async.server import LocalServer
+
+    answering = model_named(model, llm_base_url)
+    server = LocalServer(
+        db=db,
+        model=answering,
+        host=host,
+        port=port,
+        api_key=api_key,
+        max_model_calls=max_model_calls,
+    )
     try:
-        # Here, as the other commands do not need the extra, nor its time to import.
-        from elluminate_async.server import LocalServer
-
-        answering = _model(model, llm_base_url)
-        server = LocalServer(
-            db=db,
-            model=answering,
-            host=host,
-            port=port,
-            api_key=api_key,
-            max_model_calls=max_model_calls,
-        )
         asyncio.run(_serve(server, answering, given_key=api_key))
-    except (ConfigurationError, MissingExtraError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(_BAD_USAGE) from None
     except OSError as error:
-        typer.echo(f"Error: cannot listen on {host}:{port}: {error.strerror}", err=True)
-        raise typer.Exit(_BAD_USAGE) from None
-
-
-def _model(name: str, base_url: str | None) -> Model:
-    from elluminate_async.server import OfflineModel, OpenAIModel
-
-    if name == "offline":
-        if base_url is not None:
-            raise ConfigurationError("--llm-base-url needs --model, the name of a model there")
-        return OfflineModel()
-    if base_url is not None and not base_url.startswith(("http://", "https://")):
-        raise ConfigurationError("--llm-base-url must begin with http:// or https://")
-    keys = (os.environ.get(variable) for variable in _MODEL_KEY_VARIABLES)
-    return OpenAIModel(name, base_url=base_url, api_key=next((key for key in keys if key), None))
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 async def _serve(server: LocalServer, model: Model, *, given_key: str | None) -> None:

@@ -101,9 +101,9 @@ def test_a_bad_csv_is_one_line_and_exit_status_2(
             "cannot reach http://127.0.0.1:9",
         ),
         (["--hosted", "--llm-model", "m"], {"ELLUMINATE_API_KEY": "k"}, "leave out --llm-"),
-        (["--llm-base-url", "http://127.0.0.1:9/v1"], {}, "needs --llm-model"),
+        (["--llm-base-url", "http://127.0.0.1:9/v1"], {}, "needs the name of a model"),
         (["--limit", "0"], {}, "--limit"),
-        (["--db", "/proc/nowhere/demo.db"], {}, "cannot make the folder"),
+        (["--db", "/proc/nowhere/demo.db"], {}, "cannot be opened"),
     ],
 )
 def test_bad_settings_end_with_status_2(
