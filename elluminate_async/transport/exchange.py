@@ -11,7 +11,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from elluminate_async.errors import (
     APIError,
@@ -129,6 +129,13 @@ def final_error(
             sent=True,
             attempts=attempts,
         )
+    if result.status < 200:
+        return ProtocolError(
+            f"{request.method} {request.target} was answered {result.status}, "
+            "which nothing had asked for",
+            sent=True,
+            attempts=attempts,
+        )
     return api_error(request, result, attempts)
 
 
@@ -181,6 +188,11 @@ def transport_error(
     if isinstance(error, aiohttp.ClientResponseError):
         # Its status is invented by the parser (always 400), so only the text is used.
         return ProtocolError(f"unreadable answer to {what}: {error.message[:200]}", sent=True)
+    if isinstance(error, aiohttp.ClientPayloadError) and isinstance(
+        error.__cause__, ContentEncodingError
+    ):
+        encoding = "its compressed body cannot be decoded"
+        return ProtocolError(f"unreadable answer to {what}: {encoding}", sent=True)
     if isinstance(error, ValueError | HttpProcessingError):
         return ProtocolError(f"unreadable answer to {what}: {text}", sent=True)
     return TransportError(f"the connection broke during {what}: {text}", sent=True)

@@ -100,12 +100,17 @@ class HttpTransport:
         """
         failures = told = 0
         ambiguous = False
+        limited: Answer | None = None
         while True:
             try:
                 result = await self._attempt(request, policy)
             except ElluminateError as error:
+                if limited is not None and isinstance(error, DeadlineError):
+                    # It waited for the service's limit, so that is what it ended by.
+                    error = final_error(request, limited, failures + told)
                 error.ambiguous = ambiguous
-                raise
+                raise error from None
+            limited = None
             verdict = verdict_on(result)
             if isinstance(result, Answer) and verdict is Verdict.ACCEPTED:
                 return Answer(result.status, result.headers, result.body, failures + told + 1)
@@ -115,6 +120,7 @@ class HttpTransport:
                 if wait is not None and isinstance(result, Answer) and result.status == 429:
                     # The limit is the client's, not this request's: everything waits.
                     self._throttle.hold(wait)
+                    limited = result
                     continue
             else:
                 failures += 1
@@ -174,8 +180,10 @@ class HttpTransport:
     async def _open_stream(self, request: Request, policy: Policy) -> aiohttp.ClientResponse:
         flag = SimpleNamespace(sent=False)
         response = None
+        # Before the `try`: a deadline that has passed is no failure of the network.
+        seconds = policy.clock(policy.attempt_timeout)
         try:
-            async with asyncio.timeout(policy.clock(policy.attempt_timeout)):
+            async with asyncio.timeout(seconds):
                 response = await self._open(request, policy, flag)
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
@@ -189,7 +197,7 @@ class HttpTransport:
         if isinstance(answer, TransportError):
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
-        if 200 <= answer.status < 400:
+        if answer.status < 400:
             raise ProtocolError(
                 f"{request.target} answered {answer.status} without an event stream: "
                 f"{excerpt(answer.body)!r}",
