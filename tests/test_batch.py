@@ -22,7 +22,6 @@ from elluminate_async import (
     RateLimit,
 )
 
-
 T = TypeVar("T")
 
 

@@ -1,0 +1,241 @@
+"""Connections that break, answers that cannot be read or are not for us."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+import subprocess
+import zlib
+from pathlib import Path
+
+import pytest
+
+from elluminate_async.errors import (
+    ConnectError,
+    ProtocolError,
+    TransportError,
+)
+from elluminate_async.transport import exchange
+from elluminate_async.transport.exchange import Request
+from tests.raw_server import Connection, RawServer, Received, replies, reply
+from tests.transport.wiring import (
+    GET,
+    KEYED,
+    OK,
+    POST,
+    UNREADABLE,
+    budget,
+    chunked,
+    failing,
+    serving,
+    then_close,
+    transport_to,
+)
+
+# --- connections that break
+
+
+async def test_a_post_on_a_kept_connection_that_dies() -> None:
+    """Ambiguous, and sent once: the service may have read it before it closed."""
+    async with serving(replies(OK, None)) as (server, transport):
+        await transport.send(GET, budget())
+        error = await failing(transport.send(POST, budget()))
+
+    assert type(error) is TransportError
+    assert error.sent
+    assert error.ambiguous
+    assert [seen.method for seen in server.requests] == ["GET", "POST"]
+
+
+async def test_a_get_on_a_kept_connection_that_dies() -> None:
+    """Repeated, and counted: nothing is resent behind the attempts' back."""
+    async with serving(replies(OK, None, None, OK)) as (server, transport):
+        await transport.send(GET, budget())
+        answer = await transport.send(GET, budget())
+
+    assert answer.attempts == 3
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("request_", [POST, GET])
+async def test_a_reset(request_: Request) -> None:
+    """RST instead of an answer is the same as a close."""
+
+    async def script(received: Received, connection: Connection) -> None:
+        connection.reset()
+
+    async with serving(script) as (server, transport):
+        error = await failing(transport.send(request_, budget()))
+
+    assert isinstance(error, TransportError)
+    assert error.sent
+    assert len(server.requests) == (1 if request_ is POST else 3)
+
+
+TRUNCATED = {
+    "no answer": b"",
+    "half a status line": b"HTTP/1.1 20",
+    "no end of headers": b"HTTP/1.1 200 OK\r\nContent-Len",
+    "content-length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+    "chunked": chunked(b"{}", end=b""),
+    "in a chunk": chunked(b"{}", end=b"ff\r\nabc"),
+}
+
+
+@pytest.mark.parametrize("request_", [POST, GET], ids=["POST", "GET"])
+@pytest.mark.parametrize("answer", TRUNCATED.values(), ids=TRUNCATED)
+async def test_a_truncated_answer(answer: bytes, request_: Request) -> None:
+    """Never taken for a whole one: a POST is ambiguous and sent once, a GET is repeated."""
+    async with serving(then_close(answer)) as (server, transport):
+        error = await failing(transport.send(request_, budget()))
+
+    assert isinstance(error, TransportError)
+    assert error.sent
+    assert error.ambiguous
+    assert len(server.requests) == error.attempts == (1 if request_ is POST else 3)
+
+
+@pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE)
+async def test_an_unreadable_answer(answer: bytes) -> None:
+    """A `ProtocolError`, not the status 400 that the parser invents; a POST is ambiguous."""
+    async with serving(then_close(answer)) as (server, transport):
+        error = await failing(transport.send(POST, budget()))
+
+    assert type(error) is ProtocolError
+    assert error.ambiguous
+    assert len(server.requests) == 1
+    assert len(str(error)) < 500
+
+
+async def test_interim_answers_are_skipped() -> None:
+    """100 and 103 precede the answer and are not it."""
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: </x>\r\n\r\n"
+    async with serving(replies(interim + OK)) as (_, transport):
+        answer = await transport.send(POST, budget())
+
+    assert answer.status == 200
+
+
+async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
+    """HTTP/1.0 style; the connection is not used again."""
+    async with serving(then_close(b"HTTP/1.1 200 OK\r\n\r\n{}")) as (server, transport):
+        assert (await transport.send(GET, budget())).body == b"{}"
+        assert (await transport.send(GET, budget())).body == b"{}"
+
+    assert server.connections == 2
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize(
+    ("wire", "headers"),
+    [
+        (b"x" * 70_000, {}),
+        (gzip.compress(b"\0" * 20_000_000), {"Content_Encoding": "gzip"}),
+        (zlib.compress(b"\0" * 20_000_000), {"Content_Encoding": "deflate"}),
+    ],
+    ids=["plain", "gzip bomb", "deflate bomb"],
+)
+async def test_a_body_over_the_cap(
+    wire: bytes, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cap counts decompressed bytes; the text says what to do."""
+    monkeypatch.setattr(exchange, "MAX_BODY_BYTES", 65_536)
+    async with serving(replies(reply(200, wire, **headers))) as (_, transport):
+        error = await failing(transport.send(POST, budget()))
+
+    assert type(error) is ProtocolError
+    assert "over 65536 bytes" in str(error)
+    assert error.ambiguous
+
+
+async def test_a_body_at_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly that many bytes are read, compressed or not."""
+    monkeypatch.setattr(exchange, "MAX_BODY_BYTES", 65_536)
+    wire = gzip.compress(b"x" * 65_536)
+    async with serving(replies(reply(200, wire, Content_Encoding="gzip"))) as (_, transport):
+        answer = await transport.send(GET, budget())
+
+    assert answer.body == b"x" * 65_536
+
+
+# --- other origins, certificates
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("request_", [GET, KEYED], ids=["GET", "POST"])
+async def test_a_redirect_is_not_followed(status: int, request_: Request) -> None:
+    """The other server sees nothing, the key stays; one request, and a hint."""
+    async with RawServer(replies(OK)) as other:
+        redirect = replies(reply(status, Location=f"{other.url}/x"))
+        async with serving(redirect) as (server, transport):
+            error = await failing(transport.send(request_, budget()))
+
+    assert type(error) is ProtocolError
+    assert "redirected" in str(error)
+    assert "base_url" in str(error)
+    assert len(server.requests) == 1
+    assert other.connections == 0
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A server's context with a certificate that nobody trusts."""
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+    command += "-subj /CN=localhost -keyout key.pem -out cert.pem"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+async def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
+    """Refused at once, not three times, and before a byte of the request left."""
+    async with (
+        RawServer(replies(OK), ssl_context=certificate(tmp_path)) as server,
+        transport_to(server.url) as transport,
+    ):
+        error = await failing(transport.send(GET, budget()))
+
+    assert isinstance(error, ConnectError)
+    assert not error.worth_repeating
+    assert (error.sent, error.attempts) == (False, 1)
+    assert server.requests == []
+
+
+async def test_a_context_of_ones_own_is_used(tmp_path: Path) -> None:
+    """A private authority is trusted where it is passed; the host name still counts."""
+    async with RawServer(replies(OK), ssl_context=certificate(tmp_path)) as server:
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        async with transport_to(server.url, ssl_context=trusting) as transport:
+            wrong_host = await failing(transport.send(GET, budget()))
+        trusting.check_hostname = False
+        async with transport_to(server.url, ssl_context=trusting) as transport:
+            answer = await transport.send(GET, budget())
+
+    assert isinstance(wrong_host, ConnectError)
+    assert answer.status == 200
+
+
+async def test_https_to_a_plain_port() -> None:
+    """Refused in plain words or met with silence: nothing was sent, nothing is ambiguous."""
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(reply(400))
+        writer.close()
+
+    async with RawServer(replies(OK)) as silent:
+        refusing = await asyncio.start_server(plain, "127.0.0.1", 0)
+        urls = [silent.url, f"http://127.0.0.1:{refusing.sockets[0].getsockname()[1]}"]
+        for url in urls:
+            async with transport_to(url.replace("http:", "https:")) as transport:
+                clocks = budget(max_attempts=1, connect_timeout=0.2)
+                error = await failing(transport.send(POST, clocks))
+
+            assert type(error) is ConnectError
+            assert (error.sent, error.ambiguous) == (False, False)
+        refusing.close()
+
+    assert silent.requests == []

@@ -1,0 +1,237 @@
+"""Being told to wait, in virtual time: who waits, how long, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from elluminate_async.errors import (
+    APIError,
+    ConflictError,
+    DeadlineError,
+    ElluminateError,
+    RateLimitError,
+    ServerError,
+)
+from elluminate_async.transport.exchange import Request
+from elluminate_async.transport.http import HttpTransport
+from elluminate_async.transport.retry import Policy
+from tests.raw_server import RawServer, replies, reply
+from tests.transport.wiring import GET, KEYED, POST, budget, serving, settings_for
+from tests.virtual_time import VIRTUAL_TIME, VirtualLoop
+
+OK = reply(200)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
+
+async def failing(transport: HttpTransport, request: Request, policy: Policy) -> ElluminateError:
+    with pytest.raises(ElluminateError) as caught:
+        await transport.send(request, policy)
+    return caught.value
+
+
+def gaps(server: RawServer) -> list[float]:
+    return [b.at - a.at for a, b in pairwise(server.requests)]
+
+
+async def test_a_429_is_waited_out() -> None:
+    """Never earlier than ``Retry-After``, at most a tenth later; a POST too."""
+    async with serving(replies(reply(429, Retry_After="20"), OK)) as (server, transport):
+        answer = await transport.send(POST, budget(100))
+
+    assert answer.attempts == 2
+    assert 20 <= gaps(server)[0] <= 22.1
+
+
+async def test_a_429_holds_the_whole_client() -> None:
+    """A neighbour that was told nothing waits as well; then all go on."""
+    async with (
+        serving(replies(reply(429, Retry_After="20"), OK)) as (server, transport),
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(transport.send, GET, budget(100))
+        while not server.requests:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+        await anyio.sleep(0.5)
+        for _ in range(5):
+            tasks.start_soon(transport.send, GET, budget(100))
+
+    assert len(server.requests) == 7
+    assert all(seen.at - server.requests[0].at >= 20 for seen in server.requests[1:])
+
+
+async def test_a_429_is_no_attempt() -> None:
+    """Thirty of them in a row, then two failures: the third attempt succeeds."""
+    told = [reply(429, Retry_After="1")] * 30
+    async with serving(replies(*told, reply(503), reply(503), OK)) as (server, transport):
+        answer = await transport.send(GET, budget(1000, max_attempts=3))
+
+    assert answer.attempts == 33
+    assert len(server.requests) == 33
+
+
+async def test_a_429_without_a_time() -> None:
+    """Own back-off, longer each time and capped: a flood of requests is no answer to it."""
+    async with serving(replies(*[reply(429)] * 40, OK)) as (server, transport):
+        await transport.send(GET, budget(10_000))
+
+    assert max(gaps(server)) <= 22.1
+    assert sum(gaps(server)) > 60
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("retry_after", ["7", ""])
+async def test_429_for_ever(seed: int, retry_after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends by the deadline as a `RateLimitError`, whatever the jitter; nothing is ambiguous."""
+    monkeypatch.setattr(random, "uniform", random.Random(seed).uniform)
+    async with serving(replies(reply(429, Retry_After=retry_after))) as (server, transport):
+        started = time.monotonic()
+        error = await failing(transport, POST, budget(60, max_attempts=3))
+
+    assert type(error) is RateLimitError
+    assert not error.ambiguous
+    assert error.attempts == len(server.requests) > 3
+    assert time.monotonic() - started <= 61
+
+
+async def test_a_neighbours_hold_over_the_deadline() -> None:
+    """Told to wait once, and then held by others until its end: still the service's 429."""
+    async with serving(replies(reply(429, Retry_After="5"))) as (server, transport):
+        asyncio.get_running_loop().call_later(3, transport._throttle.hold, 500)
+        error = await failing(transport, GET, budget(60))
+
+    assert type(error) is RateLimitError
+    assert len(server.requests) == 1
+
+
+async def test_a_hold_over_the_deadline_of_a_request_that_was_told_nothing() -> None:
+    """It was never sent: the deadline is what ended it."""
+    async with serving(replies(OK)) as (server, transport):
+        transport._throttle.hold(500)
+        error = await failing(transport, GET, budget(60))
+
+    assert type(error) is DeadlineError
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_time_beyond_what_may_be_waited(status: int) -> None:
+    """Fails at once with the figure in the error, and is not sent earlier instead."""
+    async with serving(replies(reply(status, Retry_After="3600"))) as (server, transport):
+        started = time.monotonic()
+        error = await failing(transport, GET, budget(10_000, max_retry_after=120))
+
+    assert isinstance(error, APIError)
+    assert (error.status, error.retry_after, error.attempts) == (status, 3600, 1)
+    assert time.monotonic() - started < 2
+    assert len(server.requests) == 1
+
+
+async def test_one_attempt_is_one_request() -> None:
+    """`max_attempts=1` is honoured for a 429 as well."""
+    async with serving(replies(reply(429, Retry_After="1"))) as (server, transport):
+        error = await failing(transport, GET, budget(max_attempts=1))
+
+    assert type(error) is RateLimitError
+    assert len(server.requests) == 1
+
+
+async def test_a_key_in_flight_is_waited_for() -> None:
+    """409 with a time for a keyed POST: the same key again, no attempt used, nobody held."""
+    busy = reply(409, Retry_After="10")
+    async with serving(replies(busy, busy, OK)) as (server, transport):
+        sending = asyncio.ensure_future(transport.send(KEYED, budget(100, max_attempts=2)))
+        await anyio.sleep(1)
+        with anyio.fail_after(0.001):
+            await transport._throttle.admit()
+        answer = await sending
+
+    assert answer.attempts == 3
+    assert [seen.headers["idempotency-key"] for seen in server.requests] == ["key-1"] * 3
+    assert gaps(server) == pytest.approx([10, 10], abs=0.5)
+
+
+async def test_a_conflict_without_a_time_is_final() -> None:
+    """A name that exists is not waited for."""
+    async with serving(replies(reply(409))) as (server, transport):
+        error = await failing(transport, KEYED, budget())
+
+    assert type(error) is ConflictError
+    assert len(server.requests) == 1
+
+
+async def test_the_time_of_a_503_is_obeyed() -> None:
+    """For a request that may be repeated."""
+    async with serving(replies(reply(503, Retry_After="30"), OK)) as (server, transport):
+        await transport.send(GET, budget(100))
+
+    assert gaps(server)[0] == pytest.approx(30, abs=0.5)
+
+
+async def test_the_date_of_a_retry_after() -> None:
+    """Read against the answer's own clock, however wrong that is."""
+    told = reply(
+        429,
+        Date="Sun, 06 Nov 1994 08:49:37 GMT",
+        Retry_After="Sun, 06 Nov 1994 08:49:57 GMT",
+    )
+    async with serving(replies(told, OK)) as (server, transport):
+        await transport.send(GET, budget(100))
+
+    assert 20 <= gaps(server)[0] <= 22.1
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-1", "", "soon"])
+async def test_a_useless_retry_after(bad: str) -> None:
+    """The client's own back-off instead: no crash, no wait without end."""
+    async with serving(replies(reply(503, Retry_After=bad), OK)) as (server, transport):
+        await transport.send(GET, budget(100))
+
+    assert gaps(server)[0] < 1
+
+
+async def test_the_deadline_ends_repeating() -> None:
+    """No wait is begun that the deadline would cut; the last answer is the error."""
+    async with serving(replies(reply(503, Retry_After="10"))) as (server, transport):
+        started = time.monotonic()
+        error = await failing(transport, GET, budget(35, max_attempts=100))
+
+    assert type(error) is ServerError
+    assert len(server.requests) == 4
+    assert time.monotonic() - started < 35
+
+
+class Delaying:
+    """Admits after the deadline, by a step that gives no timer a chance to run."""
+
+    async def admit(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.now += 100
+
+    def hold(self, seconds: float) -> None:
+        pass
+
+
+async def test_a_deadline_that_passes_at_the_moment_of_admission() -> None:
+    """A `DeadlineError` for a request and for a stream: the service was never asked."""
+    async with RawServer(replies(OK)) as server:
+        transport = HttpTransport(settings_for(server.url), throttle=Delaying(), connections=1)
+        sending = await failing(transport, GET, budget(10))
+        with pytest.raises(ElluminateError) as caught:
+            async with transport.stream(GET, budget(10)):
+                pass
+        await transport.close()
+
+    assert type(sending) is DeadlineError
+    assert type(caught.value) is DeadlineError
+    assert server.requests == []
