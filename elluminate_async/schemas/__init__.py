@@ -7,7 +7,6 @@ the official clients 0.6.12 to 1.5.2 speak it.
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.collections import (
     Collection,
-    CollectionWithEntries,
     Column,
     CreateCollectionRequest,
 )
@@ -40,7 +39,11 @@ from elluminate_async.schemas.responses import (
     ResponseBatchRequest,
     ResponseIn,
 )
-from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
+from elluminate_async.schemas.template_variables import (
+    CollectionWithEntries,
+    EntryRequest,
+    TemplateVariables,
+)
 from elluminate_async.schemas.version import Capability, CompatibilityAnswer, CompatibilityRequest
 
 __all__ = [

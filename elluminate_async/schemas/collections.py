@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from elluminate_async.schemas.base import WireModel
-
-if TYPE_CHECKING:
-    from elluminate_async.schemas.template_variables import TemplateVariables
 
 
 class Column(WireModel):
@@ -42,12 +39,6 @@ class Collection(WireModel):
     environment_config: dict[str, Any] | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
-
-
-class CollectionWithEntries(Collection):
-    """A collection with all its rows, as created and fetched by id."""
-
-    variables: list[TemplateVariables] = Field(default_factory=list["TemplateVariables"])
 
 
 class CreateCollectionRequest(WireModel):

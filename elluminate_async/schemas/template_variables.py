@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from elluminate_async.schemas.base import WireModel
-from elluminate_async.schemas.collections import Collection, CollectionWithEntries
+from elluminate_async.schemas.collections import Collection
 
 JSONL_CONTENT_TYPE = "application/jsonl"
 """Type of the one file part of ``POST entries/batches``."""
@@ -27,6 +27,12 @@ class TemplateVariables(WireModel):
     created_at: datetime | None = None
 
 
+class CollectionWithEntries(Collection):
+    """A collection with all its rows, as created and fetched by id."""
+
+    variables: list[TemplateVariables] = []
+
+
 class EntryRequest(WireModel):
     """Body of ``POST entries``; exactly one of the first two keys is not null.
 
@@ -35,6 +41,3 @@ class EntryRequest(WireModel):
 
     input_values: dict[str, Any] | None = None
     prompt_template_id: int | None = None
-
-
-CollectionWithEntries.model_rebuild(_types_namespace={"TemplateVariables": TemplateVariables})
