@@ -63,10 +63,14 @@ class Limits:
     async def admit(self) -> None:
         """Return when one more request may start: after every hold, inside every window."""
         await self._wait_out_hold()
-        if self._limiter is not None:
-            await self._limiter.acquire()
-            # A hold may have begun while this request waited for its window.
+        if self._limiter is None:
+            return
+        await self._limiter.acquire()
+        while self._held_until > time.monotonic():
+            # A hold began while this request waited for its window. It needs a new one: those
+            # that came into their windows during the hold would all start at its end.
             await self._wait_out_hold()
+            await self._limiter.acquire()
 
     def hold(self, seconds: float) -> None:
         """Admit nothing for so long; a longer hold in force stays."""
