@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GRACE = 0.005  # real seconds in which sockets must be silent before the clock jumps
+_TURN = 1e-8  # virtual seconds of a turn: rounding may ask for a time that is not later
 _STUCK = 10.0  # real seconds without a timer and without a socket's event
 
 
@@ -60,7 +61,7 @@ class _JumpingSelector(selectors.BaseSelector):
         grace = _GRACE if timeout > 0 and len(self._real.get_map()) > 1 else 0
         ready = self._real.select(grace)
         if not ready:
-            self._loop.now += max(0.0, timeout)
+            self._loop.now += max(_TURN, timeout)
         return ready
 
     def register(

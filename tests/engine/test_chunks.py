@@ -1,0 +1,208 @@
+"""Items to chunks: every entry once, in order, within the bounds, and not a step too early."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from elluminate_async.batch import BatchOptions
+from elluminate_async.engine.chunks import (
+    Chunk,
+    Entry,
+    Item,
+    Passed,
+    chunks_of_buffer,
+    chunks_of_iterable,
+    read_into,
+)
+from elluminate_async.errors import ItemError
+from tests.virtual_time import VIRTUAL_TIME
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
+
+def items(count: int, size: int = 0) -> list[Entry[str]]:
+    return [Item(position, f"v{position}", size) for position in range(count)]
+
+
+def passed(position: int) -> Passed:
+    return Passed(position, ItemError("x", position=position, operation="generate", code="c"))
+
+
+def sizes(chunks: Iterable[Chunk[str]]) -> list[tuple[int, int]]:
+    return [(len(chunk.items), len(chunk.passed)) for chunk in chunks]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [(0, 3, []), (1, 3, [1]), (3, 3, [3]), (7, 3, [3, 3, 1]), (3, 1, [1, 1, 1])],
+)
+def test_by_count(count: int, size: int, expected: list[int]) -> None:
+    """Full chunks, and what is left."""
+    chunks = list(chunks_of_iterable(items(count), BatchOptions(chunk_size=size)))
+
+    assert [len(chunk.items) for chunk in chunks] == expected
+
+
+def test_by_bytes() -> None:
+    """A chunk is closed before the item that would not fit into it."""
+    source = [Item(i, "v", size) for i, size in enumerate([40, 40, 40, 100, 1, 99, 60])]
+
+    chunks = chunks_of_iterable(source, BatchOptions(chunk_bytes=100))
+
+    assert [[item.size for item in c.items] for c in chunks] == [
+        [40, 40],
+        [40],
+        [100],
+        [1, 99],
+        [60],
+    ]
+
+
+def test_a_larger_item_stands_alone() -> None:
+    """It is sent all the same, by itself; its neighbours are not held up."""
+    source = [Item(i, "v", size) for i, size in enumerate([10, 500, 10, 10])]
+
+    chunks = chunks_of_iterable(source, BatchOptions(chunk_bytes=100))
+
+    assert [[item.size for item in c.items] for c in chunks] == [[10], [500], [10, 10]]
+
+
+def test_passed_entries_ride_along() -> None:
+    """What failed upstream takes no room in a request."""
+    source: list[Entry[str]] = [*items(2), passed(2), passed(3), Item(4, "v")]
+
+    chunks = list(chunks_of_iterable(source, BatchOptions(chunk_size=3)))
+
+    assert sizes(chunks) == [(3, 2)]
+
+
+def test_passed_entries_alone() -> None:
+    """A long run of them is handed over in portions, without items."""
+    source: list[Entry[str]] = [passed(i) for i in range(7)]
+
+    chunks = list(chunks_of_iterable(source, BatchOptions(chunk_size=3)))
+
+    assert sizes(chunks) == [(0, 3), (0, 3), (0, 1)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.none() | st.integers(0, 50), max_size=60), st.integers(1, 9), st.integers(1, 100)
+)
+def test_every_entry_once_and_within_bounds(
+    shape: list[int | None], chunk_size: int, chunk_bytes: int
+) -> None:
+    """For any mix: order kept, nothing lost, no empty chunk, both bounds kept."""
+    source: list[Entry[str]] = [
+        passed(i) if size is None else Item(i, "v", size) for i, size in enumerate(shape)
+    ]
+    options = BatchOptions(chunk_size=chunk_size, chunk_bytes=chunk_bytes)
+
+    chunks = list(chunks_of_iterable(source, options))
+
+    assert [item for chunk in chunks for item in chunk.items] == [
+        entry for entry in source if isinstance(entry, Item)
+    ]
+    assert [entry for chunk in chunks for entry in chunk.passed] == [
+        entry for entry in source if isinstance(entry, Passed)
+    ]
+    for chunk in chunks:
+        assert chunk.items or chunk.passed
+        assert max(len(chunk.items), len(chunk.passed)) <= chunk_size
+        assert len(chunk.items) == 1 or sum(item.size for item in chunk.items) <= chunk_bytes
+
+
+def test_a_source_is_read_only_as_far_as_asked() -> None:
+    """The next chunk's items are not touched before it is wanted."""
+    read = 0
+
+    def source() -> Iterator[Entry[str]]:
+        nonlocal read
+        for entry in items(1000):
+            read += 1
+            yield entry
+
+    chunks = chunks_of_iterable(source(), BatchOptions(chunk_size=10))
+    seen: list[int] = []
+    for _ in range(3):
+        next(chunks)
+        seen.append(read)
+
+    assert seen == [10, 20, 30]
+
+
+async def read_slowly(pauses: list[float], options: BatchOptions) -> list[tuple[float, list[int]]]:
+    """When each chunk came, and with which positions, from a source with these pauses."""
+
+    async def source() -> AsyncIterator[Entry[str]]:
+        for position, pause in enumerate(pauses):
+            await anyio.sleep(pause)
+            yield Item(position, "v")
+
+    send, receive = anyio.create_memory_object_stream[Entry[str]](options.chunk_size)
+    started = time.monotonic()
+    came: list[tuple[float, list[int]]] = []
+    async with anyio.create_task_group() as tasks, receive:
+        tasks.start_soon(read_into, source(), send)
+        async for chunk in chunks_of_buffer(receive, options):
+            at = round(time.monotonic() - started, 3)
+            came.append((at, [item.position for item in chunk.items]))
+    return came
+
+
+async def test_a_slow_source_lingers() -> None:
+    """A part-filled chunk goes out when nothing has come for `chunk_linger`."""
+    options = BatchOptions(chunk_size=3, chunk_linger=0.5)
+
+    came = await read_slowly([0, 0.1, 10, 0.4, 0.4, 0], options)
+
+    assert came == [(0.6, [0, 1]), (10.9, [2, 3, 4]), (10.9, [5])]
+
+
+async def test_a_source_that_pauses_before_its_first_item() -> None:
+    """There is nothing to send, so nothing goes out, however long it takes."""
+    assert await read_slowly([3600.0], BatchOptions(chunk_linger=0.01)) == [(3600.0, [0])]
+
+
+async def test_a_fast_source_fills_its_chunks() -> None:
+    """No lingering where there is no waiting."""
+    came = await read_slowly([0.0] * 10, BatchOptions(chunk_size=4))
+
+    assert [positions for _, positions in came] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+async def test_an_empty_source() -> None:
+    """No chunk at all."""
+    assert await read_slowly([], BatchOptions()) == []
+
+
+async def test_a_source_is_closed_at_its_end_and_at_a_cancellation() -> None:
+    """Its `finally` runs at once, awaits included, and not when the collector comes by."""
+    closed: list[str] = []
+
+    async def source(name: str, count: int) -> AsyncIterator[Entry[str]]:
+        try:
+            for entry in items(count):
+                yield entry
+        finally:
+            await anyio.sleep(1)
+            closed.append(name)
+
+    send, receive = anyio.create_memory_object_stream[Entry[str]](10)
+    with receive:
+        await read_into(source("ended", 3), send)
+    assert closed == ["ended"]
+
+    send, receive = anyio.create_memory_object_stream[Entry[str]](10)
+    with receive, anyio.move_on_after(5):
+        await read_into(source("cancelled", 100), send)
+    assert closed == ["ended", "cancelled"]
