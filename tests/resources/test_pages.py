@@ -1,0 +1,297 @@
+"""Listings over a scripted wire: every row once, none given up, no page too many."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qs
+
+import anyio
+import pytest
+
+from elluminate_async.batch import BatchOptions
+from elluminate_async.config import Settings
+from elluminate_async.engine.limits import Limits
+from elluminate_async.errors import NotFoundError, ProtocolError, ServerError
+from elluminate_async.resources.connection import Connection
+from elluminate_async.resources.pages import MAX_PASSES, PAGES_AHEAD, Listing
+from elluminate_async.schemas.base import WireModel
+from elluminate_async.transport.http import HttpTransport
+from tests.raw_server import Connection as Wire
+from tests.raw_server import RawServer, Received, reply
+
+
+class Row(WireModel):
+    id: int
+
+
+class Table:
+    """Rows behind a paging endpoint; ``change`` runs before each page is read.
+
+    Attributes:
+        asked: How often each page was asked for; None is the page that was not named.
+    """
+
+    def __init__(self, count: int, size: int = 10) -> None:
+        self.ids = list(range(1, count + 1))
+        self.size = size
+        self.asked = Counter[int | None]()
+        self.peak = self.busy = 0
+        self.change: Callable[[int], None] = lambda page: None
+        self.answer: Callable[[int], bytes] = self.page
+
+    def page(self, number: int) -> bytes:
+        rows = self.ids[(number - 1) * self.size : number * self.size]
+        if number > 1 and not rows:
+            return reply(404, b'{"detail": "no such page"}')
+        return self.shown(rows, len(self.ids))
+
+    def shown(self, ids: list[int], count: int) -> bytes:
+        items = [{"id": row} for row in ids]
+        return reply(200, json.dumps({"items": items, "count": count}).encode())
+
+    async def script(self, received: Received, connection: Wire) -> bytes:
+        if received.path == "/api/v0/projects":
+            return reply(200, b'{"items": [{"id": 1, "name": "p"}], "count": 1}')
+        asked = parse_qs(received.target.partition("?")[2]).get("page")
+        number = int(asked[0]) if asked else 1
+        self.asked[number if asked else None] += 1
+        self.busy += 1
+        self.peak = max(self.peak, self.busy)
+        await anyio.sleep(0.002)
+        self.busy -= 1
+        self.change(number)
+        return self.answer(number)
+
+    @asynccontextmanager
+    async def listing(self) -> AsyncGenerator[Listing[Row]]:
+        async with RawServer(self.script) as server:
+            settings = Settings.resolve(base_url=server.url, api_key="k", environment={})
+            limits = Limits(20, None)
+            connection = Connection(
+                HttpTransport(settings, throttle=limits, connections=20),
+                limits,
+                BatchOptions(),
+                project=None,
+                skip_version_check=True,
+            )
+            try:
+                yield Listing(connection, Row, "things", query={"name": "x"})
+            finally:
+                await connection.close()
+
+
+async def ids_of(table: Table) -> list[int]:
+    async with table.listing() as listing:
+        return [row.id for row in await listing]
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 100, 101])
+async def test_every_row_once_and_in_order(count: int) -> None:
+    """Each page is asked for once, and none beyond the last."""
+    table = Table(count)
+
+    assert await ids_of(table) == table.ids
+    assert table.asked == Counter(range(1, max(1, -(-count // 10)) + 1))
+
+
+async def test_a_listing_sends_nothing_before_it_is_read() -> None:
+    """Making one, and asking it for an iterator, costs nothing."""
+    table = Table(30)
+    async with table.listing() as listing:
+        aiter(listing)
+        await anyio.sleep(0.02)
+
+    assert table.asked == {}
+
+
+async def test_a_listing_can_be_read_again() -> None:
+    """As it is then."""
+    table = Table(3)
+    async with table.listing() as listing:
+        first = [row.id for row in await listing]
+        table.ids.append(4)
+        second = [row.id async for row in listing]
+
+    assert (first, second) == ([1, 2, 3], [1, 2, 3, 4])
+
+
+async def test_first_is_one_request() -> None:
+    """The first row, or None."""
+    table, empty = Table(30), Table(0)
+    async with table.listing() as listing:
+        found = await listing.first()
+    async with empty.listing() as listing:
+        nothing = await listing.first()
+
+    assert found == Row(id=1)
+    assert nothing is None
+    assert table.asked == {None: 1}
+
+
+async def test_pages_are_fetched_together() -> None:
+    """Up to `PAGES_AHEAD` of them, and no more."""
+    table = Table(300)
+
+    assert await ids_of(table) == table.ids
+    assert table.peak == PAGES_AHEAD
+
+
+async def test_iterating_does_not_read_everything_first() -> None:
+    """The first row comes after one page; leaving early leaves the rest unread."""
+    table = Table(3000)
+    async with table.listing() as listing:
+        async for row in listing:
+            assert row.id == 1
+            break
+
+    assert sum(table.asked.values()) <= 1 + 2 * PAGES_AHEAD
+
+
+async def test_an_exact_multiple() -> None:
+    """No request for the empty page behind the last."""
+    table = Table(20)
+
+    assert await ids_of(table) == table.ids
+    assert set(table.asked) == {1, 2}
+
+
+async def test_pages_that_shrink() -> None:
+    """A service that gives shorter pages than its first is followed to its last row."""
+    table = Table(50)
+
+    def page(number: int) -> bytes:
+        if number == 1:
+            return table.shown(table.ids[:10], 50)
+        rows = table.ids[10 + (number - 2) * 4 : 10 + (number - 1) * 4]
+        return table.shown(rows, 50) if rows else reply(404)
+
+    table.answer = page
+
+    assert sorted(await ids_of(table)) == table.ids
+
+
+async def test_duplicates_come_once() -> None:
+    """A row on two pages is one row, and what it displaced is found."""
+    table = Table(30)
+    moved = False
+
+    def insert(number: int) -> None:
+        nonlocal moved
+        if number == 3 and not moved:
+            moved = True
+            table.ids.insert(0, 999)  # every row moves one down
+
+    table.change = insert
+    found = await ids_of(table)
+
+    assert sorted(found) == [*range(1, 31), 999]
+    assert len(set(found)) == len(found)
+
+
+async def test_a_row_deleted_meanwhile_costs_no_other_row() -> None:
+    """Rows move up over a page's border: the one that slipped through is found."""
+    table = Table(40)
+    deleted = False
+
+    def delete(number: int) -> None:
+        nonlocal deleted
+        if number == 1 and not deleted:
+            deleted = True
+            asyncio.get_running_loop().call_soon(table.ids.remove, 5)
+
+    table.change = delete
+    found = await ids_of(table)
+
+    assert len(set(found)) == len(found)
+    assert set(table.ids) <= set(found)
+
+
+async def test_a_listing_that_always_changes_ends() -> None:
+    """After `MAX_PASSES` passes at the latest; every row that was there all along is in it."""
+    table = Table(25)
+
+    def add(number: int) -> None:
+        table.ids.append(max(table.ids) + 1)
+
+    table.change = add
+    found = await ids_of(table)
+
+    assert set(range(1, 26)) <= set(found)
+    assert len(set(found)) == len(found)
+    assert table.asked[1] <= MAX_PASSES
+
+
+async def test_a_last_page_that_repeats_for_ever() -> None:
+    """Pages beyond the end that show the last one again: it ends, each row once."""
+    table = Table(25)
+    table.answer = lambda number: table.shown(
+        table.ids[(min(number, 3) - 1) * 10 : min(number, 3) * 10], 1000
+    )
+    with anyio.fail_after(10):
+        found = await ids_of(table)
+
+    assert found == table.ids
+
+
+async def test_an_empty_page_with_a_count() -> None:
+    """A count without rows is no reason to go on for ever."""
+    table = Table(0)
+    table.answer = lambda number: table.shown([], 500)
+    with anyio.fail_after(10):
+        assert await ids_of(table) == []
+    assert sum(table.asked.values()) <= MAX_PASSES
+
+
+async def test_a_404_on_a_later_page_is_the_end() -> None:
+    """Rows were deleted meanwhile; what is left is the listing."""
+    table = Table(30)
+
+    def delete(number: int) -> None:
+        if number == 1:
+            del table.ids[15:]
+
+    table.change = delete
+    found = await ids_of(table)
+
+    assert set(found) == set(range(1, 16))
+
+
+async def test_a_404_on_the_first_page_is_an_error() -> None:
+    """Its parent does not exist."""
+    table = Table(0)
+    table.answer = lambda number: reply(404, b'{"detail": "no experiment"}')
+    with pytest.raises(NotFoundError, match="no experiment"):
+        await ids_of(table)
+
+
+async def test_a_page_that_fails_for_good_is_the_listings_error() -> None:
+    """Bare, not in a group; nothing incomplete is returned."""
+    table = Table(100)
+    table.answer = lambda number: reply(500) if number == 4 else table.page(number)
+    with pytest.raises(ServerError):
+        await ids_of(table)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"null", b'{"items": [{"name": "x"}], "count": 1}', b'{"items": []}', b"<html>"]
+)
+async def test_a_page_that_is_none(body: bytes) -> None:
+    """A `ProtocolError`, whatever came."""
+    table = Table(1)
+    table.answer = lambda number: reply(200, body)
+    with pytest.raises(ProtocolError):
+        await ids_of(table)
+
+
+async def test_ten_thousand_rows() -> None:
+    """Reading stays linear."""
+    table = Table(10_000, size=500)
+    started = time.monotonic()
+
+    assert await ids_of(table) == table.ids
+    assert time.monotonic() - started < 5
