@@ -29,15 +29,18 @@ class Batch(Sequence[T], Generic[T]):
     ``in``, ``index`` and ``count`` raise when they meet a failed slot.
     """
 
-    __slots__ = ("_failed", "_slots", "_succeeded")
+    __slots__ = ("_failed", "_slots", "_succeeded", "_surplus")
 
-    def __init__(self, outcomes: Iterable[Outcome[T]]) -> None:
+    def __init__(self, outcomes: Iterable[Outcome[T]], *, surplus: Iterable[int] = ()) -> None:
         self._slots: tuple[Outcome[T], ...] = tuple(outcomes)
+        self._surplus = tuple(surplus)
         self._succeeded: Mapping[int, T] | None = None
         self._failed: Mapping[int, ItemError] | None = None
 
     @classmethod
-    def from_slots(cls, length: int, slots: Mapping[int, Outcome[T]]) -> Self:
+    def from_slots(
+        cls, length: int, slots: Mapping[int, Outcome[T]], *, surplus: Iterable[int] = ()
+    ) -> Self:
         """The batch of ``length`` positions whose outcomes are ``slots``.
 
         Raises:
@@ -47,7 +50,7 @@ class Batch(Sequence[T], Generic[T]):
         if len(slots) != length or any(position not in slots for position in range(length)):
             missing = [p for p in range(length) if p not in slots][:5]
             raise AssertionError(f"{length} positions, {len(slots)} outcomes; without: {missing}")
-        return cls(slots[position] for position in range(length))
+        return cls((slots[position] for position in range(length)), surplus=surplus)
 
     @property
     def outcomes(self) -> tuple[Outcome[T], ...]:
@@ -72,6 +75,15 @@ class Batch(Sequence[T], Generic[T]):
             )
         return self._failed
 
+    @property
+    def surplus(self) -> tuple[int, ...]:
+        """Ids of rows that the service made for this batch beyond one per position.
+
+        They were paid for and are no position's outcome. Empty unless a request was applied
+        twice, which takes ``replay_after_settle``, or a service that applies one twice.
+        """
+        return self._surplus
+
     def raise_for_failed(self) -> Self:
         """This batch, when no item failed.
 
@@ -89,7 +101,7 @@ class Batch(Sequence[T], Generic[T]):
     def __getitem__(self, index: slice) -> Batch[T]: ...
     def __getitem__(self, index: int | slice) -> T | Batch[T]:
         if isinstance(index, slice):
-            return Batch(self._slots[index])
+            return Batch(self._slots[index], surplus=self._surplus)
         return _read(self._slots[index])
 
     def __iter__(self) -> Iterator[T]:
@@ -106,8 +118,12 @@ class Batch(Sequence[T], Generic[T]):
     def __repr__(self) -> str:
         return f"<{_summary(self)}>"
 
-    def __reduce__(self) -> tuple[type[Batch[T]], tuple[tuple[Outcome[T], ...]]]:
-        return (Batch, (self._slots,))
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_batch, (self._slots, self._surplus))
+
+
+def _rebuild_batch(slots: tuple[Outcome[T], ...], surplus: tuple[int, ...]) -> Batch[T]:
+    return Batch(slots, surplus=surplus)
 
 
 def _read(slot: Outcome[T]) -> T:
@@ -221,6 +237,11 @@ class BatchOptions:
         stream_silence: Seconds without a byte on an event stream before it is given up
             and the job is polled.
         deadline: Seconds for the whole call.
+        settle: Where a service has no idempotency keys, and whether it applied a request is
+            not known: its rows are looked at until no new one came for so many seconds.
+        replay_after_settle: Then send again what has no row. A service that takes longer
+            than ``settle`` to show its rows is then paid twice, which `Batch.surplus`
+            tells; without this such items end as `OutcomeUnknownError`.
         on_progress: Called in the event loop after each finished item: keep it short. An
             exception it raises ends the call and is raised from it unchanged.
     """
@@ -236,6 +257,8 @@ class BatchOptions:
     attempt_timeout: float = 120.0
     stream_silence: float = 45.0
     deadline: float = 3600.0
+    settle: float = 60.0
+    replay_after_settle: bool = False
     on_progress: ProgressCallback | None = None
 
     def __post_init__(self) -> None:
@@ -243,7 +266,7 @@ class BatchOptions:
             value = getattr(self, field.name)
             if field.name in _COUNTS:
                 _positive(f"BatchOptions.{field.name}", value, whole=True)
-            elif field.name not in ("rate_limit", "on_progress"):
+            elif field.name not in ("rate_limit", "on_progress", "replay_after_settle"):
                 _positive(f"BatchOptions.{field.name}", value)
         # Told at runtime too: a tuple or a plain function call is an easy slip.
         limit = cast("object", self.rate_limit)

@@ -56,7 +56,16 @@ LIBRARIES = {
     "_version": set[str](),
 }  # fmt: skip
 # Resources share these; no resource imports another.
-RESOURCE_HELPERS = {"batches", "connection", "jobs", "matching", "pages", "response_plan"}
+RESOURCE_HELPERS = {
+    "batches",
+    "connection",
+    "jobs",
+    "matching",
+    "pages",
+    "response_plan",
+    "response_run",
+    "rating_run",
+}
 NOUNS = {
     "collections", "criteria", "criterion_sets", "experiments", "llm_configs", "projects",
     "prompt_templates", "ratings", "responses", "template_variables",
@@ -125,12 +134,15 @@ def test_a_chunk_travels_in_five_hops_by_name() -> None:
         ("resources/responses.py", "generate_many", "run_batch"),
         ("engine/run.py", "run_batch", "_Run"),
         ("engine/run.py", "_send", "send_chunk"),
-        ("resources/responses.py", "_send_chunk", "start_job"),
+        ("resources/responses.py", "_send_chunk", "_send_once"),
+        ("resources/responses.py", "_send_once", "follow_job"),
+        ("resources/responses.py", "_start_job", "start_job"),
         ("resources/connection.py", "send", "send"),
         ("transport/http.py", "send", "_attempt"),
         ("transport/http.py", "_open", "request"),
         ("resources/ratings.py", "rate_many", "run_batch"),
-        ("resources/ratings.py", "_send_chunk", "start_job"),
+        ("resources/ratings.py", "_send_chunk", "_send_once"),
+        ("resources/ratings.py", "_send_once", "start_job"),
     ]
     for file, function, callee in hops:
         tree = ast.parse((ROOT / file).read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
@@ -30,6 +30,7 @@ from elluminate_async.errors import (
     InputError,
     ItemError,
     NotFoundError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     WrongEventLoopError,
     item_error,
@@ -51,6 +52,9 @@ SendChunk: TypeAlias = Callable[[Sequence[Item[V]]], AsyncIterator[tuple[int, R 
 What it leaves out when it ends is ``no_result``; what it leaves out when it raises fails with
 that error.
 """
+
+LastLook: TypeAlias = Callable[[], Awaitable[tuple[dict[int, R | ItemError], Sequence[int]]]]
+"""After all chunks: outcomes that came late, by position, and the ids of surplus rows."""
 
 Pairs: TypeAlias = list[tuple[int, Outcome[R]]]
 Deliver: TypeAlias = Callable[[Pairs[R]], Awaitable[None]]
@@ -90,6 +94,7 @@ class Call(Generic[V, R]):
         deadline_at: `time.monotonic` at which the call ends, with or without answers.
         total: Number of positions, where it is known beforehand.
         max_in_flight: Chunks in flight for this call; at most the options' concurrency.
+        last_look: May settle positions whose outcome was unknown.
     """
 
     operation: str
@@ -99,6 +104,7 @@ class Call(Generic[V, R]):
     deadline_at: float
     total: int | None = None
     max_in_flight: int | None = None
+    last_look: LastLook[R] | None = None
 
 
 async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
@@ -118,6 +124,8 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         error.partial = slots.batch("not_sent", f"the batch ended before this item: {error}")
         raise
     else:
+        if call.last_look is not None:
+            slots.settle(*await call.last_look())
         result = slots.batch()
     if result.failed:
         logger.warning("%s: %r", call.operation, result)
@@ -130,11 +138,19 @@ class _Slots(Generic[V, R]):
     def __init__(self, call: Call[V, R]) -> None:
         self._call = call
         self._slots: dict[int, Outcome[R]] = {}
+        self._surplus: Sequence[int] = ()
 
     async def fill(self, pairs: Pairs[R]) -> None:
         for position, outcome in pairs:
             assert position not in self._slots, f"position {position} ended twice"
             self._slots[position] = outcome
+
+    def settle(self, late: Mapping[int, Outcome[R]], surplus: Sequence[int]) -> None:
+        """Take what the last look found: it only ever replaces an unknown outcome."""
+        for position, outcome in late.items():
+            assert isinstance(self._slots[position], OutcomeUnknownError), position
+            self._slots[position] = outcome
+        self._surplus = surplus
 
     def batch(self, code: str | None = None, text: str = "") -> Batch[R]:
         """The batch; with a code, what is missing fails with that."""
@@ -151,7 +167,7 @@ class _Slots(Generic[V, R]):
                         operation=self._call.operation,
                         attempts=0,
                     )
-        return Batch[R].from_slots(length, self._slots)
+        return Batch[R].from_slots(length, self._slots, surplus=self._surplus)
 
 
 def stream_batch(
@@ -283,9 +299,10 @@ class _Run(Generic[V, R]):
                     del pending[position]
                     pairs.append((position, outcome))
             except ChunkRefusedError as refused:
-                if len(part) > 1:
-                    middle = len(part) // 2
-                    todo += [part[middle:], part[:middle]]
+                left = list(pending.values())
+                if len(left) > 1:
+                    middle = len(left) // 2
+                    todo += [left[middle:], left[:middle]]
                     continue
                 failure = refused.error
             except ElluminateError as error:

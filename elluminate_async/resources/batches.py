@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.batch import BatchOptions
-from elluminate_async.engine.run import Call, SendChunk
+from elluminate_async.engine.run import Call, LastLook, SendChunk
 from elluminate_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class BatchSetting:
         total: int | None,
         options: BatchOptions | None = None,
         max_in_flight: int | None = None,
+        last_look: LastLook[R] | None = None,
     ) -> Call[V, R]:
         """The engine's view of the call."""
         return Call(
@@ -62,6 +63,7 @@ class BatchSetting:
             deadline_at=self.policy.deadline_at,
             total=total,
             max_in_flight=max_in_flight,
+            last_look=last_look,
         )
 
 

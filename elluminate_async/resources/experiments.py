@@ -147,7 +147,7 @@ class ExperimentsResource(Resource):
 
         Raises:
             JobError: The service ended the run without success.
-            DeadlineError: It had not ended in time; it goes on at the service.
+            OutcomeUnknownError: It had not ended in time; it goes on at the service.
         """
         id = id_of(experiment, "experiment")
         seconds = self._connection.options.deadline if timeout is None else timeout
@@ -162,7 +162,13 @@ class ExperimentsResource(Resource):
         job_id = decode(Experiment, answer).generation_task_id
         if job_id is not None:
             status = await follow_job(
-                self._connection, GenerationStatus, *path, "generation", job_id, policy=policy
+                self._connection,
+                GenerationStatus,
+                *path,
+                "generation",
+                job_id,
+                operation="run",
+                policy=policy,
             )
             if failure := job_failure(job_id, status.status, status.error_msg):
                 raise failure

@@ -98,27 +98,35 @@ def unknown_outcome(
 
 
 async def follow_job(
-    connection: Connection, kind: type[S], *segments: str | int, policy: Policy
+    connection: Connection, kind: type[S], *segments: str | int, operation: str, policy: Policy
 ) -> S:
     """The terminal status document of a job.
 
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
 
     Raises:
-        OutcomeUnknownError: The service does not know the job any more.
-        DeadlineError: It had not ended by the deadline.
+        OutcomeUnknownError: The service does not know the job any more, or the job had not
+            ended by the deadline; then the code is ``deadline``, and the job goes on.
         AuthenticationError, PermissionDeniedError: The key was refused.
     """
-    for _ in range(STREAM_OPENINGS):
-        try:
-            if found := await _stream_job(connection, kind, *segments, policy=policy):
-                return found
-        except (AuthenticationError, PermissionDeniedError, DeadlineError):
-            raise
-        except (APIError, TransportError) as error:
-            logger.debug("following a job by polling: %s", error)
-            break
-    return await _poll_job(connection, kind, *segments, policy=policy)
+    try:
+        for _ in range(STREAM_OPENINGS):
+            try:
+                if found := await _stream_job(connection, kind, *segments, policy=policy):
+                    return found
+            except (AuthenticationError, PermissionDeniedError):
+                raise
+            except (APIError, TransportError) as error:
+                logger.debug("following a job by polling: %s", error)
+                break
+        return await _poll_job(connection, kind, *segments, policy=policy)
+    except DeadlineError:
+        code, text = "deadline", "had not ended by the deadline, and goes on at the service"
+    except NotFoundError:
+        code, text = None, "was accepted, and the service does not know it any more"
+    raise OutcomeUnknownError(
+        f"the job {segments[-1]} {text}", position=0, operation=operation, code=code
+    )
 
 
 async def _stream_job(
@@ -143,14 +151,7 @@ async def _poll_job(
 ) -> S:
     interval = POLL_FIRST
     while True:
-        try:
-            found = decode(kind, await connection.call("GET", *segments, policy=policy))
-        except NotFoundError:
-            raise OutcomeUnknownError(
-                f"the service accepted the job {segments[-1]} and does not know it any more",
-                position=0,
-                operation="follow",
-            ) from None
+        found = decode(kind, await connection.call("GET", *segments, policy=policy))
         if found.status in TERMINAL:
             return found
         policy.remaining()

@@ -6,13 +6,15 @@ they are its natural key. Repeated inputs get distinct epochs, so that the key i
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from elluminate_async.errors import DeadlineError
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 VISIBILITY_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each look for rows that a finished job made and the listing does not show."""
+
+FIRST_SETTLE_WAIT = 1.0
+LONGEST_SETTLE_WAIT = 15.0
 
 
 class NaturalKey(NamedTuple):
@@ -63,6 +68,12 @@ class RowPool:
                 found[entry.position] = rows.popleft()
         return found
 
+    def ids_of(self, keys: Container[NaturalKey]) -> Iterator[int]:
+        """Ids of the rows of these keys that are still there."""
+        for key, rows in self._rows.items():
+            if key in keys:
+                yield from (row.id for row in rows)
+
     def claim_any_epoch(
         self, wanted: Iterable[Wanted], asked: Counter[NaturalKey]
     ) -> dict[int, PromptResponse]:
@@ -103,6 +114,10 @@ class ListingMatcher:
 
     One pass over the listing serves every chunk that waits for one. Rows that were there
     before the call belong to others and are never matched.
+
+    Attributes:
+        had_doubt: Whether there was a sending of which nothing was known.
+        unsettled: Positions that such a sending left without a row.
     """
 
     def __init__(self, setting: BatchSetting, experiment_id: int) -> None:
@@ -115,6 +130,9 @@ class ListingMatcher:
         self._steady = False
         self._pool = RowPool()
         self._asked: Counter[NaturalKey] = Counter()
+        self._rows_seen = 0
+        self.had_doubt = False
+        self.unsettled: dict[int, Wanted] = {}
 
     async def before_sending(self, wanted: Iterable[Wanted]) -> None:
         """Note what is there already, once, before the first chunk goes out."""
@@ -125,17 +143,58 @@ class ListingMatcher:
 
     async def find(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
         """Position to row; what stays out has no row that the listing shows."""
-        found = self._pool.claim(wanted)
+        found = self._claim(wanted)
         for wait in VISIBILITY_WAITS:
             missing = [entry for entry in wanted if entry.position not in found]
             if not missing:
                 return found
             await anyio.sleep(self._setting.policy.clock(wait))
-            await self._look()
-            found |= self._pool.claim(missing)
-            missing = [entry for entry in missing if entry.position not in found]
-            if self._steady:
-                found |= self._pool.claim_any_epoch(missing, self._asked)
+            found |= await self._look_for(missing)
+        return found
+
+    async def settle(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
+        """Position to row, after a sending of which nothing is known.
+
+        Looks until every row is there, or no new one came for `BatchOptions.settle` seconds,
+        or the deadline passes. That a row stays out proves nothing: it may come later.
+        """
+        settle = self._setting.options.settle
+        found = self._claim(wanted)
+        quiet_since, wait = time.monotonic(), min(FIRST_SETTLE_WAIT, settle / 4)
+        while missing := [entry for entry in wanted if entry.position not in found]:
+            if time.monotonic() - quiet_since >= settle:
+                break
+            rows = self._rows_seen
+            try:
+                await anyio.sleep(self._setting.policy.clock(wait))
+                found |= await self._look_for(missing)
+            except DeadlineError:
+                break
+            wait = min(wait * 2, LONGEST_SETTLE_WAIT, settle / 4)
+            if self._rows_seen != rows:
+                quiet_since = time.monotonic()
+        self.unsettled |= {entry.position: entry for entry in missing}
+        self.had_doubt = True
+        return found
+
+    async def last_look(self) -> tuple[dict[int, PromptResponse], list[int]]:
+        """After all chunks: rows that came late, by position, and the ids of surplus rows."""
+        await self._look()
+        found = self._claim(list(self.unsettled.values()))
+        return found, sorted(self._pool.ids_of(self._asked))
+
+    async def _look_for(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
+        await self._look()
+        found = self._claim(wanted)
+        if self._steady:
+            missing = [entry for entry in wanted if entry.position not in found]
+            found |= self._pool.claim_any_epoch(missing, self._asked)
+        return found
+
+    def _claim(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
+        found = self._pool.claim(wanted)
+        for position in found:
+            self.unsettled.pop(position, None)
         return found
 
     async def _look(self) -> None:
@@ -149,6 +208,7 @@ class ListingMatcher:
             known = self._known if self._known is not None else set[int]()
             self._pool.add(row for row in rows if row.id not in known)
             known.update(row.id for row in rows)
+            self._rows_seen = len(known)
             ids = frozenset(row.id for row in rows)
             self._steady, self._last = ids == self._last, ids
 

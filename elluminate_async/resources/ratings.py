@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
-
-from pydantic import TypeAdapter, ValidationError
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source
@@ -17,15 +15,17 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
+    JobError,
     NotFoundError,
+    OutcomeUnknownError,
     PayloadTooLargeError,
-    RatingError,
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
 from elluminate_async.resources.jobs import follow_job, job_failure, start_job, unknown_outcome
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.rating_run import RatingRun, by_result, new_ratings
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
@@ -46,7 +46,6 @@ MAX_CHUNK = 100
 """Ids in one request at most: what a listing by ids can take in its URL."""
 
 _BATCHES = ("ratings", "batches")
-_RATINGS = TypeAdapter(list[Rating])
 _ID_BYTES = 12
 
 
@@ -135,115 +134,55 @@ class RatingsResource(Resource):
     def _call(
         self, setting: BatchSetting, rating_mode: RatingMode, total: int | None
     ) -> Call[int, list[Rating]]:
-        run = _RatingRun(setting, _checked_mode(rating_mode))
+        run = RatingRun(setting, _checked_mode(rating_mode))
         options = setting.options.replace(chunk_size=min(MAX_CHUNK, setting.options.chunk_size))
         return setting.call("rate", partial(self._send_chunk, run), total=total, options=options)
 
     async def _send_chunk(
-        self, run: _RatingRun, items: Sequence[Item[int]]
+        self, run: RatingRun, items: Sequence[Item[int]]
     ) -> AsyncIterator[tuple[int, list[Rating] | ItemError]]:
-        """POST a chunk, follow its job, yield an outcome for every response it rated."""
-        policy = run.setting.policy
+        """POST a chunk, follow its job, yield an outcome for every response it rated.
+
+        Where nothing is known of a sending, what new ratings there are tell.
+        """
         ids = list(dict.fromkeys(item.value for item in items))
+        outcomes, problem = await self._send_once(run, ids)
+        for item in items:
+            if (outcome := outcomes.get(item.value)) is not None:
+                failed = isinstance(outcome, ItemError)
+                yield item.position, outcome.at(item.position) if failed else outcome
+        if problem is not None and len(outcomes) < len(ids):
+            raise problem
+
+    async def _send_once(
+        self, run: RatingRun, ids: list[int]
+    ) -> tuple[dict[int, list[Rating] | ItemError], ElluminateError | None]:
+        """Outcomes by response id, and what is wrong with the ids that have none."""
+        policy = run.setting.policy
         trusted = await self._connection.has(Capability.RESULTS_WITH_STATUS)
         before = {} if trusted else await run.ratings_now(ids)
         body = RatingBatchRequest(prompt_response_ids=ids, rating_mode=run.rating_mode)
+        outcomes: dict[int, list[Rating] | ItemError] = {}
+        problem: ElluminateError | None = None
         try:
             job_id = await start_job(
                 self._connection, *_BATCHES, body=encode(body), operation="rate", policy=policy
             )
+            status = await follow_job(
+                self._connection, JobStatus, *_BATCHES, job_id, operation="rate", policy=policy
+            )
+            problem = job_failure(job_id, status.status, status.error_msg)
+            if trusted:
+                return by_result(ids, status), problem
+            outcomes = new_ratings(before, await run.ratings_now(ids))
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None
-        status = await follow_job(self._connection, JobStatus, *_BATCHES, job_id, policy=policy)
-        if trusted and status.result is not None:
-            outcomes = by_result(ids, status)
-        else:
-            outcomes = new_ratings(before, await run.ratings_now(ids))
-        for item in items:
-            if (outcome := outcomes.get(item.value)) is not None:
-                yield (
-                    item.position,
-                    outcome.at(item.position) if isinstance(outcome, ItemError) else outcome,
-                )
-        if failure := job_failure(job_id, status.status, status.error_msg):
-            raise failure
-
-
-class _RatingRun:
-    """What the chunks of one call share."""
-
-    def __init__(self, setting: BatchSetting, rating_mode: RatingMode) -> None:
-        self.setting = setting
-        self.rating_mode = rating_mode
-
-    async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
-        """The responses of these ids as they are, with their ratings."""
-        rows = await Listing(
-            self.setting.connection,
-            PromptResponse,
-            "responses",
-            query={"response_ids": ids},
-            policy=self.setting.policy,
-        )
-        wanted = set(ids)
-        return {row.id: row for row in rows if row.id in wanted}
-
-
-def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
-    """Response id to outcome, by the terminal status document, which is in request order."""
-    result = status.result or []
-    if len(result) != len(ids):
-        return {}
-    failures = {failure.index: failure for failure in status.item_failures}
-    outcomes: dict[int, list[Rating] | ItemError] = {}
-    for index, (id, document) in enumerate(zip(ids, result, strict=True)):
-        if failure := failures.get(index):
-            outcomes[id] = _rating_error(id, failure.message, failure.code)
-            continue
-        try:
-            ratings = _RATINGS.validate_python(document)
-        except ValidationError as error:
-            text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
-            outcomes[id] = _rating_error(id, text, "protocol")
-            continue
-        outcomes[id] = ratings or _rating_error(id, "the job made no rating", "no_result")
-    return outcomes
-
-
-def new_ratings(
-    before: Mapping[int, PromptResponse], after: Mapping[int, PromptResponse]
-) -> dict[int, list[Rating] | ItemError]:
-    """Response id to outcome, by what the listing shows now and did not before.
-
-    Of two new ratings by one criterion the later counts. A response that lacks a criterion
-    which rated another of the same template in this chunk is incomplete, not a NO.
-    """
-    new: dict[int, dict[int, Rating]] = {}
-    criteria: defaultdict[int | None, set[int]] = defaultdict(set)
-    for id, row in after.items():
-        old = {rating.id for rating in before[id].ratings} if id in before else set[int]()
-        fresh = sorted((r for r in row.ratings if r.id not in old), key=lambda r: r.id)
-        new[id] = {rating.criterion.id: rating for rating in fresh}
-        criteria[_template_of(row)] |= new[id].keys()
-    outcomes: dict[int, list[Rating] | ItemError] = {}
-    for id, ratings in new.items():
-        wanted = criteria[_template_of(after[id])]
-        if not ratings:
-            continue
-        if missing := wanted - ratings.keys():
-            text = f"{len(missing)} of {len(wanted)} criteria have no rating: {sorted(missing)}"
-            outcomes[id] = _rating_error(id, text, "incomplete")
-        else:
-            outcomes[id] = [ratings[criterion] for criterion in sorted(ratings)]
-    return outcomes
-
-
-def _template_of(row: PromptResponse) -> int | None:
-    return row.prompt.prompt_template.id if row.prompt.prompt_template is not None else None
-
-
-def _rating_error(id: int, text: str, code: str) -> RatingError:
-    return RatingError(text, position=0, code=code, operation="rate", response_id=id)
+        except OutcomeUnknownError as error:
+            problem = error
+        if len(outcomes) < len(ids) and not trusted and not isinstance(problem, JobError):
+            problem = problem or run.no_rating()
+            outcomes |= await run.settle([id for id in ids if id not in outcomes], before)
+        return outcomes, problem
 
 
 def _checked_mode(rating_mode: object) -> RatingMode:

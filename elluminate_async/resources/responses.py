@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.run import Call, ChunkRefusedError, run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
-    GenerationError,
     ItemError,
+    JobError,
     NotFoundError,
+    OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
-from elluminate_async.resources.connection import Resource, decode, encode, id_of
+from elluminate_async.resources.connection import Resource, decode, id_of
 from elluminate_async.resources.jobs import follow_job, job_failure, start_job, unknown_outcome
-from elluminate_async.resources.matching import (
-    ListingMatcher,
-    NaturalKey,
-    RowPool,
-    Wanted,
-    match_result,
-)
+from elluminate_async.resources.matching import Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
-    Epochs,
     Output,
     ResponsePlan,
     Spec,
@@ -41,6 +32,7 @@ from elluminate_async.resources.response_plan import (
     output_messages,
     stored_specs,
 )
+from elluminate_async.resources.response_run import ResponseRun, outcome_of
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.jobs import JobStatus
@@ -50,10 +42,8 @@ from elluminate_async.schemas.responses import (
     AnnotateRequest,
     GenerationMetadata,
     PromptResponse,
-    ResponseBatchRequest,
 )
 from elluminate_async.schemas.template_variables import TemplateVariables
-from elluminate_async.schemas.version import Capability
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -140,7 +130,7 @@ class ResponsesResource(Resource):
             if error.ambiguous:
                 raise unknown_outcome(error, operation) from None
             raise
-        outcome = _outcome(0, decode(PromptResponse, answer), operation)
+        outcome = outcome_of(0, decode(PromptResponse, answer), operation)
         if isinstance(outcome, ItemError):
             raise outcome
         return outcome
@@ -273,16 +263,63 @@ class ResponsesResource(Resource):
     def _call(
         self, operation: str, setting: BatchSetting, plan: ResponsePlan, total: int | None
     ) -> Call[Spec, PromptResponse]:
-        run = _ResponseRun(operation, setting, plan, sized=total is not None)
-        return setting.call(operation, partial(self._send_chunk, run), total=total)
+        run = ResponseRun(operation, setting, plan, sized=total is not None)
+        return setting.call(
+            operation,
+            partial(self._send_chunk, run),
+            total=total,
+            last_look=run.last_look,
+        )
 
     async def _send_chunk(
-        self, run: _ResponseRun, items: Sequence[Item[Spec]]
+        self, run: ResponseRun, items: Sequence[Item[Spec]]
     ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
-        """POST a chunk, follow its job, yield an outcome for every row there is."""
-        wanted, body = await run.prepare(items)
+        """POST a chunk, follow its job, yield an outcome for every row there is.
+
+        Where nothing is known of a sending, what rows there are tell; what has none is
+        unknown, or sent again by `BatchOptions.replay_after_settle`.
+        """
+        wanted = await run.prepare(items)
+        problem: ElluminateError | None = None
+        for _ in range(run.max_sendings):
+            found, problem = await self._send_once(run, wanted, run.body(wanted, items))
+            wanted = [entry for entry in wanted if entry.position not in found]
+            for position, outcome in found.items():
+                yield position, outcome
+            if not wanted or not isinstance(problem, OutcomeUnknownError):
+                break
+        if problem is not None and wanted:
+            raise problem
+
+    async def _send_once(
+        self, run: ResponseRun, wanted: Sequence[Wanted], body: bytes
+    ) -> tuple[dict[int, PromptResponse | ItemError], ElluminateError | None]:
+        """Outcomes by position, and what is wrong with the positions that have none."""
+        found: dict[int, PromptResponse | ItemError] = {}
+        problem: ElluminateError | None = None
         try:
-            job_id = await start_job(
+            job_id = await self._start_job(run, body)
+            status = await follow_job(
+                self._connection,
+                JobStatus,
+                *_BATCHES,
+                job_id,
+                operation=run.operation,
+                policy=run.setting.policy,
+            )
+            problem = job_failure(job_id, status.status, status.error_msg)
+            found = await run.outcomes(wanted, status)
+        except OutcomeUnknownError as error:
+            problem = error
+        left = [entry for entry in wanted if entry.position not in found]
+        if left and run.can_settle and not isinstance(problem, JobError):
+            problem = problem or run.no_row()
+            found |= await run.settle(left)
+        return found, problem
+
+    async def _start_job(self, run: ResponseRun, body: bytes) -> str:
+        try:
+            return await start_job(
                 self._connection,
                 *_BATCHES,
                 body=body,
@@ -294,15 +331,8 @@ class ResponsesResource(Resource):
         except NotFoundError as error:
             await self._require_parents(run)
             raise ChunkRefusedError(error) from None
-        status = await follow_job(
-            self._connection, JobStatus, *_BATCHES, job_id, policy=run.setting.policy
-        )
-        for position, outcome in (await run.outcomes(wanted, status)).items():
-            yield position, outcome
-        if failure := job_failure(job_id, status.status, status.error_msg):
-            raise failure
 
-    async def _require_parents(self, run: _ResponseRun) -> None:
+    async def _require_parents(self, run: ResponseRun) -> None:
         """Raise `NotFoundError` when the experiment is what was not found."""
         path = ("experiments", run.plan.experiment_id)
         await self._connection.call("GET", *path, policy=run.setting.policy)
@@ -319,73 +349,3 @@ class ResponsesResource(Resource):
     async def delete(self, response: PromptResponse | int) -> None:
         """Delete a response and its ratings."""
         await self._connection.call("DELETE", "responses", id_of(response, "response"))
-
-
-class _ResponseRun:
-    """What the chunks of one call share: the plan, the epochs, the way to match."""
-
-    def __init__(
-        self, operation: str, setting: BatchSetting, plan: ResponsePlan, *, sized: bool
-    ) -> None:
-        self.operation = operation
-        self.setting = setting
-        self.plan = plan
-        self._sized = sized
-        self._listing: ListingMatcher | None = None
-        self._epochs: Epochs | None = None
-
-    async def prepare(self, items: Sequence[Item[Spec]]) -> tuple[list[Wanted], bytes]:
-        """The keys the rows will have, and the chunk's body."""
-        by_position = await self.setting.connection.has(Capability.RESULTS_WITH_STATUS)
-        if self._epochs is None:
-            self._epochs = Epochs(call_wide=self._sized or not by_position)
-            if not by_position:
-                self._listing = ListingMatcher(self.setting, self.plan.experiment_id)
-        epochs = self._epochs.of(items)
-        wanted = [
-            Wanted(item.position, NaturalKey(item.value.variables_id, epoch))
-            for item, epoch in zip(items, epochs, strict=True)
-        ]
-        if self._listing is not None:
-            await self._listing.before_sending(wanted)
-        bodies = [
-            self.plan.body(item.value, epoch=epoch)
-            for item, epoch in zip(items, epochs, strict=True)
-        ]
-        return wanted, encode(ResponseBatchRequest(prompt_response_ins=bodies))
-
-    async def outcomes(
-        self, wanted: Sequence[Wanted], status: JobStatus
-    ) -> dict[int, PromptResponse | ItemError]:
-        """Position to outcome, for the rows the service has."""
-        if status.result is not None:
-            rows, unreadable = _rows(status.result)
-            found = match_result(wanted, rows) if not unreadable else RowPool(rows).claim(wanted)
-        elif self._listing is not None:
-            found = await self._listing.find(wanted)
-        else:
-            found = {}
-        return {
-            position: _outcome(position, row, self.operation) for position, row in found.items()
-        }
-
-
-def _rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
-    """The readable rows of a result, and how many are not: one of those fails alone."""
-    rows: list[PromptResponse] = []
-    for document in result:
-        with suppress(ValidationError):
-            rows.append(PromptResponse.model_validate(document))
-    return rows, len(result) - len(rows)
-
-
-def _outcome(position: int, row: PromptResponse, operation: str) -> PromptResponse | ItemError:
-    """The row, or what it says went wrong."""
-    if row.error is None and row.messages:
-        return row
-    return GenerationError(
-        row.error or "the service has a row for this item, and no message in it",
-        position=position,
-        operation=operation,
-        response_id=row.id,
-    )

@@ -30,6 +30,7 @@ class EchoModel:
         self.failing: Callable[[str], bool] = lambda prompt: False
         self.judge_failing: Callable[[str], bool] = lambda prompt: False
         self.delay = 0.0
+        self.slow: Callable[[str], float] = lambda prompt: self.delay
         self.answered = Counter[str]()
         self._judge = OfflineModel()
 
@@ -44,8 +45,8 @@ class EchoModel:
                 raise ModelError("the judge is out")
             return await self._judge.complete(request)
         self.answered[prompt] += 1
-        if self.delay:
-            await anyio.sleep(self.delay)
+        if seconds := self.slow(prompt):
+            await anyio.sleep(seconds)
         if self.failing(prompt):
             raise ModelError(f"no answer to {prompt}")
         return ModelAnswer(text=f"echo {prompt}", input_tokens=1, output_tokens=1)

@@ -46,5 +46,5 @@ async def stage() -> AsyncGenerator[Stage]:
 async def hosted() -> AsyncGenerator[Stage]:
     """A stage on a server that answers as the hosted service: no keys, no results."""
     profile = WireProfile.hosted(page_size=7, listing_seed=11)
-    async with staged(profile, BatchOptions(chunk_size=10)) as stage:
+    async with staged(profile, BatchOptions(chunk_size=10, settle=0.5)) as stage:
         yield stage

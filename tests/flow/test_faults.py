@@ -28,16 +28,23 @@ def is_batch(seen: Seen, noun: str = "responses") -> bool:
 
 
 class Once:
-    """Answers the first ``times`` POSTs of responses itself."""
+    """Answers the first ``times`` POSTs of responses, or of ratings, itself."""
 
-    def __init__(self, status: int, times: int = 1, retry_after: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        times: int = 1,
+        retry_after: str | None = None,
+        noun: str = "responses",
+    ) -> None:
+        self.noun = noun
         self.status = status
         self.left = times
         self.headers = {} if retry_after is None else {"retry-after": retry_after}
         self.fired = 0
 
     async def __call__(self, seen: Seen, send: Send) -> bool:
-        if seen.method != "POST" or "/responses" not in seen.path or not self.left:
+        if seen.method != "POST" or f"/{self.noun}" not in seen.path or not self.left:
             return False
         self.left -= 1
         self.fired += 1

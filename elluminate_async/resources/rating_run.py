@@ -1,0 +1,157 @@
+"""What the chunks of one call of `RatingsResource` share, and which ratings are its own."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import anyio
+from pydantic import TypeAdapter, ValidationError
+
+from elluminate_async.errors import DeadlineError, ItemError, OutcomeUnknownError, RatingError
+from elluminate_async.resources.batches import BatchSetting
+from elluminate_async.resources.matching import FIRST_SETTLE_WAIT, LONGEST_SETTLE_WAIT
+from elluminate_async.resources.pages import Listing
+from elluminate_async.schemas.criteria import Criterion
+from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.ratings import Rating, RatingMode
+from elluminate_async.schemas.responses import PromptResponse
+
+_RATINGS = TypeAdapter(list[Rating])
+
+
+class RatingRun:
+    """The mode of one call, and what the service has of its responses."""
+
+    def __init__(self, setting: BatchSetting, rating_mode: RatingMode) -> None:
+        self.setting = setting
+        self.rating_mode = rating_mode
+        self._criteria: dict[int, frozenset[int]] = {}
+
+    async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
+        """The responses of these ids as they are, with their ratings."""
+        rows = await Listing(
+            self.setting.connection,
+            PromptResponse,
+            "responses",
+            query={"response_ids": ids},
+            policy=self.setting.policy,
+        )
+        wanted = set(ids)
+        return {row.id: row for row in rows if row.id in wanted}
+
+    async def settle(
+        self, ids: Sequence[int], before: Mapping[int, PromptResponse]
+    ) -> dict[int, list[Rating] | ItemError]:
+        """Response id to outcome, after a sending of which nothing is known.
+
+        Looks until each response has a new rating by every criterion of its template, or no
+        new one came for `BatchOptions.settle` seconds, or the deadline passes.
+        """
+        settle = self.setting.options.settle
+        quiet_since, wait = time.monotonic(), min(FIRST_SETTLE_WAIT, settle / 4)
+        count = 0
+        outcomes: dict[int, list[Rating] | ItemError] = {}
+        while time.monotonic() - quiet_since < settle:
+            try:
+                await anyio.sleep(self.setting.policy.clock(wait))
+                after = await self.ratings_now(ids)
+                criteria = {id: await self._criteria_of(row) for id, row in after.items()}
+            except DeadlineError:
+                break
+            outcomes = new_ratings(before, after, criteria)
+            if len(outcomes) == len(ids) and not any(
+                isinstance(outcome, ItemError) for outcome in outcomes.values()
+            ):
+                break
+            wait = min(wait * 2, LONGEST_SETTLE_WAIT, settle / 4)
+            if count != (count := sum(len(row.ratings) for row in after.values())):
+                quiet_since = time.monotonic()
+        return outcomes
+
+    def no_rating(self) -> OutcomeUnknownError:
+        """The job succeeded and its ratings are not there."""
+        return OutcomeUnknownError(
+            "the job succeeded, and the service does not show new ratings for this response",
+            position=0,
+            operation="rate",
+        )
+
+    async def _criteria_of(self, row: PromptResponse) -> frozenset[int]:
+        template = row.prompt.prompt_template
+        if template is None:
+            return frozenset()
+        if template.id not in self._criteria:
+            found = await Listing(
+                self.setting.connection,
+                Criterion,
+                "criteria",
+                query={"prompt_template_id": template.id},
+                policy=self.setting.policy,
+            )
+            self._criteria[template.id] = frozenset(criterion.id for criterion in found)
+        return self._criteria[template.id]
+
+
+def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
+    """Response id to outcome, by the terminal status document, which is in request order."""
+    result = status.result or []
+    if len(result) != len(ids):
+        return {}
+    failures = {failure.index: failure for failure in status.item_failures}
+    outcomes: dict[int, list[Rating] | ItemError] = {}
+    for index, (id, document) in enumerate(zip(ids, result, strict=True)):
+        if failure := failures.get(index):
+            outcomes[id] = _rating_error(id, failure.message, failure.code)
+            continue
+        try:
+            ratings = _RATINGS.validate_python(document)
+        except ValidationError as error:
+            text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
+            outcomes[id] = _rating_error(id, text, "protocol")
+            continue
+        outcomes[id] = ratings or _rating_error(id, "the job made no rating", "no_result")
+    return outcomes
+
+
+def new_ratings(
+    before: Mapping[int, PromptResponse],
+    after: Mapping[int, PromptResponse],
+    pinned: Mapping[int, frozenset[int]] | None = None,
+) -> dict[int, list[Rating] | ItemError]:
+    """Response id to outcome, by what the listing shows now and did not before.
+
+    Of two new ratings by one criterion the later counts. A response that lacks a criterion
+    which rated another of the same template in this chunk, or one of those ``pinned`` for it,
+    is incomplete, not a NO. Criteria pinned by template say nothing of an experiment that
+    rates by a set of its own.
+    """
+    new: dict[int, dict[int, Rating]] = {}
+    criteria: defaultdict[int | None, set[int]] = defaultdict(set)
+    for id, row in after.items():
+        old = {rating.id for rating in before[id].ratings} if id in before else set[int]()
+        fresh = sorted((r for r in row.ratings if r.id not in old), key=lambda r: r.id)
+        new[id] = {rating.criterion.id: rating for rating in fresh}
+        criteria[_template_of(row)] |= new[id].keys()
+    outcomes: dict[int, list[Rating] | ItemError] = {}
+    for id, ratings in new.items():
+        rated_by = criteria[_template_of(after[id])]
+        of_template = (pinned or {}).get(id, frozenset[int]())
+        wanted = rated_by | (of_template if of_template & rated_by else frozenset())
+        if not ratings:
+            continue
+        if missing := wanted - ratings.keys():
+            text = f"{len(missing)} of {len(wanted)} criteria have no rating: {sorted(missing)}"
+            outcomes[id] = _rating_error(id, text, "incomplete")
+        else:
+            outcomes[id] = [ratings[criterion] for criterion in sorted(ratings)]
+    return outcomes
+
+
+def _template_of(row: PromptResponse) -> int | None:
+    return row.prompt.prompt_template.id if row.prompt.prompt_template is not None else None
+
+
+def _rating_error(id: int, text: str, code: str) -> RatingError:
+    return RatingError(text, position=0, code=code, operation="rate", response_id=id)

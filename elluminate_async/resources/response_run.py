@@ -1,0 +1,129 @@
+"""What the chunks of one call of `ResponsesResource` share while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from pydantic import ValidationError
+
+from elluminate_async.engine.chunks import Item
+from elluminate_async.errors import GenerationError, ItemError, OutcomeUnknownError
+from elluminate_async.resources.batches import BatchSetting
+from elluminate_async.resources.connection import encode
+from elluminate_async.resources.matching import (
+    ListingMatcher,
+    NaturalKey,
+    RowPool,
+    Wanted,
+    match_result,
+)
+from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
+from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.responses import PromptResponse, ResponseBatchRequest
+from elluminate_async.schemas.version import Capability
+
+
+class ResponseRun:
+    """The plan, the epochs and the way to match of one call."""
+
+    def __init__(
+        self, operation: str, setting: BatchSetting, plan: ResponsePlan, *, sized: bool
+    ) -> None:
+        self.operation = operation
+        self.setting = setting
+        self.plan = plan
+        self._sized = sized
+        self._listing: ListingMatcher | None = None
+        self._epochs: Epochs | None = None
+
+    @property
+    def can_settle(self) -> bool:
+        """Whether the service's rows can tell what became of a sending."""
+        return self._listing is not None
+
+    @property
+    def max_sendings(self) -> int:
+        """How often a chunk is posted: again only what has no row after settling."""
+        replays = self.can_settle and self.setting.options.replay_after_settle
+        return self.setting.policy.max_attempts if replays else 1
+
+    async def prepare(self, items: Sequence[Item[Spec]]) -> list[Wanted]:
+        """The keys that the rows of these items will have."""
+        by_position = await self.setting.connection.has(Capability.RESULTS_WITH_STATUS)
+        if self._epochs is None:
+            self._epochs = Epochs(call_wide=self._sized or not by_position)
+            if not by_position:
+                self._listing = ListingMatcher(self.setting, self.plan.experiment_id)
+        wanted = [
+            Wanted(item.position, NaturalKey(item.value.variables_id, epoch))
+            for item, epoch in zip(items, self._epochs.of(items), strict=True)
+        ]
+        if self._listing is not None:
+            await self._listing.before_sending(wanted)
+        return wanted
+
+    def body(self, wanted: Sequence[Wanted], items: Sequence[Item[Spec]]) -> bytes:
+        """The request for those of ``items`` that are wanted."""
+        specs = {item.position: item.value for item in items}
+        bodies = [self.plan.body(specs[entry.position], epoch=entry.key.epoch) for entry in wanted]
+        return encode(ResponseBatchRequest(prompt_response_ins=bodies))
+
+    async def outcomes(
+        self, wanted: Sequence[Wanted], status: JobStatus
+    ) -> dict[int, PromptResponse | ItemError]:
+        """Position to outcome, for the rows of a job that has ended."""
+        if status.result is not None:
+            rows, unreadable = _rows(status.result)
+            found = match_result(wanted, rows) if not unreadable else RowPool(rows).claim(wanted)
+        elif self._listing is not None:
+            found = await self._listing.find(wanted)
+        else:
+            found = {}
+        return self._outcomes(found)
+
+    async def settle(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse | ItemError]:
+        """Position to outcome, for the rows that come to light within the settling time."""
+        assert self._listing is not None
+        return self._outcomes(await self._listing.settle(wanted))
+
+    async def last_look(self) -> tuple[dict[int, PromptResponse | ItemError], Sequence[int]]:
+        """After all chunks: what came late, and the ids of surplus rows."""
+        if self._listing is None or not self._listing.had_doubt:
+            return {}, ()
+        found, surplus = await self._listing.last_look()
+        return self._outcomes(found), surplus
+
+    def no_row(self) -> OutcomeUnknownError:
+        """The job succeeded and its row is not there."""
+        return OutcomeUnknownError(
+            "the job succeeded, and the service does not show a row for this item",
+            position=0,
+            operation=self.operation,
+        )
+
+    def _outcomes(self, found: dict[int, PromptResponse]) -> dict[int, PromptResponse | ItemError]:
+        return {
+            position: outcome_of(position, row, self.operation) for position, row in found.items()
+        }
+
+
+def _rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
+    """The readable rows of a result, and how many are not: one of those fails alone."""
+    rows: list[PromptResponse] = []
+    for document in result:
+        with suppress(ValidationError):
+            rows.append(PromptResponse.model_validate(document))
+    return rows, len(result) - len(rows)
+
+
+def outcome_of(position: int, row: PromptResponse, operation: str) -> PromptResponse | ItemError:
+    """The row, or what it says went wrong."""
+    if row.error is None and row.messages:
+        return row
+    return GenerationError(
+        row.error or "the service has a row for this item, and no message in it",
+        position=position,
+        operation=operation,
+        response_id=row.id,
+    )
