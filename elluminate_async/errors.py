@@ -94,7 +94,13 @@ class MissingExtraError(ElluminateError, ImportError):
 
 
 class DeadlineError(ElluminateError, TimeoutError):
-    """The deadline of the call passed before there was an answer."""
+    """The deadline of the call passed before there was an answer.
+
+    Attributes:
+        attempts: How often the request was sent before that.
+    """
+
+    attempts: int = 0
 
 
 class TransportError(ElluminateError):
@@ -357,10 +363,27 @@ _ITEM_ERRORS: dict[str, type[ItemError]] = {
 }
 
 
+def unknown_outcome(
+    error: ElluminateError, operation: str, *, response_id: int | None = None
+) -> OutcomeUnknownError:
+    """What an ambiguous failure means for the items it carried; the position is to be set."""
+    return OutcomeUnknownError(
+        f"sent, and whether the service processed it is not known: {error}",
+        position=0,
+        operation=operation,
+        attempts=int(getattr(error, "attempts", 1)),
+        status=error.status if isinstance(error, APIError) else None,
+        request_id=getattr(error, "request_id", None),
+        response_id=response_id,
+    )
+
+
 def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
     """What a failure of the request that carried an item means for that item."""
     if isinstance(error, ItemError):
         return error.at(position)
+    if isinstance(error, ElluminateError) and error.ambiguous:
+        return unknown_outcome(error, operation).at(position)
     if isinstance(error, DeadlineError):
         code = "deadline"
     elif isinstance(error, InputError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
@@ -93,17 +94,25 @@ class ChunkBuilder(Generic[V]):
         return chunk
 
 
+@asynccontextmanager
+async def closing(source: AsyncIterable[object]) -> AsyncGenerator[None]:
+    """Close ``source`` at the end, where it is a generator or a stream.
+
+    Not left to the garbage collector: it may hold a file or a request.
+    """
+    try:
+        yield
+    finally:
+        if close := getattr(source, "aclose", None):
+            with anyio.CancelScope(shield=True):
+                await close()
+
+
 async def read_into(source: AsyncIterable[T], buffer: ObjectSendStream[T]) -> None:
     """Pass ``source`` on, as far as ``buffer`` has room; close both at the end."""
-    async with buffer:
-        try:
-            async for entry in source:
-                await buffer.send(entry)
-        finally:
-            # Not left to the garbage collector: a generator may hold a file or a request.
-            if close := getattr(source, "aclose", None):
-                with anyio.CancelScope(shield=True):
-                    await close()
+    async with buffer, closing(source):
+        async for entry in source:
+            await buffer.send(entry)
 
 
 async def chunks_of_buffer(

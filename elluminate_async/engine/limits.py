@@ -78,6 +78,10 @@ class Limits:
         until = time.monotonic() + seconds * (1 + random.uniform(0, _HOLD_JITTER))
         self._held_until = max(self._held_until, until)
 
+    def held_for(self) -> float:
+        """Seconds until the hold in force ends; 0 when there is none."""
+        return max(0.0, self._held_until - time.monotonic())
+
     async def _wait_out_hold(self) -> None:
         while (wait := self._held_until - time.monotonic()) > 0:  # noqa: ASYNC110
             await anyio.sleep(wait)

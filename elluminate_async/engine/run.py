@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import anyio
 
-from elluminate_async.batch import Batch, BatchOptions, Outcome, Progress
+from elluminate_async.batch import Batch, BatchOptions, Outcome
 from elluminate_async.engine.chunks import (
     Chunk,
     Entry,
     Item,
+    Passed,
     Source,
     chunks_of_buffer,
     chunks_of_iterable,
+    closing,
     read_into,
 )
+from elluminate_async.engine.slots import Pairs, Slots, Tally
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
     AuthenticationError,
@@ -56,7 +61,6 @@ that error.
 LastLook: TypeAlias = Callable[[], Awaitable[tuple[dict[int, R | ItemError], Sequence[int]]]]
 """After all chunks: outcomes that came late, by position, and the ids of surplus rows."""
 
-Pairs: TypeAlias = list[tuple[int, Outcome[R]]]
 Deliver: TypeAlias = Callable[[Pairs[R]], Awaitable[None]]
 
 logger = logging.getLogger("elluminate_async")
@@ -76,7 +80,8 @@ FATAL = (
 class ChunkRefusedError(Exception):
     """The service refused a chunk as a whole; one of its items may be the reason.
 
-    Raised by a `SendChunk`. The chunk is halved until the item stands alone.
+    Raised by a `SendChunk`. What it left without an outcome is halved until the item stands
+    alone.
     """
 
     def __init__(self, error: ElluminateError) -> None:
@@ -111,63 +116,43 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     """All outcomes of ``call``, in input order.
 
     Raises:
-        ElluminateError: One that is true of all items; ``error.partial`` is the batch of
-            what had arrived.
+        ElluminateError: One that is true of all items.
+        DeadlineError: The deadline passed and ``source`` is of unknown length, so that not
+            all positions are known.
         Exception: What ``source`` or ``on_progress`` raised, unchanged.
+
+    Whatever is raised, cancellation included, has what had arrived as its ``partial``: what
+    was in flight is unknown there, and what was never sent has the code ``not_sent``.
     """
-    slots = _Slots(call)
+    slots = Slots[R](call.operation, call.total)
+    run = _Run(call, slots.fill)
     try:
-        await _Run(call, slots.fill).run(source)
-    except DeadlineError as error:
-        result = slots.batch("deadline", str(error))
-    except ElluminateError as error:
-        error.partial = slots.batch("not_sent", f"the batch ended before this item: {error}")
+        await run.run(source)
+        if run.out_of_time and call.total is None and not run.exhausted:
+            raise DeadlineError("the deadline passed before the input came to its end")
+    except BaseException as error:
+        text = f"the batch ended before this item was sent: {error or type(error).__name__}"
+        # An exception of the caller's own may take no attributes.
+        with suppress(AttributeError, TypeError):
+            error.partial = slots.cut_short(run.cut, run.positions, text)  # pyright: ignore[reportAttributeAccessIssue]
         raise
+    if run.out_of_time:
+        result = slots.filled(run.positions, "deadline", "the deadline passed before it was sent")
     else:
         if call.last_look is not None:
-            slots.settle(*await call.last_look())
-        result = slots.batch()
+            await _settle(slots, call.last_look)
+        result = slots.batch(run.positions)
     if result.failed:
         logger.warning("%s: %r", call.operation, result)
     return result
 
 
-class _Slots(Generic[V, R]):
-    """Positions and their outcomes, as they come."""
-
-    def __init__(self, call: Call[V, R]) -> None:
-        self._call = call
-        self._slots: dict[int, Outcome[R]] = {}
-        self._surplus: Sequence[int] = ()
-
-    async def fill(self, pairs: Pairs[R]) -> None:
-        for position, outcome in pairs:
-            assert position not in self._slots, f"position {position} ended twice"
-            self._slots[position] = outcome
-
-    def settle(self, late: Mapping[int, Outcome[R]], surplus: Sequence[int]) -> None:
-        """Take what the last look found: it only ever replaces an unknown outcome."""
-        for position, outcome in late.items():
-            assert isinstance(self._slots[position], OutcomeUnknownError), position
-            self._slots[position] = outcome
-        self._surplus = surplus
-
-    def batch(self, code: str | None = None, text: str = "") -> Batch[R]:
-        """The batch; with a code, what is missing fails with that."""
-        total = self._call.total
-        # Of an iterable as many positions are known as were read.
-        length = total if total is not None else max(self._slots, default=-1) + 1
-        if code is not None:
-            for position in range(length):
-                if position not in self._slots:
-                    self._slots[position] = ItemError(
-                        text,
-                        position=position,
-                        code=code,
-                        operation=self._call.operation,
-                        attempts=0,
-                    )
-        return Batch[R].from_slots(length, self._slots, surplus=self._surplus)
+async def _settle(slots: Slots[R], last_look: LastLook[R]) -> None:
+    try:
+        slots.settle(*await last_look())
+    except ElluminateError as error:
+        # What is known by now stays known.
+        logger.debug("the last look failed: %s", error)
 
 
 def stream_batch(
@@ -178,39 +163,40 @@ def stream_batch(
     """The outcomes of ``call`` as (position, outcome), as chunks finish.
 
     At most ``max_concurrency`` chunks are read ahead of the consumer. Raises as `run_batch`
-    does, and `DeadlineError` when the deadline leaves entries of ``source`` unread.
+    does, and `DeadlineError` when the deadline leaves entries of ``source`` unsent.
     """
-    return HostedStream(lambda deliver: _Run(call, deliver).run(source), registry)
+
+    async def produce(deliver: Deliver[R]) -> None:
+        run = _Run(call, deliver)
+        await run.run(source)
+        if run.out_of_time:
+            raise DeadlineError("the deadline passed before all items were sent")
+
+    return HostedStream(produce, registry)
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Counts for `Progress`."""
-
-    call: Call[object, object]
-    succeeded: int = 0
-    failed: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def count(self, outcome: object) -> None:
-        if isinstance(outcome, ItemError):
-            self.failed += 1
-        else:
-            self.succeeded += 1
-        if self.call.options.on_progress is not None:
-            elapsed = time.monotonic() - self.started
-            self.call.options.on_progress(
-                Progress(self.call.operation, self.call.total, self.succeeded, self.failed, elapsed)
-            )
+class _OutOfTime(Exception):
+    """The call's own deadline passed; one of the source is the source's."""
 
 
 class _Run(Generic[V, R]):
-    """The state of one call while it runs."""
+    """The state of one call while it runs.
+
+    Attributes:
+        positions: One more than the highest position read so far.
+        exhausted: Whether the source was read to its end.
+        out_of_time: Whether the deadline kept entries from being sent.
+        cut: What is known of chunks that were in flight when the run was ended.
+    """
 
     def __init__(self, call: Call[V, R], deliver: Deliver[R]) -> None:
+        self.positions = 0
+        self.exhausted = False
+        self.out_of_time = False
+        self.cut: Pairs[R] = []
         self._call = call
         self._deliver = deliver
-        self._tally = _Tally(call)  # pyright: ignore[reportArgumentType]
+        self._tally = Tally(call.operation, call.total, call.options.on_progress)
         concurrency = call.max_in_flight or call.options.max_concurrency
         # Unlike the limits' permits these are held until the consumer took the outcomes.
         self._window = anyio.Semaphore(concurrency)
@@ -223,26 +209,50 @@ class _Run(Generic[V, R]):
                 if isinstance(source, AsyncIterable):
                     await self._run_async_source(source, tasks)
                 else:
-                    for chunk in chunks_of_iterable(source, self._call.options):
+                    for chunk in chunks_of_iterable(self._counted(source), self._call.options):
                         await self._start(chunk, tasks)
+            except _OutOfTime:
+                # Chunks in flight end by their own clocks, which have the same deadline.
+                self.out_of_time = True
             except Exception as error:
-                # The deadline lets chunks in flight end by their own clocks, which it sets.
-                self._stop(error, None if isinstance(error, DeadlineError) else tasks)
+                self._stop(error, tasks)
         if self._fatal is not None:
             raise self._fatal
+
+    def _counted(self, source: Iterable[Entry[V]]) -> Iterable[Entry[V]]:
+        for entry in source:
+            self._count(entry)
+            yield entry
+        self.exhausted = True
+
+    async def _counted_async(self, source: AsyncIterable[Entry[V]]) -> AsyncIterator[Entry[V]]:
+        async with closing(source):
+            async for entry in source:
+                self._count(entry)
+                yield entry
+        self.exhausted = True
+
+    def _count(self, entry: Entry[V]) -> None:
+        aliases = () if isinstance(entry, Passed) else entry.aliases
+        self.positions = max(self.positions, entry.position + 1, *(a + 1 for a in aliases))
 
     async def _run_async_source(self, source: AsyncIterable[Entry[V]], tasks: TaskGroup) -> None:
         # Room for one chunk: the source is read while chunks wait for permits.
         send, receive = anyio.create_memory_object_stream[Entry[V]](self._call.options.chunk_size)
-
         reading = anyio.CancelScope()
 
         async def read() -> None:
             try:
                 with reading:
-                    await read_into(source, send)
+                    await read_into(self._counted_async(source), send)
             except Exception as error:
                 self._stop(error, tasks)
+            except BaseException:
+                if anyio.current_effective_deadline() != -math.inf:
+                    # Nobody cancelled this: what the source awaits was cancelled, and taking
+                    # that for its end would lose the rest of it.
+                    self._stop(InputError("the input was cancelled from within"), tasks)
+                raise
 
         async with receive:
             tasks.start_soon(read)
@@ -253,7 +263,7 @@ class _Run(Generic[V, R]):
             finally:
                 reading.cancel()
             if scope.cancelled_caught:
-                raise DeadlineError("the deadline passed before the input came to its end")
+                raise _OutOfTime
 
     async def _start(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
         """Start ``chunk`` once it has its permits: before that there is no task for it."""
@@ -267,21 +277,29 @@ class _Run(Generic[V, R]):
                 raise
         if scope.cancelled_caught:
             await self._finish([(item.position, self._unsent(item)) for item in chunk.items], chunk)
-            raise DeadlineError("the deadline passed before all items were sent")
+            raise _OutOfTime
         tasks.start_soon(self._run_chunk, chunk, tasks)
 
     def _remaining(self) -> float:
         return max(0.0, self._call.deadline_at - time.monotonic())
 
     async def _run_chunk(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
+        pairs: Pairs[R] = []
         try:
-            pairs: Pairs[R] = []
             if chunk.items:
                 try:
                     await self._send(chunk.items, pairs)
                 finally:
                     # Before delivery: a slow consumer must not hold what it may wait for.
                     self._call.limits.release_chunk()
+        except Exception as error:
+            self.cut += self._whole(chunk, pairs, error)
+            self._stop(error, tasks)
+            return
+        except BaseException:
+            self.cut += self._whole(chunk, pairs, None)
+            raise
+        try:
             await self._finish(pairs, chunk)
             self._window.release()
         except Exception as error:
@@ -331,20 +349,34 @@ class _Run(Generic[V, R]):
             attempts=0,
         )
 
+    def _unknown(self, item: Item[V]) -> ItemError:
+        return OutcomeUnknownError(
+            "the batch was ended while this item was being sent or worked on",
+            position=item.position,
+            operation=self._call.operation,
+        )
+
     async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
-        aliases = {item.position: item.aliases for item in chunk.items if item.aliases}
-        full: Pairs[R] = [(passed.position, passed.error) for passed in chunk.passed]
-        for position, outcome in pairs:
-            full.append((position, outcome))
-            for alias in aliases.get(position, ()):
-                twin = outcome.at(alias) if isinstance(outcome, ItemError) else outcome
-                full.append((alias, twin))
+        full = self._whole(chunk, pairs, None)
         await self._deliver(full)
         for _, outcome in full:
             self._tally.count(outcome)
 
-    def _stop(self, error: Exception, tasks: TaskGroup | None) -> None:
-        if self._fatal is None or isinstance(self._fatal, DeadlineError):
-            self._fatal = error
-        if tasks is not None:
-            tasks.cancel_scope.cancel()
+    def _whole(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> Pairs[R]:
+        """Outcomes for all positions of ``chunk``: passed on, of aliases, of what is left."""
+        outcomes = dict(pairs)
+        full: Pairs[R] = [(passed.position, passed.error) for passed in chunk.passed]
+        for item in chunk.items:
+            outcome = outcomes.get(item.position)
+            if outcome is None:
+                known = isinstance(error, ElluminateError)
+                outcome = self._failed(error, item) if known else self._unknown(item)
+            full.append((item.position, outcome))
+            for alias in item.aliases:
+                twin = outcome.at(alias) if isinstance(outcome, ItemError) else outcome
+                full.append((alias, twin))
+        return full
+
+    def _stop(self, error: Exception, tasks: TaskGroup) -> None:
+        self._fatal = self._fatal or error
+        tasks.cancel_scope.cancel()

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import anyio
 
+from elluminate_async.errors import ClientClosedError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from anyio.streams.memory import MemoryObjectSendStream
 
 T = TypeVar("T")
+
+CLEAN_UP_SECONDS = 5.0
+"""What a task gets to end once it is cancelled."""
 
 
 class HostedStream(AsyncIterator[T], Generic[T]):
@@ -55,12 +60,20 @@ class HostedStream(AsyncIterator[T], Generic[T]):
             except anyio.EndOfStream:
                 self._ended = True
                 self._receive.close()
-                assert self._host is not None
-                await self._host  # raises what the producer raised
+                await self._outcome_of_host()
             except BaseException:
                 await self.aclose()
                 raise
         return self._bunch.popleft()
+
+    async def _outcome_of_host(self) -> None:
+        """Raise what the producer raised."""
+        assert self._host is not None
+        await asyncio.wait({self._host})
+        if self._host.cancelled():
+            # Not by this consumer, who is here: by the client's close.
+            raise ClientClosedError("the client was closed while this stream was being read")
+        self._host.result()
 
     def _open(self) -> None:
         send, self._receive = anyio.create_memory_object_stream[list[T]](0)
@@ -93,8 +106,10 @@ class HostedStream(AsyncIterator[T], Generic[T]):
 
     def __del__(self) -> None:
         host = self._host
-        if host is not None and not host.done():
-            self._receive.close()
+        if host is None:
+            return
+        self._receive.close()
+        if not host.done():
             loop = host.get_loop()
             if not loop.is_closed():
                 # The collector may run in any thread.
@@ -122,8 +137,11 @@ def _mark_seen(task: asyncio.Task[None]) -> None:
 
 
 async def end_tasks(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel ``tasks`` and wait for their end; what they raise is theirs."""
+    """Cancel ``tasks`` and wait for their end, a few seconds at most; what they raise is theirs.
+
+    A task that waits for this very call, as when its input closes the client, ends after it.
+    """
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks)
+        await asyncio.wait(tasks, timeout=CLEAN_UP_SECONDS)

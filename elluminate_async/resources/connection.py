@@ -28,6 +28,7 @@ from elluminate_async.transport.retry import Policy
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.resources.matching import ExperimentRows
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ class Connection:
         self.limits = limits
         self.options = options
         self.tasks: set[asyncio.Task[None]] = set()
+        self.experiment_rows: dict[int, ExperimentRows] = {}
         self._wanted = project
         self._project: Project | None = None
         self._selecting = anyio.Lock()
@@ -74,8 +76,11 @@ class Connection:
         self._version_check: asyncio.Task[None] | None = None
         self._capabilities: frozenset[str] = frozenset()
 
-    async def open(self) -> Project:
+    async def open(self, policy: Policy | None = None) -> Project:
         """Select the project, once; the version check runs beside it.
+
+        Args:
+            policy: Of the call that needs it first; None for that of a single call.
 
         Raises:
             AuthenticationError: The service refuses the key.
@@ -90,11 +95,11 @@ class Connection:
                 self.tasks.add(self._version_check)
                 self._version_check.add_done_callback(self.tasks.discard)
             if self._project is None:
-                self._project = await self._select_project()
+                self._project = await self._select_project(policy)
         return self._project
 
-    async def _select_project(self) -> Project:
-        answer = await self.send(Request("GET", (*_ROOT, "projects")))
+    async def _select_project(self, policy: Policy | None) -> Project:
+        answer = await self.send(Request("GET", (*_ROOT, "projects")), policy)
         projects = decode(Page[Project], answer).items
         wanted = self._wanted
         for project in projects:
@@ -125,11 +130,11 @@ class Connection:
                 PROTOCOL_VERSION,
             )
 
-    async def has(self, capability: Capability) -> bool:
+    async def has(self, capability: Capability, policy: Policy) -> bool:
         """Whether the service advertises ``capability``; waits for the version check."""
-        await self.open()
+        await self.open(policy)
         if self._version_check is not None:
-            await asyncio.wait({self._version_check})
+            await asyncio.wait({self._version_check}, timeout=policy.remaining())
         return capability in self._capabilities
 
     def policy(
@@ -158,9 +163,11 @@ class Connection:
             pace=pace,
         )
 
-    async def path(self, *segments: str | int) -> tuple[str | int, ...]:
+    async def path(
+        self, *segments: str | int, policy: Policy | None = None
+    ) -> tuple[str | int, ...]:
         """``segments`` below the project."""
-        project = await self.open()
+        project = await self.open(policy)
         return (*_ROOT, "projects", project.id, *segments)
 
     async def call(
@@ -176,14 +183,15 @@ class Connection:
         harmless: bool = False,
     ) -> Answer:
         """Send one request below the project; with ``keyed``, under an idempotency key."""
+        policy = policy or self.policy()
         request = Request(
             method,
-            await self.path(*segments),
+            await self.path(*segments, policy=policy),
             query=encode_query(query or {}),
             body=encode(body, omit_nulls=omit_nulls) if isinstance(body, BaseModel) else body,
             content_type=content_type,
             idempotency_key=new_key() if keyed else None,
-            key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS),
+            key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
             harmless=harmless,
         )
         return await self.send(request, policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.resources.connection import Resource, decode, id_of
@@ -15,6 +16,9 @@ from elluminate_async.schemas.criteria import (
 )
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.prompt_templates import PromptTemplate
+
+Criteria: TypeAlias = list[Criterion]
+"""Within the class ``list`` is its method."""
 
 
 class CriteriaResource(Resource):
@@ -36,7 +40,7 @@ class CriteriaResource(Resource):
         prompt_template: PromptTemplate | int | None = None,
         criterion_set: CriterionSet | int | None = None,
         delete_existing: bool = False,
-    ) -> list[Criterion]:
+    ) -> Criteria:
         """Add criteria to a template or to a set, in one request.
 
         Args:
@@ -57,7 +61,7 @@ class CriteriaResource(Resource):
 
     async def generate_many(
         self, prompt_template: PromptTemplate | int, *, delete_existing: bool = False
-    ) -> list[Criterion]:
+    ) -> Criteria:
         """Let the service's model propose criteria for a template.
 
         Raises:
@@ -71,7 +75,7 @@ class CriteriaResource(Resource):
 
     async def get_or_generate_many(
         self, prompt_template: PromptTemplate | int
-    ) -> tuple[list[Criterion], bool]:
+    ) -> tuple[Criteria, bool]:
         """The template's criteria, and whether they were generated now."""
         try:
             return await self.generate_many(prompt_template), True

@@ -19,6 +19,7 @@ from elluminate_async.errors import (
     PermissionDeniedError,
     ProtocolError,
     TransportError,
+    unknown_outcome,
 )
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.schemas.jobs import TERMINAL
@@ -82,21 +83,6 @@ async def start_job(
     return job_id
 
 
-def unknown_outcome(
-    error: ElluminateError, operation: str, *, response_id: int | None = None
-) -> OutcomeUnknownError:
-    """What an ambiguous failure means for the items it carried."""
-    return OutcomeUnknownError(
-        f"sent, and whether the service processed it is not known: {error}",
-        position=0,
-        operation=operation,
-        attempts=int(getattr(error, "attempts", 1)),
-        status=error.status if isinstance(error, APIError) else None,
-        request_id=getattr(error, "request_id", None),
-        response_id=response_id,
-    )
-
-
 async def follow_job(
     connection: Connection, kind: type[S], *segments: str | int, operation: str, policy: Policy
 ) -> S:
@@ -114,7 +100,9 @@ async def follow_job(
             try:
                 if found := await _stream_job(connection, kind, *segments, policy=policy):
                     return found
-            except (AuthenticationError, PermissionDeniedError):
+            except (AuthenticationError, PermissionDeniedError) as error:
+                # The job was accepted and goes on, whatever became of the key.
+                error.ambiguous = True
                 raise
             except (APIError, TransportError) as error:
                 logger.debug("following a job by polling: %s", error)
@@ -133,7 +121,7 @@ async def _stream_job(
     connection: Connection, kind: type[S], *segments: str | int, policy: Policy
 ) -> S | None:
     """The terminal document; None when the stream ended without one."""
-    path = await connection.path(*segments, "stream")
+    path = await connection.path(*segments, "stream", policy=policy)
     async with connection.transport.stream(Request("GET", path), policy) as events:
         async for event in events:
             try:
@@ -151,8 +139,18 @@ async def _poll_job(
 ) -> S:
     interval = POLL_FIRST
     while True:
-        found = decode(kind, await connection.call("GET", *segments, policy=policy))
-        if found.status in TERMINAL:
+        found = None
+        try:
+            found = decode(kind, await connection.call("GET", *segments, policy=policy))
+        except (AuthenticationError, PermissionDeniedError) as error:
+            error.ambiguous = True
+            raise
+        except NotFoundError:
+            raise
+        except (APIError, TransportError) as error:
+            # The job goes on at the service; only the deadline ends the wait for it.
+            logger.debug("a job's status could not be read, trying again: %s", error)
+        if found is not None and found.status in TERMINAL:
             return found
         policy.remaining()
         await anyio.sleep(policy.clock(interval))

@@ -6,23 +6,34 @@ they are its natural key. Repeated inputs get distinct epochs, so that the key i
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from elluminate_async.errors import DeadlineError
+from elluminate_async.errors import (
+    DeadlineError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+)
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.responses import PromptResponse
 
 if TYPE_CHECKING:
     from elluminate_async.resources.batches import BatchSetting
 
+logger = logging.getLogger("elluminate_async")
+
 VISIBILITY_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each look for rows that a finished job made and the listing does not show."""
+
+UNREADABLE = (DeadlineError, TransportError, RateLimitError, ServerError)
+"""What keeps a listing from being read, for now."""
 
 FIRST_SETTLE_WAIT = 1.0
 LONGEST_SETTLE_WAIT = 15.0
@@ -75,16 +86,23 @@ class RowPool:
                 yield from (row.id for row in rows)
 
     def claim_any_epoch(
-        self, wanted: Iterable[Wanted], asked: Counter[NaturalKey]
+        self,
+        wanted: Iterable[Wanted],
+        *,
+        reserved: Mapping[NaturalKey, int],
+        not_among: Container[int] = (),
     ) -> dict[int, PromptResponse]:
         """The same by the variables alone, for a service that sets epochs by itself.
 
-        Rows of a key that some position of the call asked for are left to that position.
+        Args:
+            wanted: Positions that no row of their own key was found for.
+            reserved: How many rows of a key are left to the positions that ask for it.
+            not_among: Ids of rows that belong to others.
         """
         spare: defaultdict[int, deque[PromptResponse]] = defaultdict(deque)
         for key, rows in self._rows.items():
-            if key not in asked:
-                spare[key.template_variables_id].extend(rows)
+            free = [row for row in rows if row.id not in not_among]
+            spare[key.template_variables_id].extend(free[reserved.get(key, 0) :])
         found: dict[int, PromptResponse] = {}
         for entry in wanted:
             if rows := spare.get(entry.key.template_variables_id):
@@ -109,11 +127,70 @@ def match_result(
     return RowPool(rows).claim(wanted)
 
 
+class ExperimentRows:
+    """What one client knows of one experiment's rows, over all its calls.
+
+    It numbers the epochs that the calls ask for, above all that are there, so that no two
+    calls, nor a call and a row of anybody else, ever have a natural key in common. One pass
+    over the listing serves everybody who waits for one.
+
+    Attributes:
+        pool: Rows that came since the first pass and that no call has claimed.
+        known: Ids of all rows ever seen.
+        asked: How often each key was asked for and not claimed yet.
+        steady: Whether the last two passes agreed.
+    """
+
+    def __init__(self, experiment_id: int) -> None:
+        self.pool = RowPool()
+        self.known: set[int] = set()
+        self.asked: Counter[NaturalKey] = Counter()
+        self.steady = False
+        self._experiment_id = experiment_id
+        self._highest: dict[int, int] = {}
+        self._lock = anyio.Lock()
+        self._passes = 0
+        self._last: frozenset[int] = frozenset()
+
+    def number(self, variables_ids: Iterable[int]) -> list[NaturalKey]:
+        """A key that is new for each of these."""
+        keys: list[NaturalKey] = []
+        for id in variables_ids:
+            self._highest[id] = self._highest.get(id, 0) + 1
+            keys.append(NaturalKey(id, self._highest[id]))
+        self.asked.update(keys)
+        return keys
+
+    async def look(self, setting: BatchSetting) -> None:
+        """One pass that began after this was called; shared by those who wait for one."""
+        begun = self._passes
+        async with self._lock:
+            if self._passes > begun:
+                return
+            rows = await Listing(
+                setting.connection,
+                PromptResponse,
+                "responses",
+                query={"experiment_id": self._experiment_id},
+                policy=setting.policy,
+            )
+            first = self._passes == 0
+            self._passes += 1
+            for row in rows:
+                key = key_of(row)
+                self._highest[key[0]] = max(self._highest.get(key[0], 0), row.epoch)
+                if row.id not in self.known and not first:
+                    self.pool.add([row])
+                self.known.add(row.id)
+            ids = frozenset(row.id for row in rows)
+            self.steady, self._last = ids == self._last, ids
+
+
 class ListingMatcher:
     """Matches by the experiment's listing, for a service that sends no results.
 
-    One pass over the listing serves every chunk that waits for one. Rows that were there
-    before the call belong to others and are never matched.
+    Rows that were there before the call belong to others and are never matched. Memory: the
+    experiment's rows that this client has seen.
 
     Attributes:
         had_doubt: Whether there was a sending of which nothing was known.
@@ -122,34 +199,38 @@ class ListingMatcher:
 
     def __init__(self, setting: BatchSetting, experiment_id: int) -> None:
         self._setting = setting
-        self._experiment_id = experiment_id
-        self._lock = anyio.Lock()
-        self._passes = 0
-        self._known: set[int] | None = None
-        self._last: frozenset[int] = frozenset()
-        self._steady = False
-        self._pool = RowPool()
-        self._asked: Counter[NaturalKey] = Counter()
-        self._rows_seen = 0
+        self._rows = setting.connection.experiment_rows.setdefault(
+            experiment_id, ExperimentRows(experiment_id)
+        )
+        self._before: frozenset[int] | None = None
+        self._starting = anyio.Lock()
+        self._asked: set[NaturalKey] = set()
         self.had_doubt = False
         self.unsettled: dict[int, Wanted] = {}
 
-    async def before_sending(self, wanted: Iterable[Wanted]) -> None:
-        """Note what is there already, once, before the first chunk goes out."""
-        self._asked.update(entry.key for entry in wanted)
-        async with self._lock:
-            if self._known is None:
-                self._known = {row.id for row in await self._rows()}
+    async def before_sending(self, variables_ids: Sequence[int]) -> list[NaturalKey]:
+        """Note what is there already, before the first chunk; the keys to ask for."""
+        async with self._starting:
+            if self._before is None:
+                await self._rows.look(self._setting)
+                self._before = frozenset(self._rows.known)
+        keys = self._rows.number(variables_ids)
+        self._asked.update(keys)
+        return keys
 
     async def find(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
-        """Position to row; what stays out has no row that the listing shows."""
+        """Position to row; what stays out has no row that the listing shows (or fails to)."""
         found = self._claim(wanted)
         for wait in VISIBILITY_WAITS:
             missing = [entry for entry in wanted if entry.position not in found]
             if not missing:
                 return found
-            await anyio.sleep(self._setting.policy.clock(wait))
-            found |= await self._look_for(missing)
+            try:
+                await anyio.sleep(self._setting.policy.clock(wait))
+                found |= await self._look_for(missing)
+            except UNREADABLE:
+                # What was claimed is kept; whoever asked may settle the rest.
+                return found
         return found
 
     async def settle(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
@@ -164,14 +245,16 @@ class ListingMatcher:
         while missing := [entry for entry in wanted if entry.position not in found]:
             if time.monotonic() - quiet_since >= settle:
                 break
-            rows = self._rows_seen
+            rows = len(self._rows.known)
             try:
                 await anyio.sleep(self._setting.policy.clock(wait))
                 found |= await self._look_for(missing)
             except DeadlineError:
                 break
+            except UNREADABLE as error:
+                logger.debug("the listing could not be read, trying again: %s", error)
             wait = min(wait * 2, LONGEST_SETTLE_WAIT, settle / 4)
-            if self._rows_seen != rows:
+            if len(self._rows.known) != rows:
                 quiet_since = time.monotonic()
         self.unsettled |= {entry.position: entry for entry in missing}
         self.had_doubt = True
@@ -179,44 +262,28 @@ class ListingMatcher:
 
     async def last_look(self) -> tuple[dict[int, PromptResponse], list[int]]:
         """After all chunks: rows that came late, by position, and the ids of surplus rows."""
-        await self._look()
+        await self._rows.look(self._setting)
         found = self._claim(list(self.unsettled.values()))
-        return found, sorted(self._pool.ids_of(self._asked))
+        return found, sorted(self._rows.pool.ids_of(self._asked))
 
     async def _look_for(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
-        await self._look()
+        await self._rows.look(self._setting)
         found = self._claim(wanted)
-        if self._steady:
-            missing = [entry for entry in wanted if entry.position not in found]
-            found |= self._pool.claim_any_epoch(missing, self._asked)
+        missing = [entry for entry in wanted if entry.position not in found]
+        if missing and self._rows.steady:
+            others = self._rows.pool.claim_any_epoch(
+                missing, reserved=self._rows.asked, not_among=self._before or ()
+            )
+            self._settled(others)
+            found |= others
         return found
 
     def _claim(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
-        found = self._pool.claim(wanted)
-        for position in found:
-            self.unsettled.pop(position, None)
+        found = self._rows.pool.claim(wanted)
+        self._rows.asked.subtract(entry.key for entry in wanted if entry.position in found)
+        self._settled(found)
         return found
 
-    async def _look(self) -> None:
-        """One pass that began after this was called; shared by those who wait for one."""
-        begun = self._passes
-        async with self._lock:
-            if self._passes > begun:
-                return
-            self._passes += 1
-            rows = await self._rows()
-            known = self._known if self._known is not None else set[int]()
-            self._pool.add(row for row in rows if row.id not in known)
-            known.update(row.id for row in rows)
-            self._rows_seen = len(known)
-            ids = frozenset(row.id for row in rows)
-            self._steady, self._last = ids == self._last, ids
-
-    async def _rows(self) -> list[PromptResponse]:
-        return await Listing(
-            self._setting.connection,
-            PromptResponse,
-            "responses",
-            query={"experiment_id": self._experiment_id},
-            policy=self._setting.policy,
-        )
+    def _settled(self, found: Iterable[int]) -> None:
+        for position in found:
+            self.unsettled.pop(position, None)

@@ -99,11 +99,15 @@ class Listing(Generic[M]):
             number, last = 2, math.ceil(first.count / size)
             while number <= last:
                 pages = await self._pages(range(number, min(last, number + PAGES_AHEAD - 1) + 1))
+                before = len(ids)
                 for page in pages:
                     await take(page.items)
                     counts.add(page.count)
                     ids.update(_id(row) for row in page.items)
                 number += len(pages)
+                if len(ids) == before:
+                    # A count that is far too high must not cost a request for each page of it.
+                    return False
             # Pages shorter than the first leave rows behind the last page that was expected.
             while len(ids) < first.count:
                 page = await self._page(number)

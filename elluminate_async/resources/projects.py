@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from elluminate_async.errors import NotFoundError
 from elluminate_async.resources.connection import Resource, decode, encode
 from elluminate_async.schemas.base import Page
@@ -11,6 +13,10 @@ from elluminate_async.transport.exchange import Request
 _PATH = ("api", "v0", "projects")
 
 
+Projects: TypeAlias = list[Project]
+"""Within the class ``list`` is its method."""
+
+
 class ProjectsResource(Resource):
     """The projects that the key sees. The client works in one of them."""
 
@@ -18,7 +24,7 @@ class ProjectsResource(Resource):
         """The project this client works in."""
         return await self._connection.open()
 
-    async def list(self) -> list[Project]:
+    async def list(self) -> Projects:
         """All projects that the key sees; the service does not page them."""
         answer = await self._connection.send(Request("GET", _PATH))
         return decode(Page[Project], answer).items

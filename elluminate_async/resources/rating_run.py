@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from elluminate_async.errors import DeadlineError, ItemError, OutcomeUnknownError, RatingError
 from elluminate_async.resources.batches import BatchSetting
-from elluminate_async.resources.matching import FIRST_SETTLE_WAIT, LONGEST_SETTLE_WAIT
+from elluminate_async.resources.matching import (
+    FIRST_SETTLE_WAIT,
+    LONGEST_SETTLE_WAIT,
+    UNREADABLE,
+)
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingMode
 from elluminate_async.schemas.responses import PromptResponse
+
+logger = logging.getLogger("elluminate_async")
 
 _RATINGS = TypeAdapter(list[Rating])
 
@@ -41,6 +48,18 @@ class RatingRun:
         wanted = set(ids)
         return {row.id: row for row in rows if row.id in wanted}
 
+    async def new_ratings(
+        self, ids: Sequence[int], before: Mapping[int, PromptResponse]
+    ) -> dict[int, list[Rating] | ItemError]:
+        """Response id to outcome, by what the listing shows now; nothing when it cannot be read."""
+        try:
+            after = await self.ratings_now(ids)
+            criteria = {id: await self._criteria_of(row) for id, row in after.items()}
+        except UNREADABLE as error:
+            logger.debug("the ratings could not be read: %s", error)
+            return {}
+        return new_ratings(before, after, criteria)
+
     async def settle(
         self, ids: Sequence[int], before: Mapping[int, PromptResponse]
     ) -> dict[int, list[Rating] | ItemError]:
@@ -51,22 +70,19 @@ class RatingRun:
         """
         settle = self.setting.options.settle
         quiet_since, wait = time.monotonic(), min(FIRST_SETTLE_WAIT, settle / 4)
-        count = 0
+        shown = ""
         outcomes: dict[int, list[Rating] | ItemError] = {}
         while time.monotonic() - quiet_since < settle:
             try:
                 await anyio.sleep(self.setting.policy.clock(wait))
-                after = await self.ratings_now(ids)
-                criteria = {id: await self._criteria_of(row) for id, row in after.items()}
             except DeadlineError:
                 break
-            outcomes = new_ratings(before, after, criteria)
-            if len(outcomes) == len(ids) and not any(
-                isinstance(outcome, ItemError) for outcome in outcomes.values()
-            ):
+            outcomes = await self.new_ratings(ids, before) or outcomes
+            if all(isinstance(outcomes.get(id), list) for id in ids):
                 break
             wait = min(wait * 2, LONGEST_SETTLE_WAIT, settle / 4)
-            if count != (count := sum(len(row.ratings) for row in after.values())):
+            # Ids of ratings and texts of what is incomplete: equal while nothing comes.
+            if shown != (shown := str(outcomes)):
                 quiet_since = time.monotonic()
         return outcomes
 
@@ -138,7 +154,7 @@ def new_ratings(
     for id, ratings in new.items():
         rated_by = criteria[_template_of(after[id])]
         of_template = (pinned or {}).get(id, frozenset[int]())
-        wanted = rated_by | (of_template if of_template & rated_by else frozenset())
+        wanted = {*rated_by, *(of_template if of_template & rated_by else ())}
         if not ratings:
             continue
         if missing := wanted - ratings.keys():

@@ -20,12 +20,13 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
+    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
-from elluminate_async.resources.jobs import follow_job, job_failure, start_job, unknown_outcome
+from elluminate_async.resources.jobs import follow_job, job_failure, start_job
 from elluminate_async.resources.pages import Listing
-from elluminate_async.resources.rating_run import RatingRun, by_result, new_ratings
+from elluminate_async.resources.rating_run import RatingRun, by_result
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
@@ -33,6 +34,9 @@ from elluminate_async.schemas.version import Capability
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
+
+Ratings: TypeAlias = list[Rating]
+"""A response's ratings, one per criterion. (Within the class ``list`` is its method.)"""
 
 Responses: TypeAlias = (
     Batch[PromptResponse]
@@ -59,7 +63,7 @@ class RatingsResource(Resource):
 
     async def rate(
         self, response: PromptResponse | int, *, rating_mode: RatingMode = RatingMode.DETAILED
-    ) -> list[Rating]:
+    ) -> Ratings:
         """Rate one response by every criterion of its template or experiment.
 
         Raises:
@@ -82,7 +86,7 @@ class RatingsResource(Resource):
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         options: BatchOptions | None = None,
-    ) -> Batch[list[Rating]]:
+    ) -> Batch[Ratings]:
         """Rate every response by every criterion.
 
         Args:
@@ -121,7 +125,7 @@ class RatingsResource(Resource):
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         options: BatchOptions | None = None,
-    ) -> HostedStream[tuple[int, Outcome[list[Rating]]]]:
+    ) -> HostedStream[tuple[int, Outcome[Ratings]]]:
         """`rate_many` as a stream of (position, outcome), as chunks finish.
 
         The stream of `stream_generate_many` can be passed straight in: responses are rated
@@ -133,14 +137,14 @@ class RatingsResource(Resource):
 
     def _call(
         self, setting: BatchSetting, rating_mode: RatingMode, total: int | None
-    ) -> Call[int, list[Rating]]:
+    ) -> Call[int, Ratings]:
         run = RatingRun(setting, _checked_mode(rating_mode))
         options = setting.options.replace(chunk_size=min(MAX_CHUNK, setting.options.chunk_size))
         return setting.call("rate", partial(self._send_chunk, run), total=total, options=options)
 
     async def _send_chunk(
         self, run: RatingRun, items: Sequence[Item[int]]
-    ) -> AsyncIterator[tuple[int, list[Rating] | ItemError]]:
+    ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
         """POST a chunk, follow its job, yield an outcome for every response it rated.
 
         Where nothing is known of a sending, what new ratings there are tell.
@@ -155,14 +159,14 @@ class RatingsResource(Resource):
             raise problem
 
     async def _send_once(
-        self, run: RatingRun, ids: list[int]
-    ) -> tuple[dict[int, list[Rating] | ItemError], ElluminateError | None]:
+        self, run: RatingRun, ids: Sequence[int]
+    ) -> tuple[dict[int, Ratings | ItemError], ElluminateError | None]:
         """Outcomes by response id, and what is wrong with the ids that have none."""
         policy = run.setting.policy
-        trusted = await self._connection.has(Capability.RESULTS_WITH_STATUS)
+        trusted = await self._connection.has(Capability.RESULTS_WITH_STATUS, policy)
         before = {} if trusted else await run.ratings_now(ids)
-        body = RatingBatchRequest(prompt_response_ids=ids, rating_mode=run.rating_mode)
-        outcomes: dict[int, list[Rating] | ItemError] = {}
+        body = RatingBatchRequest(prompt_response_ids=[*ids], rating_mode=run.rating_mode)
+        outcomes: dict[int, Ratings | ItemError] = {}
         problem: ElluminateError | None = None
         try:
             job_id = await start_job(
@@ -174,14 +178,16 @@ class RatingsResource(Resource):
             problem = job_failure(job_id, status.status, status.error_msg)
             if trusted:
                 return by_result(ids, status), problem
-            outcomes = new_ratings(before, await run.ratings_now(ids))
+            outcomes = await run.new_ratings(ids, before)
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None
         except OutcomeUnknownError as error:
             problem = error
-        if len(outcomes) < len(ids) and not trusted and not isinstance(problem, JobError):
+        # What is incomplete may only not be shown yet.
+        left = [id for id in ids if not isinstance(outcomes.get(id), list)]
+        if left and not trusted and not isinstance(problem, JobError):
             problem = problem or run.no_rating()
-            outcomes |= await run.settle([id for id in ids if id not in outcomes], before)
+            outcomes |= await run.settle(left, before)
         return outcomes, problem
 
 

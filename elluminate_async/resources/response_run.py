@@ -50,18 +50,19 @@ class ResponseRun:
 
     async def prepare(self, items: Sequence[Item[Spec]]) -> list[Wanted]:
         """The keys that the rows of these items will have."""
-        by_position = await self.setting.connection.has(Capability.RESULTS_WITH_STATUS)
+        by_position = await self.setting.connection.has(
+            Capability.RESULTS_WITH_STATUS, self.setting.policy
+        )
         if self._epochs is None:
-            self._epochs = Epochs(call_wide=self._sized or not by_position)
+            self._epochs = Epochs(call_wide=self._sized)
             if not by_position:
                 self._listing = ListingMatcher(self.setting, self.plan.experiment_id)
-        wanted = [
-            Wanted(item.position, NaturalKey(item.value.variables_id, epoch))
-            for item, epoch in zip(items, self._epochs.of(items), strict=True)
-        ]
+        ids = [item.value.variables_id for item in items]
         if self._listing is not None:
-            await self._listing.before_sending(wanted)
-        return wanted
+            keys = await self._listing.before_sending(ids)
+        else:
+            keys = list(map(NaturalKey, ids, self._epochs.of(items)))
+        return [Wanted(item.position, key) for item, key in zip(items, keys, strict=True)]
 
     def body(self, wanted: Sequence[Wanted], items: Sequence[Item[Spec]]) -> bytes:
         """The request for those of ``items`` that are wanted."""

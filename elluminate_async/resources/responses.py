@@ -17,10 +17,11 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
+    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
-from elluminate_async.resources.jobs import follow_job, job_failure, start_job, unknown_outcome
+from elluminate_async.resources.jobs import follow_job, job_failure, start_job
 from elluminate_async.resources.matching import Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (

@@ -16,10 +16,10 @@ from elluminate_async.errors import (
     ItemError,
     PayloadTooLargeError,
     RejectedError,
+    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
-from elluminate_async.resources.jobs import unknown_outcome
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -218,7 +218,11 @@ class _Upload:
                 raise ChunkRefusedError(error) from None
             raise
         created = _Found(shared=self._skip_existing)
-        created.add(decode(list[TemplateVariables], answer))
+        rows = decode(list[TemplateVariables], answer)
+        created.add(rows)
+        if self._existing is not None:
+            # The listing was read once; a later upload may repeat a value of this one.
+            self._existing.add(rows)
         if self._skip_existing and not all(created.has(item.value) for item in items):
             created.add(await self._those_before(items))
         return created

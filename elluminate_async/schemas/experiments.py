@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from elluminate_async.schemas.base import WireModel
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -97,7 +99,7 @@ class GenerationStatus(WireModel):
         logs_delta: Log lines since the last event.
     """
 
-    status: JobStatusName | str
+    status: JobStatusName | str = Field(union_mode="left_to_right")
     error_msg: str | None = None
     completed_responses: int | None = None
     completed_ratings: int | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
+
 from elluminate_async.schemas.base import WireModel
 
 
@@ -66,7 +68,7 @@ class JobStatus(WireModel):
         item_failures: Items without a full result, where the service says so.
     """
 
-    status: JobStatusName | str
+    status: JobStatusName | str = Field(union_mode="left_to_right")
     error_msg: str | None = None
     progress: JobProgress | None = None
     result: list[Any] | None = None

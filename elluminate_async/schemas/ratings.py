@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from elluminate_async.schemas.base import WireModel
 from elluminate_async.schemas.criteria import Criterion
 
@@ -33,7 +35,7 @@ class Rating(WireModel):
 
     id: int
     criterion: Criterion
-    rating: RatingValue | str
+    rating: RatingValue | str = Field(union_mode="left_to_right")
     reasoning: str | None = None
     created_at: datetime | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from elluminate_async.errors import (
     DeadlineError,
     ElluminateError,
     ProtocolError,
+    RateLimitError,
     TransportError,
     WrongEventLoopError,
 )
@@ -109,6 +110,8 @@ class HttpTransport:
                     # It waited for the service's limit, so that is what it ended by.
                     error = final_error(request, limited, failures + told)
                 error.ambiguous = ambiguous
+                if isinstance(error, DeadlineError):
+                    error.attempts = failures + told
                 raise error from None
             limited = None
             verdict = verdict_on(result)
@@ -117,11 +120,13 @@ class HttpTransport:
             if told_to_wait(request, result):
                 told += 1
                 wait = wait_when_told(result, told, policy)
-                if wait is not None and isinstance(result, Answer) and result.status == 429:
-                    # The limit is the client's, not this request's: everything waits.
-                    self._throttle.hold(wait)
-                    limited = result
-                    continue
+                if isinstance(result, Answer) and result.status == 429:
+                    # The limit is the client's, not this request's: everything waits, also
+                    # when this request does not.
+                    self._throttle.hold(wait or result.retry_after or 0.0)
+                    if wait is not None:
+                        limited = result
+                        continue
             else:
                 failures += 1
                 ambiguous = ambiguous or verdict is Verdict.AMBIGUOUS
@@ -173,7 +178,8 @@ class HttpTransport:
         async with self._permit(policy):
             response = await self._open_stream(request, policy)
             try:
-                yield self._events(request, response, policy)
+                async with aclosing(self._events(request, response, policy)) as events:
+                    yield events
             finally:
                 response.release()
 
@@ -207,7 +213,7 @@ class HttpTransport:
 
     async def _events(
         self, request: Request, response: aiohttp.ClientResponse, policy: Policy
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         decoder = Decoder()
         while True:
             seconds = policy.clock(policy.stream_silence)
@@ -234,6 +240,15 @@ class HttpTransport:
     async def _permit(self, policy: Policy) -> AsyncGenerator[None]:
         """A connection and the limits' leave, waited for outside of every attempt's clock."""
         self.check_usable()
+        held = self._throttle.held_for()
+        if not policy.tolerates(held):
+            raise RateLimitError(
+                f"the service asked this client to wait, and {held:.0f} s of that are left: "
+                "longer than max_retry_after in BatchOptions allows",
+                status=429,
+                retry_after=held,
+                attempts=0,
+            )
         clock = asyncio.timeout(policy.remaining())
         try:
             async with clock:
@@ -306,6 +321,8 @@ class HttpTransport:
             )
 
     def _open_session(self) -> aiohttp.ClientSession:
+        # Again, as the client may have been closed while this request waited for its permit.
+        self.check_usable()
         if self._session is None:
             trace = aiohttp.TraceConfig()
             trace.on_request_headers_sent.append(_mark_sent)

@@ -18,6 +18,7 @@ from elluminate_async.transport.exchange import Answer, Request
 BACKOFF_BASE = 0.05
 THROTTLE_BASE = 1.0
 BACKOFF_CAP = 20.0
+HOLD_LEEWAY = 1.2  # a hold lasts a little longer than the service asked for
 
 
 class Verdict(Enum):
@@ -62,6 +63,10 @@ class Throttle(Protocol):
         """Admit nothing for so long."""
         ...
 
+    def held_for(self) -> float:
+        """Seconds until the hold in force ends; 0 when there is none."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -103,6 +108,10 @@ class Policy:
                 "in BatchOptions"
             )
         return seconds
+
+    def tolerates(self, hold: float) -> bool:
+        """Whether a hold of the client is one that a request waits out."""
+        return hold <= self.max_retry_after * HOLD_LEEWAY
 
     def allows(self, wait: float) -> bool:
         """Whether there is time to wait so long and then send again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 
@@ -24,8 +25,13 @@ def parse_retry_after(value: str | None, *, date: str | None = None) -> float | 
 
 def _seconds_until(value: str, date: str | None) -> float:
     try:
-        then = parsedate_to_datetime(value).timestamp()
-        now = parsedate_to_datetime(date).timestamp() if date else time.time()
-    except (TypeError, ValueError):
+        now = _timestamp(date) if date else time.time()
+        return _timestamp(value) - now
+    except (TypeError, ValueError, OverflowError):
         return math.nan
-    return then - now
+
+
+def _timestamp(date: str) -> float:
+    parsed = parsedate_to_datetime(date)
+    # The oldest of the three formats names no zone; all three mean UTC.
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

@@ -25,6 +25,7 @@ from elluminate_async.errors import (
     NotFoundError,
     RejectedError,
     ServerError,
+    item_error,
 )
 from tests.engine.scripted import Service, answers, call_to, entries, failure, others, turns
 from tests.virtual_time import VIRTUAL_TIME, run_virtually
@@ -205,7 +206,13 @@ async def test_what_is_true_of_all_items_ends_the_batch(fatal: ElluminateError) 
     assert len(partial) == 1000
     assert 30 <= len(partial.succeeded) <= 70
     assert dict(partial.succeeded) == answers(partial.succeeded)
-    assert {error.code for error in partial.failed.values()} == {"not_sent"}
+    # Its own chunk, the chunk in flight beside it, and what was never sent.
+    codes = [error.code for error in partial.failed.values()]
+    own = item_error(fatal, position=0, operation="generate").code
+    assert set(codes) == {own, "outcome_unknown", "not_sent"}
+    assert codes.count(own) == 10
+    assert codes.count("outcome_unknown") <= 10
+    assert all((e.attempts == 0) == (e.code == "not_sent") for e in partial.failed.values())
     assert len(service.chunks) <= 9
     assert (limits.free_chunks, service.running, others()) == (2, 0, set())
 

@@ -15,7 +15,12 @@ from elluminate_async.engine.chunks import Entry, Item
 from elluminate_async.engine.limits import Limits
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import HostedStream, end_tasks
-from elluminate_async.errors import AuthenticationError, DeadlineError, ItemError
+from elluminate_async.errors import (
+    AuthenticationError,
+    ClientClosedError,
+    DeadlineError,
+    ItemError,
+)
 from tests.engine.scripted import Service, answers, call_to, entries, failure, others, turns
 from tests.virtual_time import VIRTUAL_TIME
 
@@ -195,7 +200,7 @@ async def test_what_is_left_at_the_end_is_in_the_registry() -> None:
     await end_tasks(set(bench.registry))
 
     bench.nothing_left()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(ClientClosedError):
         await read_on(stream, [])
 
 

@@ -40,7 +40,7 @@ class EchoModel:
 
     async def complete(self, request: ModelRequest) -> ModelAnswer:
         prompt = "\n".join(str(message["content"]) for message in request.messages)
-        if request.purpose != "generate":
+        if request.purpose != "generate" or request.json_schema is not None:
             if self.judge_failing(prompt):
                 raise ModelError("the judge is out")
             return await self._judge.complete(request)
@@ -80,6 +80,7 @@ class Recorder:
     key_of_job: dict[str, str] = field(default_factory=dict[str, str])
     peak_chunks: int = 0
     before: Fault | None = None
+    lose: str | None = None
     after: Fault | None = None
 
     def wrap(self, app: ASGIApp) -> Recorder:
@@ -117,6 +118,12 @@ class Recorder:
         assert self.app is not None
         if self.before is not None and await self.before(seen, send):
             return
+        if self.lose is not None and seen.method == "POST" and seen.path.endswith(self.lose):
+            # Processed, once, and its answer lost.
+            self.lose = None
+            await self.app(scope, receive, _nowhere)
+            await answer(send, 502)
+            return
         if seen.method == "POST" and BATCH.match(seen.path):
             await self._start_job(seen, scope, receive, send)
             return
@@ -152,6 +159,10 @@ class Recorder:
         if self.after is None or not await self.after(seen, send):
             for message in messages:
                 await send(message)
+
+
+async def _nowhere(message: Message) -> None:
+    del message
 
 
 async def answer(

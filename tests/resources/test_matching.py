@@ -111,9 +111,24 @@ def test_a_service_that_sets_epochs_itself() -> None:
     asked = Counter({NaturalKey(5, 1): 1, NaturalKey(5, 2): 1})
     pool = RowPool([row(1, 5, 2), row(2, 5, 9), row(3, 6, 9)])
 
-    found = pool.claim_any_epoch([wanted(0, 5, 1)], asked)
+    found = pool.claim_any_epoch([wanted(0, 5, 1)], reserved=asked)
 
     assert ids(found) == {0: 2}
-    assert pool.claim_any_epoch([wanted(0, 5, 1)], asked) == {}
+    assert pool.claim_any_epoch([wanted(0, 5, 1)], reserved=asked) == {}
     assert ids(pool.claim([wanted(1, 5, 2)])) == {1: 1}
     assert ids(pool.claim([wanted(3, 6, 9)])) == {3: 3}
+
+
+def test_repeats_of_a_service_that_sets_one_epoch_for_all() -> None:
+    """Rows of a key beyond those that were asked for go to the repeats; others' rows do not."""
+    pool = RowPool([row(1, 5, 1), row(2, 5, 1), row(3, 5, 1), row(9, 5, 1)])
+    asked = Counter({NaturalKey(5, 1): 1})
+
+    found = pool.claim([wanted(0, 5, 1)])
+    asked.subtract([NaturalKey(5, 1)])
+    others = pool.claim_any_epoch(
+        [wanted(1, 5, 2), wanted(2, 5, 3), wanted(3, 5, 4)], reserved=asked, not_among={9}
+    )
+
+    assert ids(found) == {0: 1}
+    assert ids(others) == {1: 2, 2: 3}

@@ -37,17 +37,24 @@ async def find(project: InProject, collection_id: Id, page: PageNumber = 1) -> R
     return await project.page(page, ids, store.documents)
 
 
-@router.post("", status_code=201)
-async def add(project: InProject, collection_id: Id, body: EntryRequest) -> TemplateVariables:
+@router.post("", status_code=201, response_model=TemplateVariables)
+async def add(
+    project: InProject, request: Request, collection_id: Id, body: EntryRequest
+) -> Response:
     """Add a row, or let the model make one for a template."""
     if (body.input_values is None) == (body.prompt_template_id is None):
         raise Problem(400, "give either input_values or prompt_template_id")
-    values = body.input_values
-    if values is None:
-        await project.read(collections.require_writable, collection_id)
-        template = await project.read(prompt_templates.get, body.prompt_template_id or 0)
-        values = await invent_variables(project.service.models, template)
-    return await project.write(store.add, collection_id, values)
+
+    async def prepare() -> Callable[[Connection], TemplateVariables]:
+        values = body.input_values
+        if values is None:
+            await project.read(collections.require_writable, collection_id)
+            template = await project.read(prompt_templates.get, body.prompt_template_id or 0)
+            values = await invent_variables(project.service.models, template)
+        return partial(store.add, project_id=project.id, collection_id=collection_id, values=values)
+
+    raw = await request.body()
+    return await answer_once(request, project, prepare, status=201, body=raw)
 
 
 @router.post("/batches", status_code=201, response_model=list[TemplateVariables])

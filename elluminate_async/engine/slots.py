@@ -1,0 +1,92 @@
+"""Positions and their outcomes as they come, and the count of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from elluminate_async.batch import Batch, Outcome, Progress
+from elluminate_async.errors import ItemError, OutcomeUnknownError
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import ProgressCallback
+
+R = TypeVar("R")
+
+Pairs: TypeAlias = list[tuple[int, Outcome[R]]]
+
+
+class Slots(Generic[R]):
+    """What becomes a `Batch`.
+
+    Args:
+        operation: For the errors of positions without an outcome.
+        total: Number of positions; None where it shows only when the source has been read.
+    """
+
+    def __init__(self, operation: str, total: int | None) -> None:
+        self._operation = operation
+        self._total = total
+        self._slots: dict[int, Outcome[R]] = {}
+        self._surplus: Sequence[int] = ()
+
+    async def fill(self, pairs: Pairs[R]) -> None:
+        """Take outcomes; no position may get a second one."""
+        for position, outcome in pairs:
+            assert position not in self._slots, f"position {position} ended twice"
+            self._slots[position] = outcome
+
+    def settle(self, late: Mapping[int, Outcome[R]], surplus: Sequence[int]) -> None:
+        """Take what the last look found; it only ever replaces an unknown outcome."""
+        for position, outcome in late.items():
+            if isinstance(self._slots.get(position), OutcomeUnknownError):
+                self._slots[position] = outcome
+        self._surplus = surplus
+
+    def batch(self, read: int) -> Batch[R]:
+        """The batch of a run that came to its end, of ``read`` positions unless known."""
+        if self._total is None:
+            text = "its outcome was taken from the stream before this call"
+            return self.filled(read, "not_sent", text)
+        return Batch[R].from_slots(self._total, self._slots, surplus=self._surplus)
+
+    def filled(self, read: int, code: str, text: str) -> Batch[R]:
+        """The batch, where what has no outcome was not sent."""
+        length = self._total if self._total is not None else read
+        for position in range(length):
+            if position not in self._slots:
+                self._slots[position] = ItemError(
+                    text, position=position, code=code, operation=self._operation, attempts=0
+                )
+        return Batch[R].from_slots(length, self._slots, surplus=self._surplus)
+
+    def cut_short(self, cut: Pairs[R], read: int, text: str) -> Batch[R]:
+        """The batch of a run that was ended, with what is known of what was in flight."""
+        self._slots.update(cut)
+        return self.filled(read, "not_sent", text)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts outcomes and tells `Progress`."""
+
+    operation: str
+    total: int | None
+    on_progress: ProgressCallback | None
+    succeeded: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def count(self, outcome: object) -> None:
+        """Count one more position."""
+        if isinstance(outcome, ItemError):
+            self.failed += 1
+        else:
+            self.succeeded += 1
+        if self.on_progress is not None:
+            elapsed = time.monotonic() - self.started
+            self.on_progress(
+                Progress(self.operation, self.total, self.succeeded, self.failed, elapsed)
+            )
