@@ -23,6 +23,7 @@ check: $(VENV)/.checkers ## Formatting, lint, types, layering
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+	$(BIN)/mypy tests/typing
 	$(BIN)/python -m pytest -q tests/test_layering.py
 
 bench: $(VENV)/.installed ## Run the benchmarks; JSON lines and ratios

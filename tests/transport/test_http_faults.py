@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-import subprocess
 import zlib
 from pathlib import Path
 
 import pytest
+import trustme
 
 from elluminate_async.errors import (
     ConnectError,
@@ -181,12 +181,13 @@ async def test_a_redirect_is_not_followed(status: int, request_: Request) -> Non
 
 
 def certificate(folder: Path) -> ssl.SSLContext:
-    """A server's context with a certificate that nobody trusts."""
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-    command += "-subj /CN=localhost -keyout key.pem -out cert.pem"
-    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    """A server's context with a certificate for localhost, of an authority nobody knows."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "cert.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    issued = authority.issue_cert("localhost").private_key_and_cert_chain_pem
+    issued.write_to_path(folder / "server.pem")
+    context.load_cert_chain(folder / "server.pem")
     return context
 
 

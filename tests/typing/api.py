@@ -1,0 +1,78 @@
+"""The public names as a user's type checker sees them; checked, never run."""
+
+from collections.abc import AsyncIterator
+from typing import assert_type
+
+from elluminate_async import (
+    AsyncClient,
+    Batch,
+    BatchOptions,
+    Criterion,
+    ElluminateError,
+    ItemError,
+    PromptResponse,
+    PromptTemplate,
+    RateLimit,
+    Rating,
+    RatingMode,
+    TemplateVariables,
+)
+
+
+async def the_guides_loop(client: AsyncClient) -> None:
+    template, created = await client.prompt_templates.get_or_create("{{x}}", name="n")
+    assert_type(template, PromptTemplate)
+    assert_type(created, bool)
+    criteria, _ = await client.criteria.get_or_generate_many(template)
+    assert_type(criteria[0], Criterion)
+    collection, _ = await client.collections.get_or_create("c")
+    variables = await client.template_variables.add_many([{"x": 1}], collection=collection)
+    assert_type(variables, Batch[TemplateVariables])
+    experiment, _ = await client.experiments.get_or_create(
+        "e", prompt_template=template, collection=collection
+    )
+    responses = await client.responses.generate_many(
+        template_variables=variables, experiment=experiment
+    )
+    assert_type(responses, Batch[PromptResponse])
+    batch_ratings = await client.ratings.rate_many(responses, rating_mode=RatingMode.FAST)
+    for i, response in enumerate(responses):
+        assert_type(response.response_str, str)
+        for rating in batch_ratings[i]:
+            assert_type(rating, Rating)
+
+
+async def tolerant(responses: Batch[PromptResponse]) -> None:
+    for position, response in responses.succeeded.items():
+        assert_type(position, int)
+        assert_type(response, PromptResponse)
+    for outcome in responses.outcomes:
+        if isinstance(outcome, ItemError):
+            assert_type(outcome.to_dict()["code"] is not None, bool)
+        else:
+            assert_type(outcome, PromptResponse)
+    assert_type(responses[0], PromptResponse)
+    assert_type(responses[1:], Batch[PromptResponse])
+    assert_type(responses.raise_for_failed()[0], PromptResponse)
+
+
+async def streams(client: AsyncClient, rows: AsyncIterator[TemplateVariables]) -> None:
+    generated = client.responses.stream_generate_many(template_variables=rows, experiment=1)
+    async with client.ratings.stream_rate_many(generated) as stream:
+        async for position, outcome in stream:
+            assert_type(position, int)
+            if not isinstance(outcome, ItemError):
+                assert_type(outcome[0], Rating)
+    async for template in client.prompt_templates.list():
+        assert_type(template, PromptTemplate)
+    assert_type(await client.prompt_templates.list(), list[PromptTemplate])
+    assert_type(await client.ratings.list(1), list[Rating])
+    assert_type(await client.ratings.rate(1), list[Rating])
+
+
+def options() -> BatchOptions:
+    return BatchOptions(rate_limit=RateLimit(20, 2.0)).replace(chunk_size=10)
+
+
+def ambiguous(error: ElluminateError) -> bool:
+    return error.ambiguous
