@@ -163,6 +163,8 @@ class HttpTransport:
                 return self._translate(error, request, sent=flag.sent)
             except (*NETWORK_ERRORS, TransportError) as error:
                 return self._translate(error, request, sent=flag.sent)
+            except asyncio.CancelledError as error:
+                raise _without_headers(error) from None
 
     @asynccontextmanager
     async def stream(
@@ -197,6 +199,8 @@ class HttpTransport:
                 answer: Answer | TransportError = await read_answer(response)
         except (*NETWORK_ERRORS, TransportError) as error:
             answer = self._translate(error, request, sent=flag.sent)
+        except asyncio.CancelledError as error:
+            raise _without_headers(error) from None
         finally:
             if response is not None:
                 response.release()
@@ -347,6 +351,12 @@ class HttpTransport:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+def _without_headers(error: asyncio.CancelledError) -> asyncio.CancelledError:
+    # The frames below hold the request's headers among their locals, and error trackers
+    # report those.
+    return error.with_traceback(None)
 
 
 async def _mark_sent(

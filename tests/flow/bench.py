@@ -62,7 +62,7 @@ class Seen:
     at: float
     method: str
     path: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
 
 
 Fault = Callable[["Seen", "Send"], Awaitable[bool]]
