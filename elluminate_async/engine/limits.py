@@ -1,6 +1,7 @@
 """The limits of one client: chunks in flight, requests per window, holds.
 
-One `Limits` serves all calls of a client, so that they share its bounds.
+One `Limits` serves all calls of a client, so that they share its bounds. Those that the user
+set are strict; below them the client finds out by itself what the service takes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 from aiolimiter import AsyncLimiter
+
+from elluminate_async.engine.adaptive import AdaptiveGate, AdaptivePace
 
 if TYPE_CHECKING:
     from elluminate_async.batch import RateLimit
@@ -43,14 +46,15 @@ class Limits:
     """
 
     def __init__(self, max_concurrency: int, rate_limit: RateLimit | None) -> None:
-        self._gate = anyio.Semaphore(max_concurrency, max_value=max_concurrency)
+        self._gate = AdaptiveGate(max_concurrency)
+        self._pace = AdaptivePace()
         self._limiter = None if rate_limit is None else strict_limiter(rate_limit)
         self._held_until = 0.0
 
     @property
     def free_chunks(self) -> int:
         """Permits for chunks that nobody holds."""
-        return self._gate.value
+        return self._gate.free
 
     async def acquire_chunk(self) -> None:
         """Wait for the permit to have one more chunk in flight."""
@@ -63,8 +67,9 @@ class Limits:
     async def admit(self) -> None:
         """Return when one more request may start: after every hold, inside every window."""
         await self._wait_out_hold()
+        await self._pace.admit()
         if self._limiter is None:
-            return
+            return await self._wait_out_hold()
         await self._limiter.acquire()
         while self._held_until > time.monotonic():
             # A hold began while this request waited for its window. It needs a new one: those
@@ -81,6 +86,16 @@ class Limits:
     def held_for(self) -> float:
         """Seconds until the hold in force ends; 0 when there is none."""
         return max(0.0, self._held_until - time.monotonic())
+
+    def accepted(self) -> None:
+        """Learn that the service took a request."""
+        self._gate.accepted()
+        self._pace.accepted()
+
+    def refused(self) -> None:
+        """Learn that the service said it is too much: fewer at once, and slower."""
+        self._gate.refused()
+        self._pace.refused()
 
     async def _wait_out_hold(self) -> None:
         while (wait := self._held_until - time.monotonic()) > 0:  # noqa: ASYNC110

@@ -116,16 +116,14 @@ class HttpTransport:
             limited = None
             verdict = verdict_on(result)
             if isinstance(result, Answer) and verdict is Verdict.ACCEPTED:
+                self._throttle.accepted()
                 return Answer(result.status, result.headers, result.body, failures + told + 1)
             if told_to_wait(request, result):
                 told += 1
                 wait = wait_when_told(result, told, policy)
                 if isinstance(result, Answer) and result.status == 429:
-                    # The limit is the client's, not this request's: everything waits, also
-                    # when this request does not.
-                    self._throttle.hold(wait or result.retry_after or 0.0)
-                    if wait is not None:
-                        limited = result
+                    limited = result
+                    if self._slow_down(result) and wait is not None:
                         continue
             else:
                 failures += 1
@@ -139,6 +137,16 @@ class HttpTransport:
                 "%s %s failed, again in %.2f s: %s", request.method, request.target, wait, result
             )
             await anyio.sleep(wait)
+
+    def _slow_down(self, answer: Answer) -> bool:
+        """Learn from a 429; whether the client is held, so that the gate does the waiting."""
+        self._throttle.refused()
+        if answer.retry_after is None:
+            return False
+        # The limit is the client's, not this request's: everything waits, also when this
+        # request does not.
+        self._throttle.hold(answer.retry_after)
+        return True
 
     async def _attempt(self, request: Request, policy: Policy) -> Answer | TransportError:
         """One sending: an answer of any status, or what went wrong."""

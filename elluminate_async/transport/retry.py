@@ -67,6 +67,14 @@ class Throttle(Protocol):
         """Seconds until the hold in force ends; 0 when there is none."""
         ...
 
+    def accepted(self) -> None:
+        """Learn that the service took a request."""
+        ...
+
+    def refused(self) -> None:
+        """Learn that the service said it is too much."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -224,6 +224,12 @@ class Delaying:
     def held_for(self) -> float:
         return 0.0
 
+    def accepted(self) -> None:
+        pass
+
+    def refused(self) -> None:
+        pass
+
 
 async def test_a_deadline_that_passes_at_the_moment_of_admission() -> None:
     """A `DeadlineError` for a request and for a stream: the service was never asked."""

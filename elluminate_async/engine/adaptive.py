@@ -1,0 +1,165 @@
+"""Finding a limit that nobody told: how many at once, and how fast.
+
+Both do nothing until the service first says that it is too much, and forget slowly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+
+CUT: Final = 0.7
+"""Share of the limit or of the rate that is left after a refusal."""
+
+CUT_INTERVAL: Final = 1.0
+"""Seconds in which refusals count as one: those of requests sent before the first cut."""
+
+RATE_FLOOR: Final = 0.5
+_GROWTH: Final = 0.4
+_MEASURE_SECONDS: Final = 2.0
+
+
+class AdaptiveGate:
+    """At most ``limit`` holders at once; the limit follows the service's refusals.
+
+    Additive increase, multiplicative decrease: a success while at least half of the limit
+    is in use adds 1/limit, a refusal leaves 70 % and never less than one. Slowness alone
+    changes nothing, as an answer takes as long as it has tokens.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = float(most)
+        self._held = 0
+        self._waiting: deque[anyio.Event] = deque()
+        self._cut_at = -CUT_INTERVAL
+
+    @property
+    def limit(self) -> int:
+        """Holders allowed now."""
+        return max(1, int(self._limit))
+
+    @property
+    def free(self) -> int:
+        """Permits of the highest limit that nobody holds."""
+        return self._most - self._held
+
+    async def acquire(self) -> None:
+        """Wait for a permit; first come, first served."""
+        if self._held < self.limit and not self._waiting:
+            self._held += 1
+            await self._checkpoint()
+            return
+        turn = anyio.Event()
+        self._waiting.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self.release()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    async def _checkpoint(self) -> None:
+        try:
+            await anyio.lowlevel.checkpoint()
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give a permit back."""
+        if self._held <= 0:
+            raise ValueError("a permit was released too many times")
+        self._held -= 1
+        self._wake()
+
+    def accepted(self) -> None:
+        """The service took a request."""
+        if self._limit < self._most and self._held * 2 >= self._limit:
+            self._limit = min(float(self._most), self._limit + 1 / self._limit)
+            self._wake()
+
+    def refused(self) -> None:
+        """The service said that it is too much."""
+        now = time.monotonic()
+        if now - self._cut_at >= CUT_INTERVAL:
+            self._cut_at = now
+            self._limit = max(1.0, self._limit * CUT)
+
+    def _wake(self) -> None:
+        while self._waiting and self._held < self.limit:
+            self._held += 1
+            self._waiting.popleft().set()
+
+
+class AdaptivePace:
+    """Spaces requests by a rate that follows the service's refusals; off until the first.
+
+    A refusal sets the rate to 70 % of what was measured; then it grows along a cubic that
+    is flat near the rate that was refused, and is capped at twice what is measured.
+    Source: RFC 9438 for the curve, with the constants of the AWS SDKs' adaptive mode.
+    """
+
+    def __init__(self) -> None:
+        self._rate: float | None = None
+        self._refused_rate = 0.0
+        self._refused_at = 0.0
+        self._next_at = 0.0
+        self._accepted: deque[float] = deque()
+
+    @property
+    def rate(self) -> float | None:
+        """Requests per second allowed now; None while there is no bound."""
+        if self._rate is None:
+            return None
+        flat_at = (self._refused_rate * (1 - CUT) / _GROWTH) ** (1 / 3)
+        since = time.monotonic() - self._refused_at
+        grown = _GROWTH * (since - flat_at) ** 3 + self._refused_rate
+        return max(RATE_FLOOR, min(grown, 2 * max(self._measured(), RATE_FLOOR)))
+
+    async def admit(self) -> None:
+        """Return when the next request may start."""
+        rate = self.rate
+        if rate is None:
+            return
+        now = time.monotonic()
+        # A burst of one: what was not used is not saved up.
+        start = max(now, self._next_at)
+        self._next_at = start + 1 / rate
+        if start > now:
+            await anyio.sleep(start - now)
+
+    def accepted(self) -> None:
+        """The service took a request."""
+        now = time.monotonic()
+        self._accepted.append(now)
+        self._forget(now)
+
+    def refused(self) -> None:
+        """The service said that it is too much."""
+        now = time.monotonic()
+        if self._rate is not None and now - self._refused_at < CUT_INTERVAL:
+            return
+        measured = max(self._measured(), RATE_FLOOR)
+        self._refused_rate = (
+            measured if self._rate is None else min(measured, self.rate or measured)
+        )
+        self._rate = self._refused_rate * CUT
+        self._refused_at = now
+
+    def _measured(self) -> float:
+        now = time.monotonic()
+        self._forget(now)
+        if not self._accepted:
+            return 0.0
+        return len(self._accepted) / max(now - self._accepted[0], 1.0)
+
+    def _forget(self, now: float) -> None:
+        while self._accepted and self._accepted[0] < now - _MEASURE_SECONDS:
+            self._accepted.popleft()
