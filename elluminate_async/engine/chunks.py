@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from elluminate_async.batch import BatchOptions
 
+CLEAN_UP_SECONDS = 5.0
+"""What is given to something to end once it is cancelled."""
+
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -104,7 +107,7 @@ async def closing(source: AsyncIterable[object]) -> AsyncGenerator[None]:
         yield
     finally:
         if close := getattr(source, "aclose", None):
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
                 await close()
 
 

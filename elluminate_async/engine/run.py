@@ -130,6 +130,8 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         await run.run(source)
         if run.out_of_time and call.total is None and not run.exhausted:
             raise DeadlineError("the deadline passed before the input came to its end")
+        if not run.out_of_time and call.last_look is not None:
+            await _settle(slots, call.last_look)
     except BaseException as error:
         text = f"the batch ended before this item was sent: {error or type(error).__name__}"
         # An exception of the caller's own may take no attributes.
@@ -139,8 +141,6 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     if run.out_of_time:
         result = slots.filled(run.positions, "deadline", "the deadline passed before it was sent")
     else:
-        if call.last_look is not None:
-            await _settle(slots, call.last_look)
         result = slots.batch(run.positions)
     if result.failed:
         logger.warning("%s: %r", call.operation, result)

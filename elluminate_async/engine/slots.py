@@ -50,11 +50,12 @@ class Slots(Generic[R]):
         if self._total is None:
             text = "its outcome was taken from the stream before this call"
             return self.filled(read, "not_sent", text)
-        return Batch[R].from_slots(self._total, self._slots, surplus=self._surplus)
+        length = max(self._total, read)
+        return Batch[R].from_slots(length, self._slots, surplus=self._surplus)
 
     def filled(self, read: int, code: str, text: str) -> Batch[R]:
         """The batch, where what has no outcome was not sent."""
-        length = self._total if self._total is not None else read
+        length = max(self._total or 0, read)
         for position in range(length):
             if position not in self._slots:
                 self._slots[position] = ItemError(

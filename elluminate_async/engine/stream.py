@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import anyio
 
+from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
 from elluminate_async.errors import ClientClosedError
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectSendStream
 
 T = TypeVar("T")
-
-CLEAN_UP_SECONDS = 5.0
-"""What a task gets to end once it is cancelled."""
 
 
 class HostedStream(AsyncIterator[T], Generic[T]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -79,7 +79,8 @@ def checked_options(options: object) -> BatchOptions:
 
 def known_length(values: object) -> int | None:
     """How many there are, where that is known without reading them."""
-    return len(values) if isinstance(values, Sized) else None
+    # Not of anything with a `len`: of a progress bar it is an estimate.
+    return len(values) if isinstance(values, Sequence) else None  # pyright: ignore[reportUnknownArgumentType]
 
 
 def first_problems(problems: Sequence[str], limit: int = 3) -> str:

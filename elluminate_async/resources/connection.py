@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -14,7 +15,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from elluminate_async.engine.limits import Limits
 from elluminate_async.engine.stream import end_tasks
-from elluminate_async.errors import ElluminateError, InputError, NotFoundError, ProtocolError
+from elluminate_async.errors import (
+    DeadlineError,
+    ElluminateError,
+    InputError,
+    NotFoundError,
+    ProtocolError,
+)
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.version import (
@@ -89,7 +96,8 @@ class Connection:
         self.transport.check_usable()
         if self._project is not None:
             return self._project
-        async with self._selecting:
+        policy = policy or self.policy()
+        async with holding(self._selecting, policy):
             if self._version_check is None and not self._skip_version_check:
                 self._version_check = asyncio.create_task(self._check_version())
                 self.tasks.add(self._version_check)
@@ -205,6 +213,23 @@ class Connection:
         with anyio.CancelScope(shield=True):
             await end_tasks(set(self.tasks))
             await self.transport.close()
+
+
+@asynccontextmanager
+async def holding(lock: anyio.Lock, policy: Policy) -> AsyncGenerator[None]:
+    """Hold ``lock``; the wait for it ends with the policy's deadline.
+
+    Raises:
+        DeadlineError: Another call held it for longer.
+    """
+    with anyio.move_on_after(policy.remaining()) as scope:
+        await lock.acquire()
+    if scope.cancelled_caught:
+        raise DeadlineError("the deadline passed while another call was at the same work")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Resource:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
@@ -18,6 +20,8 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
     PermissionDeniedError,
     ProtocolError,
+    RateLimitError,
+    ServerError,
     TransportError,
     unknown_outcome,
 )
@@ -36,6 +40,9 @@ logger = logging.getLogger("elluminate_async")
 POLL_FIRST = 0.2
 POLL_GROWTH = 1.5
 POLL_LONGEST = 3.0
+SENSELESS_POLLS = 5
+"""Answers in a row that no wait will change, before a job is given up."""
+
 STREAM_OPENINGS = 2
 """Times a stream is opened; one that ended early is opened once more, then polling takes over."""
 
@@ -83,6 +90,16 @@ async def start_job(
     return job_id
 
 
+@contextmanager
+def accepted_work() -> Generator[None]:
+    """From an accepted job on: a failure does not mean that nothing was done."""
+    try:
+        yield
+    except ElluminateError as error:
+        error.ambiguous = True
+        raise
+
+
 async def follow_job(
     connection: Connection, kind: type[S], *segments: str | int, operation: str, policy: Policy
 ) -> S:
@@ -100,9 +117,7 @@ async def follow_job(
             try:
                 if found := await _stream_job(connection, kind, *segments, policy=policy):
                     return found
-            except (AuthenticationError, PermissionDeniedError) as error:
-                # The job was accepted and goes on, whatever became of the key.
-                error.ambiguous = True
+            except (AuthenticationError, PermissionDeniedError):
                 raise
             except (APIError, TransportError) as error:
                 logger.debug("following a job by polling: %s", error)
@@ -137,18 +152,21 @@ async def _stream_job(
 async def _poll_job(
     connection: Connection, kind: type[S], *segments: str | int, policy: Policy
 ) -> S:
-    interval = POLL_FIRST
+    interval, senseless = POLL_FIRST, 0
     while True:
         found = None
         try:
             found = decode(kind, await connection.call("GET", *segments, policy=policy))
-        except (AuthenticationError, PermissionDeniedError) as error:
-            error.ambiguous = True
-            raise
-        except NotFoundError:
+        except (AuthenticationError, PermissionDeniedError, NotFoundError):
             raise
         except (APIError, TransportError) as error:
-            # The job goes on at the service; only the deadline ends the wait for it.
+            # The job goes on at the service, so an outage is waited out; an answer that waiting
+            # does not change is not.
+            passing = isinstance(error, ServerError | RateLimitError)
+            passing = passing or not isinstance(error, APIError | ProtocolError)
+            senseless = 0 if passing else senseless + 1
+            if senseless >= SENSELESS_POLLS:
+                raise
             logger.debug("a job's status could not be read, trying again: %s", error)
         if found is not None and found.status in TERMINAL:
             return found

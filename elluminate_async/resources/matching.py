@@ -21,6 +21,7 @@ from elluminate_async.errors import (
     ServerError,
     TransportError,
 )
+from elluminate_async.resources.connection import holding
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -34,6 +35,9 @@ VISIBILITY_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0)
 
 UNREADABLE = (DeadlineError, TransportError, RateLimitError, ServerError)
 """What keeps a listing from being read, for now."""
+
+SUCCESS_SETTLE = 5.0
+"""Seconds to settle what a job that succeeded does not show."""
 
 FIRST_SETTLE_WAIT = 1.0
 LONGEST_SETTLE_WAIT = 15.0
@@ -163,8 +167,9 @@ class ExperimentRows:
 
     async def look(self, setting: BatchSetting) -> None:
         """One pass that began after this was called; shared by those who wait for one."""
-        begun = self._passes
-        async with self._lock:
+        # A pass that is under way began before this.
+        begun = self._passes + self._lock.statistics().locked
+        async with holding(self._lock, setting.policy):
             if self._passes > begun:
                 return
             rows = await Listing(
@@ -192,13 +197,20 @@ class ListingMatcher:
     Rows that were there before the call belong to others and are never matched. Memory: the
     experiment's rows that this client has seen.
 
+    Args:
+        setting: Of the call.
+        experiment_id: Whose rows.
+        interchangeable: Whether rows of the same variables are as good as each other, as
+            generated ones are; otherwise only the exact key matches.
+
     Attributes:
         had_doubt: Whether there was a sending of which nothing was known.
         unsettled: Positions that such a sending left without a row.
     """
 
-    def __init__(self, setting: BatchSetting, experiment_id: int) -> None:
+    def __init__(self, setting: BatchSetting, experiment_id: int, *, interchangeable: bool) -> None:
         self._setting = setting
+        self._interchangeable = interchangeable
         self._rows = setting.connection.experiment_rows.setdefault(
             experiment_id, ExperimentRows(experiment_id)
         )
@@ -210,13 +222,19 @@ class ListingMatcher:
 
     async def before_sending(self, variables_ids: Sequence[int]) -> list[NaturalKey]:
         """Note what is there already, before the first chunk; the keys to ask for."""
-        async with self._starting:
+        async with holding(self._starting, self._setting.policy):
             if self._before is None:
                 await self._rows.look(self._setting)
                 self._before = frozenset(self._rows.known)
         keys = self._rows.number(variables_ids)
         self._asked.update(keys)
         return keys
+
+    def release(self, wanted: Iterable[Wanted]) -> None:
+        """No row will come for these keys."""
+        keys = [entry.key for entry in wanted]
+        self._asked.difference_update(keys)
+        self._rows.asked.subtract(keys)
 
     async def find(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
         """Position to row; what stays out has no row that the listing shows (or fails to)."""
@@ -233,13 +251,13 @@ class ListingMatcher:
                 return found
         return found
 
-    async def settle(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
+    async def settle(self, wanted: Sequence[Wanted], settle: float) -> dict[int, PromptResponse]:
         """Position to row, after a sending of which nothing is known.
 
-        Looks until every row is there, or no new one came for `BatchOptions.settle` seconds,
-        or the deadline passes. That a row stays out proves nothing: it may come later.
+        Looks until every row is there, or no new one came for ``settle`` seconds in which
+        the listing could be read, or the deadline passes. That a row stays out proves
+        nothing: it may come later.
         """
-        settle = self._setting.options.settle
         found = self._claim(wanted)
         quiet_since, wait = time.monotonic(), min(FIRST_SETTLE_WAIT, settle / 4)
         while missing := [entry for entry in wanted if entry.position not in found]:
@@ -253,6 +271,7 @@ class ListingMatcher:
                 break
             except UNREADABLE as error:
                 logger.debug("the listing could not be read, trying again: %s", error)
+                quiet_since = time.monotonic()
             wait = min(wait * 2, LONGEST_SETTLE_WAIT, settle / 4)
             if len(self._rows.known) != rows:
                 quiet_since = time.monotonic()
@@ -270,7 +289,7 @@ class ListingMatcher:
         await self._rows.look(self._setting)
         found = self._claim(wanted)
         missing = [entry for entry in wanted if entry.position not in found]
-        if missing and self._rows.steady:
+        if missing and self._rows.steady and self._interchangeable:
             others = self._rows.pool.claim_any_epoch(
                 missing, reserved=self._rows.asked, not_among=self._before or ()
             )

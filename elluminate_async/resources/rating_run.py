@@ -6,11 +6,18 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
-from elluminate_async.errors import DeadlineError, ItemError, OutcomeUnknownError, RatingError
+from elluminate_async.errors import (
+    APIError,
+    DeadlineError,
+    ItemError,
+    OutcomeUnknownError,
+    RatingError,
+)
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.matching import (
     FIRST_SETTLE_WAIT,
@@ -61,14 +68,13 @@ class RatingRun:
         return new_ratings(before, after, criteria)
 
     async def settle(
-        self, ids: Sequence[int], before: Mapping[int, PromptResponse]
+        self, ids: Sequence[int], before: Mapping[int, PromptResponse], settle: float
     ) -> dict[int, list[Rating] | ItemError]:
         """Response id to outcome, after a sending of which nothing is known.
 
         Looks until each response has a new rating by every criterion of its template, or no
-        new one came for `BatchOptions.settle` seconds, or the deadline passes.
+        new one came for ``settle`` seconds, or the deadline passes.
         """
-        settle = self.setting.options.settle
         quiet_since, wait = time.monotonic(), min(FIRST_SETTLE_WAIT, settle / 4)
         shown = ""
         outcomes: dict[int, list[Rating] | ItemError] = {}
@@ -92,6 +98,7 @@ class RatingRun:
             "the job succeeded, and the service does not show new ratings for this response",
             position=0,
             operation="rate",
+            code="no_result",
         )
 
     async def _criteria_of(self, row: PromptResponse) -> frozenset[int]:
@@ -99,15 +106,21 @@ class RatingRun:
         if template is None:
             return frozenset()
         if template.id not in self._criteria:
-            found = await Listing(
-                self.setting.connection,
-                Criterion,
-                "criteria",
-                query={"prompt_template_id": template.id},
-                policy=self.setting.policy,
-            )
-            self._criteria[template.id] = frozenset(criterion.id for criterion in found)
+            self._criteria[template.id] = frozenset()
+            with suppress(APIError):
+                # Without them, what rated its neighbours tells what is missing.
+                await self._read_criteria(template.id)
         return self._criteria[template.id]
+
+    async def _read_criteria(self, template_id: int) -> None:
+        found = await Listing(
+            self.setting.connection,
+            Criterion,
+            "criteria",
+            query={"prompt_template_id": template_id},
+            policy=self.setting.policy,
+        )
+        self._criteria[template_id] = frozenset(criterion.id for criterion in found)
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source
-from elluminate_async.engine.run import Call, ChunkRefusedError, run_batch, stream_batch
+from elluminate_async.engine.run import (
+    FATAL,
+    Call,
+    ChunkRefusedError,
+    run_batch,
+    stream_batch,
+)
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
     ElluminateError,
@@ -20,11 +26,13 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
+    item_error,
     unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
-from elluminate_async.resources.jobs import follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import accepted_work, follow_job, job_failure, start_job
+from elluminate_async.resources.matching import SUCCESS_SETTLE
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.rating_run import RatingRun, by_result
 from elluminate_async.schemas.jobs import JobStatus
@@ -34,6 +42,7 @@ from elluminate_async.schemas.version import Capability
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.transport.retry import Policy
 
 Ratings: TypeAlias = list[Rating]
 """A response's ratings, one per criterion. (Within the class ``list`` is its method.)"""
@@ -169,26 +178,38 @@ class RatingsResource(Resource):
         outcomes: dict[int, Ratings | ItemError] = {}
         problem: ElluminateError | None = None
         try:
-            job_id = await start_job(
-                self._connection, *_BATCHES, body=encode(body), operation="rate", policy=policy
-            )
-            status = await follow_job(
-                self._connection, JobStatus, *_BATCHES, job_id, operation="rate", policy=policy
-            )
-            problem = job_failure(job_id, status.status, status.error_msg)
-            if trusted:
-                return by_result(ids, status), problem
-            outcomes = await run.new_ratings(ids, before)
-        except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
-            raise ChunkRefusedError(error) from None
-        except OutcomeUnknownError as error:
-            problem = error
+            job_id = await self._start_job(encode(body), policy)
+            with accepted_work():
+                status = await follow_job(
+                    self._connection, JobStatus, *_BATCHES, job_id, operation="rate", policy=policy
+                )
+                problem = job_failure(job_id, status.status, status.error_msg)
+                if trusted:
+                    return by_result(ids, status), problem
+                outcomes = await run.new_ratings(ids, before)
+        except FATAL:
+            raise
+        except ElluminateError as error:
+            if not error.ambiguous and not isinstance(error, OutcomeUnknownError):
+                raise
+            problem = item_error(error, position=0, operation="rate")
         # What is incomplete may only not be shown yet.
         left = [id for id in ids if not isinstance(outcomes.get(id), list)]
         if left and not trusted and not isinstance(problem, JobError):
-            problem = problem or run.no_rating()
-            outcomes |= await run.settle(left, before)
+            seconds = run.setting.options.settle
+            if problem is None:
+                # The job succeeded, so its ratings should be there: they may only be late.
+                problem, seconds = run.no_rating(), min(seconds, SUCCESS_SETTLE)
+            outcomes |= await run.settle(left, before, seconds)
         return outcomes, problem
+
+    async def _start_job(self, body: bytes, policy: Policy) -> str:
+        try:
+            return await start_job(
+                self._connection, *_BATCHES, body=body, operation="rate", policy=policy
+            )
+        except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
+            raise ChunkRefusedError(error) from None
 
 
 def _checked_mode(rating_mode: object) -> RatingMode:
@@ -212,7 +233,8 @@ def _source(responses: Responses) -> Source[int]:
 def _unique(responses: Sequence[object]) -> Iterator[Entry[int]]:
     outcomes = responses.outcomes if isinstance(responses, Batch) else responses
     positions: defaultdict[int, list[int]] = defaultdict(list)
-    for position, entry in enumerate(cast("Sequence[object]", outcomes)):
+    # A copy: the caller may change the list while the batch runs.
+    for position, entry in enumerate(tuple(cast("Sequence[object]", outcomes))):
         if isinstance(entry, ItemError):
             yield Passed(position, entry)
         else:

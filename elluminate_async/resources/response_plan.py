@@ -134,7 +134,10 @@ class ResponsePlan:
         if isinstance(variables, Batch):
             return self._entries(variables.outcomes, Counter())
         # Of a sequence all variables are in memory, and so may be their counts.
-        return self._entries(variables, Counter() if isinstance(variables, Sequence) else None)
+        if isinstance(variables, Sequence):
+            # A copy: the caller may change the list while the batch runs.
+            return self._entries(tuple(variables), Counter())
+        return self._entries(variables, None)
 
     def _entries(
         self, variables: Iterable[object], seen: Counter[int] | None

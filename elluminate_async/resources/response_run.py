@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -56,7 +57,11 @@ class ResponseRun:
         if self._epochs is None:
             self._epochs = Epochs(call_wide=self._sized)
             if not by_position:
-                self._listing = ListingMatcher(self.setting, self.plan.experiment_id)
+                self._listing = ListingMatcher(
+                    self.setting,
+                    self.plan.experiment_id,
+                    interchangeable=self.operation == "generate",
+                )
         ids = [item.value.variables_id for item in items]
         if self._listing is not None:
             keys = await self._listing.before_sending(ids)
@@ -83,10 +88,22 @@ class ResponseRun:
             found = {}
         return self._outcomes(found)
 
-    async def settle(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse | ItemError]:
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline of the call has passed."""
+        return time.monotonic() >= self.setting.policy.deadline_at
+
+    def release(self, wanted: Sequence[Wanted]) -> None:
+        """No row will come for these: they were not sent, or refused."""
+        if self._listing is not None:
+            self._listing.release(wanted)
+
+    async def settle(
+        self, wanted: Sequence[Wanted], seconds: float
+    ) -> dict[int, PromptResponse | ItemError]:
         """Position to outcome, for the rows that come to light within the settling time."""
         assert self._listing is not None
-        return self._outcomes(await self._listing.settle(wanted))
+        return self._outcomes(await self._listing.settle(wanted, seconds))
 
     async def last_look(self) -> tuple[dict[int, PromptResponse | ItemError], Sequence[int]]:
         """After all chunks: what came late, and the ids of surplus rows."""
@@ -101,6 +118,7 @@ class ResponseRun:
             "the job succeeded, and the service does not show a row for this item",
             position=0,
             operation=self.operation,
+            code="no_result",
         )
 
     def _outcomes(self, found: dict[int, PromptResponse]) -> dict[int, PromptResponse | ItemError]:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Item
-from elluminate_async.engine.run import Call, ChunkRefusedError, run_batch, stream_batch
+from elluminate_async.engine.run import (
+    FATAL,
+    Call,
+    ChunkRefusedError,
+    run_batch,
+    stream_batch,
+)
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,
@@ -17,12 +23,13 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
+    item_error,
     unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
-from elluminate_async.resources.jobs import follow_job, job_failure, start_job
-from elluminate_async.resources.matching import Wanted
+from elluminate_async.resources.jobs import accepted_work, follow_job, job_failure, start_job
+from elluminate_async.resources.matching import SUCCESS_SETTLE, Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
     Output,
@@ -105,7 +112,7 @@ class ResponsesResource(Resource):
         template_variables: TemplateVariables | int,
         experiment: Experiment | int,
         metadata: GenerationMetadata | None = None,
-        epoch: int = 1,
+        epoch: int | None = None,
     ) -> PromptResponse:
         """Store one response that was made elsewhere.
 
@@ -114,7 +121,8 @@ class ResponsesResource(Resource):
             template_variables: What it was made for.
             experiment: Where it belongs.
             metadata: How it was made.
-            epoch: Which repetition of the same variables it is.
+            epoch: Which repetition of the same variables it is; None for the first, or the
+                next where this client has a batch on the experiment.
         """
         plan = ResponsePlan.check(experiment, None, None)
         spec = Spec(template_variables, output_messages(response, 0), metadata, epoch)
@@ -123,9 +131,12 @@ class ResponsesResource(Resource):
     async def _single(
         self, operation: str, plan: ResponsePlan, spec: Spec, *path: str
     ) -> PromptResponse:
+        rows = self._connection.experiment_rows.get(plan.experiment_id)
+        # Numbered with the batches', so that none of them takes this row for its own.
+        epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
         try:
             answer = await self._connection.call(
-                "POST", "responses", *path, body=plan.body(spec, epoch=spec.epoch or 1), keyed=True
+                "POST", "responses", *path, body=plan.body(spec, epoch=epoch), keyed=True
             )
         except ElluminateError as error:
             if error.ambiguous:
@@ -282,12 +293,20 @@ class ResponsesResource(Resource):
         """
         wanted = await run.prepare(items)
         problem: ElluminateError | None = None
-        for _ in range(run.max_sendings):
-            found, problem = await self._send_once(run, wanted, run.body(wanted, items))
+        for sending in range(run.max_sendings):
+            try:
+                found, latest = await self._send_once(run, wanted, run.body(wanted, items))
+            except (ChunkRefusedError, ElluminateError):
+                if sending == 0:
+                    run.release(wanted)
+                    raise
+                # What is not known of the first sending stays so.
+                break
+            problem = problem or latest
             wanted = [entry for entry in wanted if entry.position not in found]
             for position, outcome in found.items():
                 yield position, outcome
-            if not wanted or not isinstance(problem, OutcomeUnknownError):
+            if not wanted or not isinstance(latest, OutcomeUnknownError) or run.is_late:
                 break
         if problem is not None and wanted:
             raise problem
@@ -300,23 +319,36 @@ class ResponsesResource(Resource):
         problem: ElluminateError | None = None
         try:
             job_id = await self._start_job(run, body)
-            status = await follow_job(
-                self._connection,
-                JobStatus,
-                *_BATCHES,
-                job_id,
-                operation=run.operation,
-                policy=run.setting.policy,
-            )
-            problem = job_failure(job_id, status.status, status.error_msg)
-            found = await run.outcomes(wanted, status)
-        except OutcomeUnknownError as error:
-            problem = error
+            with accepted_work():
+                found, problem = await self._follow_job(run, job_id, wanted)
+        except FATAL:
+            raise
+        except ElluminateError as error:
+            if not error.ambiguous and not isinstance(error, OutcomeUnknownError):
+                raise
+            problem = item_error(error, position=0, operation=run.operation)
         left = [entry for entry in wanted if entry.position not in found]
         if left and run.can_settle and not isinstance(problem, JobError):
-            problem = problem or run.no_row()
-            found |= await run.settle(left)
+            seconds = run.setting.options.settle
+            if problem is None:
+                # The job succeeded, so its rows should be there: they may only be late.
+                problem, seconds = run.no_row(), min(seconds, SUCCESS_SETTLE)
+            found |= await run.settle(left, seconds)
         return found, problem
+
+    async def _follow_job(
+        self, run: ResponseRun, job_id: str, wanted: Sequence[Wanted]
+    ) -> tuple[dict[int, PromptResponse | ItemError], ElluminateError | None]:
+        status = await follow_job(
+            self._connection,
+            JobStatus,
+            *_BATCHES,
+            job_id,
+            operation=run.operation,
+            policy=run.setting.policy,
+        )
+        found = await run.outcomes(wanted, status)
+        return found, job_failure(job_id, status.status, status.error_msg)
 
     async def _start_job(self, run: ResponseRun, body: bytes) -> str:
         try:

@@ -248,7 +248,9 @@ def _entries(collection: Collection | int) -> tuple[str | int, ...]:
 def _items(values: Rows) -> Source[bytes]:
     if isinstance(values, AsyncIterable):
         return _items_async(values)
-    return (_item(position, value) for position, value in enumerate(values))
+    # A copy of a list, which the caller may change while the batch runs.
+    rows = tuple(values) if isinstance(values, Sequence) else values
+    return (_item(position, value) for position, value in enumerate(rows))
 
 
 async def _items_async(values: AsyncIterable[Row]) -> AsyncIterator[Item[bytes]]:
