@@ -13,7 +13,7 @@ OFFICIAL_VERSIONS := 0.6.12 1.5.2
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-demo: $(VENV)/.installed ## Generate and rate 130 answers against the embedded server, offline
+demo: $(VENV)/.installed ## Generate and rate 136 answers against the embedded server, offline
 	@$(BIN)/elluminate-async demo
 
 test: $(VENV)/.installed official ## Run the tests, those with the official clients included

@@ -1,5 +1,7 @@
 """Asyncio-native SDK for Elluminate: one outcome per input, in input order."""
 
+import logging
+
 from elluminate_async._version import __version__
 from elluminate_async.batch import (
     Batch,
@@ -57,6 +59,9 @@ from elluminate_async.schemas import (
     RatingValue,
     TemplateVariables,
 )
+
+# What is logged is for those who ask for it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "APIError",

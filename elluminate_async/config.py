@@ -80,6 +80,11 @@ class Settings:
         Raises:
             ConfigurationError: No credential was found, or a value cannot work.
         """
+        if base_url == "":
+            # Not the hosted service by mistake: the key would go there.
+            raise ConfigurationError(
+                "base_url is empty; a LocalServer has its url once it is entered with async with"
+            )
         layers = _Layers(os.environ if environment is None else environment, env_file)
         url, url_source = layers.find(base_url, BASE_URL_VARIABLE)
         key, key_source = layers.find(api_key, API_KEY_VARIABLE, hidden=token is not None)

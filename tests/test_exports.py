@@ -54,7 +54,8 @@ def test_importing_does_nothing() -> None:
         "import asyncio, logging, sys, threading, elluminate_async\n"
         "assert threading.active_count() == 1\n"
         "assert logging.getLogger('elluminate_async').level == logging.NOTSET\n"
-        "assert not logging.getLogger('elluminate_async').handlers\n"
+        "(handler,) = logging.getLogger('elluminate_async').handlers\n"
+        "assert type(handler) is logging.NullHandler\n"
         "assert not logging.root.handlers\n"
         "assert 'fastapi' not in sys.modules and 'typer' not in sys.modules\n"
     )

@@ -135,14 +135,16 @@ def test_a_chunk_travels_in_five_hops_by_name() -> None:
         ("engine/run.py", "run_batch", "_Run"),
         ("engine/run.py", "_send", "send_chunk"),
         ("resources/responses.py", "_send_chunk", "_send_once"),
-        ("resources/responses.py", "_send_once", "follow_job"),
+        ("resources/responses.py", "_send_once", "_start_job"),
+        ("resources/responses.py", "_follow_job", "follow_job"),
         ("resources/responses.py", "_start_job", "start_job"),
         ("resources/connection.py", "send", "send"),
         ("transport/http.py", "send", "_attempt"),
         ("transport/http.py", "_open", "request"),
         ("resources/ratings.py", "rate_many", "run_batch"),
         ("resources/ratings.py", "_send_chunk", "_send_once"),
-        ("resources/ratings.py", "_send_once", "start_job"),
+        ("resources/ratings.py", "_send_once", "_start_job"),
+        ("resources/ratings.py", "_start_job", "start_job"),
     ]
     for file, function, callee in hops:
         tree = ast.parse((ROOT / file).read_text())

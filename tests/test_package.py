@@ -49,7 +49,7 @@ def test_a_plain_install_works_with_the_core_dependencies_only(tmp_path: Path) -
     assert "pip install 'elluminate-async[server]'" in imported.stdout
     program = run(tmp_path / "env" / "bin" / "elluminate-async", "demo", folder=tmp_path)
     assert program.returncode == 2
-    assert "pip install 'elluminate-async[cli]'" in program.stderr
+    assert "pip install 'elluminate-async[cli,server]'" in program.stderr
 
 
 def test_importing_it_starts_nothing_and_pulls_in_no_extra() -> None:

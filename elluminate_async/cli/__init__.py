@@ -14,17 +14,25 @@ EXIT_MISUSE = 2
 def main() -> None:
     """Run the command line; errors of ours are one line on stderr and exit status 2."""
     try:
+        _run()
+    except ElluminateError as error:
+        _fail(error)
+    except OSError as error:
+        # Of the output, as of a full disk: everything else is told by what failed.
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _run() -> None:
+    try:
         from elluminate_async.cli.app import app
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
-        _fail(MissingExtraError("the command line", "cli"))
-    try:
-        app()
-    except ElluminateError as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        # Both: every command needs the server's as well.
+        raise MissingExtraError("the command line", "cli,server") from None
+    app()
 
 
 def _fail(error: Exception) -> NoReturn:

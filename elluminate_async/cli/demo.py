@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from elluminate_async import AsyncClient, ConfigurationError
-from elluminate_async.cli.flow import run_flow
+from elluminate_async import AsyncClient, ConfigurationError, InputError
+from elluminate_async.cli.flow import COLUMNS, run_flow
 from elluminate_async.cli.models import OFFLINE, model_named
 from elluminate_async.cli.output import (
     progress_on,
@@ -45,7 +45,7 @@ def demo(
             metavar="URL",
             help="An OpenAI-compatible endpoint to answer and to judge, such as "
             "http://127.0.0.1:11434/v1. Its key is read from LLM_API_KEY or OPENAI_API_KEY. "
-            "Without it the offline stand-in answers.",
+            "Without an endpoint and a model the offline stand-in answers.",
         ),
     ] = None,
     llm_model: Annotated[
@@ -69,6 +69,10 @@ def demo(
     if hosted and (llm_base_url or llm_model != OFFLINE):
         raise ConfigurationError("--hosted uses the service's own models: leave out --llm-...")
     rows = (shipped_rows() if csv is None else read_rows(csv))[:limit]
+    if missing := sorted(set(COLUMNS) - rows[0].keys()):
+        raise InputError(
+            f"the rows lack the columns {', '.join(missing)}; they have {', '.join(rows[0])}"
+        )
     console = Console(highlight=False)
     service = _hosted(console) if hosted else _embedded(console, db, llm_base_url, llm_model)
     raise typer.Exit(asyncio.run(_run(console, rows, service)))

@@ -13,7 +13,6 @@ from elluminate_async import (
     ConflictError,
     Criterion,
     Experiment,
-    InputError,
     Progress,
     PromptResponse,
     PromptTemplate,
@@ -25,6 +24,7 @@ TEMPLATE = (
     "Explain why {{language}}'s {{quirk}} is considered surprising or counterintuitive, "
     "and demonstrate it with a short code example that might trip up even experienced developers."
 )
+COLUMNS = ("language", "quirk")
 TEMPLATE_NAME = "Programming Quirks"
 COLLECTION_NAME = "Programming Quirks Variables"
 EXPERIMENT_NAME = "Programming Quirks Analysis"
@@ -56,12 +56,6 @@ async def run_flow(
     """Run the guide's flow on ``rows``: what exists is used again, the experiment is new."""
     template, new = await client.prompt_templates.get_or_create(TEMPLATE, name=TEMPLATE_NAME)
     say(f"template    {template.name!r} version {template.version}, {_made(new)}")
-    if missing := set(template.placeholders) - rows[0].keys():
-        # Before any row is added: the collection is kept.
-        raise InputError(
-            f"the rows have no column {', '.join(sorted(missing))}, which the template needs; "
-            f"they have {', '.join(rows[0])}"
-        )
     criteria, new = await client.criteria.get_or_generate_many(template)
     say(f"criteria    {len(criteria)}, {_made(new)}")
     collection, new = await client.collections.get_or_create(

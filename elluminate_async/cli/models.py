@@ -31,5 +31,10 @@ def model_named(name: str, base_url: str | None) -> Model:
         if base_url is not None:
             raise ConfigurationError("--llm-base-url needs the name of a model there as well")
         return OfflineModel()
-    keys = (os.environ.get(variable) for variable in _KEY_VARIABLES)
-    return OpenAIModel(name, base_url=base_url, api_key=next((key for key in keys if key), None))
+    key = next((os.environ[name] for name in _KEY_VARIABLES if os.environ.get(name)), None)
+    if base_url is None and key is None:
+        raise ConfigurationError(
+            f"where is the model {name!r}? Give --llm-base-url, or set {_KEY_VARIABLES[-1]} to use "
+            "OpenAI's own endpoint"
+        )
+    return OpenAIModel(name, base_url=base_url, api_key=key)

@@ -304,7 +304,8 @@ def id_of(reference: object, what: str) -> int:
     found = getattr(reference, "id", None)
     if isinstance(found, int):
         return found
-    hint = ""
     if isinstance(reference, tuple):
-        hint = "; get_or_create returns (object, created): take the first of the two"
-    raise InputError(f"{what} must be an object of the service or its id, not {reference!r}{hint}")
+        raise InputError(
+            f"{what} is a tuple: get_or_create returns (object, created), take the first of the two"
+        )
+    raise InputError(f"{what} must be an object of the service or its id, not {reference!r:.80}")

@@ -123,6 +123,8 @@ class RatingsResource(Resource):
         Source: ``POST ratings/batches`` and its event stream, protocol of SDK 1.5.2.
         """
         setting = BatchSetting.begin(self._connection, options)
+        if isinstance(responses, PromptResponse | int):
+            raise InputError("responses must be a list: pass [x] for one, or use rate(x)")
         if isinstance(responses, Sequence):
             _check(responses)
         call = self._call(setting, rating_mode, known_length(responses))

@@ -212,6 +212,8 @@ def one_source(variables: object, collection: Collection | int | None) -> bool:
     """
     if (variables is None) == (collection is None):
         raise InputError("pass either template_variables= or collection=")
+    if isinstance(variables, TemplateVariables | Mapping | int):
+        raise InputError("template_variables= must be a list of rows: pass [x] for one")
     return variables is not None
 
 

@@ -98,6 +98,8 @@ class TemplateVariablesResource(Resource):
         Memory: O(n) results, one upload.
         """
         setting = BatchSetting.begin(self._connection, options)
+        if isinstance(values, Mapping):
+            raise InputError("values must be a list of rows: pass [x] for one")
         if isinstance(values, Sequence):
             _check_rows(cast("Sequence[object]", values))
         call = self._call(setting, collection, skip_existing, known_length(values))

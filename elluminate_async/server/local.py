@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import tempfile
@@ -37,6 +38,14 @@ _GRACE_SECONDS = 0.2
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server bound to ``host``."""
     return host in _LOOPBACK_HOSTS
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # A request that ends because the program does is no fault of the application.
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 
 class LocalServer:
@@ -89,7 +98,10 @@ class LocalServer:
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key):
             raise ConfigurationError("api_key must be printable ASCII, and not empty")
         if not is_loopback(host) and api_key is None:
-            raise ConfigurationError(f"to listen on {host}, where others can reach it, give a key")
+            raise ConfigurationError(
+                f"to listen on {host}, where others can reach it, choose a key yourself: "
+                "api_key=, on the command line --api-key"
+            )
         self.api_key = api_key if api_key is not None else new_key()
         self.url = ""
         self.db = Path() if db is None else Path(db)

@@ -74,7 +74,7 @@ def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
         (b"", "must name the columns"),
         (b"language,language\na,b\n", "two columns have the same name"),
         (b"language,quirk\n\xff\xfe,b\n", "not UTF-8"),
-        (b"lang,quirk\na,b\n", "no column language"),
+        (b"lang,quirk\na,b\n", "lack the columns language; they have lang, quirk"),
     ],
 )
 def test_a_bad_csv_is_one_line_and_exit_status_2(
@@ -101,6 +101,7 @@ def test_a_bad_csv_is_one_line_and_exit_status_2(
             "cannot reach http://127.0.0.1:9",
         ),
         (["--hosted", "--llm-model", "m"], {"ELLUMINATE_API_KEY": "k"}, "leave out --llm-"),
+        (["--llm-model", "m"], {"OPENAI_API_KEY": ""}, "where is the model 'm'"),
         (["--llm-base-url", "http://127.0.0.1:9/v1"], {}, "needs the name of a model"),
         (["--limit", "0"], {}, "--limit"),
         (["--db", "/proc/nowhere/demo.db"], {}, "cannot be opened"),

@@ -17,6 +17,7 @@ from elluminate_async import (
     BatchOptions,
     ClientClosedError,
     DeadlineError,
+    ElluminateError,
     InputError,
     ItemError,
     OutcomeUnknownError,
@@ -331,3 +332,138 @@ async def test_a_peeked_stream_can_still_be_rated(stage: Stage) -> None:
     assert len(ratings) == 10
     assert list(ratings.failed) == [position]
     assert isinstance(ratings.failed[position], ItemError)
+
+
+async def test_a_listing_that_is_refused_after_rating_does_not_rate_again(
+    hosted: Stage,
+) -> None:
+    """404 for the criteria's listing: the ratings that were paid for count, and are paid once."""
+    responses = await hosted.generate(VALUES)
+    hosted.recorder.requests.clear()
+
+    async def refuse(seen: Seen, send: Send) -> bool:
+        if seen.path.endswith("/criteria"):
+            await answer(send, 404)
+            return True
+        return False
+
+    hosted.recorder.before = refuse
+    ratings = await hosted.client.ratings.rate_many(responses)
+
+    assert not ratings.failed
+    assert hosted.recorder.count("ratings/batches$", "POST") == 1
+
+
+@pytest.mark.parametrize("profile", [WireProfile(), HOSTED])
+async def test_closing_the_client_leaves_accepted_work_unknown(
+    staging: Staging, profile: WireProfile
+) -> None:
+    """A batch whose client is closed: what was accepted is unknown, not failed."""
+    async with staging(profile, BatchOptions(chunk_size=5)) as stage:
+        variables = await stage.variables(VALUES[:5])
+        stage.model.delay = 5
+        task = asyncio.create_task(
+            stage.client.responses.generate_many(
+                template_variables=variables, experiment=stage.experiment
+            )
+        )
+        with anyio.fail_after(5):
+            while not stage.model.answered:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        await stage.client.close()
+        with pytest.raises(ElluminateError) as caught:
+            await task
+
+    assert all(isinstance(e, OutcomeUnknownError) for e in caught.value.partial.failed.values())
+
+
+async def test_a_list_that_grows_while_it_runs_changes_nothing(stage: Stage) -> None:
+    """The caller's list is copied: the batch is of what it held at the call."""
+    variables = await stage.variables(VALUES)
+    stage.model.delay = 0.05
+    task = asyncio.create_task(
+        stage.client.responses.generate_many(
+            template_variables=variables, experiment=stage.experiment
+        )
+    )
+    await anyio.sleep(0.02)
+    variables.append(variables[0])
+
+    assert len(await task) == 10
+
+
+async def test_a_length_that_is_an_estimate_is_not_believed(stage: Stage) -> None:
+    """Something with a wrong `len`, such as a progress bar with a total, is read to its end."""
+
+    class Bar:
+        def __init__(self, rows: list[TemplateVariables]) -> None:
+            self.rows = rows
+
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Iterator[TemplateVariables]:
+            return iter(self.rows)
+
+    responses = await stage.client.responses.generate_many(
+        template_variables=Bar(await stage.variables(VALUES)), experiment=stage.experiment
+    )
+
+    assert len(responses.succeeded) == 10
+
+
+async def test_a_row_stored_meanwhile_is_not_taken_for_a_generated_one(hosted: Stage) -> None:
+    """`add` while `generate_many` runs on the same variables: the batch has its own row."""
+    (row,) = await hosted.variables(["a"])
+    hosted.model.delay = 0.3
+    batch: list[Batch[PromptResponse]] = []
+
+    async def generate() -> None:
+        batch.append(
+            await hosted.client.responses.generate_many(
+                template_variables=[row], experiment=hosted.experiment
+            )
+        )
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(generate)
+        await anyio.sleep(0.15)
+        human = await hosted.client.responses.add(
+            "written by a human", template_variables=row, experiment=hosted.experiment
+        )
+
+    assert batch[0][0].response_str == "echo say a"
+    assert batch[0][0].id != human.id
+
+
+async def test_one_calls_deadline_bounds_its_wait_for_another(hosted: Stage) -> None:
+    """While another call hangs in the listing, a short one still ends at its own deadline."""
+    variables = await hosted.variables(VALUES)
+
+    async def hang(seen: Seen, send: Send) -> bool:
+        if seen.method == "GET" and seen.path.endswith("/responses"):
+            await anyio.sleep(6)
+        return False
+
+    hosted.recorder.before = hang
+    generate_many = hosted.client.responses.generate_many
+    batch: Batch[PromptResponse] = Batch([])
+    started = seconds = 0.0
+    async with anyio.create_task_group() as tasks:
+
+        async def long() -> None:
+            await generate_many(template_variables=variables, experiment=hosted.experiment)
+
+        tasks.start_soon(long)
+        await anyio.sleep(0.1)
+        started = time.monotonic()
+        batch = await generate_many(
+            template_variables=variables,
+            experiment=hosted.experiment,
+            options=hosted.client.options.replace(deadline=0.5),
+        )
+        seconds = time.monotonic() - started
+        tasks.cancel_scope.cancel()
+
+    assert seconds < 2.5
+    assert {error.code for error in batch.failed.values()} == {"deadline"}

@@ -75,7 +75,13 @@ class OpenAIModel:
             completion = await create(**_arguments(request, self._name))
         except OpenAIError as error:
             raise ModelError(self._explain(error)) from None
-        return _answer(completion)
+        try:
+            return _answer(completion)
+        except (AttributeError, TypeError):
+            # The library takes any JSON, and a text too, for what was asked for.
+            raise ModelError(
+                "the endpoint's answer is no chat completion: is its URL right, /v1 included?"
+            ) from None
 
     async def aclose(self) -> None:
         """Close the connections."""
