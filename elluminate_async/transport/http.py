@@ -87,6 +87,7 @@ class HttpTransport:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._clocks: set[asyncio.Timeout] = set()
 
     async def send(self, request: Request, policy: Policy) -> Answer:
         """The 2xx answer to ``request``, sent as often as is safe and allowed.
@@ -109,7 +110,7 @@ class HttpTransport:
                 if limited is not None and isinstance(error, DeadlineError):
                     # It waited for the service's limit, so that is what it ended by.
                     error = final_error(request, limited, failures + told)
-                error.ambiguous = ambiguous
+                error.ambiguous = error.ambiguous or ambiguous
                 if isinstance(error, DeadlineError):
                     error.attempts = failures + told
                 raise error from None
@@ -155,7 +156,7 @@ class HttpTransport:
             seconds = policy.clock(policy.attempt_timeout)
             clock = asyncio.timeout(seconds)
             try:
-                async with clock:
+                async with self._running(clock):
                     response = await self._open(request, policy, flag)
                     try:
                         return await read_answer(response)
@@ -163,6 +164,7 @@ class HttpTransport:
                         # Keeps a connection whose answer was read to its end; else closes it.
                         response.release()
             except TimeoutError as error:
+                self._check_open(sent=flag.sent)
                 if clock.expired():
                     return AttemptTimeoutError(
                         f"no answer to {request.method} {request.target} within {seconds:.3g} s",
@@ -199,7 +201,7 @@ class HttpTransport:
         # Before the `try`: a deadline that has passed is no failure of the network.
         seconds = policy.clock(policy.attempt_timeout)
         try:
-            async with asyncio.timeout(seconds):
+            async with self._running(asyncio.timeout(seconds)):
                 response = await self._open(request, policy, flag)
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
@@ -213,6 +215,7 @@ class HttpTransport:
             if response is not None:
                 response.release()
         if isinstance(answer, TransportError):
+            self._check_open(sent=flag.sent)
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
         if answer.status < 400:
@@ -232,9 +235,10 @@ class HttpTransport:
             failure: TransportError | None = None
             data = b""
             try:
-                async with asyncio.timeout(seconds):
+                async with self._running(asyncio.timeout(seconds)):
                     data = await response.content.readany()
             except TimeoutError:
+                self._check_open(sent=True)
                 policy.remaining()
                 failure = AttemptTimeoutError(
                     f"{request.target} was silent for {seconds:.3g} s", sent=True
@@ -263,7 +267,7 @@ class HttpTransport:
             )
         clock = asyncio.timeout(policy.remaining())
         try:
-            async with clock:
+            async with self._running(clock):
                 await self._slots.acquire()
                 try:
                     # Last, so that an admitted request starts now and the rate stays true.
@@ -274,6 +278,7 @@ class HttpTransport:
                     self._slots.release()
                     raise
         except TimeoutError:
+            self._check_open(sent=False)
             raise DeadlineError("the deadline passed while waiting for a permit") from None
         try:
             yield
@@ -313,6 +318,26 @@ class HttpTransport:
 
     def _translate(self, error: BaseException, request: Request, *, sent: bool) -> TransportError:
         return transport_error(error, request, self._settings.base_url, sent=sent)
+
+    @asynccontextmanager
+    async def _running(self, clock: asyncio.Timeout) -> AsyncGenerator[None]:
+        """Run under ``clock``, which `close` lets expire: aiohttp leaves who waits waiting."""
+        self._clocks.add(clock)
+        try:
+            async with clock:
+                yield
+        finally:
+            self._clocks.discard(clock)
+
+    def _check_open(self, *, sent: bool) -> None:
+        if self._closed:
+            error = ClientClosedError("the client was closed while this waited for an answer")
+            error.ambiguous = sent
+            try:
+                raise error
+            finally:
+                # What is being handled holds the request's headers in its frames.
+                error.__context__ = None
 
     def check_usable(self) -> None:
         """Bind to the running loop at the first call.
@@ -356,6 +381,9 @@ class HttpTransport:
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""
         self._closed = True
+        for clock in self._clocks:
+            if not clock.expired():
+                clock.reschedule(0)
         session, self._session = self._session, None
         if session is not None:
             await session.close()
