@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 from pydantic import RootModel, ValidationError
 
+from elluminate_async.engine.run import FATAL
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
     DeadlineError,
     ElluminateError,
+    ItemError,
     JobError,
     NotFoundError,
     OutcomeUnknownError,
@@ -23,6 +25,7 @@ from elluminate_async.errors import (
     RateLimitError,
     ServerError,
     TransportError,
+    item_error,
     unknown_outcome,
 )
 from elluminate_async.resources.connection import adapter, decode
@@ -88,6 +91,14 @@ async def start_job(
     if job_id is None:
         raise JobError("the service made no job for these items", job_id="", job_status="NONE")
     return job_id
+
+
+def doubt_left_by(error: ElluminateError, operation: str) -> ItemError:
+    """What a failed sending leaves unknown of its items; raises ``error`` if it leaves no doubt."""
+    doubtful = error.ambiguous or isinstance(error, OutcomeUnknownError)
+    if isinstance(error, FATAL) or not doubtful:
+        raise error
+    return item_error(error, position=0, operation=operation)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
@@ -106,21 +105,24 @@ class RatingRun:
         if template is None:
             return frozenset()
         if template.id not in self._criteria:
-            self._criteria[template.id] = frozenset()
-            with suppress(APIError):
-                # Without them, what rated its neighbours tells what is missing.
-                await self._read_criteria(template.id)
+            self._criteria[template.id] = await self._read_criteria(template.id)
         return self._criteria[template.id]
 
-    async def _read_criteria(self, template_id: int) -> None:
-        found = await Listing(
-            self.setting.connection,
-            Criterion,
-            "criteria",
-            query={"prompt_template_id": template_id},
-            policy=self.setting.policy,
-        )
-        self._criteria[template_id] = frozenset(criterion.id for criterion in found)
+    async def _read_criteria(self, template_id: int) -> frozenset[int]:
+        try:
+            found = await Listing(
+                self.setting.connection,
+                Criterion,
+                "criteria",
+                query={"prompt_template_id": template_id},
+                policy=self.setting.policy,
+            )
+        except UNREADABLE:
+            raise
+        except APIError:
+            # Refused for good: what rated a response's neighbours tells what it is missing.
+            return frozenset()
+        return frozenset(criterion.id for criterion in found)
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:

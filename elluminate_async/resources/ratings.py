@@ -8,9 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
-from elluminate_async.engine.chunks import Entry, Item, Passed, Source
+from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.run import (
-    FATAL,
     Call,
     ChunkRefusedError,
     run_batch,
@@ -23,15 +22,19 @@ from elluminate_async.errors import (
     ItemError,
     JobError,
     NotFoundError,
-    OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
-    item_error,
     unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
-from elluminate_async.resources.jobs import accepted_work, follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import (
+    accepted_work,
+    doubt_left_by,
+    follow_job,
+    job_failure,
+    start_job,
+)
 from elluminate_async.resources.matching import SUCCESS_SETTLE
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.rating_run import RatingRun, by_result
@@ -189,12 +192,8 @@ class RatingsResource(Resource):
                 if trusted:
                     return by_result(ids, status), problem
                 outcomes = await run.new_ratings(ids, before)
-        except FATAL:
-            raise
         except ElluminateError as error:
-            if not error.ambiguous and not isinstance(error, OutcomeUnknownError):
-                raise
-            problem = item_error(error, position=0, operation="rate")
+            problem = doubt_left_by(error, "rate")
         # What is incomplete may only not be shown yet.
         left = [id for id in ids if not isinstance(outcomes.get(id), list)]
         if left and not trusted and not isinstance(problem, JobError):
@@ -248,16 +247,13 @@ def _unique(responses: Sequence[object]) -> Iterator[Entry[int]]:
 async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[int]]:
     outcomes = isinstance(responses, HostedStream)
     count = 0
-    try:
+    async with closing(responses):
         async for entry in responses:
             position, response = count, entry
             if outcomes and isinstance(entry, tuple):
                 position, response = cast("tuple[int, object]", entry)
             yield _entry(position, response)
             count += 1
-    finally:
-        if close := getattr(responses, "aclose", None):
-            await close()
 
 
 def _entry(position: int, response: object) -> Entry[int]:

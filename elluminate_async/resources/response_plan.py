@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch
-from elluminate_async.engine.chunks import Entry, Item, Passed, Source
+from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.resources.batches import first_problems
 from elluminate_async.resources.connection import id_of
@@ -147,13 +147,10 @@ class ResponsePlan:
 
     async def _async_source(self, variables: AsyncIterable[object]) -> AsyncIterator[Entry[Spec]]:
         position = 0
-        try:
+        async with closing(variables):
             async for entry in variables:
                 yield self._entry(position, entry, None)
                 position += 1
-        finally:
-            if close := getattr(variables, "aclose", None):
-                await close()
 
     def _entry(self, position: int, entry: object, seen: Counter[int] | None) -> Entry[Spec]:
         if isinstance(entry, ItemError):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.run import (
-    FATAL,
     Call,
     ChunkRefusedError,
     run_batch,
@@ -23,12 +22,17 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
-    item_error,
     unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
-from elluminate_async.resources.jobs import accepted_work, follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import (
+    accepted_work,
+    doubt_left_by,
+    follow_job,
+    job_failure,
+    start_job,
+)
 from elluminate_async.resources.matching import SUCCESS_SETTLE, Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
@@ -321,12 +325,8 @@ class ResponsesResource(Resource):
             job_id = await self._start_job(run, body)
             with accepted_work():
                 found, problem = await self._follow_job(run, job_id, wanted)
-        except FATAL:
-            raise
         except ElluminateError as error:
-            if not error.ambiguous and not isinstance(error, OutcomeUnknownError):
-                raise
-            problem = item_error(error, position=0, operation=run.operation)
+            problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
         if left and run.can_settle and not isinstance(problem, JobError):
             seconds = run.setting.options.settle

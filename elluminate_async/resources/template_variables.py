@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
-from elluminate_async.engine.chunks import Item, Source
+from elluminate_async.engine.chunks import Item, Source, closing
 from elluminate_async.engine.run import ChunkRefusedError, run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
@@ -257,13 +257,10 @@ def _items(values: Rows) -> Source[bytes]:
 
 async def _items_async(values: AsyncIterable[Row]) -> AsyncIterator[Item[bytes]]:
     position = 0
-    try:
+    async with closing(values):
         async for value in values:
             yield _item(position, value)
             position += 1
-    finally:
-        if close := getattr(values, "aclose", None):
-            await close()
 
 
 def _item(position: int, value: object) -> Item[bytes]:
