@@ -8,7 +8,7 @@ OFFICIAL := .venv-official
 OFFICIAL_VERSIONS := 0.6.12 1.5.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench official requirements clean
+.PHONY: help demo test faults check bench official requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -18,6 +18,9 @@ demo: $(VENV)/.installed ## Generate and rate 136 answers against the embedded s
 
 test: $(VENV)/.installed official ## Run the tests, those with the official clients included
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the table
+	$(BIN)/python -m pytest -q -m row --matrix
 
 check: $(VENV)/.checkers ## Formatting, lint, types, layering
 	$(BIN)/ruff format --check .

@@ -11,8 +11,8 @@ import pytest
 
 from elluminate_async.engine.adaptive import AdaptiveGate, AdaptivePace
 from elluminate_async.engine.limits import Limits
+from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 from elluminate_async.transport.retry import THROTTLE_BASE, back_off
-from tests.virtual_time import VIRTUAL_TIME, run_virtually
 
 ITEMS = 2_000
 SLOTS = 16

@@ -21,7 +21,7 @@ from elluminate_async.engine.chunks import (
     read_into,
 )
 from elluminate_async.errors import ItemError
-from tests.virtual_time import VIRTUAL_TIME
+from elluminate_async.testing.clock import VIRTUAL_TIME
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from elluminate_async.batch import RateLimit
 from elluminate_async.engine.limits import Limits, strict_limiter
-from tests.virtual_time import VIRTUAL_TIME, run_virtually
+from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 
 EPSILON = 1e-6  # of a period: what floating point adds and takes away
 

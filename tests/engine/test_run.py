@@ -27,8 +27,8 @@ from elluminate_async.errors import (
     ServerError,
     item_error,
 )
+from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 from tests.engine.scripted import Service, answers, call_to, entries, failure, others, turns
-from tests.virtual_time import VIRTUAL_TIME, run_virtually
 
 
 @pytest.fixture(scope="module")

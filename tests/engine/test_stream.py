@@ -21,8 +21,8 @@ from elluminate_async.errors import (
     DeadlineError,
     ItemError,
 )
+from elluminate_async.testing.clock import VIRTUAL_TIME
 from tests.engine.scripted import Service, answers, call_to, entries, failure, others, turns
-from tests.virtual_time import VIRTUAL_TIME
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from elluminate_async.errors import NotFoundError, ProtocolError, ServerError
 from elluminate_async.resources.connection import Connection
 from elluminate_async.resources.pages import MAX_PASSES, PAGES_AHEAD, Listing
 from elluminate_async.schemas.base import WireModel
+from elluminate_async.testing.raw import Connection as Wire
+from elluminate_async.testing.raw import RawServer, Received, reply
 from elluminate_async.transport.http import HttpTransport
-from tests.raw_server import Connection as Wire
-from tests.raw_server import RawServer, Received, reply
 
 
 class Row(WireModel):

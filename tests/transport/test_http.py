@@ -17,9 +17,9 @@ from elluminate_async.errors import (
     RejectedError,
     ServerError,
 )
+from elluminate_async.testing.raw import RawServer, replies, reply
 from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.http import HttpTransport
-from tests.raw_server import RawServer, replies, reply
 from tests.transport.wiring import (
     GET,
     KEY,

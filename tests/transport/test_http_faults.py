@@ -16,9 +16,9 @@ from elluminate_async.errors import (
     ProtocolError,
     TransportError,
 )
+from elluminate_async.testing.raw import Connection, RawServer, Received, replies, reply
 from elluminate_async.transport import exchange
 from elluminate_async.transport.exchange import Request
-from tests.raw_server import Connection, RawServer, Received, replies, reply
 from tests.transport.wiring import (
     GET,
     KEYED,

@@ -21,9 +21,9 @@ from elluminate_async.errors import (
     TransportError,
     WrongEventLoopError,
 )
+from elluminate_async.testing.raw import Connection, Received, replies, reply
 from elluminate_async.transport.exchange import Answer
 from elluminate_async.transport.http import HttpTransport
-from tests.raw_server import Connection, Received, replies, reply
 from tests.transport.wiring import (
     GET,
     HEAD,

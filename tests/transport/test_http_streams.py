@@ -20,9 +20,9 @@ from elluminate_async.errors import (
     ServerError,
     TransportError,
 )
+from elluminate_async.testing.raw import Connection, Received, Script, replies, reply
 from elluminate_async.transport import exchange
 from elluminate_async.transport.http import HttpTransport
-from tests.raw_server import Connection, Received, Script, replies, reply
 from tests.transport.wiring import (
     GET,
     HEAD,

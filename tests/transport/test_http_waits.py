@@ -18,12 +18,12 @@ from elluminate_async.errors import (
     RateLimitError,
     ServerError,
 )
+from elluminate_async.testing.clock import VIRTUAL_TIME, VirtualLoop
+from elluminate_async.testing.raw import RawServer, replies, reply
 from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy
-from tests.raw_server import RawServer, replies, reply
 from tests.transport.wiring import GET, KEYED, POST, budget, serving, settings_for
-from tests.virtual_time import VIRTUAL_TIME, VirtualLoop
 
 OK = reply(200)
 

@@ -15,10 +15,10 @@ from elluminate_async.batch import RateLimit
 from elluminate_async.config import Settings
 from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import ElluminateError
+from elluminate_async.testing.raw import Connection, RawServer, Received, Script, reply
 from elluminate_async.transport.exchange import Answer, Request
 from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy
-from tests.raw_server import Connection, RawServer, Received, Script, reply
 
 KEY = "canary-4f1d8a"
 

@@ -26,6 +26,7 @@ class Received:
 
     @property
     def path(self) -> str:
+        """The target without its query."""
         return self.target.partition("?")[0]
 
 
@@ -40,6 +41,7 @@ class Connection:
         self.writer = writer
 
     async def send(self, data: bytes) -> None:
+        """Write ``data`` and wait until it is on its way."""
         self.writer.write(data)
         await self.writer.drain()
 
@@ -84,6 +86,7 @@ class RawServer:
 
     @property
     def url(self) -> str:
+        """Where it listens, once entered."""
         return f"{'https' if self._ssl else 'http'}://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:

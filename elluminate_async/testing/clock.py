@@ -35,9 +35,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
+        """Virtual seconds."""
         return self.now
 
     def run_forever(self) -> None:
+        """Run with `time.monotonic` as this clock."""
         real, time.monotonic = time.monotonic, self.time
         try:
             super().run_forever()
