@@ -139,7 +139,8 @@ def test_a_chunk_travels_in_five_hops_by_name() -> None:
     hops = [
         ("resources/responses.py", "generate_many", "run_batch"),
         ("engine/run.py", "run_batch", "_Run"),
-        ("engine/run.py", "_send", "send_chunk"),
+        ("engine/run.py", "_send", "_sending"),
+        ("engine/run.py", "_sending", "send_chunk"),
         ("resources/responses.py", "_send_chunk", "_send_once"),
         ("resources/responses.py", "_send_once", "_start_job"),
         ("resources/responses.py", "_follow_job", "follow_job"),
@@ -157,7 +158,7 @@ def test_a_chunk_travels_in_five_hops_by_name() -> None:
         bodies = [
             node
             for node in ast.walk(tree)
-            if isinstance(node, ast.AsyncFunctionDef) and node.name == function
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
         ]
         assert any(callee in _called(body) for body in bodies), f"{file}: {function} → {callee}"
 

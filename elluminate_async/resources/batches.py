@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.batch import BatchOptions
-from elluminate_async.engine.run import Call, LastLook, SendChunk
+from elluminate_async.engine.call import Call, LastLook, SendChunk
 from elluminate_async.errors import ConfigurationError
 
 if TYPE_CHECKING:

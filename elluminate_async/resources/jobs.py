@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 from pydantic import RootModel, ValidationError
 
-from elluminate_async.engine.run import FATAL
+from elluminate_async.engine.endings import FATAL
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,

@@ -8,13 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
-from elluminate_async.engine.run import (
-    Call,
-    ChunkRefusedError,
-    run_batch,
-    stream_batch,
-)
+from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
     ElluminateError,

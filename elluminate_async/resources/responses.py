@@ -7,13 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Item
-from elluminate_async.engine.run import (
-    Call,
-    ChunkRefusedError,
-    run_batch,
-    stream_batch,
-)
+from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,

@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.call import ChunkRefusedError
 from elluminate_async.engine.chunks import Item, Source, closing
-from elluminate_async.engine.run import ChunkRefusedError, run_batch, stream_batch
+from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     InputError,
