@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -61,10 +61,6 @@ class Recovery(Generic[V, R]):
         """The journal of the running call."""
         assert self._journal is not None, "not open"
         return self._journal
-
-    def afresh(self) -> Recovery[V, R]:
-        """The same for a call that sends items again, and needs to open it again."""
-        return replace(self, anew=True, _journal=None)
 
     async def open(self) -> None:
         """Open the journal and compare it with the call.
