@@ -170,7 +170,10 @@ class RatingRun:
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
-    """Response id to outcome, by the terminal status document, which is in request order."""
+    """Response id to outcome, by the terminal status document, which is in request order.
+
+    What has neither a rating nor a reason for having none is left out.
+    """
     result = status.result or []
     if len(result) != len(ids):
         return {}
@@ -180,13 +183,15 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
         if failure := failures.get(index):
             outcomes[id] = _rating_error(id, failure.message, failure.code)
             continue
+        if not document:
+            continue
         try:
             ratings = _RATINGS.validate_python(document)
         except ValidationError as error:
             text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
             outcomes[id] = _rating_error(id, text, "protocol")
             continue
-        outcomes[id] = ratings or _rating_error(id, "the job made no rating", "no_result")
+        outcomes[id] = ratings
     return outcomes
 
 

@@ -218,7 +218,8 @@ class RatingsResource(Resource):
                 if before is None:
                     asked = ids if earlier is None else earlier.facts["ids"]
                     outcomes = by_result(asked, status)
-                    return {id: outcomes[id] for id in ids if id in outcomes}, problem
+                    outcomes = {id: outcomes[id] for id in ids if id in outcomes}
+                    return outcomes, problem or run.no_rating()
                 outcomes = await run.new_ratings(ids, before)
         except ElluminateError as error:
             problem = doubt_left_by(error, "rate")

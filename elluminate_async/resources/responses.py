@@ -354,12 +354,13 @@ class ResponsesResource(Resource):
         except ElluminateError as error:
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
-        if left and run.can_settle and not isinstance(problem, JobError):
+        if left and not isinstance(problem, JobError):
             seconds = run.setting.options.settle
             if problem is None:
                 # The job succeeded, so its rows should be there: they may only be late.
                 problem, seconds = run.no_row(), min(seconds, SUCCESS_SETTLE)
-            found |= await run.settle(left, seconds)
+            if run.can_settle:
+                found |= await run.settle(left, seconds)
         return found, problem
 
     async def _start_job(
