@@ -131,7 +131,7 @@ def test_aiohttps_client_is_used_in_the_transport_only() -> None:
         if "aiohttp" in imports(path) and layer_of(name := module_name(path)) != "testing"
     }
 
-    assert users == {"transport.http", "transport.exchange"}
+    assert users == {"transport.http", "transport.session", "transport.exchange"}
 
 
 def test_a_chunk_travels_in_five_hops_by_name() -> None:
@@ -146,7 +146,8 @@ def test_a_chunk_travels_in_five_hops_by_name() -> None:
         ("resources/responses.py", "_start_job", "start_job"),
         ("resources/connection.py", "send", "send"),
         ("transport/http.py", "send", "_attempt"),
-        ("transport/http.py", "_open", "request"),
+        ("transport/http.py", "_attempt", "open"),
+        ("transport/session.py", "open", "request"),
         ("resources/ratings.py", "rate_many", "run_batch"),
         ("resources/ratings.py", "_send_chunk", "_send_once"),
         ("resources/ratings.py", "_send_once", "_start_job"),

@@ -30,8 +30,9 @@ from elluminate_async.schemas.version import (
     CompatibilityRequest,
 )
 from elluminate_async.transport.exchange import Answer, Request, excerpt
-from elluminate_async.transport.http import PROTOCOL_VERSION, HttpTransport
+from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy
+from elluminate_async.transport.session import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions

@@ -253,4 +253,4 @@ def test_the_header_of_the_key_is_added_in_one_place() -> None:
     folder = Path(exchange.__file__).parent
     revealing = [path.name for path in folder.glob("*.py") if ".reveal()" in path.read_text()]
 
-    assert revealing == ["http.py"]
+    assert revealing == ["session.py"]
