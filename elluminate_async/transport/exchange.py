@@ -19,6 +19,7 @@ from elluminate_async.errors import (
     ConnectError,
     ElluminateError,
     ProtocolError,
+    RedirectError,
     TransportError,
     api_error_class,
 )
@@ -31,7 +32,7 @@ MAX_BODY_BYTES = 32 << 20
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError, ValueError)
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
-_HEADERS_READ = ("X-Request-Id", "Retry-After", "Date")
+_HEADERS_READ = ("X-Request-Id", "Retry-After", "Date", "Location")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,16 @@ async def read_answer(response: aiohttp.ClientResponse) -> Answer:
     return Answer(response.status, headers, bytes(body))
 
 
+def redirect_error(request: Request, how: str = "", attempts: int = 1) -> RedirectError:
+    """The error of a redirect that is not followed."""
+    return RedirectError(
+        f"{request.method} {request.target} was redirected{how}, and that is not followed so "
+        "that the key stays with its origin: set base_url to where the service is",
+        sent=True,
+        attempts=attempts,
+    )
+
+
 def final_error(
     request: Request, result: Answer | TransportError, attempts: int
 ) -> ElluminateError:
@@ -123,12 +134,7 @@ def final_error(
         result.attempts = attempts
         return result
     if result.is_redirect:
-        return ProtocolError(
-            f"{request.method} {request.target} was redirected, and redirects are not followed "
-            "so that the key stays with its origin: set base_url to where the service is",
-            sent=True,
-            attempts=attempts,
-        )
+        return redirect_error(request, attempts=attempts)
     if result.status < 200:
         return ProtocolError(
             f"{request.method} {request.target} was answered {result.status}, "

@@ -17,6 +17,7 @@ from elluminate_async.errors import (
     ElluminateError,
     ProtocolError,
     RateLimitError,
+    RedirectError,
     TransportError,
 )
 from elluminate_async.transport.exchange import (
@@ -29,6 +30,7 @@ from elluminate_async.transport.exchange import (
     read_answer,
     transport_error,
 )
+from elluminate_async.transport.redirects import Trail
 from elluminate_async.transport.retry import (
     Policy,
     Throttle,
@@ -44,6 +46,8 @@ from elluminate_async.transport.sse import Decoder, Event
 if TYPE_CHECKING:
     import ssl
 
+    from yarl import URL
+
     from elluminate_async.config import Settings
 
 logger = logging.getLogger("elluminate_async")
@@ -55,8 +59,8 @@ class HttpTransport:
     It is bound to the event loop of its first request.
 
     Args:
-        settings: Origin and credential. The credential is added to each request here and
-            nowhere else, and redirects are not followed, so it goes to this origin only.
+        settings: Origin and credential. Redirects are followed within the origin only, so
+            the credential goes nowhere else.
         throttle: Waited for before every attempt, before its clock starts.
         connections: Requests and streams on the wire at once.
         ssl_context: For a private certificate authority; None for the system's.
@@ -136,14 +140,28 @@ class HttpTransport:
         return True
 
     async def _attempt(self, request: Request, policy: Policy) -> Answer | TransportError:
-        """One sending: an answer of any status, or what went wrong."""
+        """One sending, and the redirects of a GET: the answer, or what went wrong."""
+        trail = Trail(request, self._settings.base_url)
+        while True:
+            result = await self._exchange(request, trail.url, policy)
+            if not isinstance(result, Answer) or not trail.leads_on(result):
+                return result
+            try:
+                trail.follow(result)
+            except RedirectError as error:
+                return error
+
+    async def _exchange(
+        self, request: Request, url: URL, policy: Policy
+    ) -> Answer | TransportError:
+        """One request on the wire: an answer of any status, or what went wrong."""
         async with self._permit(policy):
             flag = SentFlag()
             seconds = policy.clock(policy.attempt_timeout)
             clock = asyncio.timeout(seconds)
             try:
                 async with self._session.running(clock):
-                    response = await self._session.open(request, policy, flag)
+                    response = await self._session.open(request, url, policy, flag)
                     try:
                         return await read_answer(response)
                     finally:
@@ -173,22 +191,30 @@ class HttpTransport:
             TransportError: It could not be opened, broke, fell silent, or is no stream.
             DeadlineError: The policy's deadline passed.
         """
-        async with self._permit(policy):
-            response = await self._open_stream(request, policy)
-            try:
-                async with aclosing(self._events(request, response, policy)) as events:
-                    yield events
-            finally:
-                response.release()
+        trail = Trail(request, self._settings.base_url)
+        while True:
+            async with self._permit(policy):
+                response = await self._open_stream(request, trail, policy)
+                if response is None:
+                    continue
+                try:
+                    async with aclosing(self._events(request, response, policy)) as events:
+                        yield events
+                finally:
+                    response.release()
+                return
 
-    async def _open_stream(self, request: Request, policy: Policy) -> aiohttp.ClientResponse:
+    async def _open_stream(
+        self, request: Request, trail: Trail, policy: Policy
+    ) -> aiohttp.ClientResponse | None:
+        """The stream; None when ``trail`` leads elsewhere now."""
         flag = SentFlag()
         response = None
         # Before the `try`: a deadline that has passed is no failure of the network.
         seconds = policy.clock(policy.attempt_timeout)
         try:
             async with self._session.running(asyncio.timeout(seconds)):
-                response = await self._session.open(request, policy, flag)
+                response = await self._session.open(request, trail.url, policy, flag)
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
                     return opened
@@ -204,6 +230,8 @@ class HttpTransport:
             self._session.check_open(sent=flag.sent)
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
+        if trail.leads_on(answer):
+            return trail.follow(answer)
         if answer.status < 400:
             raise ProtocolError(
                 f"{request.target} answered {answer.status} without an event stream: "

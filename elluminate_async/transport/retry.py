@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from elluminate_async.errors import ConnectError, DeadlineError, TransportError
+from elluminate_async.errors import DeadlineError, TransportError
 from elluminate_async.transport.exchange import Answer, Request
 
 BACKOFF_BASE = 0.05
@@ -150,7 +150,7 @@ def wait_after_failure(
     """Seconds to wait before the next attempt; None when there must be none."""
     verdict = verdict_on(result)
     again = verdict is Verdict.NOT_SENT or (verdict is Verdict.AMBIGUOUS and request.repeatable)
-    if isinstance(result, ConnectError) and not result.worth_repeating:
+    if isinstance(result, TransportError) and not result.worth_repeating:
         again = False
     if isinstance(result, Answer) and result.is_redirect:
         again = False

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import aiohttp
-from yarl import URL
 
 from elluminate_async._version import __version__
 from elluminate_async.errors import ClientClosedError, WrongEventLoopError
@@ -18,6 +17,8 @@ from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
 
 if TYPE_CHECKING:
     import ssl
+
+    from yarl import URL
 
     from elluminate_async.config import Settings
     from elluminate_async.transport.exchange import Request
@@ -54,13 +55,15 @@ class Session:
         self._clocks: set[asyncio.Timeout] = set()
 
     async def open(
-        self, request: Request, policy: Policy, flag: SentFlag
+        self, request: Request, url: URL, policy: Policy, flag: SentFlag
     ) -> aiohttp.ClientResponse:
-        """Send ``request``; the answer's status and headers. The caller releases it."""
+        """Send ``request`` to ``url``, which is of the settings' origin.
+
+        Gives the answer's status and headers; the caller reads and releases it.
+        """
         return await self._opened().request(
             request.method,
-            URL(self._settings.base_url + request.target, encoded=True),
-            params=list(request.query) or None,
+            url,
             data=request.body,
             headers=self._headers(request),
             allow_redirects=False,
