@@ -211,7 +211,8 @@ class APIError(ElluminateError):
 
     def __str__(self) -> str:
         where = f" ({self.method} {self.path})" if self.path else ""
-        return f"[{self.status}] {self.detail}{where}"
+        told = "" if self.retry_after is None else f", told to wait {self.retry_after:g} s"
+        return f"[{self.status}] {self.detail}{where}{told}"
 
 
 class AuthenticationError(APIError):

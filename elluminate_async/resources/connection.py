@@ -272,7 +272,7 @@ def decode(kind: type[T], answer: Answer) -> T:
         problem = str(error).splitlines()
         raise ProtocolError(
             f"an answer that is not what the protocol says ({' '.join(problem[:3])}): "
-            f"{excerpt(answer.body)!r}",
+            f"{excerpt(answer)!r}",
             sent=True,
             attempts=answer.attempts,
             request_id=answer.request_id,

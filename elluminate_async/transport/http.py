@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -35,6 +36,7 @@ from elluminate_async.transport.retry import (
     Policy,
     Throttle,
     Verdict,
+    to_repeat,
     told_to_wait,
     verdict_on,
     wait_after_failure,
@@ -108,7 +110,7 @@ class HttpTransport:
             verdict = verdict_on(result)
             if isinstance(result, Answer) and verdict is Verdict.ACCEPTED:
                 self._throttle.accepted()
-                return Answer(result.status, result.headers, result.body, failures + told + 1)
+                return replace(result, attempts=failures + told + 1)
             if told_to_wait(request, result):
                 told += 1
                 wait = wait_when_told(result, told, policy)
@@ -124,6 +126,7 @@ class HttpTransport:
                 error = final_error(request, result, failures + told)
                 error.ambiguous = ambiguous
                 raise error
+            request = to_repeat(request, result)
             logger.debug(
                 "%s %s failed, again in %.2f s: %s", request.method, request.target, wait, result
             )
@@ -163,7 +166,7 @@ class HttpTransport:
                 async with self._session.running(clock):
                     response = await self._session.open(request, url, policy, flag)
                     try:
-                        return await read_answer(response)
+                        return await read_answer(response, self._settings.secret)
                     finally:
                         # Keeps a connection whose answer was read to its end; else closes it.
                         response.release()
@@ -182,9 +185,11 @@ class HttpTransport:
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, policy: Policy
+        self, request: Request, policy: Policy, decoder: Decoder | None = None
     ) -> AsyncGenerator[AsyncIterator[Event]]:
         """The events of one stream, opened once, until it ends or falls silent.
+
+        ``decoder`` is a new one of the caller's, who wants its state at the end.
 
         Raises:
             APIError: The stream was refused.
@@ -198,7 +203,8 @@ class HttpTransport:
                 if response is None:
                     continue
                 try:
-                    async with aclosing(self._events(request, response, policy)) as events:
+                    reading = self._events(request, response, policy, decoder or Decoder())
+                    async with aclosing(reading) as events:
                         yield events
                 finally:
                     response.release()
@@ -218,7 +224,7 @@ class HttpTransport:
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
                     return opened
-                answer: Answer | TransportError = await read_answer(response)
+                answer: Answer | TransportError = await read_answer(response, self._settings.secret)
         except (*NETWORK_ERRORS, TransportError) as error:
             answer = self._translate(error, request, sent=flag.sent)
         except asyncio.CancelledError as error:
@@ -235,15 +241,18 @@ class HttpTransport:
         if answer.status < 400:
             raise ProtocolError(
                 f"{request.target} answered {answer.status} without an event stream: "
-                f"{excerpt(answer.body)!r}",
+                f"{excerpt(answer)!r}",
                 sent=True,
             )
         raise api_error(request, answer)
 
     async def _events(
-        self, request: Request, response: aiohttp.ClientResponse, policy: Policy
+        self,
+        request: Request,
+        response: aiohttp.ClientResponse,
+        policy: Policy,
+        decoder: Decoder,
     ) -> AsyncGenerator[Event]:
-        decoder = Decoder()
         while True:
             seconds = policy.clock(policy.stream_silence)
             failure: TransportError | None = None
