@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 from pydantic import RootModel, ValidationError
 
-from elluminate_async.engine.run import FATAL
+from elluminate_async.engine.endings import FATAL
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
@@ -34,8 +34,6 @@ from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.sse import Decoder
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from elluminate_async.resources.connection import Connection
     from elluminate_async.transport.retry import Policy
 
@@ -74,9 +72,9 @@ S = TypeVar("S", bound=StatusDocument)
 
 
 async def start_job(
-    connection: Connection, *segments: str, body: BaseModel | bytes, operation: str, policy: Policy
+    connection: Connection, *segments: str, body: bytes, key: str, operation: str, policy: Policy
 ) -> str:
-    """POST a chunk; the id of its job.
+    """POST a chunk under its idempotency key; the id of its job.
 
     Raises:
         JobError: The service says that there is nothing to do.
@@ -85,7 +83,9 @@ async def start_job(
         ElluminateError: It was not accepted.
     """
     try:
-        answer = await connection.call("POST", *segments, body=body, policy=policy, keyed=True)
+        answer = await connection.call(
+            "POST", *segments, body=body, policy=policy, keyed=True, key=key
+        )
     except ElluminateError as error:
         if error.ambiguous:
             raise unknown_outcome(error, operation) from None

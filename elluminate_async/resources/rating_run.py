@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
+from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.records import OpenChunk
 from elluminate_async.errors import (
     APIError,
     DeadlineError,
@@ -18,6 +20,7 @@ from elluminate_async.errors import (
     RatingError,
 )
 from elluminate_async.resources.batches import BatchSetting
+from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
     FIRST_SETTLE_WAIT,
     LONGEST_SETTLE_WAIT,
@@ -28,6 +31,7 @@ from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingMode
 from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.schemas.version import Capability
 
 logger = logging.getLogger("elluminate_async")
 
@@ -40,6 +44,7 @@ class RatingRun:
     def __init__(self, setting: BatchSetting, rating_mode: RatingMode) -> None:
         self.setting = setting
         self.rating_mode = rating_mode
+        self.log = ChunkLog(setting, "rate")
         self._criteria: dict[int, frozenset[int]] = {}
 
     async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
@@ -54,8 +59,47 @@ class RatingRun:
         wanted = set(ids)
         return {row.id: row for row in rows if row.id in wanted}
 
+    async def baseline(
+        self, ids: Sequence[int], earlier: OpenChunk | None
+    ) -> dict[int, list[int]] | None:
+        """The ids of the ratings that each response has before it is rated.
+
+        None where the status of a job tells its results, and no such ids are needed.
+        """
+        policy = self.setting.policy
+        if await self.setting.connection.has(Capability.RESULTS_WITH_STATUS, policy):
+            return None
+        if earlier is not None and earlier.facts.get("before") is not None:
+            return {int(id): ratings for id, ratings in earlier.facts["before"].items()}
+        rows = await self.ratings_now(ids)
+        return {id: [rating.id for rating in row.ratings] for id, row in rows.items()}
+
+    async def intend(
+        self,
+        positions: Sequence[int],
+        ids: Sequence[int],
+        before: Mapping[int, Sequence[int]] | None,
+        body: bytes,
+    ) -> str:
+        """The idempotency key to send a chunk under."""
+        return await self.log.intend(positions, body, {"ids": ids, "before": before})
+
+    async def fetch(
+        self, items: Sequence[Item[int]], ratings: Mapping[int, Sequence[int]]
+    ) -> AsyncIterator[tuple[int, list[Rating] | ItemError]]:
+        """The ratings of these ids, by position, as they are at the service now."""
+        rows = await self.ratings_now([item.value for item in items])
+        for item in items:
+            row = rows.get(item.value)
+            there = {rating.id: rating for rating in row.ratings} if row is not None else {}
+            wanted = ratings[item.position]
+            if there.keys() >= {*wanted}:
+                yield item.position, [there[id] for id in wanted]
+            else:
+                yield item.position, not_there(item.position, "rate", "ratings")
+
     async def new_ratings(
-        self, ids: Sequence[int], before: Mapping[int, PromptResponse]
+        self, ids: Sequence[int], before: Mapping[int, Container[int]]
     ) -> dict[int, list[Rating] | ItemError]:
         """Response id to outcome, by what the listing shows now; nothing when it cannot be read."""
         try:
@@ -67,7 +111,7 @@ class RatingRun:
         return new_ratings(before, after, criteria)
 
     async def settle(
-        self, ids: Sequence[int], before: Mapping[int, PromptResponse], settle: float
+        self, ids: Sequence[int], before: Mapping[int, Container[int]], settle: float
     ) -> dict[int, list[Rating] | ItemError]:
         """Response id to outcome, after a sending of which nothing is known.
 
@@ -147,7 +191,7 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
 
 
 def new_ratings(
-    before: Mapping[int, PromptResponse],
+    before: Mapping[int, Container[int]],
     after: Mapping[int, PromptResponse],
     pinned: Mapping[int, frozenset[int]] | None = None,
 ) -> dict[int, list[Rating] | ItemError]:
@@ -161,7 +205,7 @@ def new_ratings(
     new: dict[int, dict[int, Rating]] = {}
     criteria: defaultdict[int | None, set[int]] = defaultdict(set)
     for id, row in after.items():
-        old = {rating.id for rating in before[id].ratings} if id in before else set[int]()
+        old = before.get(id, ())
         fresh = sorted((r for r in row.ratings if r.id not in old), key=lambda r: r.id)
         new[id] = {rating.criterion.id: rating for rating in fresh}
         criteria[_template_of(row)] |= new[id].keys()
