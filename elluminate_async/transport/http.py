@@ -43,6 +43,7 @@ from elluminate_async.transport.retry import (
     wait_when_told,
 )
 from elluminate_async.transport.session import SentFlag, Session
+from elluminate_async.transport.slots import Lane, Slots
 from elluminate_async.transport.sse import Decoder, Event
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class HttpTransport:
         settings: Origin and credential. Redirects are followed within the origin only, so
             the credential goes nowhere else.
         throttle: Waited for before every attempt, before its clock starts.
-        connections: Requests and streams on the wire at once.
+        connections: Requests on the wire at once; as many streams may be open besides.
         ssl_context: For a private certificate authority; None for the system's.
     """
 
@@ -78,7 +79,7 @@ class HttpTransport:
     ) -> None:
         self._settings = settings
         self._throttle = throttle
-        self._slots = anyio.Semaphore(connections)
+        self._slots = Slots(connections)
         self._session = Session(settings, ssl_context)
 
     @property
@@ -163,7 +164,8 @@ class HttpTransport:
         self, request: Request, url: URL, policy: Policy
     ) -> Answer | TransportError:
         """One request on the wire: an answer of any status, or what went wrong."""
-        async with self._permit(policy):
+        lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
+        async with self._permit(lane, policy):
             flag = SentFlag()
             seconds = policy.clock(policy.attempt_timeout)
             clock = asyncio.timeout(seconds)
@@ -203,7 +205,7 @@ class HttpTransport:
         """
         trail = Trail(request, self._settings.base_url)
         while True:
-            async with self._permit(policy):
+            async with self._permit(Lane.STREAM, policy):
                 response = await self._open_stream(request, trail, policy)
                 if response is None:
                     continue
@@ -281,7 +283,7 @@ class HttpTransport:
                 yield event
 
     @asynccontextmanager
-    async def _permit(self, policy: Policy) -> AsyncGenerator[None]:
+    async def _permit(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
         """A connection and the limits' leave, waited for outside of every attempt's clock."""
         self.check_usable()
         held = self._throttle.held_for()
@@ -296,14 +298,14 @@ class HttpTransport:
         clock = asyncio.timeout(policy.remaining())
         try:
             async with self._session.running(clock):
-                await self._slots.acquire()
+                await self._slots.acquire(lane)
                 try:
                     # Last, so that an admitted request starts now and the rate stays true.
                     if policy.pace is not None:
                         await policy.pace.admit()
                     await self._throttle.admit()
                 except BaseException:
-                    self._slots.release()
+                    self._slots.release(lane)
                     raise
         except TimeoutError:
             self._session.check_open(sent=False)
@@ -311,7 +313,7 @@ class HttpTransport:
         try:
             yield
         finally:
-            self._slots.release()
+            self._slots.release(lane)
 
     def _translate(self, error: BaseException, request: Request, *, sent: bool) -> TransportError:
         return transport_error(error, request, self._settings.base_url, sent=sent)
