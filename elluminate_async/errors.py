@@ -337,9 +337,17 @@ class ItemError(ElluminateError):
 
 
 class GenerationError(ItemError):
-    """The service has a row for this item, and the row holds an error, not an answer."""
+    """The service has a row for this item, and the row holds an error, not an answer.
+
+    Attributes:
+        output: The text that there is of the answer, broken off as it may be; often empty.
+    """
 
     default_code: ClassVar[str] = "generation_failed"
+
+    def __init__(self, text: str, *, output: str = "", **rest: Any) -> None:
+        super().__init__(text, **rest)
+        self.output = output
 
 
 class RatingError(ItemError):

@@ -145,4 +145,5 @@ def outcome_of(position: int, row: PromptResponse, operation: str) -> PromptResp
         position=position,
         operation=operation,
         response_id=row.id,
+        output=row.response_str,
     )
