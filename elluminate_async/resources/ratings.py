@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -37,7 +38,7 @@ from elluminate_async.resources.jobs import (
 )
 from elluminate_async.resources.matching import SUCCESS_SETTLE
 from elluminate_async.resources.pages import Listing
-from elluminate_async.resources.rating_run import RatingRun, by_result
+from elluminate_async.resources.rating_run import RatingRun, by_result, incomplete_ones
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
@@ -161,10 +162,15 @@ class RatingsResource(Resource):
     ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
         """POST a chunk, follow its job, yield an outcome for every response it rated.
 
-        Where nothing is known of a sending, what new ratings there are tell.
+        Where nothing is known of a sending, what new ratings there are tell. What a job left
+        incomplete is rated once more.
         """
         ids = list(dict.fromkeys(item.value for item in items))
         outcomes, problem = await self._send_once(run, ids)
+        if again := incomplete_ones(outcomes, problem):
+            # What became of the first time stays, whatever stops the second.
+            with suppress(ChunkRefusedError, ElluminateError):
+                outcomes |= (await self._send_once(run, again))[0]
         for item in items:
             if (outcome := outcomes.get(item.value)) is not None:
                 failed = isinstance(outcome, ItemError)
@@ -178,7 +184,7 @@ class RatingsResource(Resource):
         """Outcomes by response id, and what is wrong with the ids that have none."""
         policy = run.setting.policy
         trusted = await self._connection.has(Capability.RESULTS_WITH_STATUS, policy)
-        before = {} if trusted else await run.ratings_now(ids)
+        before = {} if trusted else await run.before_rating(ids)
         body = RatingBatchRequest(prompt_response_ids=[*ids], rating_mode=run.rating_mode)
         outcomes: dict[int, Ratings | ItemError] = {}
         problem: ElluminateError | None = None
