@@ -72,7 +72,7 @@ async def start_job(
     """POST a chunk; the id of its job.
 
     Raises:
-        JobError: The service says that there is nothing to do.
+        JobError: The service names no job, which does not tell that it has done nothing.
         OutcomeUnknownError: It was sent, and whether a job was made is not known. This is
             where a look at the service's own rows may settle it.
         ElluminateError: It was not accepted.
@@ -89,7 +89,9 @@ async def start_job(
         # A 2xx: the job exists, and its id cannot be read.
         raise unknown_outcome(error, operation) from None
     if job_id is None:
-        raise JobError("the service made no job for these items", job_id="", job_status="NONE")
+        error = JobError("the service named no job for these items", job_id="", job_status="NONE")
+        error.ambiguous = True
+        raise error
     return job_id
 
 

@@ -21,8 +21,8 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
-    JobError,
     NotFoundError,
+    OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
     unknown_outcome,
@@ -36,7 +36,7 @@ from elluminate_async.resources.jobs import (
     job_failure,
     start_job,
 )
-from elluminate_async.resources.matching import SUCCESS_SETTLE
+from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.rating_run import RatingRun, by_result, incomplete_ones
 from elluminate_async.schemas.jobs import JobStatus
@@ -202,11 +202,11 @@ class RatingsResource(Resource):
             problem = doubt_left_by(error, "rate")
         # What is incomplete may only not be shown yet.
         left = [id for id in ids if not isinstance(outcomes.get(id), list)]
-        if left and not trusted and not isinstance(problem, JobError):
+        if left and not trusted:
             seconds = run.setting.options.settle
-            if problem is None:
-                # The job succeeded, so its ratings should be there: they may only be late.
-                problem, seconds = run.no_rating(), min(seconds, SUCCESS_SETTLE)
+            if not isinstance(problem, OutcomeUnknownError):
+                # The job has ended, so its ratings should be there: they may only be late.
+                problem, seconds = problem or run.no_rating(), min(seconds, ENDED_SETTLE)
             outcomes |= await run.settle(left, before, seconds)
         return outcomes, problem
 

@@ -9,10 +9,16 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from elluminate_async.engine.chunks import Item
-from elluminate_async.errors import GenerationError, ItemError, OutcomeUnknownError
+from elluminate_async.errors import (
+    ElluminateError,
+    GenerationError,
+    ItemError,
+    OutcomeUnknownError,
+)
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import encode
 from elluminate_async.resources.matching import (
+    ENDED_SETTLE,
     ListingMatcher,
     NaturalKey,
     RowPool,
@@ -97,6 +103,15 @@ class ResponseRun:
         """No row will come for these: they were not sent, or refused."""
         if self._listing is not None:
             self._listing.release(wanted)
+
+    def settling_after(self, problem: ElluminateError | None) -> float:
+        """Seconds to look for the rows of a sending that ended with ``problem``."""
+        settle = self.setting.options.settle
+        may_send_again = problem is None and self.max_sendings > 1
+        if may_send_again or isinstance(problem, OutcomeUnknownError):
+            return settle
+        # The job has ended, so its rows should be there: they may only be late.
+        return min(settle, ENDED_SETTLE)
 
     async def settle(
         self, wanted: Sequence[Wanted], seconds: float

@@ -17,7 +17,6 @@ from elluminate_async.engine.run import (
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,
-    JobError,
     NotFoundError,
     OutcomeUnknownError,
     PayloadTooLargeError,
@@ -33,7 +32,7 @@ from elluminate_async.resources.jobs import (
     job_failure,
     start_job,
 )
-from elluminate_async.resources.matching import SUCCESS_SETTLE, Wanted
+from elluminate_async.resources.matching import Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
     Output,
@@ -328,12 +327,9 @@ class ResponsesResource(Resource):
         except ElluminateError as error:
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
-        if left and run.can_settle and not isinstance(problem, JobError):
-            seconds = run.setting.options.settle
-            if problem is None:
-                # The job succeeded, so its rows should be there: they may only be late.
-                problem, seconds = run.no_row(), min(seconds, SUCCESS_SETTLE)
-            found |= await run.settle(left, seconds)
+        if left and run.can_settle:
+            found |= await run.settle(left, run.settling_after(problem))
+            problem = problem or run.no_row()
         return found, problem
 
     async def _follow_job(
