@@ -358,9 +358,17 @@ class ItemError(ElluminateError):
 
 
 class GenerationError(ItemError):
-    """The service has a row for this item, and the row holds an error, not an answer."""
+    """The service has a row for this item, and the row holds an error, not an answer.
+
+    Attributes:
+        output: The text that there is of the answer, broken off as it may be; often empty.
+    """
 
     default_code: ClassVar[str] = "generation_failed"
+
+    def __init__(self, text: str, *, output: str = "", **rest: Any) -> None:
+        super().__init__(text, **rest)
+        self.output = output
 
 
 class RatingError(ItemError):
@@ -382,41 +390,3 @@ class OutcomeUnknownError(ItemError):
 _ITEM_ERRORS: dict[str, type[ItemError]] = {
     cls.__name__: cls for cls in (ItemError, GenerationError, RatingError, OutcomeUnknownError)
 }
-
-
-def unknown_outcome(
-    error: ElluminateError, operation: str, *, response_id: int | None = None
-) -> OutcomeUnknownError:
-    """What an ambiguous failure means for the items it carried; the position is to be set."""
-    return OutcomeUnknownError(
-        f"sent, and whether the service processed it is not known: {error}",
-        position=0,
-        operation=operation,
-        attempts=int(getattr(error, "attempts", 1)),
-        status=error.status if isinstance(error, APIError) else None,
-        request_id=getattr(error, "request_id", None),
-        response_id=response_id,
-    )
-
-
-def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
-    """What a failure of the request that carried an item means for that item."""
-    if isinstance(error, ItemError):
-        return error.at(position)
-    if isinstance(error, ElluminateError) and error.ambiguous:
-        return unknown_outcome(error, operation).at(position)
-    if isinstance(error, DeadlineError):
-        code = "deadline"
-    elif isinstance(error, InputError):
-        code = "bad_input"
-    else:
-        code = str(getattr(error, "code", "failed"))
-    return ItemError(
-        str(error),
-        position=position,
-        code=code,
-        operation=operation,
-        attempts=int(getattr(error, "attempts", 1)),
-        status=getattr(error, "status", None),
-        request_id=getattr(error, "request_id", None),
-    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 from pydantic import RootModel, ValidationError
 
-from elluminate_async.engine.endings import FATAL
+from elluminate_async.engine.endings import FATAL, item_error, unknown_outcome
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
@@ -25,8 +25,6 @@ from elluminate_async.errors import (
     RateLimitError,
     ServerError,
     TransportError,
-    item_error,
-    unknown_outcome,
 )
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.schemas.jobs import TERMINAL

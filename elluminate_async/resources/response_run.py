@@ -25,6 +25,7 @@ from elluminate_async.resources.connection import encode
 from elluminate_async.resources.jobs import follow_job, job_failure, start_job
 from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
+    ENDED_SETTLE,
     ListingMatcher,
     NaturalKey,
     RowPool,
@@ -172,6 +173,15 @@ class ResponseRun:
         if self._listing is not None:
             self._listing.release(wanted)
 
+    def settling_after(self, problem: ElluminateError | None) -> float:
+        """Seconds to look for the rows of a sending that ended with ``problem``."""
+        settle = self.setting.options.settle
+        may_send_again = problem is None and self.max_sendings > 1
+        if may_send_again or isinstance(problem, OutcomeUnknownError):
+            return settle
+        # The job has ended, so its rows should be there: they may only be late.
+        return min(settle, ENDED_SETTLE)
+
     async def settle(
         self, wanted: Sequence[Wanted], seconds: float
     ) -> dict[int, PromptResponse | ItemError]:
@@ -246,4 +256,5 @@ def outcome_of(position: int, row: PromptResponse, operation: str) -> PromptResp
         position=position,
         operation=operation,
         response_id=row.id,
+        output=row.response_str,
     )
