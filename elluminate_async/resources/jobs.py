@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import anyio
 from pydantic import RootModel, ValidationError
 
+from elluminate_async.engine.call import ChunkRefusedError
 from elluminate_async.engine.endings import FATAL
 from elluminate_async.errors import (
     APIError,
@@ -55,6 +56,32 @@ LONGEST_EVENT_ID = 200
 """Characters of an event's id that are named when its stream is opened again."""
 
 
+NO_JOB = "NONE"
+"""The status of a job that was not made."""
+
+MOST_DENIED = 12
+"""Chunks answered 403 before any was taken, until that is about the key and not an item."""
+
+
+class Denials:
+    """Tells a 403 about some items of a call from one about the key."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._refused = 0
+
+    def taken(self) -> None:
+        """A chunk was taken, so the key may do this."""
+        self._taken = True
+
+    def refuse(self, error: PermissionDeniedError) -> NoReturn:
+        """Have the chunk halved, or raise ``error`` where it is true of all items."""
+        self._refused += 1
+        if self._refused > MOST_DENIED and not self._taken:
+            raise error
+        raise ChunkRefusedError(error) from None
+
+
 class _JobId(RootModel[str | None]):
     """A bare JSON string, or null for "nothing to do"."""
 
@@ -96,7 +123,7 @@ async def start_job(
         # A 2xx: the job exists, and its id cannot be read.
         raise unknown_outcome(error, operation) from None
     if job_id is None:
-        raise JobError("the service made no job for these items", job_id="", job_status="NONE")
+        raise JobError("the service made no job for these items", job_id="", job_status=NO_JOB)
     return job_id
 
 
@@ -106,6 +133,11 @@ def doubt_left_by(error: ElluminateError, operation: str) -> ItemError:
     if isinstance(error, FATAL) or not doubtful:
         raise error
     return item_error(error, position=0, operation=operation)
+
+
+def has_ended_badly(problem: ElluminateError | None) -> bool:
+    """Whether a job was made and is known to have ended without success."""
+    return isinstance(problem, JobError) and problem.job_status != NO_JOB
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from elluminate_async.resources.connection import Resource, decode, id_of
 from elluminate_async.resources.jobs import (
     accepted_work,
     doubt_left_by,
+    has_ended_badly,
 )
 from elluminate_async.resources.journaling import Journal, earlier_sending, journal_path
 from elluminate_async.resources.matching import SUCCESS_SETTLE, Wanted
@@ -351,14 +352,17 @@ class ResponsesResource(Resource):
             job_id = await self._start_job(run, wanted, items, earlier)
             with accepted_work():
                 found, problem = await run.follow(job_id, wanted, earlier)
+        except JobError as error:
+            problem = error
         except ElluminateError as error:
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
-        if left and run.can_settle and not isinstance(problem, JobError):
+        if left and run.can_settle and not has_ended_badly(problem):
             seconds = run.setting.options.settle
-            if problem is None:
-                # The job succeeded, so its rows should be there: they may only be late.
-                problem, seconds = run.no_row(), min(seconds, SUCCESS_SETTLE)
+            if problem is None or isinstance(problem, JobError):
+                # The job succeeded, or the service says that there is nothing to do: the rows
+                # should be there, and may only be late.
+                problem, seconds = problem or run.no_row(), min(seconds, SUCCESS_SETTLE)
             found |= await run.settle(left, seconds)
         return found, problem
 
