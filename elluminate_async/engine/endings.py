@@ -96,12 +96,8 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         return error.at(position)
     if isinstance(error, ElluminateError) and error.ambiguous:
         return unknown_outcome(error, operation).at(position)
-    if isinstance(error, DeadlineError):
-        code = "deadline"
-    elif isinstance(error, InputError):
-        code = "bad_input"
-    else:
-        code = str(getattr(error, "code", "failed"))
+    ours: dict[type[BaseException], str] = {DeadlineError: "deadline", InputError: "bad_input"}
+    code = ours.get(type(error)) or str(getattr(error, "code", "failed"))
     return ItemError(
         str(error),
         position=position,
