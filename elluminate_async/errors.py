@@ -13,6 +13,7 @@
     │   ├── ConnectError                    no byte of the request was sent
     │   ├── AttemptTimeoutError (TimeoutError)
     │   └── ProtocolError                   an answer that does not follow the protocol
+    ├── JournalError                        a journal that cannot be used, or is of another call
     ├── JobError                            the service ended a job without success
     ├── APIError                            a complete answer that says no
     │   ├── AuthenticationError             401
@@ -38,6 +39,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 DETAIL_LIMIT = 4_000
 """Characters of a service's error text that are kept; the rest is cut."""
@@ -101,6 +103,20 @@ class DeadlineError(ElluminateError, TimeoutError):
     """
 
     attempts: int = 0
+
+
+class JournalError(ElluminateError):
+    """The journal cannot be used for this call; without it nothing is sent.
+
+    Attributes:
+        path: The file.
+        offset: Where the damage begins, in bytes, if it is damaged.
+    """
+
+    def __init__(self, message: str, *, path: Path, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.offset = offset
 
 
 class TransportError(ElluminateError):

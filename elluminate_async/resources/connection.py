@@ -188,9 +188,13 @@ class Connection:
         omit_nulls: bool = False,
         policy: Policy | None = None,
         keyed: bool = False,
+        key: str | None = None,
         harmless: bool = False,
     ) -> Answer:
-        """Send one request below the project; with ``keyed``, under an idempotency key."""
+        """Send one request below the project; with ``keyed``, under an idempotency key.
+
+        That is ``key``, or a new one.
+        """
         policy = policy or self.policy()
         request = Request(
             method,
@@ -198,7 +202,7 @@ class Connection:
             query=encode_query(query or {}),
             body=encode(body, omit_nulls=omit_nulls) if isinstance(body, BaseModel) else body,
             content_type=content_type,
-            idempotency_key=new_key() if keyed else None,
+            idempotency_key=(key or new_key()) if keyed else None,
             key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
             harmless=harmless,
         )

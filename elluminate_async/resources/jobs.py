@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 from pydantic import RootModel, ValidationError
 
-from elluminate_async.engine.run import FATAL
+from elluminate_async.engine.endings import FATAL
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
@@ -30,11 +30,11 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.schemas.jobs import TERMINAL
-from elluminate_async.transport.exchange import Request
+from elluminate_async.schemas.version import Capability
+from elluminate_async.transport.exchange import Answer, Request
+from elluminate_async.transport.retry import back_off
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from elluminate_async.resources.connection import Connection
     from elluminate_async.transport.retry import Policy
 
@@ -67,31 +67,58 @@ S = TypeVar("S", bound=StatusDocument)
 
 
 async def start_job(
-    connection: Connection, *segments: str, body: BaseModel | bytes, operation: str, policy: Policy
+    connection: Connection, *segments: str, body: bytes, key: str, operation: str, policy: Policy
 ) -> str:
-    """POST a chunk; the id of its job.
+    """POST a chunk under its idempotency key; the id of its job.
+
+    Where the service honours keys, an answer without a readable id is asked for again.
 
     Raises:
-        JobError: The service names no job, which does not tell that it has done nothing.
         OutcomeUnknownError: It was sent, and whether a job was made is not known. This is
             where a look at the service's own rows may settle it.
         ElluminateError: It was not accepted.
     """
-    try:
-        answer = await connection.call("POST", *segments, body=body, policy=policy, keyed=True)
-    except ElluminateError as error:
-        if error.ambiguous:
-            raise unknown_outcome(error, operation) from None
-        raise
+    failures = 0
+    while True:
+        try:
+            answer = await connection.call(
+                "POST", *segments, body=body, policy=policy, keyed=True, key=key
+            )
+            return _job_id(answer, failures)
+        except _IdUnreadableError as error:
+            failures += 1
+            # A 2xx: there may be a job, and only its key can name it.
+            again = failures < policy.max_attempts and await connection.has(
+                Capability.IDEMPOTENCY_KEYS, policy
+            )
+            wait = back_off(failures)
+            if not again or not policy.allows(wait):
+                raise unknown_outcome(error, operation) from None
+            await anyio.sleep(wait)
+        except ElluminateError as error:
+            # After an unreadable 2xx no later refusal proves that nothing was done.
+            if error.ambiguous or failures:
+                raise unknown_outcome(error, operation) from None
+            raise
+
+
+class _IdUnreadableError(ProtocolError):
+    """A chunk was accepted, and its answer names no job."""
+
+
+def _job_id(answer: Answer, failures: int) -> str:
     try:
         job_id = decode(_JobId, answer).root
+        problem = "the service accepted the items and named no job for them"
     except ProtocolError as error:
-        # A 2xx: the job exists, and its id cannot be read.
-        raise unknown_outcome(error, operation) from None
+        job_id, problem = None, str(error)
     if job_id is None:
-        error = JobError("the service named no job for these items", job_id="", job_status="NONE")
-        error.ambiguous = True
-        raise error
+        raise _IdUnreadableError(
+            problem,
+            sent=True,
+            attempts=answer.attempts + failures,
+            request_id=answer.request_id,
+        )
     return job_id
 
 

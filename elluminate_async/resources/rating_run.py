@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Mapping, Sequence
 from contextlib import suppress
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
+from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.records import OpenChunk
 from elluminate_async.errors import (
     APIError,
     DeadlineError,
@@ -21,6 +23,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import holding
+from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
     FIRST_SETTLE_WAIT,
     LONGEST_SETTLE_WAIT,
@@ -31,6 +34,7 @@ from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingValue
 from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.schemas.version import Capability
 
 logger = logging.getLogger("elluminate_async")
 
@@ -45,18 +49,10 @@ class RatingRun:
     def __init__(self, setting: BatchSetting, rating_mode: RatingMode) -> None:
         self.setting = setting
         self.rating_mode = rating_mode
+        self.log = ChunkLog(setting, "rate")
         self._criteria: dict[int, frozenset[int]] = {}
         self._reading = anyio.Lock()
         self._told = False
-
-    async def before_rating(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
-        """The responses as they are before anything is sent; their criteria are pinned."""
-        rows = await self.ratings_now(ids)
-        for row in rows.values():
-            # What cannot be read now is read with the ratings.
-            with suppress(*UNREADABLE):
-                await self._criteria_of(row)
-        return rows
 
     async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
         """The responses of these ids as they are, with their ratings."""
@@ -70,8 +66,51 @@ class RatingRun:
         wanted = set(ids)
         return {row.id: row for row in rows if row.id in wanted}
 
+    async def baseline(
+        self, ids: Sequence[int], earlier: OpenChunk | None
+    ) -> dict[int, list[int]] | None:
+        """The ids of the ratings that each response has before it is rated.
+
+        None where the status of a job tells its results, and no such ids are needed.
+        """
+        policy = self.setting.policy
+        if await self.setting.connection.has(Capability.RESULTS_WITH_STATUS, policy):
+            return None
+        if earlier is not None and earlier.facts.get("before") is not None:
+            return {int(id): ratings for id, ratings in earlier.facts["before"].items()}
+        rows = await self.ratings_now(ids)
+        for row in rows.values():
+            # Pinned before the first job; what cannot be read now is read with the ratings.
+            with suppress(*UNREADABLE):
+                await self._criteria_of(row)
+        return {id: [rating.id for rating in row.ratings] for id, row in rows.items()}
+
+    async def intend(
+        self,
+        positions: Sequence[int],
+        ids: Sequence[int],
+        before: Mapping[int, Sequence[int]] | None,
+        body: bytes,
+    ) -> str:
+        """The idempotency key to send a chunk under."""
+        return await self.log.intend(positions, body, {"ids": ids, "before": before})
+
+    async def fetch(
+        self, items: Sequence[Item[int]], ratings: Mapping[int, Sequence[int]]
+    ) -> AsyncIterator[tuple[int, list[Rating] | ItemError]]:
+        """The ratings of these ids, by position, as they are at the service now."""
+        rows = await self.ratings_now([item.value for item in items])
+        for item in items:
+            row = rows.get(item.value)
+            there = {rating.id: rating for rating in row.ratings} if row is not None else {}
+            wanted = ratings[item.position]
+            if there.keys() >= {*wanted}:
+                yield item.position, [there[id] for id in wanted]
+            else:
+                yield item.position, not_there(item.position, "rate", "ratings")
+
     async def new_ratings(
-        self, ids: Sequence[int], before: Mapping[int, PromptResponse]
+        self, ids: Sequence[int], before: Mapping[int, Container[int]]
     ) -> dict[int, list[Rating] | ItemError]:
         """Response id to outcome, by what the listing shows now; nothing when it cannot be read."""
         try:
@@ -106,7 +145,7 @@ class RatingRun:
                 )
 
     async def settle(
-        self, ids: Sequence[int], before: Mapping[int, PromptResponse], settle: float
+        self, ids: Sequence[int], before: Mapping[int, Container[int]], settle: float
     ) -> dict[int, list[Rating] | ItemError]:
         """Response id to outcome, after a sending of which nothing is known.
 
@@ -166,7 +205,10 @@ class RatingRun:
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
-    """Response id to outcome, by the terminal status document, which is in request order."""
+    """Response id to outcome, by the terminal status document, which is in request order.
+
+    What has neither a rating nor a reason for having none is left out.
+    """
     result = status.result or []
     if len(result) != len(ids):
         return {}
@@ -176,13 +218,15 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
         if failure := failures.get(index):
             outcomes[id] = _rating_error(id, failure.message, failure.code)
             continue
+        if not document:
+            continue
         try:
             ratings = _RATINGS.validate_python(document)
         except ValidationError as error:
             text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
             outcomes[id] = _rating_error(id, text, "protocol")
             continue
-        outcomes[id] = ratings or _rating_error(id, "the job made no rating", _NO_RESULT)
+        outcomes[id] = ratings
         if bad := [rating.criterion.id for rating in ratings if not _is_verdict(rating)]:
             outcomes[id] = _incomplete(id, bad, len(ratings))
     return outcomes
@@ -202,7 +246,7 @@ def incomplete_ones(
 
 
 def new_ratings(
-    before: Mapping[int, PromptResponse],
+    before: Mapping[int, Container[int]],
     after: Mapping[int, PromptResponse],
     pinned: Mapping[int, frozenset[int]] | None = None,
 ) -> dict[int, list[Rating] | ItemError]:
@@ -216,7 +260,7 @@ def new_ratings(
     new: dict[int, dict[int, Rating]] = {}
     criteria: defaultdict[int | None, set[int]] = defaultdict(set)
     for id, row in after.items():
-        old = {rating.id for rating in before[id].ratings} if id in before else set[int]()
+        old = before.get(id, ())
         fresh = sorted((r for r in row.ratings if r.id not in old), key=lambda r: r.id)
         new[id] = {rating.criterion.id: rating for rating in fresh}
         criteria[_template_of(row)] |= new[id].keys()

@@ -43,6 +43,18 @@ from elluminate_async.testing.ledger import (
     check_ratings,
     nonce_of,
 )
+from elluminate_async.testing.proxy import (
+    Bandwidth,
+    FaultProxy,
+    Flow,
+    Latency,
+    LimitData,
+    ResetPeer,
+    Slicer,
+    SlowClose,
+    Timeout,
+    Toxic,
+)
 from elluminate_async.testing.raw import Connection, RawServer, Received, Script, replies, reply
 from elluminate_async.testing.service import Behaviour, ScriptedService
 from elluminate_async.testing.store import ServiceScript
@@ -50,13 +62,18 @@ from elluminate_async.testing.store import ServiceScript
 __all__ = [
     "KINDS",
     "VIRTUAL_TIME",
+    "Bandwidth",
     "Behaviour",
     "Connection",
     "ConnectionCut",
     "Exchange",
     "Fault",
     "FaultPlan",
+    "FaultProxy",
+    "Flow",
+    "Latency",
     "Ledger",
+    "LimitData",
     "Made",
     "Process",
     "Rated",
@@ -64,10 +81,15 @@ __all__ = [
     "Received",
     "Reply",
     "Report",
+    "ResetPeer",
     "Script",
     "ScriptedService",
     "ServerLimit",
     "ServiceScript",
+    "Slicer",
+    "SlowClose",
+    "Timeout",
+    "Toxic",
     "Traffic",
     "VirtualLoop",
     "check_batch",

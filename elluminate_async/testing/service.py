@@ -78,12 +78,11 @@ class ScriptedService:
             jobs alone, and the ledger has totals only: for runs of a million items.
         variables: Values of an entry that nobody uploaded, by its id; None for 404.
         limit: A limit on all requests.
-        faults: Each exchange goes to the first that takes it.
+        faults: Each exchange goes to the first that takes it, in `faults`' order.
 
     Attributes:
         script: The arguments up to ``variables``; may be changed while it runs.
         limit: As the argument; may be replaced while it runs.
-        faults: As the argument, a list that may be changed while it runs.
         ledger: What was really done.
         traffic: What arrived.
         api_key: The one key that is let in.
@@ -115,7 +114,7 @@ class ScriptedService:
             criteria, retain, variables,
         )  # fmt: skip
         self.limit = limit
-        self.faults = list(faults)
+        self._faults = list(faults)
         self.ledger = Ledger(totals_only=not retain)
         self.traffic = Traffic()
         self.api_key = secrets.token_hex(8)
@@ -124,6 +123,15 @@ class ScriptedService:
         self._answered: dict[tuple[str, str], tuple[bytes, Reply]] = {}
         self._runner: web.ServerRunner | None = None
         self._port = 0
+
+    @property
+    def faults(self) -> list[TakesExchanges]:
+        """What goes wrong; may be changed while it runs."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Iterable[TakesExchanges]) -> None:
+        self._faults = list(faults)
 
     @property
     def url(self) -> str:

@@ -288,7 +288,7 @@ class Store:
             row = self.make_row(item, job.accepted_at)
             if job.script.hide and index % job.script.hide == 0:
                 row.hidden = True
-                self._leave_out(job, index)
+                job.results.append("null")
             else:
                 job.results.append(row.text())
 
@@ -301,7 +301,7 @@ class Store:
             if job.script.hide and index % job.script.hide == 0:
                 for rating in made:
                     rating.visible_at = float("inf")
-                self._leave_out(job, index)
+                job.results.append("null")
                 continue
             if problem:
                 job.failures.append((index, "rating_failed", problem))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -201,8 +201,11 @@ def transport_error(
 def multipart_file(
     name: str, filename: str, content: bytes, content_type: str
 ) -> tuple[bytes, str]:
-    """A form of one file part: the body and its content type. Source: RFC 7578."""
-    boundary = uuid.uuid4().hex
+    """A form of one file part: the body and its content type. Source: RFC 7578.
+
+    Equal contents give equal bodies, so that a repetition is recognised as one.
+    """
+    boundary = hashlib.sha256(content).hexdigest()
     head = (
         f"--{boundary}\r\n"
         f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'

@@ -89,6 +89,11 @@ class HttpTransport:
         self._closed = False
         self._clocks: set[asyncio.Timeout] = set()
 
+    @property
+    def base_url(self) -> str:
+        """Where requests go."""
+        return self._settings.base_url
+
     async def send(self, request: Request, policy: Policy) -> Answer:
         """The 2xx answer to ``request``, sent as often as is safe and allowed.
 
