@@ -13,6 +13,7 @@
     │   ├── ConnectError                    no byte of the request was sent
     │   ├── AttemptTimeoutError (TimeoutError)
     │   └── ProtocolError                   an answer that does not follow the protocol
+    │       └── RedirectError               a redirect that is not followed
     ├── JournalError                        a journal that cannot be used, or is of another call
     ├── JobError                            the service ended a job without success
     ├── APIError                            a complete answer that says no
@@ -127,9 +128,11 @@ class TransportError(ElluminateError):
             is safe; True when the service may have processed it.
         attempts: How often the request was sent or tried.
         request_id: The service's id of the exchange, if one was read.
+        worth_repeating: False when it would fail alike, as for a bad certificate.
     """
 
     code: ClassVar[str] = "transport"
+    worth_repeating: bool = True
 
     def __init__(
         self, message: str, *, sent: bool, attempts: int = 1, request_id: str | None = None
@@ -141,14 +144,9 @@ class TransportError(ElluminateError):
 
 
 class ConnectError(TransportError):
-    """The service could not be reached; no byte of the request was sent.
-
-    Attributes:
-        worth_repeating: False when it would fail alike, as for a bad certificate.
-    """
+    """The service could not be reached; no byte of the request was sent."""
 
     code: ClassVar[str] = "connect"
-    worth_repeating: bool = True
 
 
 class AttemptTimeoutError(TransportError, TimeoutError):
@@ -161,6 +159,12 @@ class ProtocolError(TransportError):
     """The answer is not what the protocol says; the text quotes its beginning."""
 
     code: ClassVar[str] = "protocol"
+
+
+class RedirectError(ProtocolError):
+    """A redirect to another origin, in a circle, or of a request that is no GET."""
+
+    worth_repeating: bool = False
 
 
 class JobError(ElluminateError):
@@ -223,7 +227,8 @@ class APIError(ElluminateError):
 
     def __str__(self) -> str:
         where = f" ({self.method} {self.path})" if self.path else ""
-        return f"[{self.status}] {self.detail}{where}"
+        told = "" if self.retry_after is None else f", told to wait {self.retry_after:g} s"
+        return f"[{self.status}] {self.detail}{where}{told}"
 
 
 class AuthenticationError(APIError):

@@ -34,6 +34,7 @@ from elluminate_async.errors import (
     ProtocolError,
     RateLimitError,
     RatingError,
+    RedirectError,
     RejectedError,
     ServerError,
     TransportError,
@@ -53,6 +54,7 @@ EXAMPLES: list[ElluminateError] = [
     ConnectError("refused", sent=False),
     AttemptTimeoutError("silence", sent=True, attempts=3),
     ProtocolError("garbage", sent=True),
+    RedirectError("elsewhere", sent=True),
     JobError("failed", job_id="j1", job_status="FAILURE"),
     *(
         api_error_class(status)(

@@ -30,8 +30,9 @@ from elluminate_async.schemas.version import (
     CompatibilityRequest,
 )
 from elluminate_async.transport.exchange import Answer, Request, excerpt
-from elluminate_async.transport.http import PROTOCOL_VERSION, HttpTransport
+from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy
+from elluminate_async.transport.session import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -275,7 +276,7 @@ def decode(kind: type[T], answer: Answer) -> T:
         problem = str(error).splitlines()
         raise ProtocolError(
             f"an answer that is not what the protocol says ({' '.join(problem[:3])}): "
-            f"{excerpt(answer.body)!r}",
+            f"{excerpt(answer)!r}",
             sent=True,
             attempts=answer.attempts,
             request_id=answer.request_id,

@@ -6,25 +6,21 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
-from yarl import URL
 
-from elluminate_async._version import __version__
 from elluminate_async.errors import (
     AttemptTimeoutError,
-    ClientClosedError,
     DeadlineError,
     ElluminateError,
     ProtocolError,
     RateLimitError,
+    RedirectError,
     TransportError,
-    WrongEventLoopError,
 )
-from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
 from elluminate_async.transport.exchange import (
     NETWORK_ERRORS,
     Answer,
@@ -35,28 +31,29 @@ from elluminate_async.transport.exchange import (
     read_answer,
     transport_error,
 )
+from elluminate_async.transport.redirects import Trail
 from elluminate_async.transport.retry import (
     Policy,
     Throttle,
     Verdict,
+    to_repeat,
     told_to_wait,
     verdict_on,
     wait_after_failure,
     wait_when_told,
 )
+from elluminate_async.transport.session import SentFlag, Session
+from elluminate_async.transport.slots import Lane, Slots
 from elluminate_async.transport.sse import Decoder, Event
 
 if TYPE_CHECKING:
     import ssl
 
+    from yarl import URL
+
     from elluminate_async.config import Settings
 
 logger = logging.getLogger("elluminate_async")
-
-PROTOCOL_VERSION = "1.5.2"
-"""The official client whose protocol is spoken; sent where that client sends its version."""
-
-_MAX_HEADER_BYTES = 64 << 10
 
 
 class HttpTransport:
@@ -65,10 +62,10 @@ class HttpTransport:
     It is bound to the event loop of its first request.
 
     Args:
-        settings: Origin and credential. The credential is added to each request here and
-            nowhere else, and redirects are not followed, so it goes to this origin only.
+        settings: Origin and credential. Redirects are followed within the origin only, so
+            the credential goes nowhere else.
         throttle: Waited for before every attempt, before its clock starts.
-        connections: Requests and streams on the wire at once.
+        connections: Requests on the wire at once; as many streams may be open besides.
         ssl_context: For a private certificate authority; None for the system's.
     """
 
@@ -82,12 +79,8 @@ class HttpTransport:
     ) -> None:
         self._settings = settings
         self._throttle = throttle
-        self._ssl_context = ssl_context
-        self._slots = anyio.Semaphore(connections)
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._clocks: set[asyncio.Timeout] = set()
+        self._slots = Slots(connections)
+        self._session = Session(settings, ssl_context)
 
     @property
     def base_url(self) -> str:
@@ -123,7 +116,7 @@ class HttpTransport:
             verdict = verdict_on(result)
             if isinstance(result, Answer) and verdict is Verdict.ACCEPTED:
                 self._throttle.accepted()
-                return Answer(result.status, result.headers, result.body, failures + told + 1)
+                return replace(result, attempts=failures + told + 1)
             if told_to_wait(request, result):
                 told += 1
                 wait = wait_when_told(result, told, policy)
@@ -139,6 +132,7 @@ class HttpTransport:
                 error = final_error(request, result, failures + told)
                 error.ambiguous = ambiguous
                 raise error
+            request = to_repeat(request, result)
             logger.debug(
                 "%s %s failed, again in %.2f s: %s", request.method, request.target, wait, result
             )
@@ -155,21 +149,36 @@ class HttpTransport:
         return True
 
     async def _attempt(self, request: Request, policy: Policy) -> Answer | TransportError:
-        """One sending: an answer of any status, or what went wrong."""
-        async with self._permit(policy):
-            flag = SimpleNamespace(sent=False)
+        """One sending, and the redirects of a GET: the answer, or what went wrong."""
+        trail = Trail(request, self._settings.base_url)
+        while True:
+            result = await self._exchange(request, trail.url, policy)
+            if not isinstance(result, Answer) or not trail.leads_on(result):
+                return result
+            try:
+                trail.follow(result)
+            except RedirectError as error:
+                return error
+
+    async def _exchange(
+        self, request: Request, url: URL, policy: Policy
+    ) -> Answer | TransportError:
+        """One request on the wire: an answer of any status, or what went wrong."""
+        lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
+        async with self._permit(lane, policy):
+            flag = SentFlag()
             seconds = policy.clock(policy.attempt_timeout)
             clock = asyncio.timeout(seconds)
             try:
-                async with self._running(clock):
-                    response = await self._open(request, policy, flag)
+                async with self._session.running(clock):
+                    response = await self._session.open(request, url, policy, flag)
                     try:
-                        return await read_answer(response)
+                        return await read_answer(response, self._settings.secret)
                     finally:
                         # Keeps a connection whose answer was read to its end; else closes it.
                         response.release()
             except TimeoutError as error:
-                self._check_open(sent=flag.sent)
+                self._session.check_open(sent=flag.sent)
                 if clock.expired():
                     return AttemptTimeoutError(
                         f"no answer to {request.method} {request.target} within {seconds:.3g} s",
@@ -183,35 +192,46 @@ class HttpTransport:
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, policy: Policy
+        self, request: Request, policy: Policy, decoder: Decoder | None = None
     ) -> AsyncGenerator[AsyncIterator[Event]]:
         """The events of one stream, opened once, until it ends or falls silent.
+
+        ``decoder`` is a new one of the caller's, who wants its state at the end.
 
         Raises:
             APIError: The stream was refused.
             TransportError: It could not be opened, broke, fell silent, or is no stream.
             DeadlineError: The policy's deadline passed.
         """
-        async with self._permit(policy):
-            response = await self._open_stream(request, policy)
-            try:
-                async with aclosing(self._events(request, response, policy)) as events:
-                    yield events
-            finally:
-                response.release()
+        trail = Trail(request, self._settings.base_url)
+        while True:
+            async with self._permit(Lane.STREAM, policy):
+                response = await self._open_stream(request, trail, policy)
+                if response is None:
+                    continue
+                try:
+                    reading = self._events(request, response, policy, decoder or Decoder())
+                    async with aclosing(reading) as events:
+                        yield events
+                finally:
+                    response.release()
+                return
 
-    async def _open_stream(self, request: Request, policy: Policy) -> aiohttp.ClientResponse:
-        flag = SimpleNamespace(sent=False)
+    async def _open_stream(
+        self, request: Request, trail: Trail, policy: Policy
+    ) -> aiohttp.ClientResponse | None:
+        """The stream; None when ``trail`` leads elsewhere now."""
+        flag = SentFlag()
         response = None
         # Before the `try`: a deadline that has passed is no failure of the network.
         seconds = policy.clock(policy.attempt_timeout)
         try:
-            async with self._running(asyncio.timeout(seconds)):
-                response = await self._open(request, policy, flag)
+            async with self._session.running(asyncio.timeout(seconds)):
+                response = await self._session.open(request, trail.url, policy, flag)
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
                     return opened
-                answer: Answer | TransportError = await read_answer(response)
+                answer: Answer | TransportError = await read_answer(response, self._settings.secret)
         except (*NETWORK_ERRORS, TransportError) as error:
             answer = self._translate(error, request, sent=flag.sent)
         except asyncio.CancelledError as error:
@@ -220,30 +240,35 @@ class HttpTransport:
             if response is not None:
                 response.release()
         if isinstance(answer, TransportError):
-            self._check_open(sent=flag.sent)
+            self._session.check_open(sent=flag.sent)
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
+        if trail.leads_on(answer):
+            return trail.follow(answer)
         if answer.status < 400:
             raise ProtocolError(
                 f"{request.target} answered {answer.status} without an event stream: "
-                f"{excerpt(answer.body)!r}",
+                f"{excerpt(answer)!r}",
                 sent=True,
             )
         raise api_error(request, answer)
 
     async def _events(
-        self, request: Request, response: aiohttp.ClientResponse, policy: Policy
+        self,
+        request: Request,
+        response: aiohttp.ClientResponse,
+        policy: Policy,
+        decoder: Decoder,
     ) -> AsyncGenerator[Event]:
-        decoder = Decoder()
         while True:
             seconds = policy.clock(policy.stream_silence)
             failure: TransportError | None = None
             data = b""
             try:
-                async with self._running(asyncio.timeout(seconds)):
+                async with self._session.running(asyncio.timeout(seconds)):
                     data = await response.content.readany()
             except TimeoutError:
-                self._check_open(sent=True)
+                self._session.check_open(sent=True)
                 policy.remaining()
                 failure = AttemptTimeoutError(
                     f"{request.target} was silent for {seconds:.3g} s", sent=True
@@ -258,7 +283,7 @@ class HttpTransport:
                 yield event
 
     @asynccontextmanager
-    async def _permit(self, policy: Policy) -> AsyncGenerator[None]:
+    async def _permit(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
         """A connection and the limits' leave, waited for outside of every attempt's clock."""
         self.check_usable()
         held = self._throttle.held_for()
@@ -272,77 +297,26 @@ class HttpTransport:
             )
         clock = asyncio.timeout(policy.remaining())
         try:
-            async with self._running(clock):
-                await self._slots.acquire()
+            async with self._session.running(clock):
+                await self._slots.acquire(lane)
                 try:
                     # Last, so that an admitted request starts now and the rate stays true.
                     if policy.pace is not None:
                         await policy.pace.admit()
                     await self._throttle.admit()
                 except BaseException:
-                    self._slots.release()
+                    self._slots.release(lane)
                     raise
         except TimeoutError:
-            self._check_open(sent=False)
+            self._session.check_open(sent=False)
             raise DeadlineError("the deadline passed while waiting for a permit") from None
         try:
             yield
         finally:
-            self._slots.release()
-
-    async def _open(
-        self, request: Request, policy: Policy, flag: SimpleNamespace
-    ) -> aiohttp.ClientResponse:
-        return await self._open_session().request(
-            request.method,
-            URL(self._settings.base_url + request.target, encoded=True),
-            params=list(request.query) or None,
-            data=request.body,
-            headers=self._headers(request),
-            allow_redirects=False,
-            # No `total`: it would count the wait for a connection.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
-            trace_request_ctx=flag,
-        )
-
-    def _headers(self, request: Request) -> dict[str, str]:
-        headers = {
-            "Accept": "application/json, text/event-stream",
-            "SDK-Version": PROTOCOL_VERSION,
-            "User-Agent": f"elluminate-async/{__version__}",
-        }
-        if request.body is not None:
-            headers["Content-Type"] = request.content_type
-        if request.idempotency_key is not None:
-            headers[IDEMPOTENCY_HEADER] = request.idempotency_key
-        if self._settings.api_key is not None:
-            headers["X-API-Key"] = self._settings.api_key.reveal()
-        elif self._settings.token is not None:
-            headers["Authorization"] = f"Bearer {self._settings.token.reveal()}"
-        return headers
+            self._slots.release(lane)
 
     def _translate(self, error: BaseException, request: Request, *, sent: bool) -> TransportError:
         return transport_error(error, request, self._settings.base_url, sent=sent)
-
-    @asynccontextmanager
-    async def _running(self, clock: asyncio.Timeout) -> AsyncGenerator[None]:
-        """Run under ``clock``, which `close` lets expire: aiohttp leaves who waits waiting."""
-        self._clocks.add(clock)
-        try:
-            async with clock:
-                yield
-        finally:
-            self._clocks.discard(clock)
-
-    def _check_open(self, *, sent: bool) -> None:
-        if self._closed:
-            error = ClientClosedError("the client was closed while this waited for an answer")
-            error.ambiguous = sent
-            try:
-                raise error
-            finally:
-                # What is being handled holds the request's headers in its frames.
-                error.__context__ = None
 
     def check_usable(self) -> None:
         """Bind to the running loop at the first call.
@@ -351,57 +325,14 @@ class HttpTransport:
             ClientClosedError: `close` was called.
             WrongEventLoopError: The transport belongs to another loop.
         """
-        if self._closed:
-            raise ClientClosedError("the client is closed: make a new AsyncClient")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise WrongEventLoopError(
-                "this client was first used in another event loop: make one AsyncClient per "
-                "loop, for example inside the coroutine that asyncio.run runs"
-            )
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        # Again, as the client may have been closed while this request waited for its permit.
-        self.check_usable()
-        if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(_mark_sent)
-            self._session = aiohttp.ClientSession(
-                # Permits are ours, so that a wait for one never runs on a request's clock.
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context or True),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                trace_configs=[trace],
-                trust_env=False,
-                max_line_size=_MAX_HEADER_BYTES,
-                max_field_size=_MAX_HEADER_BYTES,
-            )
-            # aiohttp repeats a GET on a dropped connection by itself, unseen by the limits;
-            # attempts are counted in one place only.
-            self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
-        return self._session
+        self._session.check_usable()
 
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""
-        self._closed = True
-        for clock in self._clocks:
-            if not clock.expired():
-                clock.reschedule(0)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._session.close()
 
 
 def _without_headers(error: asyncio.CancelledError) -> asyncio.CancelledError:
     # The frames below hold the request's headers among their locals, and error trackers
     # report those.
     return error.with_traceback(None)
-
-
-async def _mark_sent(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
-) -> None:
-    # aiohttp awaits this signal before it writes the first byte.
-    context.trace_request_ctx.sent = True

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
-from elluminate_async.errors import ConnectError, DeadlineError, TransportError
+from elluminate_async.errors import DeadlineError, TransportError
 from elluminate_async.transport.exchange import Answer, Request
 
 BACKOFF_BASE = 0.05
@@ -37,8 +37,12 @@ class Verdict(Enum):
     """Anything else after the first byte: it may have been applied."""
 
 
-# Sent by intermediaries, or about the connection rather than the request.
-_AMBIGUOUS_4XX = frozenset({408, 421, 425})
+# Sent by intermediaries that may have passed the request on all the same.
+_AMBIGUOUS_4XX = frozenset({408})
+
+# Refused for how it came, not for what it is: worth one more sending, on another connection.
+# Sources: RFC 9110 section 15.5.20, RFC 8470 section 5.2.
+_REFUSED_HERE = frozenset({421, 425})
 
 
 def verdict_on(result: Answer | TransportError) -> Verdict:
@@ -150,14 +154,22 @@ def wait_after_failure(
     """Seconds to wait before the next attempt; None when there must be none."""
     verdict = verdict_on(result)
     again = verdict is Verdict.NOT_SENT or (verdict is Verdict.AMBIGUOUS and request.repeatable)
-    if isinstance(result, ConnectError) and not result.worth_repeating:
+    if isinstance(result, TransportError) and not result.worth_repeating:
         again = False
     if isinstance(result, Answer) and result.is_redirect:
         again = False
+    if isinstance(result, Answer) and result.status in _REFUSED_HERE:
+        again = failures == 1
     if not again or failures >= policy.max_attempts:
         return None
     wait = _asked(result) or back_off(failures)
     return wait if policy.allows(wait) else None
+
+
+def to_repeat(request: Request, result: Answer | TransportError) -> Request:
+    """``request`` for the attempt after ``result``."""
+    refused = isinstance(result, Answer) and result.status in _REFUSED_HERE
+    return replace(request, fresh_connection=True) if refused else request
 
 
 def _asked(result: Answer | TransportError) -> float | None:
