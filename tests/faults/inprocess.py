@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
-from urllib.parse import urlencode
 
 import aiohttp
 from multidict import CIMultiDict
@@ -28,7 +27,9 @@ class _Response:
     def __init__(self, reply: Reply) -> None:
         self.status = reply.status
         self.content_type = reply.content_type
-        self.headers = CIMultiDict({"Content-Type": reply.content_type, **reply.headers})
+        length = {} if reply.events is not None else {"Content-Length": str(len(reply.body))}
+        framing = length or {"Transfer-Encoding": "chunked"}
+        self.headers = CIMultiDict({"Content-Type": reply.content_type, **framing, **reply.headers})
         self.content = self
         self._parts = _parts(reply)
 
@@ -64,7 +65,6 @@ class _Session:
         method: str,
         url: URL,
         *,
-        params: list[tuple[str, str]] | None,
         data: bytes | None,
         headers: dict[str, str],
         trace_request_ctx: SimpleNamespace,
@@ -75,7 +75,7 @@ class _Session:
         await asyncio.sleep(self._latency / 2)
         route, ids = route_of(method, url.path)
         number = service.traffic.begin(route)
-        request: Any = SimpleNamespace(query_string=urlencode(params or []), transport=None)
+        request: Any = SimpleNamespace(query_string=url.raw_query_string, transport=None)
         exchange = Exchange(
             number, method, url.path, route, CIMultiDict(headers), data or b"", request
         )
@@ -106,7 +106,8 @@ async def client_of(
     client = AsyncClient(
         base_url="http://127.0.0.1:9", api_key=service.api_key, options=options or BatchOptions()
     )
-    client._connection.transport._session = cast(Any, _Session(service, latency))
+    session = cast(Any, _Session(service, latency))
+    client._connection.transport._session._sessions |= {False: session, True: session}
     try:
         yield client
     finally:
