@@ -237,7 +237,8 @@ class RatingsResource(Resource):
             if not isinstance(problem, OutcomeUnknownError):
                 # The job has ended, so its ratings should be there: they may only be late.
                 problem, seconds = problem or run.no_rating(), min(seconds, ENDED_SETTLE)
-            outcomes |= await run.settle(left, before, seconds)
+            with accepted_work():
+                outcomes |= await run.settle(left, before, seconds)
         return outcomes, problem
 
     async def _start_job(

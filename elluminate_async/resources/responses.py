@@ -354,7 +354,8 @@ class ResponsesResource(Resource):
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
         if left and run.can_settle:
-            found |= await run.settle(left, run.settling_after(problem))
+            with accepted_work():
+                found |= await run.settle(left, run.settling_after(problem))
         return found, problem or run.no_row()
 
     async def _start_job(
