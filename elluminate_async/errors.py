@@ -24,7 +24,7 @@
     │   ├── PayloadTooLargeError            413
     │   ├── RejectedError                   400, 422
     │   ├── RateLimitError                  429
-    │   └── ServerError                     5xx
+    │   └── ServerError                     5xx, 408, 421, 425
     └── ItemError                           one position of a batch
         ├── GenerationError                 the model gave no answer for it
         ├── RatingError                     the judge gave no complete verdict for it
@@ -260,7 +260,10 @@ class RateLimitError(APIError):
 
 
 class ServerError(APIError):
-    """5xx: the service failed. It may have processed the request all the same."""
+    """5xx, 408, 421 or 425: the service failed, or something on the way to it.
+
+    It may have processed the request all the same.
+    """
 
 
 _BY_STATUS: dict[int, type[APIError]] = {
@@ -268,9 +271,12 @@ _BY_STATUS: dict[int, type[APIError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    408: ServerError,
     409: ConflictError,
     413: PayloadTooLargeError,
+    421: ServerError,
     422: RejectedError,
+    425: ServerError,
     429: RateLimitError,
 }
 

@@ -54,15 +54,6 @@ class RatingRun:
         self._reading = anyio.Lock()
         self._told = False
 
-    async def before_rating(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
-        """The responses as they are before anything is sent; their criteria are pinned."""
-        rows = await self.ratings_now(ids)
-        for row in rows.values():
-            # What cannot be read now is read with the ratings.
-            with suppress(*UNREADABLE):
-                await self._criteria_of(row)
-        return rows
-
     async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
         """The responses of these ids as they are, with their ratings."""
         rows = await Listing(
@@ -87,7 +78,11 @@ class RatingRun:
             return None
         if earlier is not None and earlier.facts.get("before") is not None:
             return {int(id): ratings for id, ratings in earlier.facts["before"].items()}
-        rows = await self.before_rating(ids)
+        rows = await self.ratings_now(ids)
+        for row in rows.values():
+            # Pinned before the first job; what cannot be read now is read with the ratings.
+            with suppress(*UNREADABLE):
+                await self._criteria_of(row)
         return {id: [rating.id for rating in row.ratings] for id, row in rows.items()}
 
     async def intend(

@@ -192,10 +192,10 @@ class RatingsResource(Resource):
         ids = list(dict.fromkeys(item.value for item in items))
         outcomes, problem = await self._send_once(run, ids, items, earlier)
         if again := incomplete_ones(outcomes, problem):
-            left = [item for item in items if item.value in again]
+            theirs = [item for item in items if item.value in again]
             # What became of the first time stays, whatever stops the second.
             with suppress(ChunkRefusedError, ElluminateError):
-                outcomes |= (await self._send_once(run, again, left, None))[0]
+                outcomes |= (await self._send_once(run, again, theirs, None))[0]
         for item in items:
             if (outcome := outcomes.get(item.value)) is not None:
                 failed = isinstance(outcome, ItemError)
@@ -237,7 +237,8 @@ class RatingsResource(Resource):
             if not isinstance(problem, OutcomeUnknownError):
                 # The job has ended, so its ratings should be there: they may only be late.
                 problem, seconds = problem or run.no_rating(), min(seconds, ENDED_SETTLE)
-            outcomes |= await run.settle(left, before, seconds)
+            with accepted_work():
+                outcomes |= await run.settle(left, before, seconds)
         return outcomes, problem
 
     async def _start_job(

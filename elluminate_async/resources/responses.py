@@ -353,11 +353,10 @@ class ResponsesResource(Resource):
         except ElluminateError as error:
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
-        if left:
-            if run.can_settle:
+        if left and run.can_settle:
+            with accepted_work():
                 found |= await run.settle(left, run.settling_after(problem))
-            problem = problem or run.no_row()
-        return found, problem
+        return found, problem or run.no_row()
 
     async def _start_job(
         self,

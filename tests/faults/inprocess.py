@@ -27,7 +27,9 @@ class _Response:
     def __init__(self, reply: Reply) -> None:
         self.status = reply.status
         self.content_type = reply.content_type
-        self.headers = CIMultiDict({"Content-Type": reply.content_type, **reply.headers})
+        length = {} if reply.events is not None else {"Content-Length": str(len(reply.body))}
+        framing = length or {"Transfer-Encoding": "chunked"}
+        self.headers = CIMultiDict({"Content-Type": reply.content_type, **framing, **reply.headers})
         self.content = self
         self._parts = _parts(reply)
 
@@ -105,7 +107,7 @@ async def client_of(
         base_url="http://127.0.0.1:9", api_key=service.api_key, options=options or BatchOptions()
     )
     session = cast(Any, _Session(service, latency))
-    client._connection.transport._session._sessions = {False: session, True: session}
+    client._connection.transport._session._sessions |= {False: session, True: session}
     try:
         yield client
     finally:

@@ -143,7 +143,7 @@ def test_a_position_has_its_own_outcome_whatever_happens(case: Case, fired: Fire
     inputs = [{"x": f"v{id}"} for id in case.entries]
     report = check_batch(batch, inputs, service.ledger)
     assert len(batch) == len(case.entries)
-    assert report.clean, report
+    assert report.clean, (report, batch.outcomes)
     for position, id in enumerate(case.entries):
         if id == SILENT and isinstance(batch.outcomes[position], PromptResponse):
             raise AssertionError("a response without an answer")
