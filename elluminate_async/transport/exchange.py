@@ -45,6 +45,7 @@ class Request:
         idempotency_key: Sent as a header. It makes a repetition of a POST safe only where
             ``key_honoured``, that is where the service says that it honours keys.
         harmless: A POST whose repetition changes nothing, by what it asks for.
+        items: What it counts towards a limit on items.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Request:
     idempotency_key: str | None = None
     key_honoured: bool = False
     harmless: bool = False
+    items: int = 0
 
     @property
     def target(self) -> str:
