@@ -67,9 +67,14 @@ S = TypeVar("S", bound=StatusDocument)
 
 
 async def start_job(
-    connection: Connection, *segments: str, body: BaseModel | bytes, operation: str, policy: Policy
+    connection: Connection,
+    *segments: str,
+    body: BaseModel | bytes,
+    operation: str,
+    policy: Policy,
+    items: int,
 ) -> str:
-    """POST a chunk; the id of its job.
+    """POST a chunk; the id of its job. ``items`` of it count towards the limit on items.
 
     Raises:
         JobError: The service says that there is nothing to do.
@@ -78,7 +83,9 @@ async def start_job(
         ElluminateError: It was not accepted.
     """
     try:
-        answer = await connection.call("POST", *segments, body=body, policy=policy, keyed=True)
+        answer = await connection.call(
+            "POST", *segments, body=body, policy=policy, keyed=True, items=items
+        )
     except ElluminateError as error:
         if error.ambiguous:
             raise unknown_outcome(error, operation) from None

@@ -183,7 +183,7 @@ class RatingsResource(Resource):
         outcomes: dict[int, Ratings | ItemError] = {}
         problem: ElluminateError | None = None
         try:
-            job_id = await self._start_job(encode(body), policy)
+            job_id = await self._start_job(encode(body), len(ids), policy)
             with accepted_work():
                 status = await follow_job(
                     self._connection, JobStatus, *_BATCHES, job_id, operation="rate", policy=policy
@@ -204,10 +204,15 @@ class RatingsResource(Resource):
             outcomes |= await run.settle(left, before, seconds)
         return outcomes, problem
 
-    async def _start_job(self, body: bytes, policy: Policy) -> str:
+    async def _start_job(self, body: bytes, items: int, policy: Policy) -> str:
         try:
             return await start_job(
-                self._connection, *_BATCHES, body=body, operation="rate", policy=policy
+                self._connection,
+                *_BATCHES,
+                body=body,
+                operation="rate",
+                policy=policy,
+                items=items,
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None

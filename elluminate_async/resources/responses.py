@@ -322,7 +322,7 @@ class ResponsesResource(Resource):
         found: dict[int, PromptResponse | ItemError] = {}
         problem: ElluminateError | None = None
         try:
-            job_id = await self._start_job(run, body)
+            job_id = await self._start_job(run, body, len(wanted))
             with accepted_work():
                 found, problem = await self._follow_job(run, job_id, wanted)
         except ElluminateError as error:
@@ -350,7 +350,7 @@ class ResponsesResource(Resource):
         found = await run.outcomes(wanted, status)
         return found, job_failure(job_id, status.status, status.error_msg)
 
-    async def _start_job(self, run: ResponseRun, body: bytes) -> str:
+    async def _start_job(self, run: ResponseRun, body: bytes, items: int) -> str:
         try:
             return await start_job(
                 self._connection,
@@ -358,6 +358,8 @@ class ResponsesResource(Resource):
                 body=body,
                 operation=run.operation,
                 policy=run.setting.policy,
+                # No model is called for responses that are uploaded.
+                items=items if run.operation == "generate" else 0,
             )
         except (RejectedError, PayloadTooLargeError) as error:
             raise ChunkRefusedError(error) from None
