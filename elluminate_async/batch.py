@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, overload
 
-from elluminate_async.errors import ConfigurationError, ElluminateError, ItemError
+from elluminate_async.errors import (
+    ConfigurationError,
+    ElluminateError,
+    InputError,
+    ItemError,
+    OutcomeUnknownError,
+)
 
 T = TypeVar("T")
 
 Outcome: TypeAlias = T | ItemError
 """What one position ends with."""
+
+Resend: TypeAlias = Callable[
+    [Collection[int], dict[int, Outcome[T]], "BatchOptions | None"], Awaitable[None]
+]
+"""Sends the items of some positions once more, and fills in what becomes of them."""
 
 
 class Batch(Sequence[T], Generic[T]):
@@ -29,13 +40,14 @@ class Batch(Sequence[T], Generic[T]):
     ``in``, ``index`` and ``count`` raise when they meet a failed slot.
     """
 
-    __slots__ = ("_failed", "_slots", "_succeeded", "_surplus")
+    __slots__ = ("_failed", "_resend", "_slots", "_succeeded", "_surplus")
 
     def __init__(self, outcomes: Iterable[Outcome[T]], *, surplus: Iterable[int] = ()) -> None:
         self._slots: tuple[Outcome[T], ...] = tuple(outcomes)
         self._surplus = tuple(surplus)
         self._succeeded: Mapping[int, T] | None = None
         self._failed: Mapping[int, ItemError] | None = None
+        self._resend: Resend[T] | None = None
 
     @classmethod
     def from_slots(
@@ -93,6 +105,55 @@ class Batch(Sequence[T], Generic[T]):
         """
         if self.failed:
             raise BatchError(_summary(self), list(self.failed.values()), batch=self)
+        return self
+
+    def resend_with(self, resend: Resend[T]) -> None:
+        """Have `retry_failed` send by this; what the call that made the batch does."""
+        self._resend = resend
+
+    async def retry_failed(
+        self, *, include_unknown: bool = False, options: BatchOptions | None = None
+    ) -> Self:
+        """Send what failed once more, and put the new outcomes in its place.
+
+        Positions that failed upstream and only passed through are left as they are: they
+        have nothing to send. So are, unless asked for, those whose outcome is unknown, as
+        the service may have processed them and would be paid twice.
+
+        Args:
+            include_unknown: Send what has an `OutcomeUnknownError`, too.
+            options: Instead of those of the first call; the deadline begins anew.
+
+        Returns:
+            This batch, changed in place.
+
+        Raises:
+            InputError: The batch was not returned by a call (but unpickled, sliced or put
+                together), or is being retried already.
+            ElluminateError: One that is true of all items; what had come is in the batch.
+
+        Cost: that of the first call, for the items that failed.
+        """
+        resend, self._resend = self._resend, None
+        if resend is None:
+            raise InputError(
+                "this batch cannot be retried: it is being retried, or is not the very one that "
+                "a call returned. Call the method again with the inputs of batch.failed"
+            )
+        positions = {
+            position
+            for position, error in self.failed.items()
+            if include_unknown or not isinstance(error, OutcomeUnknownError)
+        }
+        outcomes: dict[int, Outcome[T]] = {}
+        try:
+            if positions:
+                await resend(positions, outcomes, options)
+        finally:
+            # Also when it was cut short: what came is paid for.
+            self._slots = tuple(outcomes.get(i, slot) for i, slot in enumerate(self._slots))
+            self._succeeded = self._failed = None
+            self._resend = resend
         return self
 
     @overload

@@ -62,6 +62,7 @@ RESOURCE_HELPERS = {
     "batches",
     "connection",
     "jobs",
+    "journaling",
     "matching",
     "pages",
     "response_plan",
@@ -139,11 +140,14 @@ def test_a_chunk_travels_in_five_hops_by_name() -> None:
     hops = [
         ("resources/responses.py", "generate_many", "run_batch"),
         ("engine/run.py", "run_batch", "_Run"),
-        ("engine/run.py", "_send", "send_chunk"),
+        ("engine/run.py", "_send", "_sending"),
+        ("engine/run.py", "_sending", "send_chunk"),
         ("resources/responses.py", "_send_chunk", "_send_once"),
         ("resources/responses.py", "_send_once", "_start_job"),
-        ("resources/responses.py", "_follow_job", "follow_job"),
-        ("resources/responses.py", "_start_job", "start_job"),
+        ("resources/responses.py", "_send_once", "follow"),
+        ("resources/response_run.py", "follow", "follow_job"),
+        ("resources/responses.py", "_start_job", "post"),
+        ("resources/response_run.py", "post", "start_job"),
         ("resources/connection.py", "send", "send"),
         ("transport/http.py", "send", "_attempt"),
         ("transport/http.py", "_attempt", "_exchange"),
@@ -152,14 +156,15 @@ def test_a_chunk_travels_in_five_hops_by_name() -> None:
         ("resources/ratings.py", "rate_many", "run_batch"),
         ("resources/ratings.py", "_send_chunk", "_send_once"),
         ("resources/ratings.py", "_send_once", "_start_job"),
-        ("resources/ratings.py", "_start_job", "start_job"),
+        ("resources/ratings.py", "_start_job", "_post"),
+        ("resources/ratings.py", "_post", "start_job"),
     ]
     for file, function, callee in hops:
         tree = ast.parse((ROOT / file).read_text())
         bodies = [
             node
             for node in ast.walk(tree)
-            if isinstance(node, ast.AsyncFunctionDef) and node.name == function
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
         ]
         assert any(callee in _called(body) for body in bodies), f"{file}: {function} → {callee}"
 

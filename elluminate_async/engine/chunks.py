@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import anyio
 
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.records import OpenChunk
 
 CLEAN_UP_SECONDS = 5.0
 """What is given to something to end once it is cancelled."""
@@ -53,10 +61,17 @@ Source: TypeAlias = Iterable[Entry[V]] | AsyncIterable[Entry[V]]
 
 @dataclass(frozen=True, slots=True)
 class Chunk(Generic[V]):
-    """What is handed over at once: items for one request, and errors passed through."""
+    """What is handed over at once: items for one request, and errors passed through.
+
+    Attributes:
+        done: Of items that an earlier run finished, where the service keeps their values.
+        sent: What is known of the chunk as an earlier run sent it.
+    """
 
     items: tuple[Item[V], ...]
     passed: tuple[Passed, ...]
+    done: Mapping[int, Any] | None = None
+    sent: OpenChunk | None = None
 
 
 class ChunkBuilder(Generic[V]):
@@ -96,6 +111,10 @@ class ChunkBuilder(Generic[V]):
         self._items, self._passed, self._bytes = [], [], 0
         return chunk
 
+    def take_rest(self) -> Chunk[V] | None:
+        """One chunk of what is left at the input's end; None when that is nothing."""
+        return self.take()
+
 
 @asynccontextmanager
 async def closing(source: AsyncIterable[object]) -> AsyncGenerator[None]:
@@ -119,34 +138,36 @@ async def read_into(source: AsyncIterable[T], buffer: ObjectSendStream[T]) -> No
 
 
 async def chunks_of_buffer(
-    buffer: ObjectReceiveStream[Entry[V]], options: BatchOptions
+    buffer: ObjectReceiveStream[Entry[V]], builder: ChunkBuilder[V], linger: float
 ) -> AsyncIterator[Chunk[V]]:
     """The chunks of what arrives.
 
-    When nothing arrives for ``options.chunk_linger`` seconds, a part-filled chunk goes
-    out as it is.
+    When nothing arrives for ``linger`` seconds, a part-filled chunk goes out as it is.
     """
-    builder = ChunkBuilder[V](options)
     ended = False
     while not ended:
         chunk: Chunk[V] | None = None
         entry: Entry[V] | None = None
         # No yield inside the scope: a scope must be left by the task that entered it.
-        with anyio.move_on_after(None if builder.is_empty else options.chunk_linger):
+        with anyio.move_on_after(None if builder.is_empty else linger):
             try:
                 entry = await buffer.receive()
             except anyio.EndOfStream:
                 ended = True
-        chunk = builder.add(entry) if entry is not None else builder.take()
+        if entry is not None:
+            chunk = builder.add(entry)
+        elif not ended:
+            chunk = builder.take()
         if chunk is not None:
             yield chunk
+    while chunk := builder.take_rest():
+        yield chunk
 
 
-def chunks_of_iterable(source: Iterable[Entry[V]], options: BatchOptions) -> Iterator[Chunk[V]]:
+def chunks_of_iterable(source: Iterable[Entry[V]], builder: ChunkBuilder[V]) -> Iterator[Chunk[V]]:
     """The chunks of ``source``, read only as far as they are asked for."""
-    builder = ChunkBuilder[V](options)
     for entry in source:
         if chunk := builder.add(entry):
             yield chunk
-    if chunk := builder.take():
+    while chunk := builder.take_rest():
         yield chunk

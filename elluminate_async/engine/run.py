@@ -5,16 +5,29 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import anyio
 
 from elluminate_async.batch import Batch, BatchOptions, Outcome
+from elluminate_async.engine import endings
+from elluminate_async.engine.call import Call, ChunkRefusedError, LastLook
 from elluminate_async.engine.chunks import (
     Chunk,
+    ChunkBuilder,
     Entry,
     Item,
     Passed,
@@ -27,18 +40,11 @@ from elluminate_async.engine.chunks import (
 from elluminate_async.engine.slots import Pairs, Slots, Tally
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
-    AuthenticationError,
-    ClientClosedError,
-    ConfigurationError,
     DeadlineError,
     ElluminateError,
     InputError,
     ItemError,
-    NotFoundError,
-    OutcomeUnknownError,
-    PermissionDeniedError,
-    WrongEventLoopError,
-    item_error,
+    JournalError,
 )
 
 if TYPE_CHECKING:
@@ -46,70 +52,13 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from elluminate_async.engine.limits import Limits
 
 V = TypeVar("V")
 R = TypeVar("R")
 
-SendChunk: TypeAlias = Callable[[Sequence[Item[V]]], AsyncIterator[tuple[int, R | ItemError]]]
-"""Sends items and yields (position, outcome) for them, in any order.
-
-What it leaves out when it ends is ``no_result``; what it leaves out when it raises fails with
-that error.
-"""
-
-LastLook: TypeAlias = Callable[[], Awaitable[tuple[dict[int, R | ItemError], Sequence[int]]]]
-"""After all chunks: outcomes that came late, by position, and the ids of surplus rows."""
-
 Deliver: TypeAlias = Callable[[Pairs[R]], Awaitable[None]]
 
 logger = logging.getLogger("elluminate_async")
-
-# True of all items alike, so that the batch stops and raises it.
-FATAL = (
-    AuthenticationError,
-    ClientClosedError,
-    ConfigurationError,
-    InputError,
-    NotFoundError,
-    PermissionDeniedError,
-    WrongEventLoopError,
-)
-
-
-class ChunkRefusedError(Exception):
-    """The service refused a chunk as a whole; one of its items may be the reason.
-
-    Raised by a `SendChunk`. What it left without an outcome is halved until the item stands
-    alone.
-    """
-
-    def __init__(self, error: ElluminateError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[V, R]):
-    """One ``*_many`` call.
-
-    Attributes:
-        operation: ``"generate"``, ``"rate"`` or ``"add"``.
-        send_chunk: Sends one chunk.
-        deadline_at: `time.monotonic` at which the call ends, with or without answers.
-        total: Number of positions, where it is known beforehand.
-        max_in_flight: Chunks in flight for this call; at most the options' concurrency.
-        last_look: May settle positions whose outcome was unknown.
-    """
-
-    operation: str
-    send_chunk: SendChunk[V, R]
-    options: BatchOptions
-    limits: Limits
-    deadline_at: float
-    total: int | None = None
-    max_in_flight: int | None = None
-    last_look: LastLook[R] | None = None
 
 
 async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
@@ -125,7 +74,7 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     was in flight is unknown there, and what was never sent has the code ``not_sent``.
     """
     slots = Slots[R](call.operation, call.total)
-    run = _Run(call, slots.fill)
+    run = _Run(call, slots.fill, keep_failed=call.again is not None)
     try:
         await run.run(source)
         if run.out_of_time and call.total is None and not run.exhausted:
@@ -144,7 +93,28 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         result = slots.batch(run.positions)
     if result.failed:
         logger.warning("%s: %r", call.operation, result)
+    if call.again is not None:
+        result.resend_with(partial(_send_again, call.again, run.failed_items))
     return result
+
+
+async def _send_again(
+    again: Callable[[BatchOptions | None], Call[V, R]],
+    failed_items: Mapping[int, Item[V]],
+    positions: Collection[int],
+    outcomes: dict[int, Outcome[R]],
+    options: BatchOptions | None,
+) -> None:
+    """Fill in new outcomes of those of ``positions`` whose items this call sent."""
+
+    async def take(pairs: Pairs[R]) -> None:
+        outcomes.update(pairs)
+
+    run = _Run(again(options), take)
+    try:
+        await run.run([item for position, item in failed_items.items() if position in positions])
+    finally:
+        outcomes.update(run.cut)
 
 
 async def _settle(slots: Slots[R], last_look: LastLook[R]) -> None:
@@ -187,13 +157,16 @@ class _Run(Generic[V, R]):
         exhausted: Whether the source was read to its end.
         out_of_time: Whether the deadline kept entries from being sent.
         cut: What is known of chunks that were in flight when the run was ended.
+        failed_items: Items that failed, where they are kept to be sent again.
     """
 
-    def __init__(self, call: Call[V, R], deliver: Deliver[R]) -> None:
+    def __init__(self, call: Call[V, R], deliver: Deliver[R], *, keep_failed: bool = False) -> None:
         self.positions = 0
         self.exhausted = False
         self.out_of_time = False
         self.cut: Pairs[R] = []
+        self.failed_items: dict[int, Item[V]] = {}
+        self._keep_failed = keep_failed
         self._call = call
         self._deliver = deliver
         self._tally = Tally(call.operation, call.total, call.options.on_progress)
@@ -204,12 +177,29 @@ class _Run(Generic[V, R]):
 
     async def run(self, source: Source[V]) -> None:
         """Send everything and deliver everything, or raise the first fatal error, bare."""
+        recovery = self._call.recovery
+        if recovery is None:
+            return await self._send_all(source, ChunkBuilder[V](self._call.options))
+        try:
+            await recovery.open()
+            if self._call.total is not None and isinstance(source, Iterable):
+                source = list(source)
+                recovery.check_inputs(source)
+            await self._send_all(source, recovery.builder(self._call.options))
+            if not self.out_of_time:
+                recovery.finished(self.positions)
+        finally:
+            if self._keep_failed:
+                self.failed_items |= recovery.skipped
+            await recovery.close()
+
+    async def _send_all(self, source: Source[V], builder: ChunkBuilder[V]) -> None:
         async with anyio.create_task_group() as tasks:
             try:
                 if isinstance(source, AsyncIterable):
-                    await self._run_async_source(source, tasks)
+                    await self._send_async_source(source, builder, tasks)
                 else:
-                    for chunk in chunks_of_iterable(self._counted(source), self._call.options):
+                    for chunk in chunks_of_iterable(self._counted(source), builder):
                         await self._start(chunk, tasks)
             except _OutOfTime:
                 # Chunks in flight end by their own clocks, which have the same deadline.
@@ -236,7 +226,9 @@ class _Run(Generic[V, R]):
         aliases = () if isinstance(entry, Passed) else entry.aliases
         self.positions = max(self.positions, entry.position + 1, *(a + 1 for a in aliases))
 
-    async def _run_async_source(self, source: AsyncIterable[Entry[V]], tasks: TaskGroup) -> None:
+    async def _send_async_source(
+        self, source: AsyncIterable[Entry[V]], builder: ChunkBuilder[V], tasks: TaskGroup
+    ) -> None:
         # Room for one chunk: the source is read while chunks wait for permits.
         send, receive = anyio.create_memory_object_stream[Entry[V]](self._call.options.chunk_size)
         reading = anyio.CancelScope()
@@ -258,7 +250,8 @@ class _Run(Generic[V, R]):
             tasks.start_soon(read)
             try:
                 with anyio.move_on_after(self._remaining()) as scope:
-                    async for chunk in chunks_of_buffer(receive, self._call.options):
+                    linger = self._call.options.chunk_linger
+                    async for chunk in chunks_of_buffer(receive, builder, linger):
                         await self._start(chunk, tasks)
             finally:
                 reading.cancel()
@@ -276,7 +269,9 @@ class _Run(Generic[V, R]):
                 self._window.release()
                 raise
         if scope.cancelled_caught:
-            await self._finish([(item.position, self._unsent(item)) for item in chunk.items], chunk)
+            ending = endings.unsent if chunk.sent is None else endings.not_resumed
+            late = [(i.position, ending(i.position, self._call.operation)) for i in chunk.items]
+            await self._finish(late, chunk)
             raise _OutOfTime
         tasks.start_soon(self._run_chunk, chunk, tasks)
 
@@ -288,16 +283,17 @@ class _Run(Generic[V, R]):
         try:
             if chunk.items:
                 try:
-                    await self._send(chunk.items, pairs)
+                    chunk = await self._send(chunk, pairs)
                 finally:
                     # Before delivery: a slow consumer must not hold what it may wait for.
                     self._call.limits.release_chunk()
+            self._note(chunk, pairs, None)
         except Exception as error:
-            self.cut += self._whole(chunk, pairs, error)
+            self._note_cut(chunk, pairs, error)
             self._stop(error, tasks)
             return
         except BaseException:
-            self.cut += self._whole(chunk, pairs, None)
+            self._note_cut(chunk, pairs, None)
             raise
         try:
             await self._finish(pairs, chunk)
@@ -305,59 +301,69 @@ class _Run(Generic[V, R]):
         except Exception as error:
             self._stop(error, tasks)
 
-    async def _send(self, items: Sequence[Item[V]], pairs: Pairs[R]) -> None:
-        """Send ``items``, halved where the service refuses them as a whole."""
-        todo = [items]
+    def _note(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
+        """Note outcomes in the journal, and what ``error`` proves not to have been processed."""
+        if self._call.recovery is None:
+            return
+        known = {position for position, _ in pairs}
+        unprocessed = isinstance(error, ElluminateError) and not error.ambiguous
+        left = [item.position for item in chunk.items if item.position not in known]
+        self._call.recovery.note(chunk, pairs, left if unprocessed else ())
+
+    def _note_cut(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
+        self.cut += self._whole(chunk, pairs, error)
+        # Its own failure is what ended the run, or was noted by what did.
+        with suppress(JournalError):
+            self._note(chunk, pairs, None if isinstance(error, JournalError) else error)
+
+    async def _send(self, chunk: Chunk[V], pairs: Pairs[R]) -> Chunk[V]:
+        """Send a chunk, halved where the service refuses it as a whole."""
+        todo: list[Sequence[Item[V]]] = [chunk.items]
         while todo:
             part = todo.pop()
             pending = {item.position: item for item in part}
             failure: ElluminateError | None = None
             try:
-                async for position, outcome in self._call.send_chunk(part):
+                async for position, outcome in self._sending(chunk, part):
                     del pending[position]
                     pairs.append((position, outcome))
             except ChunkRefusedError as refused:
                 left = list(pending.values())
+                if self._call.recovery is not None:
+                    self._call.recovery.release(list(pending))
+                    chunk = replace(chunk, sent=None)
                 if len(left) > 1:
                     middle = len(left) // 2
                     todo += [left[middle:], left[:middle]]
                     continue
                 failure = refused.error
             except ElluminateError as error:
-                if isinstance(error, FATAL):
+                if isinstance(error, endings.FATAL):
                     raise
                 failure = error
-            pairs += [(item.position, self._failed(failure, item)) for item in pending.values()]
+            operation = self._call.operation
+            pairs += [(p, endings.failed(failure, p, operation)) for p in pending]
+        return chunk
 
-    def _failed(self, error: ElluminateError | None, item: Item[V]) -> ItemError:
-        operation = self._call.operation
-        if error is not None:
-            return item_error(error, position=item.position, operation=operation)
-        return ItemError(
-            "the service ended the job and has no result for this item",
-            position=item.position,
-            code="no_result",
-            operation=operation,
-        )
-
-    def _unsent(self, item: Item[V]) -> ItemError:
-        return ItemError(
-            "the deadline passed before this item was sent",
-            position=item.position,
-            code="deadline",
-            operation=self._call.operation,
-            attempts=0,
-        )
-
-    def _unknown(self, item: Item[V]) -> ItemError:
-        return OutcomeUnknownError(
-            "the batch was ended while this item was being sent or worked on",
-            position=item.position,
-            operation=self._call.operation,
-        )
+    def _sending(
+        self, chunk: Chunk[V], part: Sequence[Item[V]]
+    ) -> AsyncIterator[tuple[int, R | ItemError]]:
+        recovery = self._call.recovery
+        if recovery is not None:
+            if resumed := recovery.send(chunk, part):
+                return resumed
+            recovery.before_sending(part)
+        return self._call.send_chunk(part)
 
     async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
         full = self._whole(chunk, pairs, None)
+        if self._keep_failed:
+            outcomes = dict(pairs)
+            self.failed_items |= {
+                item.position: item
+                for item in chunk.items
+                if isinstance(outcomes.get(item.position), ItemError)
+            }
         await self._deliver(full)
         for _, outcome in full:
             self._tally.count(outcome)
@@ -369,8 +375,11 @@ class _Run(Generic[V, R]):
         for item in chunk.items:
             outcome = outcomes.get(item.position)
             if outcome is None:
-                known = isinstance(error, ElluminateError)
-                outcome = self._failed(error, item) if known else self._unknown(item)
+                operation = self._call.operation
+                if isinstance(error, ElluminateError):
+                    outcome = endings.failed(error, item.position, operation)
+                else:
+                    outcome = endings.cut_off(item.position, operation)
             full.append((item.position, outcome))
             for alias in item.aliases:
                 twin = outcome.at(alias) if isinstance(outcome, ItemError) else outcome

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.batch import BatchOptions
-from elluminate_async.engine.run import Call, LastLook, SendChunk
+from elluminate_async.engine.call import Call, LastLook, SendChunk
 from elluminate_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from elluminate_async.engine.recovery import Recovery
     from elluminate_async.resources.connection import Connection
     from elluminate_async.transport.retry import Policy
 
@@ -57,8 +59,18 @@ class BatchSetting:
         options: BatchOptions | None = None,
         max_in_flight: int | None = None,
         last_look: LastLook[R] | None = None,
+        recovery: Recovery[V, R] | None = None,
+        again: Callable[[BatchSetting], Call[V, R]] | None = None,
     ) -> Call[V, R]:
-        """The engine's view of the call."""
+        """The engine's view of the call; ``again`` makes it with another setting."""
+
+        def anew(options: BatchOptions | None) -> Call[V, R]:
+            assert again is not None
+            call = again(BatchSetting.begin(self.connection, options or self.options))
+            if call.recovery is not None:
+                call.recovery.anew = True
+            return dataclasses.replace(call, total=None)
+
         return Call(
             operation=operation,
             send_chunk=send_chunk,
@@ -68,6 +80,8 @@ class BatchSetting:
             total=total,
             max_in_flight=max_in_flight,
             last_look=last_look,
+            recovery=recovery,
+            again=anew if again is not None else None,
         )
 
 

@@ -191,12 +191,13 @@ class Connection:
         omit_nulls: bool = False,
         policy: Policy | None = None,
         keyed: bool = False,
+        key: str | None = None,
         harmless: bool = False,
         items: int = 0,
     ) -> Answer:
         """Send one request below the project; with ``keyed``, under an idempotency key.
 
-        ``items`` count towards the limit on items.
+        That is ``key``, or a new one. ``items`` count towards the limit on items.
         """
         policy = policy or self.policy()
         request = Request(
@@ -205,7 +206,7 @@ class Connection:
             query=encode_query(query or {}),
             body=encode(body, omit_nulls=omit_nulls) if isinstance(body, BaseModel) else body,
             content_type=content_type,
-            idempotency_key=new_key() if keyed else None,
+            idempotency_key=(key or new_key()) if keyed else None,
             key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
             harmless=harmless,
             items=items,
@@ -279,7 +280,7 @@ def decode(kind: type[T], answer: Answer) -> T:
         problem = str(error).splitlines()
         raise ProtocolError(
             f"an answer that is not what the protocol says ({' '.join(problem[:3])}): "
-            f"{excerpt(answer.body)!r}",
+            f"{excerpt(answer)!r}",
             sent=True,
             attempts=answer.attempts,
             request_id=answer.request_id,

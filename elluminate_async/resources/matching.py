@@ -26,7 +26,9 @@ from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.responses import PromptResponse
 
 if TYPE_CHECKING:
+    from elluminate_async.engine.records import OpenChunk
     from elluminate_async.resources.batches import BatchSetting
+    from elluminate_async.resources.journaling import ChunkLog
 
 logger = logging.getLogger("elluminate_async")
 
@@ -36,8 +38,8 @@ VISIBILITY_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0)
 UNREADABLE = (DeadlineError, TransportError, RateLimitError, ServerError)
 """What keeps a listing from being read, for now."""
 
-SUCCESS_SETTLE = 5.0
-"""Seconds to settle what a job that succeeded does not show."""
+ENDED_SETTLE = 5.0
+"""Seconds to settle what a job that has ended does not show."""
 
 FIRST_SETTLE_WAIT = 1.0
 LONGEST_SETTLE_WAIT = 15.0
@@ -68,12 +70,15 @@ class RowPool:
 
     def __init__(self, rows: Iterable[PromptResponse] = ()) -> None:
         self._rows: defaultdict[NaturalKey, deque[PromptResponse]] = defaultdict(deque)
+        self._ids: set[int] = set()
         self.add(rows)
 
     def add(self, rows: Iterable[PromptResponse]) -> None:
-        """Add rows; of one key, those added first are claimed first."""
+        """Add rows that were never added; of one key, those added first are claimed first."""
         for row in rows:
-            self._rows[key_of(row)].append(row)
+            if row.id not in self._ids:
+                self._ids.add(row.id)
+                self._rows[key_of(row)].append(row)
 
     def claim(self, wanted: Iterable[Wanted]) -> dict[int, PromptResponse]:
         """Position to row, for the exact keys; each row once."""
@@ -165,6 +170,31 @@ class ExperimentRows:
         self.asked.update(keys)
         return keys
 
+    async def recover(
+        self, setting: BatchSetting, mine: Sequence[NaturalKey], others: Container[int]
+    ) -> None:
+        """Offer the rows that an earlier run's chunks made: all that are not of ``others``.
+
+        Args:
+            setting: Of the call.
+            mine: The keys that those chunks asked for.
+            others: Ids of rows that were there before them, or have their position.
+        """
+        rows = await self._list(setting)
+        self.pool.add(row for row in rows if row.id not in others)
+        for key in mine:
+            self._highest[key[0]] = max(self._highest.get(key[0], 0), key.epoch)
+            self.asked[key] = max(self.asked[key], 1)
+
+    async def _list(self, setting: BatchSetting) -> list[PromptResponse]:
+        return await Listing(
+            setting.connection,
+            PromptResponse,
+            "responses",
+            query={"experiment_id": self._experiment_id},
+            policy=setting.policy,
+        )
+
     async def look(self, setting: BatchSetting) -> None:
         """One pass that began after this was called; shared by those who wait for one."""
         # A pass that is under way began before this.
@@ -172,13 +202,7 @@ class ExperimentRows:
         async with holding(self._lock, setting.policy):
             if self._passes > begun:
                 return
-            rows = await Listing(
-                setting.connection,
-                PromptResponse,
-                "responses",
-                query={"experiment_id": self._experiment_id},
-                policy=setting.policy,
-            )
+            rows = await self._list(setting)
             first = self._passes == 0
             self._passes += 1
             for row in rows:
@@ -189,6 +213,29 @@ class ExperimentRows:
                 self.known.add(row.id)
             ids = frozenset(row.id for row in rows)
             self.steady, self._last = ids == self._last, ids
+
+
+def keys_left(chunk: OpenChunk) -> list[NaturalKey]:
+    """The natural keys of the positions of an earlier run's chunk that have no outcome."""
+    pairs = zip(chunk.positions, chunk.facts["keys"], strict=True)
+    return [NaturalKey(*key) for position, key in pairs if position in chunk.left]
+
+
+def ranges_of(ids: Iterable[int]) -> list[list[int]]:
+    """Ids as ascending [first, last] pairs."""
+    ranges: list[list[int]] = []
+    for id in sorted(ids):
+        if ranges and id == ranges[-1][1] + 1:
+            ranges[-1][1] = id
+        else:
+            ranges.append([id, id])
+    return ranges
+
+
+def ids_of_ranges(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
+    """The way back."""
+    for first, last in ranges:
+        yield from range(first, last + 1)
 
 
 class ListingMatcher:
@@ -202,14 +249,18 @@ class ListingMatcher:
         experiment_id: Whose rows.
         interchangeable: Whether rows of the same variables are as good as each other, as
             generated ones are; otherwise only the exact key matches.
+        log: Of the call, for a journal.
 
     Attributes:
         had_doubt: Whether there was a sending of which nothing was known.
         unsettled: Positions that such a sending left without a row.
     """
 
-    def __init__(self, setting: BatchSetting, experiment_id: int, *, interchangeable: bool) -> None:
+    def __init__(
+        self, setting: BatchSetting, experiment_id: int, *, interchangeable: bool, log: ChunkLog
+    ) -> None:
         self._setting = setting
+        self._log = log
         self._interchangeable = interchangeable
         self._rows = setting.connection.experiment_rows.setdefault(
             experiment_id, ExperimentRows(experiment_id)
@@ -222,13 +273,28 @@ class ListingMatcher:
 
     async def before_sending(self, variables_ids: Sequence[int]) -> list[NaturalKey]:
         """Note what is there already, before the first chunk; the keys to ask for."""
-        async with holding(self._starting, self._setting.policy):
-            if self._before is None:
-                await self._rows.look(self._setting)
-                self._before = frozenset(self._rows.known)
+        await self.begin()
         keys = self._rows.number(variables_ids)
         self._asked.update(keys)
         return keys
+
+    async def begin(self) -> None:
+        """Note what is there already, once, or take what an earlier run noted."""
+        async with holding(self._starting, self._setting.policy):
+            if self._before is not None:
+                return
+            await self._rows.look(self._setting)
+            before = frozenset(self._rows.known)
+            if (recovery := self._log.recovery) is not None:
+                state = recovery.journal.state
+                if state.baseline is None:
+                    recovery.journal.baseline({"ids": ranges_of(before)})
+                else:
+                    before = frozenset(ids_of_ranges(state.baseline["ids"]))
+                    mine = [key for chunk in state.open_chunks for key in keys_left(chunk)]
+                    self._asked.update(mine)
+                    await self._rows.recover(self._setting, mine, before | {*state.done.values()})
+            self._before = before
 
     def release(self, wanted: Iterable[Wanted]) -> None:
         """No row will come for these keys."""
@@ -293,6 +359,8 @@ class ListingMatcher:
             others = self._rows.pool.claim_any_epoch(
                 missing, reserved=self._rows.asked, not_among=self._before or ()
             )
+            # Their own keys are not waited for any more, and rows of those are free for others.
+            self._rows.asked.subtract(entry.key for entry in missing if entry.position in others)
             self._settled(others)
             found |= others
         return found

@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Mapping, Sequence
+from contextlib import suppress
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
+from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.records import OpenChunk
 from elluminate_async.errors import (
     APIError,
     DeadlineError,
+    ElluminateError,
     ItemError,
     OutcomeUnknownError,
     RatingError,
 )
 from elluminate_async.resources.batches import BatchSetting
+from elluminate_async.resources.connection import holding
+from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
     FIRST_SETTLE_WAIT,
     LONGEST_SETTLE_WAIT,
@@ -26,12 +32,15 @@ from elluminate_async.resources.matching import (
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.jobs import JobStatus
-from elluminate_async.schemas.ratings import Rating, RatingMode
+from elluminate_async.schemas.ratings import Rating, RatingMode, RatingValue
 from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.schemas.version import Capability
 
 logger = logging.getLogger("elluminate_async")
 
 _RATINGS = TypeAdapter(list[Rating])
+_INCOMPLETE = "incomplete"
+_NO_RESULT = "no_result"
 
 
 class RatingRun:
@@ -40,7 +49,10 @@ class RatingRun:
     def __init__(self, setting: BatchSetting, rating_mode: RatingMode) -> None:
         self.setting = setting
         self.rating_mode = rating_mode
+        self.log = ChunkLog(setting, "rate")
         self._criteria: dict[int, frozenset[int]] = {}
+        self._reading = anyio.Lock()
+        self._told = False
 
     async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
         """The responses of these ids as they are, with their ratings."""
@@ -54,8 +66,51 @@ class RatingRun:
         wanted = set(ids)
         return {row.id: row for row in rows if row.id in wanted}
 
+    async def baseline(
+        self, ids: Sequence[int], earlier: OpenChunk | None
+    ) -> dict[int, list[int]] | None:
+        """The ids of the ratings that each response has before it is rated.
+
+        None where the status of a job tells its results, and no such ids are needed.
+        """
+        policy = self.setting.policy
+        if await self.setting.connection.has(Capability.RESULTS_WITH_STATUS, policy):
+            return None
+        if earlier is not None and earlier.facts.get("before") is not None:
+            return {int(id): ratings for id, ratings in earlier.facts["before"].items()}
+        rows = await self.ratings_now(ids)
+        for row in rows.values():
+            # Pinned before the first job; what cannot be read now is read with the ratings.
+            with suppress(*UNREADABLE):
+                await self._criteria_of(row)
+        return {id: [rating.id for rating in row.ratings] for id, row in rows.items()}
+
+    async def intend(
+        self,
+        positions: Sequence[int],
+        ids: Sequence[int],
+        before: Mapping[int, Sequence[int]] | None,
+        body: bytes,
+    ) -> str:
+        """The idempotency key to send a chunk under."""
+        return await self.log.intend(positions, body, {"ids": ids, "before": before})
+
+    async def fetch(
+        self, items: Sequence[Item[int]], ratings: Mapping[int, Sequence[int]]
+    ) -> AsyncIterator[tuple[int, list[Rating] | ItemError]]:
+        """The ratings of these ids, by position, as they are at the service now."""
+        rows = await self.ratings_now([item.value for item in items])
+        for item in items:
+            row = rows.get(item.value)
+            there = {rating.id: rating for rating in row.ratings} if row is not None else {}
+            wanted = ratings[item.position]
+            if there.keys() >= {*wanted}:
+                yield item.position, [there[id] for id in wanted]
+            else:
+                yield item.position, not_there(item.position, "rate", "ratings")
+
     async def new_ratings(
-        self, ids: Sequence[int], before: Mapping[int, PromptResponse]
+        self, ids: Sequence[int], before: Mapping[int, Container[int]]
     ) -> dict[int, list[Rating] | ItemError]:
         """Response id to outcome, by what the listing shows now; nothing when it cannot be read."""
         try:
@@ -64,10 +119,33 @@ class RatingRun:
         except UNREADABLE as error:
             logger.debug("the ratings could not be read: %s", error)
             return {}
-        return new_ratings(before, after, criteria)
+        outcomes = new_ratings(before, after, criteria)
+        self._tell_of_change(outcomes, criteria)
+        return outcomes
+
+    def _tell_of_change(
+        self,
+        outcomes: Mapping[int, list[Rating] | ItemError],
+        pinned: Mapping[int, frozenset[int]],
+    ) -> None:
+        for id, outcome in outcomes.items():
+            rated_by = (
+                {rating.criterion.id for rating in outcome}
+                if isinstance(outcome, list)
+                else set[int]()
+            )
+            added = sorted(rated_by - pinned[id])
+            # All of them added: an experiment that rates by a set of its own.
+            if added and rated_by & pinned[id] and not self._told:
+                self._told = True
+                logger.warning(
+                    "rate: criteria were added to a template while its responses were being "
+                    "rated, and some have ratings by %s as well",
+                    added,
+                )
 
     async def settle(
-        self, ids: Sequence[int], before: Mapping[int, PromptResponse], settle: float
+        self, ids: Sequence[int], before: Mapping[int, Container[int]], settle: float
     ) -> dict[int, list[Rating] | ItemError]:
         """Response id to outcome, after a sending of which nothing is known.
 
@@ -97,15 +175,16 @@ class RatingRun:
             "the job succeeded, and the service does not show new ratings for this response",
             position=0,
             operation="rate",
-            code="no_result",
+            code=_NO_RESULT,
         )
 
     async def _criteria_of(self, row: PromptResponse) -> frozenset[int]:
         template = row.prompt.prompt_template
         if template is None:
             return frozenset()
-        if template.id not in self._criteria:
-            self._criteria[template.id] = await self._read_criteria(template.id)
+        async with holding(self._reading, self.setting.policy):
+            if template.id not in self._criteria:
+                self._criteria[template.id] = await self._read_criteria(template.id)
         return self._criteria[template.id]
 
     async def _read_criteria(self, template_id: int) -> frozenset[int]:
@@ -126,7 +205,10 @@ class RatingRun:
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
-    """Response id to outcome, by the terminal status document, which is in request order."""
+    """Response id to outcome, by the terminal status document, which is in request order.
+
+    What has neither a rating nor a reason for having none is left out.
+    """
     result = status.result or []
     if len(result) != len(ids):
         return {}
@@ -136,18 +218,35 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
         if failure := failures.get(index):
             outcomes[id] = _rating_error(id, failure.message, failure.code)
             continue
+        if not document:
+            continue
         try:
             ratings = _RATINGS.validate_python(document)
         except ValidationError as error:
             text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
             outcomes[id] = _rating_error(id, text, "protocol")
             continue
-        outcomes[id] = ratings or _rating_error(id, "the job made no rating", "no_result")
+        outcomes[id] = ratings
+        if bad := [rating.criterion.id for rating in ratings if not _is_verdict(rating)]:
+            outcomes[id] = _incomplete(id, bad, len(ratings))
     return outcomes
 
 
+def incomplete_ones(
+    outcomes: Mapping[int, list[Rating] | ItemError], problem: ElluminateError | None
+) -> list[int]:
+    """The responses that a job which succeeded left without a verdict by some criterion."""
+    if problem is not None and getattr(problem, "code", None) != _NO_RESULT:
+        return []
+    return [
+        id
+        for id, outcome in outcomes.items()
+        if isinstance(outcome, RatingError) and outcome.code == _INCOMPLETE
+    ]
+
+
 def new_ratings(
-    before: Mapping[int, PromptResponse],
+    before: Mapping[int, Container[int]],
     after: Mapping[int, PromptResponse],
     pinned: Mapping[int, frozenset[int]] | None = None,
 ) -> dict[int, list[Rating] | ItemError]:
@@ -161,7 +260,7 @@ def new_ratings(
     new: dict[int, dict[int, Rating]] = {}
     criteria: defaultdict[int | None, set[int]] = defaultdict(set)
     for id, row in after.items():
-        old = {rating.id for rating in before[id].ratings} if id in before else set[int]()
+        old = before.get(id, ())
         fresh = sorted((r for r in row.ratings if r.id not in old), key=lambda r: r.id)
         new[id] = {rating.criterion.id: rating for rating in fresh}
         criteria[_template_of(row)] |= new[id].keys()
@@ -172,9 +271,9 @@ def new_ratings(
         wanted = {*rated_by, *(of_template if of_template & rated_by else ())}
         if not ratings:
             continue
-        if missing := wanted - ratings.keys():
-            text = f"{len(missing)} of {len(wanted)} criteria have no rating: {sorted(missing)}"
-            outcomes[id] = _rating_error(id, text, "incomplete")
+        verdicts = {id for id, rating in ratings.items() if _is_verdict(rating)}
+        if missing := wanted - verdicts:
+            outcomes[id] = _incomplete(id, missing, len(wanted))
         else:
             outcomes[id] = [ratings[criterion] for criterion in sorted(ratings)]
     return outcomes
@@ -182,6 +281,15 @@ def new_ratings(
 
 def _template_of(row: PromptResponse) -> int | None:
     return row.prompt.prompt_template.id if row.prompt.prompt_template is not None else None
+
+
+def _is_verdict(rating: Rating) -> bool:
+    return isinstance(rating.rating, RatingValue)
+
+
+def _incomplete(id: int, missing: Collection[int], wanted: int) -> RatingError:
+    text = f"{len(missing)} of {wanted} criteria have no verdict: {sorted(missing)}"
+    return _rating_error(id, text, _INCOMPLETE)
 
 
 def _rating_error(id: int, text: str, code: str) -> RatingError:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
-from elluminate_async.engine.run import (
-    Call,
-    ChunkRefusedError,
-    run_batch,
-    stream_batch,
-)
+from elluminate_async.engine.endings import unknown_outcome
+from elluminate_async.engine.recovery import fingerprint_of
+from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
-    JobError,
     NotFoundError,
+    OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
-    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
@@ -35,17 +33,19 @@ from elluminate_async.resources.jobs import (
     job_failure,
     start_job,
 )
-from elluminate_async.resources.matching import SUCCESS_SETTLE
+from elluminate_async.resources.journaling import Journal, earlier_sending, journal_path
+from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
-from elluminate_async.resources.rating_run import RatingRun, by_result
+from elluminate_async.resources.rating_run import RatingRun, by_result, incomplete_ones
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
-from elluminate_async.schemas.version import Capability
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from elluminate_async.batch import BatchOptions
-    from elluminate_async.transport.retry import Policy
+    from elluminate_async.engine.records import OpenChunk
 
 Ratings: TypeAlias = list[Rating]
 """A response's ratings, one per criterion. (Within the class ``list`` is its method.)"""
@@ -97,6 +97,7 @@ class RatingsResource(Resource):
         responses: Responses,
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
+        journal: Journal | None = None,
         options: BatchOptions | None = None,
     ) -> Batch[Ratings]:
         """Rate every response by every criterion.
@@ -106,6 +107,8 @@ class RatingsResource(Resource):
                 sent: they keep their error, so that positions agree with ``responses``. A
                 response that comes twice is rated once, for both positions.
             rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
+            journal: Path of a file that remembers the call: the same call again, also after a
+                crash, takes what is done and sends the rest.
             options: Instead of the client's.
 
         Returns:
@@ -118,6 +121,7 @@ class RatingsResource(Resource):
             InputError: An entry is no response.
             AuthenticationError, PermissionDeniedError: True of all items; ``error.partial``
                 is what had arrived.
+            JournalError: The journal cannot be used, or is of another call.
 
         Cost: about two requests per chunk of at most 100. A service that sends no results
         with a job's status costs two listings of the chunk's responses as well.
@@ -130,7 +134,7 @@ class RatingsResource(Resource):
             raise InputError("responses must be a list: pass [x] for one, or use rate(x)")
         if isinstance(responses, Sequence):
             _check(responses)
-        call = self._call(setting, rating_mode, known_length(responses))
+        call = self._call(setting, rating_mode, known_length(responses), journal_path(journal))
         return await run_batch(call, _source(responses))
 
     def stream_rate_many(
@@ -138,6 +142,7 @@ class RatingsResource(Resource):
         responses: Responses,
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
+        journal: Journal | None = None,
         options: BatchOptions | None = None,
     ) -> HostedStream[tuple[int, Outcome[Ratings]]]:
         """`rate_many` as a stream of (position, outcome), as chunks finish.
@@ -146,25 +151,51 @@ class RatingsResource(Resource):
         while others are still being generated, under the same limits.
         """
         setting = BatchSetting.begin(self._connection, options)
-        call = self._call(setting, rating_mode, known_length(responses))
+        call = self._call(setting, rating_mode, known_length(responses), journal_path(journal))
         return stream_batch(call, _source(responses), self._connection.tasks)
 
     def _call(
-        self, setting: BatchSetting, rating_mode: RatingMode, total: int | None
+        self,
+        setting: BatchSetting,
+        rating_mode: RatingMode,
+        total: int | None,
+        journal: Path | None,
     ) -> Call[int, Ratings]:
         run = RatingRun(setting, _checked_mode(rating_mode))
-        options = setting.options.replace(chunk_size=min(MAX_CHUNK, setting.options.chunk_size))
-        return setting.call("rate", partial(self._send_chunk, run), total=total, options=options)
+        recovery = run.log.open_with(
+            journal,
+            arguments={"rating_mode": run.rating_mode.value},
+            total=total,
+            fingerprint=fingerprint_of,
+            reference=_ids_of,
+            fetch=run.fetch,
+            resume=partial(self._send_chunk, run),
+        )
+        return setting.call(
+            "rate",
+            partial(self._send_chunk, run),
+            total=total,
+            options=setting.options.replace(chunk_size=min(MAX_CHUNK, setting.options.chunk_size)),
+            recovery=recovery,
+            again=lambda anew: self._call(anew, rating_mode, total, journal),
+        )
 
     async def _send_chunk(
-        self, run: RatingRun, items: Sequence[Item[int]]
+        self, run: RatingRun, items: Sequence[Item[int]], earlier: OpenChunk | None = None
     ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
         """POST a chunk, follow its job, yield an outcome for every response it rated.
 
-        Where nothing is known of a sending, what new ratings there are tell.
+        Where nothing is known of a sending, what new ratings there are tell. What a job left
+        incomplete is rated once more. A chunk of an ``earlier`` run is gone on with where the
+        journal says that it was left.
         """
         ids = list(dict.fromkeys(item.value for item in items))
-        outcomes, problem = await self._send_once(run, ids)
+        outcomes, problem = await self._send_once(run, ids, items, earlier)
+        if again := incomplete_ones(outcomes, problem):
+            theirs = [item for item in items if item.value in again]
+            # What became of the first time stays, whatever stops the second.
+            with suppress(ChunkRefusedError, ElluminateError):
+                outcomes |= (await self._send_once(run, again, theirs, None))[0]
         for item in items:
             if (outcome := outcomes.get(item.value)) is not None:
                 failed = isinstance(outcome, ItemError)
@@ -173,49 +204,81 @@ class RatingsResource(Resource):
             raise problem
 
     async def _send_once(
-        self, run: RatingRun, ids: Sequence[int]
+        self,
+        run: RatingRun,
+        ids: Sequence[int],
+        items: Sequence[Item[int]],
+        earlier: OpenChunk | None,
     ) -> tuple[dict[int, Ratings | ItemError], ElluminateError | None]:
         """Outcomes by response id, and what is wrong with the ids that have none."""
         policy = run.setting.policy
-        trusted = await self._connection.has(Capability.RESULTS_WITH_STATUS, policy)
-        before = {} if trusted else await run.ratings_now(ids)
-        body = RatingBatchRequest(prompt_response_ids=[*ids], rating_mode=run.rating_mode)
+        before = await run.baseline(ids, earlier)
         outcomes: dict[int, Ratings | ItemError] = {}
         problem: ElluminateError | None = None
         try:
-            job_id = await self._start_job(encode(body), len(ids), policy)
+            job_id = await self._start_job(run, ids, items, before, earlier)
             with accepted_work():
                 status = await follow_job(
                     self._connection, JobStatus, *_BATCHES, job_id, operation="rate", policy=policy
                 )
                 problem = job_failure(job_id, status.status, status.error_msg)
-                if trusted:
-                    return by_result(ids, status), problem
+                if before is None:
+                    asked = ids if earlier is None else earlier.facts["ids"]
+                    outcomes = by_result(asked, status)
+                    outcomes = {id: outcomes[id] for id in ids if id in outcomes}
+                    return outcomes, problem or run.no_rating()
                 outcomes = await run.new_ratings(ids, before)
         except ElluminateError as error:
             problem = doubt_left_by(error, "rate")
         # What is incomplete may only not be shown yet.
         left = [id for id in ids if not isinstance(outcomes.get(id), list)]
-        if left and not trusted and not isinstance(problem, JobError):
+        if left and before is not None:
             seconds = run.setting.options.settle
-            if problem is None:
-                # The job succeeded, so its ratings should be there: they may only be late.
-                problem, seconds = run.no_rating(), min(seconds, SUCCESS_SETTLE)
-            outcomes |= await run.settle(left, before, seconds)
+            if not isinstance(problem, OutcomeUnknownError):
+                # The job has ended, so its ratings should be there: they may only be late.
+                problem, seconds = problem or run.no_rating(), min(seconds, ENDED_SETTLE)
+            with accepted_work():
+                outcomes |= await run.settle(left, before, seconds)
         return outcomes, problem
 
-    async def _start_job(self, body: bytes, items: int, policy: Policy) -> str:
+    async def _start_job(
+        self,
+        run: RatingRun,
+        ids: Sequence[int],
+        items: Sequence[Item[int]],
+        before: Mapping[int, Sequence[int]] | None,
+        earlier: OpenChunk | None,
+    ) -> str:
+        if earlier is not None and earlier.job_id is not None:
+            return earlier.job_id
+        request = RatingBatchRequest(prompt_response_ids=[*ids], rating_mode=run.rating_mode)
+        body = encode(request)
+        if earlier is not None:
+            await run.log.require_same(earlier, body)
+            with earlier_sending():
+                return await self._post(run, body, earlier.key, len(ids))
+        key = await run.intend([item.position for item in items], ids, before, body)
+        return await self._post(run, body, key, len(ids))
+
+    async def _post(self, run: RatingRun, body: bytes, key: str, items: int) -> str:
         try:
-            return await start_job(
+            job_id = await start_job(
                 self._connection,
                 *_BATCHES,
                 body=body,
+                key=key,
                 operation="rate",
-                policy=policy,
+                policy=run.setting.policy,
                 items=items,
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None
+        run.log.accepted(key, job_id)
+        return job_id
+
+
+def _ids_of(ratings: Sequence[Rating]) -> list[int]:
+    return [rating.id for rating in ratings]
 
 
 def _checked_mode(rating_mode: object) -> RatingMode:

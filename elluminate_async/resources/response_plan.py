@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
+from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.resources.batches import first_problems
 from elluminate_async.resources.connection import id_of
@@ -162,6 +163,17 @@ class ResponsePlan:
             seen[spec.variables_id] += 1
             spec = Spec(spec.variables, epoch=seen[spec.variables_id])
         return Item(position, spec, size=_BODY_BYTES)
+
+    @property
+    def arguments(self) -> dict[str, int | None]:
+        """What a journal knows the call by."""
+        return {"experiment": self.experiment_id, "llm_config": self.llm_config_id}
+
+    @staticmethod
+    def fingerprint(spec: Spec) -> str:
+        """Equal for the same row and the same messages."""
+        metadata = spec.metadata and spec.metadata.model_dump_json()
+        return fingerprint_of(spec.variables_id, [dict(m) for m in spec.messages], metadata)
 
     def body(self, spec: Spec, *, epoch: int) -> ResponseIn:
         """The wire's document for one item."""

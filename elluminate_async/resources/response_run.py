@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 
 from pydantic import ValidationError
 
+from elluminate_async.engine.call import ChunkRefusedError
 from elluminate_async.engine.chunks import Item
-from elluminate_async.errors import GenerationError, ItemError, OutcomeUnknownError
+from elluminate_async.engine.records import OpenChunk
+from elluminate_async.errors import (
+    ElluminateError,
+    GenerationError,
+    ItemError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RejectedError,
+)
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import encode
+from elluminate_async.resources.jobs import Denials, follow_job, job_failure, start_job
+from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
+    ENDED_SETTLE,
     ListingMatcher,
     NaturalKey,
     RowPool,
     Wanted,
     match_result,
 )
+from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.responses import PromptResponse, ResponseBatchRequest
 from elluminate_async.schemas.version import Capability
+
+_BATCHES = ("responses", "batches")
 
 
 class ResponseRun:
@@ -34,9 +51,11 @@ class ResponseRun:
         self.operation = operation
         self.setting = setting
         self.plan = plan
+        self.log = ChunkLog(setting, operation)
         self._sized = sized
         self._listing: ListingMatcher | None = None
         self._epochs: Epochs | None = None
+        self._denials = Denials()
 
     @property
     def can_settle(self) -> bool:
@@ -49,8 +68,10 @@ class ResponseRun:
         replays = self.can_settle and self.setting.options.replay_after_settle
         return self.setting.policy.max_attempts if replays else 1
 
-    async def prepare(self, items: Sequence[Item[Spec]]) -> list[Wanted]:
-        """The keys that the rows of these items will have."""
+    async def prepare(
+        self, items: Sequence[Item[Spec]], earlier: OpenChunk | None = None
+    ) -> list[Wanted]:
+        """The keys that the rows of these items will have, or were asked for ``earlier``."""
         by_position = await self.setting.connection.has(
             Capability.RESULTS_WITH_STATUS, self.setting.policy
         )
@@ -61,7 +82,13 @@ class ResponseRun:
                     self.setting,
                     self.plan.experiment_id,
                     interchangeable=self.operation == "generate",
+                    log=self.log,
                 )
+        if earlier is not None:
+            if self._listing is not None:
+                await self._listing.begin()
+            left = {item.position for item in items}
+            return [entry for entry in whole_of(earlier) if entry.position in left]
         ids = [item.value.variables_id for item in items]
         if self._listing is not None:
             keys = await self._listing.before_sending(ids)
@@ -69,16 +96,77 @@ class ResponseRun:
             keys = list(map(NaturalKey, ids, self._epochs.of(items)))
         return [Wanted(item.position, key) for item, key in zip(items, keys, strict=True)]
 
+    async def intend(self, wanted: Sequence[Wanted], body: bytes) -> str:
+        """The idempotency key to send a chunk under."""
+        facts = {"keys": [entry.key for entry in wanted]}
+        return await self.log.intend([entry.position for entry in wanted], body, facts)
+
     def body(self, wanted: Sequence[Wanted], items: Sequence[Item[Spec]]) -> bytes:
         """The request for those of ``items`` that are wanted."""
         specs = {item.position: item.value for item in items}
         bodies = [self.plan.body(specs[entry.position], epoch=entry.key.epoch) for entry in wanted]
         return encode(ResponseBatchRequest(prompt_response_ins=bodies))
 
+    async def post(self, body: bytes, key: str, items: int) -> str:
+        """Send a chunk of so many items; the id of its job.
+
+        Raises:
+            ChunkRefusedError: The service refuses it as a whole.
+            NotFoundError: The experiment is not there.
+            PermissionDeniedError: The key may not do this.
+        """
+        connection, policy = self.setting.connection, self.setting.policy
+        try:
+            job_id = await start_job(
+                connection,
+                *_BATCHES,
+                body=body,
+                key=key,
+                operation=self.operation,
+                policy=policy,
+                # No model is called for responses that are uploaded.
+                items=items if self.operation == "generate" else 0,
+            )
+        except (RejectedError, PayloadTooLargeError) as error:
+            raise ChunkRefusedError(error) from None
+        except PermissionDeniedError as error:
+            self._denials.refuse(error)
+        except NotFoundError as error:
+            # Raises itself when the experiment is what was not found.
+            await connection.call("GET", "experiments", self.plan.experiment_id, policy=policy)
+            raise ChunkRefusedError(error) from None
+        self._denials.taken()
+        self.log.accepted(key, job_id)
+        return job_id
+
+    async def follow(
+        self, job_id: str, wanted: Sequence[Wanted], earlier: OpenChunk | None
+    ) -> tuple[dict[int, PromptResponse | ItemError], ElluminateError | None]:
+        """Outcomes by position once a job has ended, and what is wrong with the others."""
+        status = await follow_job(
+            self.setting.connection,
+            JobStatus,
+            *_BATCHES,
+            job_id,
+            operation=self.operation,
+            policy=self.setting.policy,
+        )
+        asked = wanted if earlier is None or not status.result else whole_of(earlier)
+        left = {entry.position for entry in wanted}
+        outcomes = await self.outcomes(asked, status)
+        found = {position: outcome for position, outcome in outcomes.items() if position in left}
+        return found, job_failure(job_id, status.status, status.error_msg)
+
     async def outcomes(
         self, wanted: Sequence[Wanted], status: JobStatus
     ) -> dict[int, PromptResponse | ItemError]:
-        """Position to outcome, for the rows of a job that has ended."""
+        """Position to outcome, for the rows of a job that has ended.
+
+        Args:
+            wanted: All positions of the job's request, or those of them that are left where
+                the listing tells the rows.
+            status: Its terminal document.
+        """
         if status.result is not None:
             rows, unreadable = _rows(status.result)
             found = match_result(wanted, rows) if not unreadable else RowPool(rows).claim(wanted)
@@ -98,6 +186,15 @@ class ResponseRun:
         if self._listing is not None:
             self._listing.release(wanted)
 
+    def settling_after(self, problem: ElluminateError | None) -> float:
+        """Seconds to look for the rows of a sending that ended with ``problem``."""
+        settle = self.setting.options.settle
+        may_send_again = problem is None and self.max_sendings > 1
+        if may_send_again or isinstance(problem, OutcomeUnknownError):
+            return settle
+        # The job has ended, so its rows should be there: they may only be late.
+        return min(settle, ENDED_SETTLE)
+
     async def settle(
         self, wanted: Sequence[Wanted], seconds: float
     ) -> dict[int, PromptResponse | ItemError]:
@@ -112,6 +209,27 @@ class ResponseRun:
         found, surplus = await self._listing.last_look()
         return self._outcomes(found), surplus
 
+    async def fetch(
+        self, items: Sequence[Item[Spec]], rows: Mapping[int, int]
+    ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
+        """The rows of these ids, by position, as they are at the service now."""
+        found = {
+            row.id: row
+            for row in await Listing(
+                self.setting.connection,
+                PromptResponse,
+                "responses",
+                query={"response_ids": list(rows.values())},
+                policy=self.setting.policy,
+            )
+        }
+        for item in items:
+            row = found.get(rows[item.position])
+            if row is None:
+                yield item.position, not_there(item.position, self.operation, "row")
+            else:
+                yield item.position, outcome_of(item.position, row, self.operation)
+
     def no_row(self) -> OutcomeUnknownError:
         """The job succeeded and its row is not there."""
         return OutcomeUnknownError(
@@ -125,6 +243,12 @@ class ResponseRun:
         return {
             position: outcome_of(position, row, self.operation) for position, row in found.items()
         }
+
+
+def whole_of(chunk: OpenChunk) -> list[Wanted]:
+    """All positions of an earlier run's chunk, in the order of its request."""
+    pairs = zip(chunk.positions, chunk.facts["keys"], strict=True)
+    return [Wanted(position, NaturalKey(*key)) for position, key in pairs]
 
 
 def _rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
@@ -145,4 +269,5 @@ def outcome_of(position: int, row: PromptResponse, operation: str) -> PromptResp
         position=position,
         operation=operation,
         response_id=row.id,
+        output=row.response_str,
     )

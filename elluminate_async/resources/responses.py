@@ -4,36 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Item
-from elluminate_async.engine.run import (
-    Call,
-    ChunkRefusedError,
-    run_batch,
-    stream_batch,
-)
+from elluminate_async.engine.endings import unknown_outcome
+from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,
-    JobError,
-    NotFoundError,
     OutcomeUnknownError,
-    PayloadTooLargeError,
-    RejectedError,
-    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
 from elluminate_async.resources.jobs import (
     accepted_work,
     doubt_left_by,
-    follow_job,
-    job_failure,
-    start_job,
 )
-from elluminate_async.resources.matching import SUCCESS_SETTLE, Wanted
+from elluminate_async.resources.journaling import Journal, earlier_sending, journal_path
+from elluminate_async.resources.matching import Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
     Output,
@@ -47,7 +38,6 @@ from elluminate_async.resources.response_plan import (
 from elluminate_async.resources.response_run import ResponseRun, outcome_of
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
-from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.responses import (
@@ -58,10 +48,11 @@ from elluminate_async.schemas.responses import (
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 if TYPE_CHECKING:
-    from elluminate_async.batch import BatchOptions
-    from elluminate_async.engine.stream import HostedStream
+    from pathlib import Path
 
-_BATCHES = ("responses", "batches")
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.records import OpenChunk
+    from elluminate_async.engine.stream import HostedStream
 
 
 class ResponsesResource(Resource):
@@ -159,6 +150,7 @@ class ResponsesResource(Resource):
         collection: Collection | int | None = None,
         prompt_template: PromptTemplate | int | None = None,
         llm_config: LLMConfig | int | None = None,
+        journal: Journal | None = None,
         options: BatchOptions | None = None,
     ) -> Batch[PromptResponse]:
         """Generate one response per entry of ``template_variables``.
@@ -170,6 +162,8 @@ class ResponsesResource(Resource):
             collection: Instead of ``template_variables``: all rows of a collection.
             prompt_template: The template; None takes the experiment's.
             llm_config: Model and sampling; None takes the experiment's.
+            journal: Path of a file that remembers the call: the same call again, also after a
+                crash, takes what is done and sends the rest.
             options: Instead of the client's.
 
         Returns:
@@ -183,6 +177,7 @@ class ResponsesResource(Resource):
                 a placeholder. Of a sequence all are looked at before anything is sent.
             AuthenticationError, PermissionDeniedError, NotFoundError: True of all items;
                 ``error.partial`` is what had arrived.
+            JournalError: The journal cannot be used, or is of another call.
 
         Cost: about two requests per chunk (the chunk, its job's stream). A service that
         sends no results with a job's status costs listings of the experiment as well.
@@ -198,7 +193,8 @@ class ResponsesResource(Resource):
         assert variables is not None
         if isinstance(variables, Sequence):
             plan.check_variables(variables)
-        call = self._call("generate", setting, plan, known_length(variables))
+        path = journal_path(journal)
+        call = self._call("generate", setting, plan, known_length(variables), path)
         return await run_batch(call, plan.source(variables))
 
     def stream_generate_many(
@@ -209,6 +205,7 @@ class ResponsesResource(Resource):
         collection: Collection | int | None = None,
         prompt_template: PromptTemplate | int | None = None,
         llm_config: LLMConfig | int | None = None,
+        journal: Journal | None = None,
         options: BatchOptions | None = None,
     ) -> HostedStream[tuple[int, Outcome[PromptResponse]]]:
         """`generate_many` as a stream of (position, outcome), as chunks finish.
@@ -222,7 +219,8 @@ class ResponsesResource(Resource):
         if not one_source(template_variables, collection):
             variables = aiter(self._rows_of(collection, setting))
         assert variables is not None
-        call = self._call("generate", setting, plan, known_length(variables))
+        path = journal_path(journal)
+        call = self._call("generate", setting, plan, known_length(variables), path)
         return stream_batch(call, plan.source(variables), self._connection.tasks)
 
     async def add_many(
@@ -232,6 +230,7 @@ class ResponsesResource(Resource):
         template_variables: Sequence[TemplateVariables | int],
         experiment: Experiment | int,
         metadata: Sequence[GenerationMetadata | None] | None = None,
+        journal: Journal | None = None,
         options: BatchOptions | None = None,
     ) -> Batch[PromptResponse]:
         """Store responses that were made elsewhere, for example to have them rated.
@@ -241,6 +240,7 @@ class ResponsesResource(Resource):
             template_variables: What each was made for, n of them.
             experiment: Where they belong.
             metadata: How each was made.
+            journal: As of `generate_many`.
             options: Instead of the client's.
 
         Returns:
@@ -248,11 +248,13 @@ class ResponsesResource(Resource):
 
         Raises:
             InputError: The lists differ in length, or an entry cannot work.
+            JournalError: The journal cannot be used, or is of another call.
         """
         setting = BatchSetting.begin(self._connection, options)
         plan = ResponsePlan.check(experiment, None, None)
         items = stored_specs(responses, template_variables, metadata)
-        return await run_batch(self._call("add", setting, plan, len(items)), items)
+        path = journal_path(journal)
+        return await run_batch(self._call("add", setting, plan, len(items), path), items)
 
     def stream_add_many(
         self,
@@ -261,13 +263,14 @@ class ResponsesResource(Resource):
         template_variables: Sequence[TemplateVariables | int],
         experiment: Experiment | int,
         metadata: Sequence[GenerationMetadata | None] | None = None,
+        journal: Journal | None = None,
         options: BatchOptions | None = None,
     ) -> HostedStream[tuple[int, Outcome[PromptResponse]]]:
         """`add_many` as a stream of (position, outcome), as chunks finish."""
         setting = BatchSetting.begin(self._connection, options)
         plan = ResponsePlan.check(experiment, None, None)
         items = stored_specs(responses, template_variables, metadata)
-        call = self._call("add", setting, plan, len(items))
+        call = self._call("add", setting, plan, len(items), journal_path(journal))
         return stream_batch(call, items, self._connection.tasks)
 
     def _rows_of(
@@ -277,35 +280,53 @@ class ResponsesResource(Resource):
         return Listing(self._connection, TemplateVariables, *path, policy=setting.policy)
 
     def _call(
-        self, operation: str, setting: BatchSetting, plan: ResponsePlan, total: int | None
+        self,
+        operation: str,
+        setting: BatchSetting,
+        plan: ResponsePlan,
+        total: int | None,
+        journal: Path | None,
     ) -> Call[Spec, PromptResponse]:
         run = ResponseRun(operation, setting, plan, sized=total is not None)
+        recovery = run.log.open_with(
+            journal,
+            arguments=plan.arguments,
+            total=total,
+            fingerprint=plan.fingerprint,
+            reference=attrgetter("id"),
+            fetch=run.fetch,
+            resume=partial(self._send_chunk, run),
+        )
         return setting.call(
             operation,
             partial(self._send_chunk, run),
             total=total,
             last_look=run.last_look,
+            recovery=recovery,
+            again=lambda anew: self._call(operation, anew, plan, total, journal),
         )
 
     async def _send_chunk(
-        self, run: ResponseRun, items: Sequence[Item[Spec]]
+        self, run: ResponseRun, items: Sequence[Item[Spec]], earlier: OpenChunk | None = None
     ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
         """POST a chunk, follow its job, yield an outcome for every row there is.
 
         Where nothing is known of a sending, what rows there are tell; what has none is
-        unknown, or sent again by `BatchOptions.replay_after_settle`.
+        unknown, or sent again by `BatchOptions.replay_after_settle`. A chunk of an
+        ``earlier`` run is gone on with where the journal says that it was left.
         """
-        wanted = await run.prepare(items)
+        wanted = await run.prepare(items, earlier)
         problem: ElluminateError | None = None
         for sending in range(run.max_sendings):
             try:
-                found, latest = await self._send_once(run, wanted, run.body(wanted, items))
+                found, latest = await self._send_once(run, wanted, items, earlier)
             except (ChunkRefusedError, ElluminateError):
                 if sending == 0:
                     run.release(wanted)
                     raise
                 # What is not known of the first sending stays so.
                 break
+            earlier = None
             problem = problem or latest
             wanted = [entry for entry in wanted if entry.position not in found]
             for position, outcome in found.items():
@@ -316,61 +337,42 @@ class ResponsesResource(Resource):
             raise problem
 
     async def _send_once(
-        self, run: ResponseRun, wanted: Sequence[Wanted], body: bytes
+        self,
+        run: ResponseRun,
+        wanted: Sequence[Wanted],
+        items: Sequence[Item[Spec]],
+        earlier: OpenChunk | None,
     ) -> tuple[dict[int, PromptResponse | ItemError], ElluminateError | None]:
         """Outcomes by position, and what is wrong with the positions that have none."""
         found: dict[int, PromptResponse | ItemError] = {}
         problem: ElluminateError | None = None
         try:
-            job_id = await self._start_job(run, body, len(wanted))
+            job_id = await self._start_job(run, wanted, items, earlier)
             with accepted_work():
-                found, problem = await self._follow_job(run, job_id, wanted)
+                found, problem = await run.follow(job_id, wanted, earlier)
         except ElluminateError as error:
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
-        if left and run.can_settle and not isinstance(problem, JobError):
-            seconds = run.setting.options.settle
-            if problem is None:
-                # The job succeeded, so its rows should be there: they may only be late.
-                problem, seconds = run.no_row(), min(seconds, SUCCESS_SETTLE)
-            found |= await run.settle(left, seconds)
-        return found, problem
+        if left and run.can_settle:
+            with accepted_work():
+                found |= await run.settle(left, run.settling_after(problem))
+        return found, problem or run.no_row()
 
-    async def _follow_job(
-        self, run: ResponseRun, job_id: str, wanted: Sequence[Wanted]
-    ) -> tuple[dict[int, PromptResponse | ItemError], ElluminateError | None]:
-        status = await follow_job(
-            self._connection,
-            JobStatus,
-            *_BATCHES,
-            job_id,
-            operation=run.operation,
-            policy=run.setting.policy,
-        )
-        found = await run.outcomes(wanted, status)
-        return found, job_failure(job_id, status.status, status.error_msg)
-
-    async def _start_job(self, run: ResponseRun, body: bytes, items: int) -> str:
-        try:
-            return await start_job(
-                self._connection,
-                *_BATCHES,
-                body=body,
-                operation=run.operation,
-                policy=run.setting.policy,
-                # No model is called for responses that are uploaded.
-                items=items if run.operation == "generate" else 0,
-            )
-        except (RejectedError, PayloadTooLargeError) as error:
-            raise ChunkRefusedError(error) from None
-        except NotFoundError as error:
-            await self._require_parents(run)
-            raise ChunkRefusedError(error) from None
-
-    async def _require_parents(self, run: ResponseRun) -> None:
-        """Raise `NotFoundError` when the experiment is what was not found."""
-        path = ("experiments", run.plan.experiment_id)
-        await self._connection.call("GET", *path, policy=run.setting.policy)
+    async def _start_job(
+        self,
+        run: ResponseRun,
+        wanted: Sequence[Wanted],
+        items: Sequence[Item[Spec]],
+        earlier: OpenChunk | None,
+    ) -> str:
+        if earlier is not None and earlier.job_id is not None:
+            return earlier.job_id
+        body = run.body(wanted, items)
+        if earlier is not None:
+            await run.log.require_same(earlier, body)
+            with earlier_sending():
+                return await run.post(body, earlier.key, len(wanted))
+        return await run.post(body, await run.intend(wanted, body), len(wanted))
 
     async def update_annotation(
         self, response: PromptResponse | int, annotation: str

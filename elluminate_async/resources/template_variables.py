@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Item, Source, closing
-from elluminate_async.engine.run import ChunkRefusedError, run_batch, stream_batch
+from elluminate_async.engine.endings import unknown_outcome
+from elluminate_async.engine.recovery import fingerprint_of
+from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
     PayloadTooLargeError,
     RejectedError,
-    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.journaling import (
+    ChunkLog,
+    Journal,
+    earlier_sending,
+    journal_path,
+    not_there,
+)
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -28,10 +38,13 @@ from elluminate_async.schemas.template_variables import (
     EntryRequest,
     TemplateVariables,
 )
-from elluminate_async.transport.exchange import multipart_file
+from elluminate_async.transport.exchange import Answer, multipart_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.records import OpenChunk
     from elluminate_async.engine.stream import HostedStream
 
 Row: TypeAlias = Mapping[str, Any]
@@ -75,6 +88,7 @@ class TemplateVariablesResource(Resource):
         *,
         collection: Collection | int,
         skip_existing: bool = True,
+        journal: Journal | None = None,
         options: BatchOptions | None = None,
     ) -> Batch[TemplateVariables]:
         """Add rows to a collection, in order.
@@ -84,6 +98,8 @@ class TemplateVariablesResource(Resource):
             collection: Where they go.
             skip_existing: Give a value that the collection has already, or that comes twice
                 in ``values``, that one row. Otherwise every value becomes a new row.
+            journal: Path of a file that remembers the call: the same call again, also after a
+                crash, takes what is done and sends the rest.
             options: Instead of the client's.
 
         Returns:
@@ -92,6 +108,7 @@ class TemplateVariablesResource(Resource):
         Raises:
             InputError: A value is no mapping of names to JSON. Of a sequence all are
                 looked at before anything is sent.
+            JournalError: The journal cannot be used, or is of another call.
 
         Cost: one upload per 1,000 rows or ``chunk_bytes``, one after another so that the
         rows keep their order; with rows that existed already, one listing of the collection.
@@ -102,7 +119,9 @@ class TemplateVariablesResource(Resource):
             raise InputError("values must be a list of rows: pass [x] for one")
         if isinstance(values, Sequence):
             _check_rows(cast("Sequence[object]", values))
-        call = self._call(setting, collection, skip_existing, known_length(values))
+        call = self._call(
+            setting, collection, skip_existing, known_length(values), journal_path(journal)
+        )
         return await run_batch(call, _items(values))
 
     def stream_add_many(
@@ -111,11 +130,14 @@ class TemplateVariablesResource(Resource):
         *,
         collection: Collection | int,
         skip_existing: bool = True,
+        journal: Journal | None = None,
         options: BatchOptions | None = None,
     ) -> HostedStream[tuple[int, Outcome[TemplateVariables]]]:
         """`add_many` as a stream of (position, outcome), in memory of one upload."""
         setting = BatchSetting.begin(self._connection, options)
-        call = self._call(setting, collection, skip_existing, known_length(values))
+        call = self._call(
+            setting, collection, skip_existing, known_length(values), journal_path(journal)
+        )
         return stream_batch(call, _items(values), self._connection.tasks)
 
     def _call(
@@ -124,20 +146,33 @@ class TemplateVariablesResource(Resource):
         collection: Collection | int,
         skip_existing: bool,
         total: int | None,
-    ) -> Any:
+        journal: Path | None,
+    ) -> Call[bytes, TemplateVariables]:
         upload = _Upload(setting, _entries(collection), skip_existing=skip_existing)
+        arguments = {"collection": id_of(collection, "collection"), "skip_existing": skip_existing}
+        recovery = upload.log.open_with(
+            journal,
+            arguments=arguments,
+            total=total,
+            fingerprint=fingerprint_of,
+            reference=attrgetter("id"),
+            fetch=upload.fetch,
+            resume=partial(self._send_chunk, upload),
+        )
         return setting.call(
             "add",
             partial(self._send_chunk, upload),
             total=total,
             options=setting.options.replace(chunk_size=ROWS_PER_UPLOAD),
             max_in_flight=1,
+            recovery=recovery,
+            again=lambda anew: self._call(anew, collection, skip_existing, total, journal),
         )
 
     async def _send_chunk(
-        self, upload: _Upload, items: Sequence[Item[bytes]]
+        self, upload: _Upload, items: Sequence[Item[bytes]], earlier: OpenChunk | None = None
     ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
-        rows = await upload.send(items)
+        rows = await upload.send(items, earlier)
         for item in items:
             if (row := rows.take(item.value)) is not None:
                 yield item.position, row
@@ -189,36 +224,25 @@ class _Upload:
     def __init__(
         self, setting: BatchSetting, entries: tuple[str | int, ...], *, skip_existing: bool
     ) -> None:
+        self.log = ChunkLog(setting, "add")
         self._setting = setting
         self._entries = entries
         self._skip_existing = skip_existing
         self._existing: _Found | None = None
+        self._all: dict[int, TemplateVariables] | None = None
 
-    async def send(self, items: Sequence[Item[bytes]]) -> _Found:
+    async def send(self, items: Sequence[Item[bytes]], earlier: OpenChunk | None) -> _Found:
         """Upload one chunk; the rows that its values have now."""
         lines = dict.fromkeys(item.value for item in items) if self._skip_existing else None
         content = b"\n".join(lines or [item.value for item in items])
-        body, content_type = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
-        policy = self._setting.policy
-        try:
-            answer = await self._setting.connection.call(
-                "POST",
-                *self._entries,
-                "batches",
-                query={"skip_existing": self._skip_existing},
-                body=body,
-                content_type=content_type,
-                policy=policy,
-                keyed=True,
-                # Rows that exist are skipped, so a second upload of them changes nothing.
-                harmless=self._skip_existing,
-            )
-        except ElluminateError as error:
-            if error.ambiguous and not self._skip_existing:
-                raise unknown_outcome(error, "add") from None
-            if isinstance(error, RejectedError | PayloadTooLargeError):
-                raise ChunkRefusedError(error) from None
-            raise
+        if earlier is None or self._skip_existing:
+            # Rows that exist are skipped, so an upload that an earlier run began does no harm.
+            key = await self.log.intend([item.position for item in items], content, {})
+            answer = await self._post(content, key)
+        else:
+            await self.log.require_same(earlier, content)
+            with earlier_sending():
+                answer = await self._post(content, earlier.key)
         created = _Found(shared=self._skip_existing)
         rows = decode(list[TemplateVariables], answer)
         created.add(rows)
@@ -229,16 +253,48 @@ class _Upload:
             created.add(await self._those_before(items))
         return created
 
+    async def _post(self, content: bytes, key: str) -> Answer:
+        body, content_type = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
+        try:
+            return await self._setting.connection.call(
+                "POST",
+                *self._entries,
+                "batches",
+                query={"skip_existing": self._skip_existing},
+                body=body,
+                content_type=content_type,
+                policy=self._setting.policy,
+                keyed=True,
+                key=key,
+                harmless=self._skip_existing,
+            )
+        except ElluminateError as error:
+            if error.ambiguous and not self._skip_existing:
+                raise unknown_outcome(error, "add") from None
+            if isinstance(error, RejectedError | PayloadTooLargeError):
+                raise ChunkRefusedError(error) from None
+            raise
+
+    async def fetch(
+        self, items: Sequence[Item[bytes]], rows: Mapping[int, int]
+    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
+        """The rows of these ids, by position, as they are at the service now."""
+        if self._all is None:
+            self._all = {row.id: row for row in await self._list()}
+        for item in items:
+            row = self._all.get(rows[item.position])
+            yield item.position, row or not_there(item.position, "add", "row")
+
+    async def _list(self) -> list[TemplateVariables]:
+        setting = self._setting
+        return await Listing(
+            setting.connection, TemplateVariables, *self._entries, policy=setting.policy
+        )
+
     async def _those_before(self, items: Sequence[Item[bytes]]) -> list[TemplateVariables]:
         if self._existing is None:
-            rows = await Listing(
-                self._setting.connection,
-                TemplateVariables,
-                *self._entries,
-                policy=self._setting.policy,
-            )
             self._existing = _Found(shared=True)
-            self._existing.add(rows)
+            self._existing.add(await self._list())
         found = (self._existing.take(item.value) for item in items)
         return [row for row in found if row is not None]
 

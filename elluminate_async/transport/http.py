@@ -32,7 +32,14 @@ from elluminate_async.transport.exchange import (
     transport_error,
 )
 from elluminate_async.transport.redirects import Trail
-from elluminate_async.transport.retry import Policy, Throttle, Verdict, is_answer, verdict_on
+from elluminate_async.transport.retry import (
+    Policy,
+    Throttle,
+    Verdict,
+    is_answer,
+    to_repeat,
+    verdict_on,
+)
 from elluminate_async.transport.session import SentFlag, Session
 from elluminate_async.transport.slots import Lane, Slots
 from elluminate_async.transport.sse import Decoder, Event
@@ -80,6 +87,11 @@ class HttpTransport:
         self._session = Session(settings, ssl_context)
         throttle.probe_with(self._probe)
 
+    @property
+    def base_url(self) -> str:
+        """Where requests go."""
+        return self._settings.base_url
+
     async def send(self, request: Request, policy: Policy) -> Answer:
         """The 2xx answer to ``request``, sent as often as is safe and allowed.
 
@@ -106,6 +118,7 @@ class HttpTransport:
                 raise tries.last_error()
             if held:
                 continue
+            request = to_repeat(request, result)
             logger.debug(
                 "%s %s failed, again in %.2f s: %s", request.method, request.target, wait, result
             )
@@ -149,7 +162,7 @@ class HttpTransport:
             async with self._session.running(clock):
                 response = await self._session.open(request, url, policy, flag)
                 try:
-                    return await read_answer(response)
+                    return await read_answer(response, self._settings.secret)
                 finally:
                     # Keeps a connection whose answer was read to its end; else closes it.
                     response.release()
@@ -200,9 +213,11 @@ class HttpTransport:
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, policy: Policy
+        self, request: Request, policy: Policy, decoder: Decoder | None = None
     ) -> AsyncGenerator[AsyncIterator[Event]]:
         """The events of one stream, opened once, until it ends or falls silent.
+
+        ``decoder`` is a new one of the caller's, who wants its state at the end.
 
         Raises:
             APIError: The stream was refused.
@@ -218,7 +233,8 @@ class HttpTransport:
                 if response is None:
                     continue
                 try:
-                    async with aclosing(self._events(request, response, policy)) as events:
+                    reading = self._events(request, response, policy, decoder or Decoder())
+                    async with aclosing(reading) as events:
                         yield events
                 finally:
                     response.release()
@@ -239,7 +255,7 @@ class HttpTransport:
                     opened, response = response, None
                     self._throttle.answered()
                     return opened
-                answer: Answer | TransportError = await read_answer(response)
+                answer: Answer | TransportError = await read_answer(response, self._settings.secret)
         except (*NETWORK_ERRORS, TransportError) as error:
             answer = self._translate(error, request, sent=flag.sent)
         except asyncio.CancelledError as error:
@@ -259,15 +275,18 @@ class HttpTransport:
         if answer.status < 400:
             raise ProtocolError(
                 f"{request.target} answered {answer.status} without an event stream: "
-                f"{excerpt(answer.body)!r}",
+                f"{excerpt(answer)!r}",
                 sent=True,
             )
         raise api_error(request, answer)
 
     async def _events(
-        self, request: Request, response: aiohttp.ClientResponse, policy: Policy
+        self,
+        request: Request,
+        response: aiohttp.ClientResponse,
+        policy: Policy,
+        decoder: Decoder,
     ) -> AsyncGenerator[Event]:
-        decoder = Decoder()
         while True:
             seconds = policy.clock(policy.stream_silence)
             failure: TransportError | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol, TypeAlias
 
@@ -43,8 +43,12 @@ class Verdict(Enum):
     """Anything else after the first byte: it may have been applied."""
 
 
-# Sent by intermediaries, or about the connection rather than the request.
-_AMBIGUOUS_4XX = frozenset({408, 421, 425})
+# Sent by intermediaries that may have passed the request on all the same.
+_AMBIGUOUS_4XX = frozenset({408})
+
+# Refused for how it came, not for what it is: worth one more sending, on another connection.
+# Sources: RFC 9110 section 15.5.20, RFC 8470 section 5.2.
+_REFUSED_HERE = frozenset({421, 425})
 
 
 def verdict_on(result: Answer | TransportError) -> Verdict:
@@ -185,10 +189,18 @@ def wait_after_failure(
         again = False
     if isinstance(result, Answer) and result.is_redirect:
         again = False
+    if isinstance(result, Answer) and result.status in _REFUSED_HERE:
+        again = failures == 1
     if not again or failures >= policy.max_attempts:
         return None
     wait = _asked(result) or back_off(failures)
     return wait if policy.allows(wait) else None
+
+
+def to_repeat(request: Request, result: Answer | TransportError) -> Request:
+    """``request`` for the attempt after ``result``."""
+    refused = isinstance(result, Answer) and result.status in _REFUSED_HERE
+    return replace(request, fresh_connection=True) if refused else request
 
 
 def _asked(result: Answer | TransportError) -> float | None:

@@ -49,7 +49,8 @@ class Session:
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None) -> None:
         self._settings = settings
         self._ssl_context = ssl_context
-        self._session: aiohttp.ClientSession | None = None
+        # By whether each request gets a connection of its own.
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._clocks: set[asyncio.Timeout] = set()
@@ -61,7 +62,7 @@ class Session:
 
         Gives the answer's status and headers; the caller reads and releases it.
         """
-        return await self._opened().request(
+        return await self._opened(fresh=request.fresh_connection).request(
             request.method,
             url,
             data=request.body,
@@ -82,6 +83,8 @@ class Session:
             headers["Content-Type"] = request.content_type
         if request.idempotency_key is not None:
             headers[IDEMPOTENCY_HEADER] = request.idempotency_key
+        if request.last_event_id:
+            headers["Last-Event-ID"] = request.last_event_id
         if self._settings.api_key is not None:
             headers["X-API-Key"] = self._settings.api_key.reveal()
         elif self._settings.token is not None:
@@ -127,15 +130,17 @@ class Session:
                 "loop, for example inside the coroutine that asyncio.run runs"
             )
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _opened(self, *, fresh: bool) -> aiohttp.ClientSession:
         # Again, as the client may have been closed while this request waited for its permit.
         self.check_usable()
-        if self._session is None:
+        if fresh not in self._sessions:
             trace = aiohttp.TraceConfig()
             trace.on_request_headers_sent.append(_mark_sent)
-            self._session = aiohttp.ClientSession(
+            session = self._sessions[fresh] = aiohttp.ClientSession(
                 # Permits are ours, so that a wait for one never runs on a request's clock.
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context or True),
+                connector=aiohttp.TCPConnector(
+                    limit=0, ssl=self._ssl_context or True, force_close=fresh
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
                 trace_configs=[trace],
@@ -145,8 +150,8 @@ class Session:
             )
             # aiohttp repeats a GET on a dropped connection by itself, unseen by the limits;
             # attempts are counted in one place only.
-            self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
-        return self._session
+            session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+        return self._sessions[fresh]
 
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""
@@ -154,8 +159,8 @@ class Session:
         for clock in self._clocks:
             if not clock.expired():
                 clock.reschedule(0)
-        session, self._session = self._session, None
-        if session is not None:
+        while self._sessions:
+            _, session = self._sessions.popitem()
             await session.close()
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 
 from elluminate_async.batch import BatchOptions
+from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.limits import Limits
-from elluminate_async.engine.run import Call
 from elluminate_async.errors import ItemError
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from elluminate_async.batch import BatchOptions
 from elluminate_async.engine.chunks import (
     Chunk,
+    ChunkBuilder,
     Entry,
     Item,
     Passed,
@@ -47,7 +48,7 @@ def sizes(chunks: Iterable[Chunk[str]]) -> list[tuple[int, int]]:
 )
 def test_by_count(count: int, size: int, expected: list[int]) -> None:
     """Full chunks, and what is left."""
-    chunks = list(chunks_of_iterable(items(count), BatchOptions(chunk_size=size)))
+    chunks = list(chunks_of_iterable(items(count), ChunkBuilder(BatchOptions(chunk_size=size))))
 
     assert [len(chunk.items) for chunk in chunks] == expected
 
@@ -56,7 +57,7 @@ def test_by_bytes() -> None:
     """A chunk is closed before the item that would not fit into it."""
     source = [Item(i, "v", size) for i, size in enumerate([40, 40, 40, 100, 1, 99, 60])]
 
-    chunks = chunks_of_iterable(source, BatchOptions(chunk_bytes=100))
+    chunks = chunks_of_iterable(source, ChunkBuilder(BatchOptions(chunk_bytes=100)))
 
     assert [[item.size for item in c.items] for c in chunks] == [
         [40, 40],
@@ -71,7 +72,7 @@ def test_a_larger_item_stands_alone() -> None:
     """It is sent all the same, by itself; its neighbours are not held up."""
     source = [Item(i, "v", size) for i, size in enumerate([10, 500, 10, 10])]
 
-    chunks = chunks_of_iterable(source, BatchOptions(chunk_bytes=100))
+    chunks = chunks_of_iterable(source, ChunkBuilder(BatchOptions(chunk_bytes=100)))
 
     assert [[item.size for item in c.items] for c in chunks] == [[10], [500], [10, 10]]
 
@@ -80,7 +81,7 @@ def test_passed_entries_ride_along() -> None:
     """What failed upstream takes no room in a request."""
     source: list[Entry[str]] = [*items(2), passed(2), passed(3), Item(4, "v")]
 
-    chunks = list(chunks_of_iterable(source, BatchOptions(chunk_size=3)))
+    chunks = list(chunks_of_iterable(source, ChunkBuilder(BatchOptions(chunk_size=3))))
 
     assert sizes(chunks) == [(3, 2)]
 
@@ -89,7 +90,7 @@ def test_passed_entries_alone() -> None:
     """A long run of them is handed over in portions, without items."""
     source: list[Entry[str]] = [passed(i) for i in range(7)]
 
-    chunks = list(chunks_of_iterable(source, BatchOptions(chunk_size=3)))
+    chunks = list(chunks_of_iterable(source, ChunkBuilder(BatchOptions(chunk_size=3))))
 
     assert sizes(chunks) == [(0, 3), (0, 3), (0, 1)]
 
@@ -107,7 +108,7 @@ def test_every_entry_once_and_within_bounds(
     ]
     options = BatchOptions(chunk_size=chunk_size, chunk_bytes=chunk_bytes)
 
-    chunks = list(chunks_of_iterable(source, options))
+    chunks = list(chunks_of_iterable(source, ChunkBuilder(options)))
 
     assert [item for chunk in chunks for item in chunk.items] == [
         entry for entry in source if isinstance(entry, Item)
@@ -131,7 +132,7 @@ def test_a_source_is_read_only_as_far_as_asked() -> None:
             read += 1
             yield entry
 
-    chunks = chunks_of_iterable(source(), BatchOptions(chunk_size=10))
+    chunks = chunks_of_iterable(source(), ChunkBuilder(BatchOptions(chunk_size=10)))
     seen: list[int] = []
     for _ in range(3):
         next(chunks)
@@ -153,7 +154,7 @@ async def read_slowly(pauses: list[float], options: BatchOptions) -> list[tuple[
     came: list[tuple[float, list[int]]] = []
     async with anyio.create_task_group() as tasks, receive:
         tasks.start_soon(read_into, source(), send)
-        async for chunk in chunks_of_buffer(receive, options):
+        async for chunk in chunks_of_buffer(receive, ChunkBuilder(options), options.chunk_linger):
             at = round(time.monotonic() - started, 3)
             came.append((at, [item.position for item in chunk.items]))
     return came

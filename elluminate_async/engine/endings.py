@@ -1,0 +1,109 @@
+"""How items end that got no outcome of their own: by the error of what carried them."""
+
+from __future__ import annotations
+
+from elluminate_async.errors import (
+    APIError,
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    DeadlineError,
+    ElluminateError,
+    InputError,
+    ItemError,
+    JournalError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    WrongEventLoopError,
+)
+
+FATAL = (
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    InputError,
+    JournalError,
+    NotFoundError,
+    PermissionDeniedError,
+    WrongEventLoopError,
+)
+"""True of all items alike, so that the batch stops and raises it."""
+
+
+def failed(error: ElluminateError | None, position: int, operation: str) -> ItemError:
+    """An item whose sending ended with ``error``, or without a word about the item."""
+    if error is not None:
+        return item_error(error, position=position, operation=operation)
+    return ItemError(
+        "the service ended the job and has no result for this item",
+        position=position,
+        code="no_result",
+        operation=operation,
+    )
+
+
+def unsent(position: int, operation: str) -> ItemError:
+    """An item whose turn did not come before the deadline."""
+    return ItemError(
+        "the deadline passed before this item was sent",
+        position=position,
+        code="deadline",
+        operation=operation,
+        attempts=0,
+    )
+
+
+def not_resumed(position: int, operation: str) -> OutcomeUnknownError:
+    """An item that an earlier run may have sent, and that this one did not come to."""
+    return OutcomeUnknownError(
+        "an earlier run may have sent this item, and the deadline passed before its outcome "
+        "was looked for",
+        position=position,
+        code="deadline",
+        operation=operation,
+        attempts=0,
+    )
+
+
+def cut_off(position: int, operation: str) -> OutcomeUnknownError:
+    """An item that was in flight when its batch was ended."""
+    return OutcomeUnknownError(
+        "the batch was ended while this item was being sent or worked on",
+        position=position,
+        operation=operation,
+    )
+
+
+def unknown_outcome(
+    error: ElluminateError, operation: str, *, response_id: int | None = None
+) -> OutcomeUnknownError:
+    """What an ambiguous failure means for the items it carried; the position is to be set."""
+    return OutcomeUnknownError(
+        f"sent, and whether the service processed it is not known: {error}",
+        position=0,
+        operation=operation,
+        attempts=int(getattr(error, "attempts", 1)),
+        status=error.status if isinstance(error, APIError) else None,
+        request_id=getattr(error, "request_id", None),
+        response_id=response_id,
+    )
+
+
+def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
+    """What a failure of the request that carried an item means for that item."""
+    if isinstance(error, ItemError):
+        return error.at(position)
+    if isinstance(error, ElluminateError) and error.ambiguous:
+        return unknown_outcome(error, operation).at(position)
+    ours: dict[type[BaseException], str] = {DeadlineError: "deadline", InputError: "bad_input"}
+    code = ours.get(type(error)) or str(getattr(error, "code", "failed"))
+    return ItemError(
+        str(error),
+        position=position,
+        code=code,
+        operation=operation,
+        attempts=int(getattr(error, "attempts", 1)),
+        status=getattr(error, "status", None),
+        request_id=getattr(error, "request_id", None),
+    )

@@ -1,0 +1,187 @@
+"""The journal of one call, on the disk before it matters.
+
+An intent is on the disk before its request leaves, so that whatever happens to the process,
+the disk knows of everything that may have been paid for. The rest is written and not waited
+for, as the service can tell it again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from elluminate_async.engine.filelock import lock_file
+from elluminate_async.engine.records import (
+    FORMAT,
+    Header,
+    JournalState,
+    Record,
+    check_header,
+    encode_record,
+    read_records,
+)
+from elluminate_async.errors import ItemError, JournalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)
+
+
+class Journal:
+    """A journal that is open for writing, and locked.
+
+    Attributes:
+        path: The file.
+        state: What it held when it was opened.
+    """
+
+    def __init__(self, path: Path, descriptor: int, state: JournalState) -> None:
+        self.path = path
+        self.state = state
+        self._descriptor = descriptor
+        self._broken: JournalError | None = None
+        self._closed = False
+        self._written = 0
+        self._synced = 0
+        self._syncing = anyio.Lock()
+
+    @classmethod
+    def open(cls, path: Path, header: Header, *, check_total: bool = True) -> Self:
+        """Open or create the journal of a call. Blocks for as long as reading it takes.
+
+        Raises:
+            JournalError: It cannot be read or written, is in use, is damaged, is of a newer
+                version, or is of another call.
+        """
+        descriptor = -1
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _CLOEXEC, 0o600)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise JournalError(f"the journal {path} is no regular file", path=path)
+            if not lock_file(descriptor):
+                raise JournalError(f"the journal {path} is in use by another call", path=path)
+            records, end = read_records(path, descriptor)
+            if os.fstat(descriptor).st_size > end:
+                # The last record was being written when its process ended.
+                os.ftruncate(descriptor, end)
+            if records:
+                check_header(path, records[0], header, check_total=check_total)
+            journal = cls(path, descriptor, JournalState.of(path, records))
+            if not records:
+                journal._append([{"kind": "HEADER", "format": FORMAT, **header.to_dict()}])
+                os.fsync(descriptor)
+                _sync_folder(path)
+        except BaseException as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            if isinstance(error, OSError):
+                raise _unusable(path, error) from None
+            raise
+        return journal
+
+    def inputs(self, fingerprints: Mapping[int, str]) -> None:
+        """Note hashes of inputs, before the chunks that hold them."""
+        self._append([{"kind": "INPUTS", "inputs": fingerprints}])
+
+    def baseline(self, rows: Mapping[str, Any]) -> None:
+        """Note what the service has before the first chunk."""
+        self._append([{"kind": "BASELINE", "rows": rows}])
+
+    async def intent(self, key: str, positions: Sequence[int], facts: Mapping[str, Any]) -> None:
+        """Note that a chunk is about to be sent; on return it is on the disk.
+
+        Raises:
+            JournalError: It is not. The chunk must not be sent then.
+        """
+        self._append([{"kind": "INTENT", "key": key, "positions": positions, "facts": facts}])
+        await self._sync()
+
+    def task(self, key: str, job_id: str) -> None:
+        """Note the job that a chunk became."""
+        self._append([{"kind": "TASK", "key": key, "job": job_id}])
+
+    def outcomes(
+        self,
+        *,
+        done: Mapping[int, Any],
+        failed: Iterable[ItemError] = (),
+        unknown: Sequence[int] = (),
+        released: Sequence[int] = (),
+    ) -> None:
+        """Note what became of positions, in one writing."""
+        errors = [error.to_dict() for error in failed]
+        records: list[Record] = []
+        if done:
+            records.append({"kind": "DONE", "rows": done})
+        if errors:
+            records.append({"kind": "FAILED", "errors": errors})
+        if unknown:
+            records.append({"kind": "UNKNOWN", "positions": unknown})
+        if released:
+            records.append({"kind": "RELEASED", "positions": released})
+        if records:
+            self._append(records)
+
+    def finished(self, total: int) -> None:
+        """Note that the call came to its end, with so many positions."""
+        self._append([{"kind": "CLOSED", "total": total}])
+
+    async def close(self) -> None:
+        """Sync, unlock and close; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True), suppress(JournalError):
+            await self._sync()
+        os.close(self._descriptor)
+
+    def _append(self, records: Iterable[Record]) -> None:
+        if self._broken is not None:
+            raise self._broken
+        data = b"".join(map(encode_record, records))
+        try:
+            end = os.fstat(self._descriptor).st_size
+            written = os.write(self._descriptor, data)
+            if written < len(data):
+                # Half a record must not stand before others.
+                os.ftruncate(self._descriptor, end)
+                raise OSError(28, "no space left")
+        except OSError as error:
+            self._broken = _unusable(self.path, error)
+            raise self._broken from None
+        self._written += 1
+
+    async def _sync(self) -> None:
+        """One `fsync` serves all records that were written before it began."""
+        wanted = self._written
+        async with self._syncing:
+            if self._synced >= wanted:
+                return
+            reached = self._written
+            try:
+                await anyio.to_thread.run_sync(os.fsync, self._descriptor)
+            except OSError as error:
+                # What a failed sync left on the disk is not known, and a second one would lie.
+                self._broken = _unusable(self.path, error)
+                raise self._broken from None
+            self._synced = reached
+
+
+def _unusable(path: Path, error: OSError) -> JournalError:
+    return JournalError(f"the journal {path} cannot be used: {error.strerror or error}", path=path)
+
+
+def _sync_folder(path: Path) -> None:
+    """Have the file's name on the disk too."""
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,259 @@
+"""What a journal holds: its records, as bytes and as what they tell together.
+
+A journal is a file of records, one a line: the length and the CRC-32 of the JSON text, both
+as eight hex digits, then the text. It holds ids and hashes, no prompts, no answers and no
+credential.
+
+====================  ==========================================================
+``HEADER``            format, origin, project, operation and arguments of the call
+``INPUTS``            hashes of inputs, by position
+``BASELINE``          what the service had before the first chunk
+``INTENT``            a chunk that is about to be sent, under its idempotency key
+``TASK``              the job that the service made for it
+``DONE``              positions that have a value, and where the service keeps it
+``FAILED``            positions that have failed for good
+``UNKNOWN``           positions of which it is not known whether they were processed
+``RELEASED``          positions that were proved not to have been processed
+``CLOSED``            the call came to its end
+====================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from json import JSONEncoder, loads
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+
+from elluminate_async.errors import ItemError, JournalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+"""Raised whenever an older version could misread a journal."""
+
+_PREFIX = 18  # two numbers of eight hex digits, a space after each
+_HEX = frozenset(b"0123456789abcdef ")
+_encode = JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+Record: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Which call a journal belongs to.
+
+    Attributes:
+        origin: Scheme, host and port of the service.
+        arguments: What all items share, such as the experiment's id.
+        total: Positions; None where the input is of unknown length.
+    """
+
+    origin: str
+    project: int
+    operation: str
+    arguments: Mapping[str, Any]
+    total: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {
+            "origin": self.origin,
+            "project": self.project,
+            "operation": self.operation,
+            **self.arguments,
+            "total": self.total,
+        }
+
+
+@dataclass(slots=True)
+class OpenChunk:
+    """A chunk that may have been sent and whose outcomes are not all known.
+
+    Attributes:
+        key: Its idempotency key.
+        positions: All of the request, in its order.
+        facts: What its resource needs to recognise what came of it.
+        job_id: The service's job, where its acceptance was noted.
+        left: The positions without an outcome.
+    """
+
+    key: str
+    positions: tuple[int, ...]
+    facts: Mapping[str, Any]
+    job_id: str | None = None
+    left: set[int] = field(default_factory=set[int])
+
+
+@dataclass(slots=True)
+class JournalState:
+    """What a journal told when it was opened, by position.
+
+    Attributes:
+        chunk_of: The chunk in which a position was sent last, while it has no outcome.
+        total: Positions of a call that had come to its end.
+    """
+
+    fingerprints: dict[int, str] = field(default_factory=dict[int, str])
+    chunk_of: dict[int, OpenChunk] = field(default_factory=dict[int, OpenChunk])
+    done: dict[int, Any] = field(default_factory=dict[int, Any])
+    failed: dict[int, ItemError] = field(default_factory=dict[int, ItemError])
+    baseline: Mapping[str, Any] | None = None
+    total: int | None = None
+    _chunks: dict[str, OpenChunk] = field(default_factory=dict[str, OpenChunk])
+
+    @property
+    def open_chunks(self) -> list[OpenChunk]:
+        """Chunks with positions left, in the order of their intents."""
+        return [chunk for chunk in self._chunks.values() if chunk.left]
+
+    @classmethod
+    def of(cls, path: Path, records: Iterable[Record]) -> Self:
+        """What ``records`` tell together.
+
+        Raises:
+            JournalError: They are none of this version.
+        """
+        state = cls()
+        try:
+            for record in records:
+                state._apply(record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            text = f"the journal {path} is none of this version: {error!r}"
+            raise JournalError(text, path=path) from None
+        return state
+
+    def _apply(self, record: Record) -> None:
+        match record["kind"]:
+            case "INPUTS":
+                self.fingerprints.update(_by_position(record["inputs"]))
+            case "BASELINE":
+                self.baseline = record["rows"]
+            case "INTENT":
+                self._intend(record)
+            case "TASK":
+                self._chunks[record["key"]].job_id = record["job"]
+            case "DONE" | "FAILED" | "RELEASED":
+                self._conclude(record)
+            case "CLOSED":
+                self.total = record["total"]
+            case _:
+                # HEADER was looked at before; UNKNOWN positions stay as they are.
+                pass
+
+    def _conclude(self, record: Record) -> None:
+        done = _by_position(record.get("rows", {}))
+        failed = [ItemError.from_dict(error) for error in record.get("errors", ())]
+        for position in (*done, *(error.position for error in failed)):
+            self._end(position)
+        for position in record.get("positions", ()):
+            self._end(position)
+        self.done |= done
+        self.failed |= {error.position: error for error in failed}
+
+    def _intend(self, record: Record) -> None:
+        positions = tuple(cast("Sequence[int]", record["positions"]))
+        chunk = OpenChunk(record["key"], positions, record["facts"], left=set(positions))
+        for position in positions:
+            self._end(position)
+            self.chunk_of[position] = chunk
+        self._chunks[chunk.key] = chunk
+
+    def _end(self, position: int) -> None:
+        if chunk := self.chunk_of.pop(position, None):
+            chunk.left.discard(position)
+        self.done.pop(position, None)
+        self.failed.pop(position, None)
+
+
+def encode_record(record: Record) -> bytes:
+    """The line of a record."""
+    return _line(_encode(record).encode())
+
+
+def _line(text: bytes) -> bytes:
+    return b"%08x %08x %b\n" % (len(text), zlib.crc32(text), text)
+
+
+def decode_record(line: bytes) -> Record | None:
+    """The record of a line; None when it is not whole."""
+    text = line[_PREFIX:-1]
+    if line != _line(text):
+        return None
+    return cast("Record", loads(text))
+
+
+def read_records(path: Path, descriptor: int) -> tuple[list[Record], int]:
+    """All records, and the offset at which they end; what follows that is a torn record.
+
+    Raises:
+        JournalError: Something that is no torn record at the end cannot be read.
+    """
+    records: list[Record] = []
+    offset = 0
+    with open(descriptor, "rb", closefd=False) as file:
+        for line in file:
+            record = decode_record(line)
+            if record is None:
+                if not _is_torn(line + file.read()):
+                    raise JournalError(
+                        f"the journal {path} is damaged at byte {offset}, or is no journal; "
+                        "nothing was sent. Restore it, or remove it to begin anew: then what "
+                        "it knew is sent again",
+                        path=path,
+                        offset=offset,
+                    )
+                break
+            records.append(record)
+            offset += len(line)
+    return records, offset
+
+
+def _is_torn(tail: bytes) -> bool:
+    """Whether ``tail`` may be what a crash left of one record, rather than damage.
+
+    A crash leaves a beginning, or has zeros where a part never reached the disk.
+    """
+    if b"\n" in tail[:-1]:
+        return False
+    if b"\0" in tail:
+        return True
+    if tail.endswith(b"\n"):
+        return False
+    head = tail[:_PREFIX]
+    if not _HEX.issuperset(head):
+        return False
+    return len(head) < _PREFIX or len(tail) - _PREFIX <= int(head[:8], 16)
+
+
+def check_header(path: Path, found: Record, header: Header, *, check_total: bool) -> None:
+    """Raise `JournalError` when a journal belongs to another call."""
+    version = found.get("format")
+    if found.get("kind") != "HEADER" or not isinstance(version, int):
+        raise JournalError(f"{path} is no journal", path=path, offset=0)
+    if version > FORMAT:
+        raise JournalError(
+            f"the journal {path} is of format {version}, and this version of elluminate-async "
+            f"reads up to {FORMAT}: update it",
+            path=path,
+        )
+    wanted = {"format": version, "kind": "HEADER", **header.to_dict()}
+    if not check_total:
+        wanted["total"] = found.get("total")
+    changed = [
+        f"{name} was {found.get(name)!r} and is {wanted.get(name)!r}"
+        for name in dict.fromkeys([*wanted, *found])
+        if found.get(name) != wanted.get(name)
+    ]
+    if changed:
+        raise JournalError(
+            f"the journal {path} is of another call: {'; '.join(changed)}. Pass what it was "
+            "begun with, or another path",
+            path=path,
+        )
+
+
+def _by_position(pairs: Mapping[str, Any]) -> dict[int, Any]:
+    return {int(position): value for position, value in pairs.items()}

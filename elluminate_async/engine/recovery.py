@@ -1,0 +1,263 @@
+"""A call with a journal: what an earlier run of it left, taken up where it was left.
+
+What is done is read from the service, what was accepted is followed, of what may have been
+sent the service's rows or its keys tell, and the rest is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+import anyio
+
+from elluminate_async.engine.chunks import Chunk, ChunkBuilder, Entry, Item, Passed
+from elluminate_async.engine.journal import Journal
+from elluminate_async.errors import ItemError, JournalError, OutcomeUnknownError
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.records import Header, OpenChunk
+    from elluminate_async.engine.slots import Pairs
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+Outcomes: TypeAlias = AsyncIterator[tuple[int, R | ItemError]]
+
+PASSING = frozenset({"connect", "deadline", "http_429", "not_sent", "timeout", "transport"})
+"""Codes of failures that say nothing of the item: another run sends it again."""
+
+_NOTED_AT_ONCE = 4_096
+
+
+@dataclass(slots=True)
+class Recovery(Generic[V, R]):
+    """What a resource tells of its call, and the journal while the call runs.
+
+    Attributes:
+        header: Which call it is; asks the service for the project where need be.
+        fingerprint: What must be the same for an input to be the same.
+        reference: Where the service keeps a value.
+        fetch: Reads values by their references, by position.
+        resume: Goes on with a chunk of an earlier run, for those of its items that are left.
+        anew: Send every item, whatever the journal holds of it.
+        skipped: Items that the journal has as failed for good.
+    """
+
+    path: Path
+    header: Callable[[], Awaitable[Header]]
+    fingerprint: Callable[[V], str]
+    reference: Callable[[R], Any]
+    fetch: Callable[[Sequence[Item[V]], Mapping[int, Any]], Outcomes[R]]
+    resume: Callable[[Sequence[Item[V]], OpenChunk], Outcomes[R]]
+    anew: bool = False
+    skipped: dict[int, Item[V]] = field(default_factory=dict[int, Item[V]])
+    _journal: Journal | None = None
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the running call."""
+        assert self._journal is not None, "not open"
+        return self._journal
+
+    async def open(self) -> None:
+        """Open the journal and compare it with the call.
+
+        Raises:
+            JournalError: It cannot be used for this call.
+        """
+        header = await self.header()
+        self._journal = await anyio.to_thread.run_sync(
+            lambda: Journal.open(self.path, header, check_total=not self.anew)
+        )
+
+    async def close(self) -> None:
+        """Close the journal, if it was opened."""
+        if self._journal is not None:
+            await self._journal.close()
+
+    def check_inputs(self, entries: Sequence[Entry[V]]) -> None:
+        """Compare all inputs, where they are known beforehand, and note them.
+
+        Raises:
+            JournalError: Some are not what the journal has; the text names them.
+        """
+        known = self.journal.state.fingerprints
+        new: dict[int, str] = {}
+        changed: list[int] = []
+        for entry in entries:
+            for position, fingerprint in self._fingerprints(entry):
+                if known.get(position, fingerprint) != fingerprint:
+                    changed.append(position)
+                elif position not in known:
+                    new[position] = fingerprint
+        if changed:
+            raise self._changed(sorted(changed))
+        known.update(new)
+        pairs = iter(new.items())
+        while part := dict(pair for pair, _ in zip(pairs, range(_NOTED_AT_ONCE), strict=False)):
+            self.journal.inputs(part)
+
+    def builder(self, options: BatchOptions) -> ResumingBuilder[V]:
+        """What sorts entries by what is to be done about them."""
+        return ResumingBuilder(self, options)
+
+    def send(self, chunk: Chunk[V], items: Sequence[Item[V]]) -> Outcomes[R] | None:
+        """How to go on with a chunk of an earlier run; None for one that is to be sent."""
+        if chunk.done is not None:
+            return self.fetch(items, chunk.done)
+        if chunk.sent is not None:
+            return self.resume(items, chunk.sent)
+        return None
+
+    def before_sending(self, items: Sequence[Item[V]]) -> None:
+        """Note the inputs of a chunk of an iterable, whose inputs were not known before."""
+        known = self.journal.state.fingerprints
+        new = {
+            position: fingerprint
+            for item in items
+            for position, fingerprint in self._fingerprints(item)
+            if position not in known
+        }
+        if new:
+            self.journal.inputs(new)
+
+    def release(self, positions: Sequence[int]) -> None:
+        """Note that these were refused, and so not processed."""
+        self.journal.outcomes(done={}, released=positions)
+
+    def note(self, chunk: Chunk[V], pairs: Pairs[R], released: Sequence[int] = ()) -> None:
+        """Note outcomes, and positions that were not processed.
+
+        What was only read again is noted already. A chunk of an earlier run stays as it is
+        where nothing was learned of it: what failed was not its first sending.
+        """
+        if chunk.done is not None:
+            return
+        done: dict[int, Any] = {}
+        failed: list[ItemError] = []
+        unknown: list[int] = []
+        spared = list(released)
+        for position, outcome in pairs:
+            if not isinstance(outcome, ItemError):
+                done[position] = self.reference(outcome)
+            elif isinstance(outcome, OutcomeUnknownError):
+                unknown.append(position)
+            elif outcome.code in PASSING or outcome.code.startswith("http_5"):
+                spared.append(position)
+            else:
+                failed.append(outcome)
+        spared = [] if chunk.sent is not None else spared
+        self.journal.outcomes(done=done, failed=failed, unknown=unknown, released=spared)
+
+    def finished(self, positions: int) -> None:
+        """Note that the call came to its end.
+
+        Raises:
+            JournalError: The journal has more inputs than came.
+        """
+        if self.anew:
+            return
+        state = self.journal.state
+        known = [*state.done, *state.failed, *state.chunk_of]
+        if missing := sorted(position for position in known if position >= positions):
+            raise self._changed(missing)
+        if state.total is not None and state.total != positions:
+            raise JournalError(
+                f"the journal {self.path} is of a call with {state.total} inputs, and this one "
+                f"has {positions}",
+                path=self.path,
+            )
+        if state.total is None:
+            self.journal.finished(positions)
+
+    def check(self, entry: Entry[V]) -> None:
+        """Raise `JournalError` when an entry is not what the journal has at its position."""
+        known = self.journal.state.fingerprints
+        for position, fingerprint in self._fingerprints(entry):
+            if known.get(position, fingerprint) != fingerprint:
+                raise self._changed([position])
+
+    def _fingerprints(self, entry: Entry[V]) -> Iterable[tuple[int, str]]:
+        # A position that failed upstream has no input of its own, now or then.
+        if isinstance(entry, Item):
+            fingerprint = self.fingerprint(entry.value)
+            for position in (entry.position, *entry.aliases):
+                yield position, fingerprint
+
+    def _changed(self, positions: Sequence[int]) -> JournalError:
+        some = ", ".join(map(str, positions[:5]))
+        more = f" and {len(positions) - 5} more" if len(positions) > 5 else ""
+        return JournalError(
+            f"the journal {self.path} was begun with other inputs: they differ at position "
+            f"{some}{more}. Pass the inputs it was begun with, or another path",
+            path=self.path,
+        )
+
+
+class ResumingBuilder(ChunkBuilder[V]):
+    """Chunks of what is to be sent, to be read again, and to be taken up."""
+
+    def __init__(self, recovery: Recovery[V, Any], options: BatchOptions) -> None:
+        super().__init__(options)
+        self._recovery = recovery
+        self._state = recovery.journal.state
+        self._done: dict[int, Any] = {}
+        self._done_items: list[Item[V]] = []
+        self._sent: dict[str, list[Item[V]]] = {}
+
+    def add(self, entry: Entry[V]) -> Chunk[V] | None:
+        """The chunk that ``entry`` completes."""
+        self._recovery.check(entry)
+        if isinstance(entry, Passed) or self._recovery.anew:
+            return super().add(entry)
+        position, state = entry.position, self._state
+        if position in state.done:
+            self._done[position] = state.done[position]
+            self._done_items.append(entry)
+            return self._take_done() if len(self._done_items) >= self._max_items else None
+        if (error := state.failed.get(position)) is not None:
+            self._recovery.skipped[position] = entry
+            self._passed += [Passed(alias, error.at(alias)) for alias in entry.aliases]
+            return super().add(Passed(position, error))
+        if (sent := state.chunk_of.get(position)) is not None:
+            self._sent.setdefault(sent.key, []).append(entry)
+            return self._take_sent(sent) if len(self._sent[sent.key]) == len(sent.left) else None
+        return super().add(entry)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits that could go out part-filled."""
+        return super().is_empty and not self._done_items
+
+    def take(self) -> Chunk[V] | None:
+        """What may go out part-filled: all but chunks of an earlier run."""
+        return self._take_done() if super().is_empty and self._done_items else super().take()
+
+    def take_rest(self) -> Chunk[V] | None:
+        """One chunk of what is left at the input's end."""
+        if chunk := self.take():
+            return chunk
+        for sent in self._state.open_chunks:
+            if sent.key in self._sent:
+                return self._take_sent(sent)
+        return None
+
+    def _take_done(self) -> Chunk[V]:
+        chunk = Chunk(tuple(self._done_items), (), done=self._done)
+        self._done, self._done_items = {}, []
+        return chunk
+
+    def _take_sent(self, sent: OpenChunk) -> Chunk[V]:
+        items = {item.position: item for item in self._sent.pop(sent.key)}
+        in_order = tuple(items[position] for position in sent.positions if position in items)
+        return Chunk(in_order, (), sent=sent)
+
+
+def fingerprint_of(*parts: object) -> str:
+    """A short hash of an input: equal for equal ones, and of no use to learn them from."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

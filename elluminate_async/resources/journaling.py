@@ -1,0 +1,143 @@
+"""What the ``*_many`` methods do about a journal: whose it is, and what a chunk notes in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from elluminate_async.engine.records import Header, OpenChunk
+from elluminate_async.engine.recovery import Recovery
+from elluminate_async.errors import ElluminateError, InputError, ItemError, OutcomeUnknownError
+from elluminate_async.resources.connection import new_key
+from elluminate_async.schemas.version import Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from elluminate_async.engine.chunks import Item
+    from elluminate_async.engine.recovery import Outcomes
+    from elluminate_async.resources.batches import BatchSetting
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+Journal = str | os.PathLike[str]
+"""Path of a journal."""
+
+
+def journal_path(journal: object) -> Path | None:
+    """The path of the journal, if there is to be one.
+
+    Raises:
+        InputError: It is no path.
+    """
+    if journal is None:
+        return None
+    if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):  # pyright: ignore[reportUnknownArgumentType]
+        raise InputError(f"journal must be the path of a file, not {journal!r:.80}")
+    return Path(os.fspath(journal))  # pyright: ignore[reportUnknownArgumentType]
+
+
+class ChunkLog:
+    """What is noted of the chunks of one call; without a journal, nothing.
+
+    Attributes:
+        recovery: The journal's use, once `open_with` was called.
+    """
+
+    def __init__(self, setting: BatchSetting, operation: str) -> None:
+        self._setting = setting
+        self._operation = operation
+        self.recovery: Recovery[Any, Any] | None = None
+
+    def open_with(
+        self,
+        path: Path | None,
+        *,
+        arguments: Mapping[str, Any],
+        total: int | None,
+        fingerprint: Callable[[V], str],
+        reference: Callable[[R], Any],
+        fetch: Callable[[Sequence[Item[V]], Mapping[int, Any]], Outcomes[R]],
+        resume: Callable[[Sequence[Item[V]], OpenChunk], Outcomes[R]],
+    ) -> Recovery[V, R] | None:
+        """The use of the journal at ``path``; None without one."""
+        if path is None:
+            return None
+        recovery = Recovery(
+            path,
+            header=partial(self._header, arguments, total),
+            fingerprint=fingerprint,
+            reference=reference,
+            fetch=fetch,
+            resume=resume,
+        )
+        self.recovery = recovery
+        return recovery
+
+    async def _header(self, arguments: Mapping[str, Any], total: int | None) -> Header:
+        connection = self._setting.connection
+        project = await connection.open(self._setting.policy)
+        return Header(connection.transport.base_url, project.id, self._operation, arguments, total)
+
+    async def intend(self, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]) -> str:
+        """The key to send a chunk under, once the journal has it.
+
+        Raises:
+            JournalError: It does not have it; the chunk must not be sent.
+        """
+        key = new_key()
+        if self.recovery is not None:
+            noted = {**facts, "body": _digest(body)}
+            await self.recovery.journal.intent(key, positions, noted)
+        return key
+
+    def accepted(self, key: str, job_id: str) -> None:
+        """Note the job that a chunk became."""
+        if self.recovery is not None:
+            self.recovery.journal.task(key, job_id)
+
+    async def require_same(self, chunk: OpenChunk, body: bytes) -> None:
+        """Return when sending a chunk of an earlier run again cannot do its work twice.
+
+        Raises:
+            OutcomeUnknownError: It may.
+        """
+        policy = self._setting.policy
+        keyed = await self._setting.connection.has(Capability.IDEMPOTENCY_KEYS, policy)
+        if not keyed or chunk.facts.get("body") != _digest(body):
+            raise OutcomeUnknownError(
+                "an earlier run was ended while it sent this item, and nothing tells whether "
+                "the service processed it",
+                position=0,
+                operation=self._operation,
+            )
+
+
+@contextmanager
+def earlier_sending() -> Generator[None]:
+    """For a chunk that an earlier run sent: what fails now tells nothing of that."""
+    try:
+        yield
+    except ElluminateError as error:
+        error.ambiguous = True
+        raise
+
+
+def not_there(position: int, operation: str, what: str) -> ItemError:
+    """The journal has an item as done, and the service has no value for it any more."""
+    return ItemError(
+        f"the journal has this item as done, and the service does not have its {what} any more",
+        position=position,
+        code="no_result",
+        operation=operation,
+    )
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
