@@ -107,8 +107,8 @@ class ResponseRun:
         bodies = [self.plan.body(specs[entry.position], epoch=entry.key.epoch) for entry in wanted]
         return encode(ResponseBatchRequest(prompt_response_ins=bodies))
 
-    async def post(self, body: bytes, key: str) -> str:
-        """Send a chunk; the id of its job.
+    async def post(self, body: bytes, key: str, items: int) -> str:
+        """Send a chunk of so many items; the id of its job.
 
         Raises:
             ChunkRefusedError: The service refuses it as a whole.
@@ -118,7 +118,14 @@ class ResponseRun:
         connection, policy = self.setting.connection, self.setting.policy
         try:
             job_id = await start_job(
-                connection, *_BATCHES, body=body, key=key, operation=self.operation, policy=policy
+                connection,
+                *_BATCHES,
+                body=body,
+                key=key,
+                operation=self.operation,
+                policy=policy,
+                # No model is called for responses that are uploaded.
+                items=items if self.operation == "generate" else 0,
             )
         except (RejectedError, PayloadTooLargeError) as error:
             raise ChunkRefusedError(error) from None

@@ -371,8 +371,8 @@ class ResponsesResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await run.post(body, earlier.key)
-        return await run.post(body, await run.intend(wanted, body))
+                return await run.post(body, earlier.key, len(wanted))
+        return await run.post(body, await run.intend(wanted, body), len(wanted))
 
     async def update_annotation(
         self, response: PromptResponse | int, annotation: str
