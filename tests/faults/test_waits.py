@@ -51,7 +51,7 @@ async def test_a_429_holds_every_request_of_the_client(fired: Fired) -> None:
     """For 2 s nothing is sent, by the chunk that was told nor by its neighbours; no item fails."""
     async with staged(options=BatchOptions(chunk_size=10)) as stage:
         stage.recorder.before = told = Told(fired, 1, "2")
-        batch = await generated(stage, 30, max_concurrency=2)
+        batch = await generated(stage, 20, max_concurrency=2)
 
     assert not batch.failed
     (at,) = told.at

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-import socket
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -15,7 +14,6 @@ from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import (
     AttemptTimeoutError,
     ClientClosedError,
-    ConnectError,
     DeadlineError,
     ElluminateError,
     TransportError,
@@ -37,7 +35,6 @@ from tests.transport.wiring import (
     hang,
     serving,
     settings_for,
-    transport_to,
     until_received,
 )
 
@@ -137,28 +134,6 @@ async def test_a_deadline_that_has_passed() -> None:
 
     assert type(error) is DeadlineError
     assert server.connections == 0
-
-
-async def test_a_connection_that_is_not_made() -> None:
-    """A full backlog: the connect clock ends it, and no byte was sent."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        port: int = listening.getsockname()[1]
-        fillers = [socket.socket() for _ in range(8)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        try:
-            async with transport_to(f"http://127.0.0.1:{port}") as transport:
-                clocks = budget(connect_timeout=0.1, max_attempts=2)
-                error = await failing(transport.send(POST, clocks))
-        finally:
-            for filler in fillers:
-                filler.close()
-
-    assert type(error) is ConnectError
-    assert (error.sent, error.ambiguous, error.attempts) == (False, False, 2)
 
 
 # --- how many at once
