@@ -16,7 +16,6 @@ from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import (
     AttemptTimeoutError,
     ClientClosedError,
-    ConnectError,
     DeadlineError,
     ElluminateError,
     TransportError,
@@ -38,7 +37,6 @@ from tests.transport.wiring import (
     hang,
     serving,
     settings_for,
-    transport_to,
     until_received,
 )
 
@@ -190,17 +188,6 @@ def full_backlog() -> Generator[str]:
         finally:
             for filler in fillers:
                 filler.close()
-
-
-async def test_a_connection_that_is_not_made() -> None:
-    """A full backlog: the connect clock ends it, and no byte was sent."""
-    with full_backlog() as url:
-        async with transport_to(url) as transport:
-            clocks = budget(connect_timeout=0.1, max_attempts=2)
-            error = await failing(transport.send(POST, clocks))
-
-    assert type(error) is ConnectError
-    assert (error.sent, error.ambiguous, error.attempts) == (False, False, 2)
 
 
 # --- how many at once
