@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import anyio
 from pydantic import RootModel, ValidationError
 
-from elluminate_async.engine.endings import FATAL
+from elluminate_async.engine.call import ChunkRefusedError
+from elluminate_async.engine.endings import FATAL, item_error, unknown_outcome
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
@@ -25,8 +26,6 @@ from elluminate_async.errors import (
     RateLimitError,
     ServerError,
     TransportError,
-    item_error,
-    unknown_outcome,
 )
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.schemas.jobs import TERMINAL
@@ -55,6 +54,29 @@ RECONNECT_WAITS = (0.5, 30.0)
 
 LONGEST_EVENT_ID = 200
 """Characters of an event's id that are named when its stream is opened again."""
+
+
+MOST_DENIED = 12
+"""Chunks answered 403 before any was taken, until that is about the key and not an item."""
+
+
+class Denials:
+    """Tells a 403 about some items of a call from one about the key."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._refused = 0
+
+    def taken(self) -> None:
+        """A chunk was taken, so the key may do this."""
+        self._taken = True
+
+    def refuse(self, error: PermissionDeniedError) -> NoReturn:
+        """Have the chunk halved, or raise ``error`` where it is true of all items."""
+        self._refused += 1
+        if self._refused > MOST_DENIED and not self._taken:
+            raise error
+        raise ChunkRefusedError(error) from None
 
 
 class _JobId(RootModel[str | None]):

@@ -18,11 +18,12 @@ from elluminate_async.errors import (
     NotFoundError,
     OutcomeUnknownError,
     PayloadTooLargeError,
+    PermissionDeniedError,
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import encode
-from elluminate_async.resources.jobs import follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import Denials, follow_job, job_failure, start_job
 from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
     ENDED_SETTLE,
@@ -54,6 +55,7 @@ class ResponseRun:
         self._sized = sized
         self._listing: ListingMatcher | None = None
         self._epochs: Epochs | None = None
+        self._denials = Denials()
 
     @property
     def can_settle(self) -> bool:
@@ -111,6 +113,7 @@ class ResponseRun:
         Raises:
             ChunkRefusedError: The service refuses it as a whole.
             NotFoundError: The experiment is not there.
+            PermissionDeniedError: The key may not do this.
         """
         connection, policy = self.setting.connection, self.setting.policy
         try:
@@ -119,10 +122,13 @@ class ResponseRun:
             )
         except (RejectedError, PayloadTooLargeError) as error:
             raise ChunkRefusedError(error) from None
+        except PermissionDeniedError as error:
+            self._denials.refuse(error)
         except NotFoundError as error:
             # Raises itself when the experiment is what was not found.
             await connection.call("GET", "experiments", self.plan.experiment_id, policy=policy)
             raise ChunkRefusedError(error) from None
+        self._denials.taken()
         self.log.accepted(key, job_id)
         return job_id
 

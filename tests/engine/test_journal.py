@@ -250,6 +250,7 @@ async def test_one_sync_serves_many_intents(
 ) -> None:
     """Intents of chunks that are sent at the same time share the wait for the disk."""
     syncs: list[int] = []
+    facts: dict[str, Any] = {}
     real = os.fsync
 
     def counted(descriptor: int) -> None:
@@ -261,7 +262,7 @@ async def test_one_sync_serves_many_intents(
 
     async with anyio.create_task_group() as tasks:
         for number in range(50):
-            tasks.start_soon(journal.intent, f"k{number}", [number], {"keys": []})
+            tasks.start_soon(journal.intent, f"k{number}", [number], facts)
 
     await journal.close()
     assert len(syncs) <= 3
