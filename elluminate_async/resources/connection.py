@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from elluminate_async.engine.limits import Limits
+from elluminate_async.engine.limits import Limits, StrictLimits
 from elluminate_async.engine.stream import end_tasks
 from elluminate_async.errors import (
     DeadlineError,
@@ -159,9 +159,9 @@ class Connection:
         if deadline_at is None:
             seconds = min(SINGLE_CALL_DEADLINE, chosen.deadline) if deadline is None else deadline
             deadline_at = time.monotonic() + seconds
-        pace = None
+        throttle = None
         if chosen.rate_limit is not None and chosen.rate_limit != self.options.rate_limit:
-            pace = Limits(chosen.max_concurrency, chosen.rate_limit)
+            throttle = self.limits.narrowed(StrictLimits(chosen.rate_limit))
         return Policy(
             deadline_at=deadline_at,
             max_attempts=max_attempts or chosen.max_attempts,
@@ -169,7 +169,7 @@ class Connection:
             connect_timeout=chosen.connect_timeout,
             attempt_timeout=chosen.attempt_timeout,
             stream_silence=chosen.stream_silence,
-            pace=pace,
+            throttle=throttle,
         )
 
     async def path(

@@ -51,6 +51,7 @@ class Request:
         harmless: A POST whose repetition changes nothing, by what it asks for.
         last_event_id: Of the stream that this one takes up again.
         fresh_connection: Not one that another request has used.
+        items: What it counts towards a limit on items.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Request:
     harmless: bool = False
     last_event_id: str = ""
     fresh_connection: bool = False
+    items: int = 0
 
     @property
     def target(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -27,7 +28,6 @@ from elluminate_async.transport.exchange import (
     Request,
     api_error,
     excerpt,
-    final_error,
     read_answer,
     transport_error,
 )
@@ -36,15 +36,14 @@ from elluminate_async.transport.retry import (
     Policy,
     Throttle,
     Verdict,
+    is_answer,
     to_repeat,
-    told_to_wait,
     verdict_on,
-    wait_after_failure,
-    wait_when_told,
 )
 from elluminate_async.transport.session import SentFlag, Session
 from elluminate_async.transport.slots import Lane, Slots
 from elluminate_async.transport.sse import Decoder, Event
+from elluminate_async.transport.tries import Tries
 
 if TYPE_CHECKING:
     import ssl
@@ -54,6 +53,11 @@ if TYPE_CHECKING:
     from elluminate_async.config import Settings
 
 logger = logging.getLogger("elluminate_async")
+
+PROBE = Request("GET", ("api", "v0", "projects"))
+"""The cheapest request of the protocol; sent to see whether a service that was away is back."""
+
+PROBE_SECONDS = 5.0
 
 
 class HttpTransport:
@@ -81,6 +85,7 @@ class HttpTransport:
         self._throttle = throttle
         self._slots = Slots(connections)
         self._session = Session(settings, ssl_context)
+        throttle.probe_with(self._probe)
 
     @property
     def base_url(self) -> str:
@@ -98,41 +103,22 @@ class HttpTransport:
             On each of them ``ambiguous`` is True when the service may have applied the
             request all the same.
         """
-        failures = told = 0
-        ambiguous = False
-        limited: Answer | None = None
+        tries = Tries(request, policy)
         while True:
             try:
-                result = await self._attempt(request, policy)
+                result = await self._attempt(request, policy, tries.cost)
             except ElluminateError as error:
-                if limited is not None and isinstance(error, DeadlineError):
-                    # It waited for the service's limit, so that is what it ended by.
-                    error = final_error(request, limited, failures + told)
-                error.ambiguous = error.ambiguous or ambiguous
-                if isinstance(error, DeadlineError):
-                    error.attempts = failures + told
-                raise error from None
-            limited = None
-            verdict = verdict_on(result)
-            if isinstance(result, Answer) and verdict is Verdict.ACCEPTED:
-                self._throttle.accepted()
-                return replace(result, attempts=failures + told + 1)
-            if told_to_wait(request, result):
-                told += 1
-                wait = wait_when_told(result, told, policy)
-                if isinstance(result, Answer) and result.status == 429:
-                    limited = result
-                    if self._slow_down(result) and wait is not None:
-                        continue
-            else:
-                failures += 1
-                ambiguous = ambiguous or verdict is Verdict.AMBIGUOUS
-                wait = wait_after_failure(request, result, failures, policy)
+                raise tries.cut_short_by(error) from None
+            if isinstance(result, Answer) and verdict_on(result) is Verdict.ACCEPTED:
+                self._throttle.accepted(tries.spent + tries.cost)
+                return replace(result, attempts=tries.count + 1)
+            wait = tries.wait_after(result)
+            held = isinstance(result, Answer) and result.status == 429 and self._slow_down(result)
             if wait is None:
-                error = final_error(request, result, failures + told)
-                error.ambiguous = ambiguous
-                raise error
+                raise tries.last_error()
             request = to_repeat(request, result)
+            if held:
+                continue
             logger.debug(
                 "%s %s failed, again in %.2f s: %s", request.method, request.target, wait, result
             )
@@ -148,13 +134,19 @@ class HttpTransport:
         self._throttle.hold(answer.retry_after)
         return True
 
-    async def _attempt(self, request: Request, policy: Policy) -> Answer | TransportError:
+    async def _attempt(
+        self, request: Request, policy: Policy, cost: int
+    ) -> Answer | TransportError:
         """One sending, and the redirects of a GET: the answer, or what went wrong."""
         trail = Trail(request, self._settings.base_url)
+        lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
         while True:
-            result = await self._exchange(request, trail.url, policy)
+            async with self._slot(lane, policy), self._leave(policy, request.items, cost):
+                result = await self._exchange(request, trail.url, policy)
+                self._learn(result)
             if not isinstance(result, Answer) or not trail.leads_on(result):
                 return result
+            cost = 0
             try:
                 trail.follow(result)
             except RedirectError as error:
@@ -164,31 +156,60 @@ class HttpTransport:
         self, request: Request, url: URL, policy: Policy
     ) -> Answer | TransportError:
         """One request on the wire: an answer of any status, or what went wrong."""
-        lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
-        async with self._permit(lane, policy):
-            flag = SentFlag()
-            seconds = policy.clock(policy.attempt_timeout)
-            clock = asyncio.timeout(seconds)
-            try:
-                async with self._session.running(clock):
-                    response = await self._session.open(request, url, policy, flag)
-                    try:
-                        return await read_answer(response, self._settings.secret)
-                    finally:
-                        # Keeps a connection whose answer was read to its end; else closes it.
-                        response.release()
-            except TimeoutError as error:
-                self._session.check_open(sent=flag.sent)
-                if clock.expired():
-                    return AttemptTimeoutError(
-                        f"no answer to {request.method} {request.target} within {seconds:.3g} s",
-                        sent=flag.sent,
-                    )
-                return self._translate(error, request, sent=flag.sent)
-            except (*NETWORK_ERRORS, TransportError) as error:
-                return self._translate(error, request, sent=flag.sent)
-            except asyncio.CancelledError as error:
-                raise _without_headers(error) from None
+        flag = SentFlag()
+        clock = asyncio.timeout(policy.clock(policy.attempt_timeout))
+        try:
+            async with self._session.running(clock):
+                response = await self._session.open(request, url, policy, flag)
+                try:
+                    return await read_answer(response, self._settings.secret)
+                finally:
+                    # Keeps a connection whose answer was read to its end; else closes it.
+                    response.release()
+        except TimeoutError as error:
+            self._session.check_open(sent=flag.sent)
+            if clock.expired():
+                return self._timed_out(request, policy, sent=flag.sent)
+            return self._translate(error, request, sent=flag.sent)
+        except (*NETWORK_ERRORS, TransportError) as error:
+            return self._translate(error, request, sent=flag.sent)
+        except asyncio.CancelledError as error:
+            raise _without_headers(error) from None
+
+    def _timed_out(self, request: Request, policy: Policy, *, sent: bool) -> TransportError:
+        """An attempt's clock has expired.
+
+        Raises:
+            DeadlineError: It was the call's deadline that had cut it.
+        """
+        try:
+            policy.remaining()
+        except DeadlineError as error:
+            error.ambiguous = sent
+            error.attempts = 1
+            # What is being handled holds the request's headers in its frames.
+            error.__context__ = None
+            raise
+        return AttemptTimeoutError(
+            f"no answer to {request.method} {request.target} within {policy.attempt_timeout:.3g} s",
+            sent=sent,
+        )
+
+    def _learn(self, result: Answer | TransportError) -> None:
+        """Tell the limits whether the service is there."""
+        if is_answer(result):
+            self._throttle.answered()
+        elif isinstance(result, Answer) or result.worth_repeating:
+            self._throttle.failed()
+
+    async def _probe(self) -> bool:
+        """Whether the service answers."""
+        policy = Policy(time.monotonic() + PROBE_SECONDS, attempt_timeout=PROBE_SECONDS)
+        try:
+            result = await self._exchange(PROBE, Trail(PROBE, self._settings.base_url).url, policy)
+        except DeadlineError:
+            return False
+        return is_answer(result)
 
     @asynccontextmanager
     async def stream(
@@ -205,8 +226,10 @@ class HttpTransport:
         """
         trail = Trail(request, self._settings.base_url)
         while True:
-            async with self._permit(Lane.STREAM, policy):
-                response = await self._open_stream(request, trail, policy)
+            async with self._slot(Lane.STREAM, policy):
+                # Open, it is no request in flight any more: it may outlive an outage.
+                async with self._leave(policy):
+                    response = await self._open_stream(request, trail, policy)
                 if response is None:
                     continue
                 try:
@@ -230,6 +253,7 @@ class HttpTransport:
                 response = await self._session.open(request, trail.url, policy, flag)
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
+                    self._throttle.answered()
                     return opened
                 answer: Answer | TransportError = await read_answer(response, self._settings.secret)
         except (*NETWORK_ERRORS, TransportError) as error:
@@ -241,8 +265,11 @@ class HttpTransport:
                 response.release()
         if isinstance(answer, TransportError):
             self._session.check_open(sent=flag.sent)
+            policy.remaining()
+            self._learn(answer)
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
+        self._learn(answer)
         if trail.leads_on(answer):
             return trail.follow(answer)
         if answer.status < 400:
@@ -283,9 +310,19 @@ class HttpTransport:
                 yield event
 
     @asynccontextmanager
-    async def _permit(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
-        """A connection and the limits' leave, waited for outside of every attempt's clock."""
-        self.check_usable()
+    async def _slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
+        """A connection."""
+        self._session.check_usable()
+        async with self._waiting(policy):
+            await self._slots.acquire(lane)
+        try:
+            yield
+        finally:
+            self._slots.release(lane)
+
+    @asynccontextmanager
+    async def _leave(self, policy: Policy, items: int = 0, cost: int = 0) -> AsyncGenerator[None]:
+        """The limits' leave to send one request now: last, so that their rates stay true."""
         held = self._throttle.held_for()
         if not policy.tolerates(held):
             raise RateLimitError(
@@ -295,25 +332,23 @@ class HttpTransport:
                 retry_after=held,
                 attempts=0,
             )
-        clock = asyncio.timeout(policy.remaining())
-        try:
-            async with self._session.running(clock):
-                await self._slots.acquire(lane)
-                try:
-                    # Last, so that an admitted request starts now and the rate stays true.
-                    if policy.pace is not None:
-                        await policy.pace.admit()
-                    await self._throttle.admit()
-                except BaseException:
-                    self._slots.release(lane)
-                    raise
-        except TimeoutError:
-            self._session.check_open(sent=False)
-            raise DeadlineError("the deadline passed while waiting for a permit") from None
+        throttle = policy.throttle or self._throttle
+        async with self._waiting(policy):
+            ticket = await throttle.admit(items=items, cost=cost)
         try:
             yield
         finally:
-            self._slots.release(lane)
+            throttle.ended(ticket)
+
+    @asynccontextmanager
+    async def _waiting(self, policy: Policy) -> AsyncGenerator[None]:
+        """Wait until the deadline at most, outside of every attempt's clock."""
+        try:
+            async with self._session.running(asyncio.timeout(policy.remaining())):
+                yield
+        except TimeoutError:
+            self._session.check_open(sent=False)
+            raise DeadlineError("the deadline passed while waiting for a permit") from None
 
     def _translate(self, error: BaseException, request: Request, *, sent: bool) -> TransportError:
         return transport_error(error, request, self._settings.base_url, sent=sent)

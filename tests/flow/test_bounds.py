@@ -28,7 +28,8 @@ from tests.flow.test_faults import is_batch
 async def test_concurrency_holds_over_generate_rate_and_retries(staging: Staging) -> None:
     """Concurrency 7, chunks of 10: the server sees at most 7 chunks in flight, and it sees 7."""
     values = [f"v{i}" for i in range(400)]
-    async with staging(options=BatchOptions(max_concurrency=7, chunk_size=10)) as stage:
+    options = BatchOptions(max_concurrency=7, chunk_size=10, max_attempts=10)
+    async with staging(options=options) as stage:
         stage.model.delay = 0.01
         posts = 0
 

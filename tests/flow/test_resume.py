@@ -178,7 +178,7 @@ async def test_what_was_refused_for_now_is_sent_by_the_next_call(
     options = OPTIONS.replace(max_retry_after=1.0)
     first = await service.generate(VALUES[:5], journal=tmp_path / "run", options=options)
     service.recorder.before = None
-    service.client._connection.limits._held_until = 0.0
+    service.client._connection.limits._hold._until = 0.0
 
     again = await service.generate(VALUES[:5], journal=tmp_path / "run")
 

@@ -23,7 +23,7 @@ from elluminate_async.testing.clock import VIRTUAL_TIME, VirtualLoop
 from elluminate_async.testing.raw import RawServer, replies, reply
 from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.http import HttpTransport
-from elluminate_async.transport.retry import Policy
+from elluminate_async.transport.retry import Policy, Probe
 from tests.matrix import Fired
 from tests.transport.wiring import GET, KEYED, POST, budget, serving, settings_for
 
@@ -270,10 +270,17 @@ async def test_the_deadline_ends_repeating() -> None:
 class Delaying:
     """Admits after the deadline, by a step that gives no timer a chance to run."""
 
-    async def admit(self) -> None:
+    def probe_with(self, probe: Probe) -> None:
+        pass
+
+    async def admit(self, *, items: int = 0, cost: int = 0) -> int:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         loop.now += 100
+        return 0
+
+    def ended(self, ticket: int) -> None:
+        pass
 
     def hold(self, seconds: float) -> None:
         pass
@@ -281,10 +288,16 @@ class Delaying:
     def held_for(self) -> float:
         return 0.0
 
-    def accepted(self) -> None:
+    def accepted(self, spent: int = 0) -> None:
         pass
 
     def refused(self) -> None:
+        pass
+
+    def answered(self) -> None:
+        pass
+
+    def failed(self) -> None:
         pass
 
 
