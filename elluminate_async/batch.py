@@ -19,6 +19,7 @@ from elluminate_async.errors import (
     InputError,
     ItemError,
     OutcomeUnknownError,
+    one_line,
 )
 
 T = TypeVar("T")
@@ -199,7 +200,9 @@ def _summary(batch: Batch[Any]) -> str:
     if not batch.failed:
         return text
     codes = Counter(error.code for error in batch.failed.values())
-    return f"{text}; failed: " + ", ".join(f"{n} {code}" for code, n in codes.most_common())
+    return f"{text}; failed: " + ", ".join(
+        f"{n} {one_line(code)}" for code, n in codes.most_common()
+    )
 
 
 class BatchError(ExceptionGroup[ItemError], ElluminateError):

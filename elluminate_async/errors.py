@@ -46,6 +46,16 @@ DETAIL_LIMIT = 4_000
 """Characters of a service's error text that are kept; the rest is cut."""
 
 
+def one_line(text: str) -> str:
+    """``text`` with line ends, control and bidirectional characters escaped.
+
+    What a service says must not forge a line of a log, nor drive a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, Any]) -> object:
     error = cls.__new__(cls, *args)
     error.args = args
@@ -64,6 +74,9 @@ class ElluminateError(Exception):
 
     partial: Any = None  # a Batch; typed there, as errors sit below batches
     ambiguous: bool = False
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException.__reduce__ replays __init__ with positional arguments only.
@@ -228,7 +241,7 @@ class APIError(ElluminateError):
     def __str__(self) -> str:
         where = f" ({self.method} {self.path})" if self.path else ""
         told = "" if self.retry_after is None else f", told to wait {self.retry_after:g} s"
-        return f"[{self.status}] {self.detail}{where}{told}"
+        return one_line(f"[{self.status}] {self.detail}{where}{told}")
 
 
 class AuthenticationError(APIError):
@@ -336,7 +349,7 @@ class ItemError(ElluminateError):
         return str(self.args[0])
 
     def __str__(self) -> str:
-        return f"{self.operation}[{self.position}] {self.code}: {self.args[0]}"
+        return one_line(f"{self.operation}[{self.position}] {self.code}: {self.args[0]}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
