@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
-_CONNECTIONS_BESIDE_CHUNKS = 16
+_CONNECTIONS_BESIDE_CHUNKS = 16  # for pages of listings, which are fetched ahead
 
 
 class AsyncClient:

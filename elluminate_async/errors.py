@@ -13,6 +13,7 @@
     │   ├── ConnectError                    no byte of the request was sent
     │   ├── AttemptTimeoutError (TimeoutError)
     │   └── ProtocolError                   an answer that does not follow the protocol
+    │       └── RedirectError               a redirect that is not followed
     ├── JournalError                        a journal that cannot be used, or is of another call
     ├── JobError                            the service ended a job without success
     ├── APIError                            a complete answer that says no
@@ -23,7 +24,7 @@
     │   ├── PayloadTooLargeError            413
     │   ├── RejectedError                   400, 422
     │   ├── RateLimitError                  429
-    │   └── ServerError                     5xx
+    │   └── ServerError                     5xx, 408, 421, 425
     └── ItemError                           one position of a batch
         ├── GenerationError                 the model gave no answer for it
         ├── RatingError                     the judge gave no complete verdict for it
@@ -127,9 +128,11 @@ class TransportError(ElluminateError):
             is safe; True when the service may have processed it.
         attempts: How often the request was sent or tried.
         request_id: The service's id of the exchange, if one was read.
+        worth_repeating: False when it would fail alike, as for a bad certificate.
     """
 
     code: ClassVar[str] = "transport"
+    worth_repeating: bool = True
 
     def __init__(
         self, message: str, *, sent: bool, attempts: int = 1, request_id: str | None = None
@@ -141,14 +144,9 @@ class TransportError(ElluminateError):
 
 
 class ConnectError(TransportError):
-    """The service could not be reached; no byte of the request was sent.
-
-    Attributes:
-        worth_repeating: False when it would fail alike, as for a bad certificate.
-    """
+    """The service could not be reached; no byte of the request was sent."""
 
     code: ClassVar[str] = "connect"
-    worth_repeating: bool = True
 
 
 class AttemptTimeoutError(TransportError, TimeoutError):
@@ -161,6 +159,12 @@ class ProtocolError(TransportError):
     """The answer is not what the protocol says; the text quotes its beginning."""
 
     code: ClassVar[str] = "protocol"
+
+
+class RedirectError(ProtocolError):
+    """A redirect to another origin, in a circle, or of a request that is no GET."""
+
+    worth_repeating: bool = False
 
 
 class JobError(ElluminateError):
@@ -223,7 +227,8 @@ class APIError(ElluminateError):
 
     def __str__(self) -> str:
         where = f" ({self.method} {self.path})" if self.path else ""
-        return f"[{self.status}] {self.detail}{where}"
+        told = "" if self.retry_after is None else f", told to wait {self.retry_after:g} s"
+        return f"[{self.status}] {self.detail}{where}{told}"
 
 
 class AuthenticationError(APIError):
@@ -255,7 +260,10 @@ class RateLimitError(APIError):
 
 
 class ServerError(APIError):
-    """5xx: the service failed. It may have processed the request all the same."""
+    """5xx, 408, 421 or 425: the service failed, or something on the way to it.
+
+    It may have processed the request all the same.
+    """
 
 
 _BY_STATUS: dict[int, type[APIError]] = {
@@ -263,9 +271,12 @@ _BY_STATUS: dict[int, type[APIError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    408: ServerError,
     409: ConflictError,
     413: PayloadTooLargeError,
+    421: ServerError,
     422: RejectedError,
+    425: ServerError,
     429: RateLimitError,
 }
 
@@ -353,9 +364,17 @@ class ItemError(ElluminateError):
 
 
 class GenerationError(ItemError):
-    """The service has a row for this item, and the row holds an error, not an answer."""
+    """The service has a row for this item, and the row holds an error, not an answer.
+
+    Attributes:
+        output: The text that there is of the answer, broken off as it may be; often empty.
+    """
 
     default_code: ClassVar[str] = "generation_failed"
+
+    def __init__(self, text: str, *, output: str = "", **rest: Any) -> None:
+        super().__init__(text, **rest)
+        self.output = output
 
 
 class RatingError(ItemError):
@@ -377,41 +396,3 @@ class OutcomeUnknownError(ItemError):
 _ITEM_ERRORS: dict[str, type[ItemError]] = {
     cls.__name__: cls for cls in (ItemError, GenerationError, RatingError, OutcomeUnknownError)
 }
-
-
-def unknown_outcome(
-    error: ElluminateError, operation: str, *, response_id: int | None = None
-) -> OutcomeUnknownError:
-    """What an ambiguous failure means for the items it carried; the position is to be set."""
-    return OutcomeUnknownError(
-        f"sent, and whether the service processed it is not known: {error}",
-        position=0,
-        operation=operation,
-        attempts=int(getattr(error, "attempts", 1)),
-        status=error.status if isinstance(error, APIError) else None,
-        request_id=getattr(error, "request_id", None),
-        response_id=response_id,
-    )
-
-
-def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
-    """What a failure of the request that carried an item means for that item."""
-    if isinstance(error, ItemError):
-        return error.at(position)
-    if isinstance(error, ElluminateError) and error.ambiguous:
-        return unknown_outcome(error, operation).at(position)
-    if isinstance(error, DeadlineError):
-        code = "deadline"
-    elif isinstance(error, InputError):
-        code = "bad_input"
-    else:
-        code = str(getattr(error, "code", "failed"))
-    return ItemError(
-        str(error),
-        position=position,
-        code=code,
-        operation=operation,
-        attempts=int(getattr(error, "attempts", 1)),
-        status=getattr(error, "status", None),
-        request_id=getattr(error, "request_id", None),
-    )

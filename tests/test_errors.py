@@ -12,6 +12,7 @@ import pytest
 
 from elluminate_async import errors
 from elluminate_async.batch import Batch, BatchError
+from elluminate_async.engine.endings import item_error
 from elluminate_async.errors import (
     APIError,
     AttemptTimeoutError,
@@ -34,12 +35,12 @@ from elluminate_async.errors import (
     ProtocolError,
     RateLimitError,
     RatingError,
+    RedirectError,
     RejectedError,
     ServerError,
     TransportError,
     WrongEventLoopError,
     api_error_class,
-    item_error,
 )
 
 EXAMPLES: list[ElluminateError] = [
@@ -53,6 +54,7 @@ EXAMPLES: list[ElluminateError] = [
     ConnectError("refused", sent=False),
     AttemptTimeoutError("silence", sent=True, attempts=3),
     ProtocolError("garbage", sent=True),
+    RedirectError("elsewhere", sent=True),
     JobError("failed", job_id="j1", job_status="FAILURE"),
     *(
         api_error_class(status)(

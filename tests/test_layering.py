@@ -132,7 +132,7 @@ def test_aiohttps_client_is_used_in_the_transport_only() -> None:
         if "aiohttp" in imports(path) and layer_of(name := module_name(path)) != "testing"
     }
 
-    assert users == {"transport.http", "transport.exchange"}
+    assert users == {"transport.http", "transport.session", "transport.exchange"}
 
 
 def test_a_chunk_travels_in_five_hops_by_name() -> None:
@@ -150,7 +150,9 @@ def test_a_chunk_travels_in_five_hops_by_name() -> None:
         ("resources/response_run.py", "post", "start_job"),
         ("resources/connection.py", "send", "send"),
         ("transport/http.py", "send", "_attempt"),
-        ("transport/http.py", "_open", "request"),
+        ("transport/http.py", "_attempt", "_exchange"),
+        ("transport/http.py", "_exchange", "open"),
+        ("transport/session.py", "open", "request"),
         ("resources/ratings.py", "rate_many", "run_batch"),
         ("resources/ratings.py", "_send_chunk", "_send_once"),
         ("resources/ratings.py", "_send_once", "_start_job"),

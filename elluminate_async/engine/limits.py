@@ -6,17 +6,23 @@ set are strict; below them the client finds out by itself what the service takes
 
 from __future__ import annotations
 
+import copy
 import random
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import anyio
 from aiolimiter import AsyncLimiter
 
 from elluminate_async.engine.adaptive import AdaptiveGate, AdaptivePace
+from elluminate_async.engine.breaker import Breaker
+from elluminate_async.engine.budget import RetryBudget
+from elluminate_async.engine.weights import WeightedGate
 
 if TYPE_CHECKING:
     from elluminate_async.batch import RateLimit
+    from elluminate_async.engine.breaker import Probe
 
 _BURST_SHARE = 0.02
 _HOLD_JITTER = 0.1
@@ -37,19 +43,68 @@ def strict_limiter(limit: RateLimit) -> AsyncLimiter:
     return AsyncLimiter(burst, burst * period / (n - burst))
 
 
+class StrictLimits:
+    """What was set, for a client or for one of its calls.
+
+    Args:
+        rate_limit: Requests of any kind per window; None for no limit.
+        item_limit: Items sent per window; None for no limit.
+    """
+
+    def __init__(self, rate_limit: RateLimit | None, item_limit: RateLimit | None = None) -> None:
+        self.requests = None if rate_limit is None else strict_limiter(rate_limit)
+        self.items = None if item_limit is None else WeightedGate(item_limit)
+
+
+class Hold:
+    """A time in which nothing is sent, as the service asked for it."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def begin(self, seconds: float) -> None:
+        """Admit nothing for so long; a longer hold in force stays."""
+        # Late by up to a tenth, never early, so that clients do not return in step.
+        until = time.monotonic() + seconds * (1 + random.uniform(0, _HOLD_JITTER))
+        self._until = max(self._until, until)
+
+    def left(self) -> float:
+        """Seconds until its end; 0 when there is none."""
+        return max(0.0, self._until - time.monotonic())
+
+    async def wait(self) -> None:
+        """Return when no hold is in force."""
+        while (wait := self.left()) > 0:  # noqa: ASYNC110
+            await anyio.sleep(wait)
+
+
 class Limits:
     """What requests and chunks wait for.
 
     Args:
         max_concurrency: Chunks in flight over all calls.
         rate_limit: Requests of any kind per window; None for no limit.
+        item_limit: Items sent per window; None for no limit.
     """
 
-    def __init__(self, max_concurrency: int, rate_limit: RateLimit | None) -> None:
+    def __init__(
+        self,
+        max_concurrency: int,
+        rate_limit: RateLimit | None,
+        item_limit: RateLimit | None = None,
+    ) -> None:
         self._gate = AdaptiveGate(max_concurrency)
         self._pace = AdaptivePace()
-        self._limiter = None if rate_limit is None else strict_limiter(rate_limit)
-        self._held_until = 0.0
+        self._hold = Hold()
+        self._budget = RetryBudget()
+        self._breaker = Breaker(self._windows)
+        self._strict = (StrictLimits(rate_limit, item_limit),)
+
+    def narrowed(self, strict: StrictLimits) -> Limits:
+        """The same limits, and ``strict`` besides for who uses these."""
+        limits = copy.copy(self)
+        limits._strict = (strict, *self._strict)
+        return limits
 
     @property
     def free_chunks(self) -> int:
@@ -64,39 +119,85 @@ class Limits:
         """Give the permit back; the chunk's job has ended."""
         self._gate.release()
 
-    async def admit(self) -> None:
-        """Return when one more request may start: after every hold, inside every window."""
-        await self._wait_out_hold()
+    def probe_with(self, probe: Probe) -> None:
+        """Send ``probe`` to find out whether a service that was away is back."""
+        self._breaker.probe = probe
+
+    async def admit(self, *, items: int = 0, cost: int = 0) -> int:
+        """Return when one more request may start: after every hold, inside every window.
+
+        Args:
+            items: What the request counts towards the limit on items.
+            cost: What it draws on the retry budget; 0 for a first sending.
+
+        Returns:
+            A ticket, with which to call `ended`.
+        """
+        retry = cost > 0
+        if retry:
+            await self._budget.spend(cost)
+        while True:
+            ticket = await self._breaker.enter(retry=retry)
+            try:
+                if await self._start(items, retry=retry):
+                    return ticket
+            except BaseException:
+                self._breaker.leave(ticket)
+                raise
+            self._breaker.leave(ticket)
+
+    async def _start(self, items: int, *, retry: bool) -> bool:
+        """Wait for all windows; False when the service went away meanwhile."""
+        async with AsyncExitStack() as turns:
+            gates = [scope.items for scope in self._strict if items and scope.items is not None]
+            counts = [await turns.enter_async_context(gate.turn(items)) for gate in gates]
+            await self._windows()
+            if self._breaker.blocks(retry=retry):
+                return False
+            for count in counts:
+                count()
+            return True
+
+    async def _windows(self) -> None:
+        await self._hold.wait()
         await self._pace.admit()
-        if self._limiter is None:
-            return await self._wait_out_hold()
-        await self._limiter.acquire()
-        while self._held_until > time.monotonic():
+        while True:
+            for scope in self._strict:
+                if scope.requests is not None:
+                    await scope.requests.acquire()
+            if not self._hold.left():
+                return
             # A hold began while this request waited for its window. It needs a new one: those
             # that came into their windows during the hold would all start at its end.
-            await self._wait_out_hold()
-            await self._limiter.acquire()
+            await self._hold.wait()
+
+    def ended(self, ticket: int) -> None:
+        """Learn that an admitted request is over, whatever became of it."""
+        self._breaker.leave(ticket)
 
     def hold(self, seconds: float) -> None:
         """Admit nothing for so long; a longer hold in force stays."""
-        # Late by up to a tenth, never early, so that clients do not return in step.
-        until = time.monotonic() + seconds * (1 + random.uniform(0, _HOLD_JITTER))
-        self._held_until = max(self._held_until, until)
+        self._hold.begin(seconds)
 
     def held_for(self) -> float:
         """Seconds until the hold in force ends; 0 when there is none."""
-        return max(0.0, self._held_until - time.monotonic())
+        return self._hold.left()
 
-    def accepted(self) -> None:
-        """Learn that the service took a request."""
+    def accepted(self, spent: int = 0) -> None:
+        """Learn that the service took a request, whose retries had cost so much."""
         self._gate.accepted()
         self._pace.accepted()
+        self._budget.refund(spent or 1)
 
     def refused(self) -> None:
         """Learn that the service said it is too much: fewer at once, and slower."""
         self._gate.refused()
         self._pace.refused()
 
-    async def _wait_out_hold(self) -> None:
-        while (wait := self._held_until - time.monotonic()) > 0:  # noqa: ASYNC110
-            await anyio.sleep(wait)
+    def answered(self) -> None:
+        """Learn that the service is there: it answered, yes or no."""
+        self._breaker.answered()
+
+    def failed(self) -> None:
+        """Learn that it did not answer, or could not."""
+        self._breaker.failed()

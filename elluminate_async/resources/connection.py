@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from elluminate_async.engine.limits import Limits
+from elluminate_async.engine.limits import Limits, StrictLimits
 from elluminate_async.engine.stream import end_tasks
 from elluminate_async.errors import (
     DeadlineError,
@@ -30,8 +30,9 @@ from elluminate_async.schemas.version import (
     CompatibilityRequest,
 )
 from elluminate_async.transport.exchange import Answer, Request, excerpt
-from elluminate_async.transport.http import PROTOCOL_VERSION, HttpTransport
+from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy
+from elluminate_async.transport.session import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -158,9 +159,9 @@ class Connection:
         if deadline_at is None:
             seconds = min(SINGLE_CALL_DEADLINE, chosen.deadline) if deadline is None else deadline
             deadline_at = time.monotonic() + seconds
-        pace = None
+        throttle = None
         if chosen.rate_limit is not None and chosen.rate_limit != self.options.rate_limit:
-            pace = Limits(chosen.max_concurrency, chosen.rate_limit)
+            throttle = self.limits.narrowed(StrictLimits(chosen.rate_limit))
         return Policy(
             deadline_at=deadline_at,
             max_attempts=max_attempts or chosen.max_attempts,
@@ -168,7 +169,7 @@ class Connection:
             connect_timeout=chosen.connect_timeout,
             attempt_timeout=chosen.attempt_timeout,
             stream_silence=chosen.stream_silence,
-            pace=pace,
+            throttle=throttle,
         )
 
     async def path(
@@ -275,7 +276,7 @@ def decode(kind: type[T], answer: Answer) -> T:
         problem = str(error).splitlines()
         raise ProtocolError(
             f"an answer that is not what the protocol says ({' '.join(problem[:3])}): "
-            f"{excerpt(answer.body)!r}",
+            f"{excerpt(answer)!r}",
             sent=True,
             attempts=answer.attempts,
             request_id=answer.request_id,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import anyio
 from pydantic import RootModel, ValidationError
 
-from elluminate_async.engine.endings import FATAL
+from elluminate_async.engine.call import ChunkRefusedError
+from elluminate_async.engine.endings import FATAL, item_error, unknown_outcome
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
@@ -25,14 +26,13 @@ from elluminate_async.errors import (
     RateLimitError,
     ServerError,
     TransportError,
-    item_error,
-    unknown_outcome,
 )
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.schemas.jobs import TERMINAL
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer, Request
 from elluminate_async.transport.retry import back_off
+from elluminate_async.transport.sse import Decoder
 
 if TYPE_CHECKING:
     from elluminate_async.resources.connection import Connection
@@ -48,6 +48,35 @@ SENSELESS_POLLS = 5
 
 STREAM_OPENINGS = 2
 """Times a stream is opened; one that ended early is opened once more, then polling takes over."""
+
+RECONNECT_WAITS = (0.5, 30.0)
+"""Seconds before that: the shortest, and the longest that a stream may ask for."""
+
+LONGEST_EVENT_ID = 200
+"""Characters of an event's id that are named when its stream is opened again."""
+
+
+MOST_DENIED = 12
+"""Chunks answered 403 before any was taken, until that is about the key and not an item."""
+
+
+class Denials:
+    """Tells a 403 about some items of a call from one about the key."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._refused = 0
+
+    def taken(self) -> None:
+        """A chunk was taken, so the key may do this."""
+        self._taken = True
+
+    def refuse(self, error: PermissionDeniedError) -> NoReturn:
+        """Have the chunk halved, or raise ``error`` where it is true of all items."""
+        self._refused += 1
+        if self._refused > MOST_DENIED and not self._taken:
+            raise error
+        raise ChunkRefusedError(error) from None
 
 
 class _JobId(RootModel[str | None]):
@@ -152,10 +181,16 @@ async def follow_job(
             ended by the deadline; then the code is ``deadline``, and the job goes on.
         AuthenticationError, PermissionDeniedError: The key was refused.
     """
+    decoder = Decoder()
     try:
-        for _ in range(STREAM_OPENINGS):
+        for opening in range(STREAM_OPENINGS):
+            if opening > 0:
+                await anyio.sleep(policy.clock(_reconnect_wait(decoder)))
             try:
-                if found := await _stream_job(connection, kind, *segments, policy=policy):
+                found, decoder = await _stream_job(
+                    connection, kind, *segments, policy=policy, last_id=decoder.last_id
+                )
+                if found is not None:
                     return found
             except (AuthenticationError, PermissionDeniedError):
                 raise
@@ -172,21 +207,31 @@ async def follow_job(
     )
 
 
+def _reconnect_wait(decoder: Decoder) -> float:
+    shortest, longest = RECONNECT_WAITS
+    return min(longest, max(shortest, (decoder.retry or 0) / 1000))
+
+
 async def _stream_job(
-    connection: Connection, kind: type[S], *segments: str | int, policy: Policy
-) -> S | None:
-    """The terminal document; None when the stream ended without one."""
+    connection: Connection, kind: type[S], *segments: str | int, policy: Policy, last_id: str
+) -> tuple[S | None, Decoder]:
+    """The terminal document, None when the stream ended without one, and what it was left at."""
     path = await connection.path(*segments, "stream", policy=policy)
-    async with connection.transport.stream(Request("GET", path), policy) as events:
+    known = last_id if len(last_id) <= LONGEST_EVENT_ID else ""
+    decoder, skipped = Decoder(), 0
+    opening = Request("GET", path, last_event_id=known)
+    async with connection.transport.stream(opening, policy, decoder) as events:
         async for event in events:
             try:
                 found = adapter(kind).validate_json(event.data)
             except ValidationError:
-                logger.debug("an event that is no status document was skipped")
+                skipped += 1
                 continue
             if found.status in TERMINAL:
-                return found
-    return None
+                return found, decoder
+    if skipped:
+        logger.debug("a stream ended with %d events that are no status document", skipped)
+    return None, decoder
 
 
 async def _poll_job(

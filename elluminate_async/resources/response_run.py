@@ -18,13 +18,15 @@ from elluminate_async.errors import (
     NotFoundError,
     OutcomeUnknownError,
     PayloadTooLargeError,
+    PermissionDeniedError,
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import encode
-from elluminate_async.resources.jobs import follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import Denials, follow_job, job_failure, start_job
 from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
+    ENDED_SETTLE,
     ListingMatcher,
     NaturalKey,
     RowPool,
@@ -53,6 +55,7 @@ class ResponseRun:
         self._sized = sized
         self._listing: ListingMatcher | None = None
         self._epochs: Epochs | None = None
+        self._denials = Denials()
 
     @property
     def can_settle(self) -> bool:
@@ -110,6 +113,7 @@ class ResponseRun:
         Raises:
             ChunkRefusedError: The service refuses it as a whole.
             NotFoundError: The experiment is not there.
+            PermissionDeniedError: The key may not do this.
         """
         connection, policy = self.setting.connection, self.setting.policy
         try:
@@ -118,10 +122,13 @@ class ResponseRun:
             )
         except (RejectedError, PayloadTooLargeError) as error:
             raise ChunkRefusedError(error) from None
+        except PermissionDeniedError as error:
+            self._denials.refuse(error)
         except NotFoundError as error:
             # Raises itself when the experiment is what was not found.
             await connection.call("GET", "experiments", self.plan.experiment_id, policy=policy)
             raise ChunkRefusedError(error) from None
+        self._denials.taken()
         self.log.accepted(key, job_id)
         return job_id
 
@@ -171,6 +178,15 @@ class ResponseRun:
         """No row will come for these: they were not sent, or refused."""
         if self._listing is not None:
             self._listing.release(wanted)
+
+    def settling_after(self, problem: ElluminateError | None) -> float:
+        """Seconds to look for the rows of a sending that ended with ``problem``."""
+        settle = self.setting.options.settle
+        may_send_again = problem is None and self.max_sendings > 1
+        if may_send_again or isinstance(problem, OutcomeUnknownError):
+            return settle
+        # The job has ended, so its rows should be there: they may only be late.
+        return min(settle, ENDED_SETTLE)
 
     async def settle(
         self, wanted: Sequence[Wanted], seconds: float
@@ -246,4 +262,5 @@ def outcome_of(position: int, row: PromptResponse, operation: str) -> PromptResp
         position=position,
         operation=operation,
         response_id=row.id,
+        output=row.response_str,
     )

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.endings import unknown_outcome
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,
-    JobError,
     OutcomeUnknownError,
-    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
@@ -25,7 +24,7 @@ from elluminate_async.resources.jobs import (
     doubt_left_by,
 )
 from elluminate_async.resources.journaling import Journal, earlier_sending, journal_path
-from elluminate_async.resources.matching import SUCCESS_SETTLE, Wanted
+from elluminate_async.resources.matching import Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
     Output,
@@ -354,14 +353,10 @@ class ResponsesResource(Resource):
         except ElluminateError as error:
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
-        if left and not isinstance(problem, JobError):
-            seconds = run.setting.options.settle
-            if problem is None:
-                # The job succeeded, so its rows should be there: they may only be late.
-                problem, seconds = run.no_row(), min(seconds, SUCCESS_SETTLE)
-            if run.can_settle:
-                found |= await run.settle(left, seconds)
-        return found, problem
+        if left and run.can_settle:
+            with accepted_work():
+                found |= await run.settle(left, run.settling_after(problem))
+        return found, problem or run.no_row()
 
     async def _start_job(
         self,

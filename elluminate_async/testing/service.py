@@ -179,6 +179,9 @@ class ScriptedService:
         except ConnectionCut:
             reset(request)
             return web.Response()
+        except ConnectionError:
+            # The client left, which is no fault of the service.
+            return web.Response()
         finally:
             self.traffic.end(status)
 

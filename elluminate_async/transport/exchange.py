@@ -13,12 +13,14 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
+from elluminate_async.config import Secret
 from elluminate_async.errors import (
     APIError,
     AttemptTimeoutError,
     ConnectError,
     ElluminateError,
     ProtocolError,
+    RedirectError,
     TransportError,
     api_error_class,
 )
@@ -27,11 +29,14 @@ from elluminate_async.transport.retry_after import parse_retry_after
 MAX_BODY_BYTES = 32 << 20
 """Cap on an answer's body, decompressed."""
 
+MAX_ERROR_BYTES = 64 << 10
+"""Cap on the body that an error keeps."""
+
 # What aiohttp lets out; any of them is about the transport, also where it carries a status.
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError, ValueError)
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
-_HEADERS_READ = ("X-Request-Id", "Retry-After", "Date")
+_HEADERS_READ = ("X-Request-Id", "Retry-After", "Date", "Location")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,9 @@ class Request:
         idempotency_key: Sent as a header. It makes a repetition of a POST safe only where
             ``key_honoured``, that is where the service says that it honours keys.
         harmless: A POST whose repetition changes nothing, by what it asks for.
+        last_event_id: Of the stream that this one takes up again.
+        fresh_connection: Not one that another request has used.
+        items: What it counts towards a limit on items.
     """
 
     method: str
@@ -54,6 +62,9 @@ class Request:
     idempotency_key: str | None = None
     key_honoured: bool = False
     harmless: bool = False
+    last_event_id: str = ""
+    fresh_connection: bool = False
+    items: int = 0
 
     @property
     def target(self) -> str:
@@ -73,12 +84,19 @@ class Answer:
 
     Attributes:
         attempts: How often the request was sent until this answer came.
+        secret: What is blotted out where the body is quoted: a page may show the request.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     attempts: int = 1
+    secret: Secret | None = field(default=None, repr=False)
+
+    @property
+    def quotable(self) -> bytes:
+        """The body, for an error."""
+        return self.body if self.secret is None else self.secret.blotted_in(self.body)
 
     @property
     def is_redirect(self) -> bool:
@@ -96,11 +114,12 @@ class Answer:
         return parse_retry_after(self.headers.get("Retry-After"), date=self.headers.get("Date"))
 
 
-async def read_answer(response: aiohttp.ClientResponse) -> Answer:
-    """The whole answer.
+async def read_answer(response: aiohttp.ClientResponse, secret: Secret | None) -> Answer:
+    """The whole answer to a request that was sent with ``secret``.
 
     Raises:
-        ProtocolError: Its body is over the cap.
+        ProtocolError: Its body is over the cap, or only the end of the connection says where
+            it ends and it is no whole JSON.
     """
     body = bytearray()
     while data := await response.content.readany():
@@ -111,8 +130,38 @@ async def read_answer(response: aiohttp.ClientResponse) -> Answer:
                 "for example by a smaller chunk_size",
                 sent=True,
             )
-    headers = {name: response.headers[name] for name in _HEADERS_READ if name in response.headers}
-    return Answer(response.status, headers, bytes(body))
+    if _is_unframed(response) and not _is_json(body):
+        raise ProtocolError("an answer without a length that is no whole JSON", sent=True)
+    # A field that came twice is one list of both: RFC 9110 section 5.3.
+    headers = {
+        name: ", ".join(response.headers.getall(name))
+        for name in _HEADERS_READ
+        if name in response.headers
+    }
+    return Answer(response.status, headers, bytes(body), secret=secret)
+
+
+def _is_unframed(response: aiohttp.ClientResponse) -> bool:
+    framed = {"Content-Length", "Transfer-Encoding"} & {*map(str.title, response.headers)}
+    return not framed and 200 <= response.status < 300 and response.status not in (204, 205)
+
+
+def _is_json(body: bytes | bytearray) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def redirect_error(request: Request, how: str = "", attempts: int = 1) -> RedirectError:
+    """The error of a redirect that is not followed."""
+    return RedirectError(
+        f"{request.method} {request.target} was redirected{how}, and that is not followed so "
+        "that the key stays with its origin: set base_url to where the service is",
+        sent=True,
+        attempts=attempts,
+    )
 
 
 def final_error(
@@ -123,12 +172,7 @@ def final_error(
         result.attempts = attempts
         return result
     if result.is_redirect:
-        return ProtocolError(
-            f"{request.method} {request.target} was redirected, and redirects are not followed "
-            "so that the key stays with its origin: set base_url to where the service is",
-            sent=True,
-            attempts=attempts,
-        )
+        return redirect_error(request, attempts=attempts)
     if result.status < 200:
         return ProtocolError(
             f"{request.method} {request.target} was answered {result.status}, "
@@ -142,28 +186,30 @@ def final_error(
 def api_error(request: Request, answer: Answer, attempts: int = 1) -> APIError:
     """The error of a complete answer that is not 2xx."""
     try:
-        parsed: object = json.loads(answer.body)
+        parsed: object = json.loads(answer.quotable)
     except (ValueError, RecursionError):
         parsed = None
     body = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else None
     detail = body.get("detail") if body else None
     if detail is None:
-        detail = excerpt(answer.body) or "no detail given"
+        detail = excerpt(answer) or "no detail given"
+    text = detail if isinstance(detail, str) else json.dumps(detail)
     return api_error_class(answer.status)(
-        detail if isinstance(detail, str) else json.dumps(detail),
+        # JSON may hold halves of characters, which no log and no file takes.
+        text.encode(errors="replace").decode(),
         status=answer.status,
         method=request.method,
         path=request.target,
         request_id=answer.request_id,
         retry_after=answer.retry_after,
         attempts=attempts,
-        body=body,
+        body=body if len(answer.body) <= MAX_ERROR_BYTES else None,
     )
 
 
-def excerpt(body: bytes, limit: int = 200) -> str:
+def excerpt(answer: Answer, limit: int = 200) -> str:
     """The beginning of a body, for an error's text."""
-    return body[: limit * 4].decode(errors="replace")[:limit].strip()
+    return answer.quotable[: limit * 4].decode(errors="replace")[:limit].strip()
 
 
 def transport_error(

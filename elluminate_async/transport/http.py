@@ -4,59 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
-from yarl import URL
 
-from elluminate_async._version import __version__
 from elluminate_async.errors import (
     AttemptTimeoutError,
-    ClientClosedError,
     DeadlineError,
     ElluminateError,
     ProtocolError,
     RateLimitError,
+    RedirectError,
     TransportError,
-    WrongEventLoopError,
 )
-from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
 from elluminate_async.transport.exchange import (
     NETWORK_ERRORS,
     Answer,
     Request,
     api_error,
     excerpt,
-    final_error,
     read_answer,
     transport_error,
 )
+from elluminate_async.transport.redirects import Trail
 from elluminate_async.transport.retry import (
     Policy,
     Throttle,
     Verdict,
-    told_to_wait,
+    is_answer,
+    to_repeat,
     verdict_on,
-    wait_after_failure,
-    wait_when_told,
 )
+from elluminate_async.transport.session import SentFlag, Session
+from elluminate_async.transport.slots import Lane, Slots
 from elluminate_async.transport.sse import Decoder, Event
+from elluminate_async.transport.tries import Tries
 
 if TYPE_CHECKING:
     import ssl
+
+    from yarl import URL
 
     from elluminate_async.config import Settings
 
 logger = logging.getLogger("elluminate_async")
 
-PROTOCOL_VERSION = "1.5.2"
-"""The official client whose protocol is spoken; sent where that client sends its version."""
+PROBE = Request("GET", ("api", "v0", "projects"))
+"""The cheapest request of the protocol; sent to see whether a service that was away is back."""
 
-_MAX_HEADER_BYTES = 64 << 10
+PROBE_SECONDS = 5.0
 
 
 class HttpTransport:
@@ -65,10 +66,10 @@ class HttpTransport:
     It is bound to the event loop of its first request.
 
     Args:
-        settings: Origin and credential. The credential is added to each request here and
-            nowhere else, and redirects are not followed, so it goes to this origin only.
+        settings: Origin and credential. Redirects are followed within the origin only, so
+            the credential goes nowhere else.
         throttle: Waited for before every attempt, before its clock starts.
-        connections: Requests and streams on the wire at once.
+        connections: Requests on the wire at once; as many streams may be open besides.
         ssl_context: For a private certificate authority; None for the system's.
     """
 
@@ -82,12 +83,9 @@ class HttpTransport:
     ) -> None:
         self._settings = settings
         self._throttle = throttle
-        self._ssl_context = ssl_context
-        self._slots = anyio.Semaphore(connections)
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._clocks: set[asyncio.Timeout] = set()
+        self._slots = Slots(connections)
+        self._session = Session(settings, ssl_context)
+        throttle.probe_with(self._probe)
 
     @property
     def base_url(self) -> str:
@@ -105,40 +103,22 @@ class HttpTransport:
             On each of them ``ambiguous`` is True when the service may have applied the
             request all the same.
         """
-        failures = told = 0
-        ambiguous = False
-        limited: Answer | None = None
+        tries = Tries(request, policy)
         while True:
             try:
-                result = await self._attempt(request, policy)
+                result = await self._attempt(request, policy, tries.cost)
             except ElluminateError as error:
-                if limited is not None and isinstance(error, DeadlineError):
-                    # It waited for the service's limit, so that is what it ended by.
-                    error = final_error(request, limited, failures + told)
-                error.ambiguous = error.ambiguous or ambiguous
-                if isinstance(error, DeadlineError):
-                    error.attempts = failures + told
-                raise error from None
-            limited = None
-            verdict = verdict_on(result)
-            if isinstance(result, Answer) and verdict is Verdict.ACCEPTED:
-                self._throttle.accepted()
-                return Answer(result.status, result.headers, result.body, failures + told + 1)
-            if told_to_wait(request, result):
-                told += 1
-                wait = wait_when_told(result, told, policy)
-                if isinstance(result, Answer) and result.status == 429:
-                    limited = result
-                    if self._slow_down(result) and wait is not None:
-                        continue
-            else:
-                failures += 1
-                ambiguous = ambiguous or verdict is Verdict.AMBIGUOUS
-                wait = wait_after_failure(request, result, failures, policy)
+                raise tries.cut_short_by(error) from None
+            if isinstance(result, Answer) and verdict_on(result) is Verdict.ACCEPTED:
+                self._throttle.accepted(tries.spent + tries.cost)
+                return replace(result, attempts=tries.count + 1)
+            wait = tries.wait_after(result)
+            held = isinstance(result, Answer) and result.status == 429 and self._slow_down(result)
             if wait is None:
-                error = final_error(request, result, failures + told)
-                error.ambiguous = ambiguous
-                raise error
+                raise tries.last_error()
+            request = to_repeat(request, result)
+            if held:
+                continue
             logger.debug(
                 "%s %s failed, again in %.2f s: %s", request.method, request.target, wait, result
             )
@@ -154,64 +134,128 @@ class HttpTransport:
         self._throttle.hold(answer.retry_after)
         return True
 
-    async def _attempt(self, request: Request, policy: Policy) -> Answer | TransportError:
-        """One sending: an answer of any status, or what went wrong."""
-        async with self._permit(policy):
-            flag = SimpleNamespace(sent=False)
-            seconds = policy.clock(policy.attempt_timeout)
-            clock = asyncio.timeout(seconds)
+    async def _attempt(
+        self, request: Request, policy: Policy, cost: int
+    ) -> Answer | TransportError:
+        """One sending, and the redirects of a GET: the answer, or what went wrong."""
+        trail = Trail(request, self._settings.base_url)
+        lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
+        while True:
+            async with self._slot(lane, policy), self._leave(policy, request.items, cost):
+                result = await self._exchange(request, trail.url, policy)
+                self._learn(result)
+            if not isinstance(result, Answer) or not trail.leads_on(result):
+                return result
+            cost = 0
             try:
-                async with self._running(clock):
-                    response = await self._open(request, policy, flag)
-                    try:
-                        return await read_answer(response)
-                    finally:
-                        # Keeps a connection whose answer was read to its end; else closes it.
-                        response.release()
-            except TimeoutError as error:
-                self._check_open(sent=flag.sent)
-                if clock.expired():
-                    return AttemptTimeoutError(
-                        f"no answer to {request.method} {request.target} within {seconds:.3g} s",
-                        sent=flag.sent,
-                    )
-                return self._translate(error, request, sent=flag.sent)
-            except (*NETWORK_ERRORS, TransportError) as error:
-                return self._translate(error, request, sent=flag.sent)
-            except asyncio.CancelledError as error:
-                raise _without_headers(error) from None
+                trail.follow(result)
+            except RedirectError as error:
+                return error
+
+    async def _exchange(
+        self, request: Request, url: URL, policy: Policy
+    ) -> Answer | TransportError:
+        """One request on the wire: an answer of any status, or what went wrong."""
+        flag = SentFlag()
+        clock = asyncio.timeout(policy.clock(policy.attempt_timeout))
+        try:
+            async with self._session.running(clock):
+                response = await self._session.open(request, url, policy, flag)
+                try:
+                    return await read_answer(response, self._settings.secret)
+                finally:
+                    # Keeps a connection whose answer was read to its end; else closes it.
+                    response.release()
+        except TimeoutError as error:
+            self._session.check_open(sent=flag.sent)
+            if clock.expired():
+                return self._timed_out(request, policy, sent=flag.sent)
+            return self._translate(error, request, sent=flag.sent)
+        except (*NETWORK_ERRORS, TransportError) as error:
+            return self._translate(error, request, sent=flag.sent)
+        except asyncio.CancelledError as error:
+            raise _without_headers(error) from None
+
+    def _timed_out(self, request: Request, policy: Policy, *, sent: bool) -> TransportError:
+        """An attempt's clock has expired.
+
+        Raises:
+            DeadlineError: It was the call's deadline that had cut it.
+        """
+        try:
+            policy.remaining()
+        except DeadlineError as error:
+            error.ambiguous = sent
+            error.attempts = 1
+            # What is being handled holds the request's headers in its frames.
+            error.__context__ = None
+            raise
+        return AttemptTimeoutError(
+            f"no answer to {request.method} {request.target} within {policy.attempt_timeout:.3g} s",
+            sent=sent,
+        )
+
+    def _learn(self, result: Answer | TransportError) -> None:
+        """Tell the limits whether the service is there."""
+        if is_answer(result):
+            self._throttle.answered()
+        elif isinstance(result, Answer) or result.worth_repeating:
+            self._throttle.failed()
+
+    async def _probe(self) -> bool:
+        """Whether the service answers."""
+        policy = Policy(time.monotonic() + PROBE_SECONDS, attempt_timeout=PROBE_SECONDS)
+        try:
+            result = await self._exchange(PROBE, Trail(PROBE, self._settings.base_url).url, policy)
+        except DeadlineError:
+            return False
+        return is_answer(result)
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, policy: Policy
+        self, request: Request, policy: Policy, decoder: Decoder | None = None
     ) -> AsyncGenerator[AsyncIterator[Event]]:
         """The events of one stream, opened once, until it ends or falls silent.
+
+        ``decoder`` is a new one of the caller's, who wants its state at the end.
 
         Raises:
             APIError: The stream was refused.
             TransportError: It could not be opened, broke, fell silent, or is no stream.
             DeadlineError: The policy's deadline passed.
         """
-        async with self._permit(policy):
-            response = await self._open_stream(request, policy)
-            try:
-                async with aclosing(self._events(request, response, policy)) as events:
-                    yield events
-            finally:
-                response.release()
+        trail = Trail(request, self._settings.base_url)
+        while True:
+            async with self._slot(Lane.STREAM, policy):
+                # Open, it is no request in flight any more: it may outlive an outage.
+                async with self._leave(policy):
+                    response = await self._open_stream(request, trail, policy)
+                if response is None:
+                    continue
+                try:
+                    reading = self._events(request, response, policy, decoder or Decoder())
+                    async with aclosing(reading) as events:
+                        yield events
+                finally:
+                    response.release()
+                return
 
-    async def _open_stream(self, request: Request, policy: Policy) -> aiohttp.ClientResponse:
-        flag = SimpleNamespace(sent=False)
+    async def _open_stream(
+        self, request: Request, trail: Trail, policy: Policy
+    ) -> aiohttp.ClientResponse | None:
+        """The stream; None when ``trail`` leads elsewhere now."""
+        flag = SentFlag()
         response = None
         # Before the `try`: a deadline that has passed is no failure of the network.
         seconds = policy.clock(policy.attempt_timeout)
         try:
-            async with self._running(asyncio.timeout(seconds)):
-                response = await self._open(request, policy, flag)
+            async with self._session.running(asyncio.timeout(seconds)):
+                response = await self._session.open(request, trail.url, policy, flag)
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
+                    self._throttle.answered()
                     return opened
-                answer: Answer | TransportError = await read_answer(response)
+                answer: Answer | TransportError = await read_answer(response, self._settings.secret)
         except (*NETWORK_ERRORS, TransportError) as error:
             answer = self._translate(error, request, sent=flag.sent)
         except asyncio.CancelledError as error:
@@ -220,30 +264,38 @@ class HttpTransport:
             if response is not None:
                 response.release()
         if isinstance(answer, TransportError):
-            self._check_open(sent=flag.sent)
+            self._session.check_open(sent=flag.sent)
+            policy.remaining()
+            self._learn(answer)
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
+        self._learn(answer)
+        if trail.leads_on(answer):
+            return trail.follow(answer)
         if answer.status < 400:
             raise ProtocolError(
                 f"{request.target} answered {answer.status} without an event stream: "
-                f"{excerpt(answer.body)!r}",
+                f"{excerpt(answer)!r}",
                 sent=True,
             )
         raise api_error(request, answer)
 
     async def _events(
-        self, request: Request, response: aiohttp.ClientResponse, policy: Policy
+        self,
+        request: Request,
+        response: aiohttp.ClientResponse,
+        policy: Policy,
+        decoder: Decoder,
     ) -> AsyncGenerator[Event]:
-        decoder = Decoder()
         while True:
             seconds = policy.clock(policy.stream_silence)
             failure: TransportError | None = None
             data = b""
             try:
-                async with self._running(asyncio.timeout(seconds)):
+                async with self._session.running(asyncio.timeout(seconds)):
                     data = await response.content.readany()
             except TimeoutError:
-                self._check_open(sent=True)
+                self._session.check_open(sent=True)
                 policy.remaining()
                 failure = AttemptTimeoutError(
                     f"{request.target} was silent for {seconds:.3g} s", sent=True
@@ -258,9 +310,19 @@ class HttpTransport:
                 yield event
 
     @asynccontextmanager
-    async def _permit(self, policy: Policy) -> AsyncGenerator[None]:
-        """A connection and the limits' leave, waited for outside of every attempt's clock."""
-        self.check_usable()
+    async def _slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
+        """A connection."""
+        self._session.check_usable()
+        async with self._waiting(policy):
+            await self._slots.acquire(lane)
+        try:
+            yield
+        finally:
+            self._slots.release(lane)
+
+    @asynccontextmanager
+    async def _leave(self, policy: Policy, items: int = 0, cost: int = 0) -> AsyncGenerator[None]:
+        """The limits' leave to send one request now: last, so that their rates stay true."""
         held = self._throttle.held_for()
         if not policy.tolerates(held):
             raise RateLimitError(
@@ -270,79 +332,26 @@ class HttpTransport:
                 retry_after=held,
                 attempts=0,
             )
-        clock = asyncio.timeout(policy.remaining())
-        try:
-            async with self._running(clock):
-                await self._slots.acquire()
-                try:
-                    # Last, so that an admitted request starts now and the rate stays true.
-                    if policy.pace is not None:
-                        await policy.pace.admit()
-                    await self._throttle.admit()
-                except BaseException:
-                    self._slots.release()
-                    raise
-        except TimeoutError:
-            self._check_open(sent=False)
-            raise DeadlineError("the deadline passed while waiting for a permit") from None
+        throttle = policy.throttle or self._throttle
+        async with self._waiting(policy):
+            ticket = await throttle.admit(items=items, cost=cost)
         try:
             yield
         finally:
-            self._slots.release()
+            throttle.ended(ticket)
 
-    async def _open(
-        self, request: Request, policy: Policy, flag: SimpleNamespace
-    ) -> aiohttp.ClientResponse:
-        return await self._open_session().request(
-            request.method,
-            URL(self._settings.base_url + request.target, encoded=True),
-            params=list(request.query) or None,
-            data=request.body,
-            headers=self._headers(request),
-            allow_redirects=False,
-            # No `total`: it would count the wait for a connection.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
-            trace_request_ctx=flag,
-        )
-
-    def _headers(self, request: Request) -> dict[str, str]:
-        headers = {
-            "Accept": "application/json, text/event-stream",
-            "SDK-Version": PROTOCOL_VERSION,
-            "User-Agent": f"elluminate-async/{__version__}",
-        }
-        if request.body is not None:
-            headers["Content-Type"] = request.content_type
-        if request.idempotency_key is not None:
-            headers[IDEMPOTENCY_HEADER] = request.idempotency_key
-        if self._settings.api_key is not None:
-            headers["X-API-Key"] = self._settings.api_key.reveal()
-        elif self._settings.token is not None:
-            headers["Authorization"] = f"Bearer {self._settings.token.reveal()}"
-        return headers
+    @asynccontextmanager
+    async def _waiting(self, policy: Policy) -> AsyncGenerator[None]:
+        """Wait until the deadline at most, outside of every attempt's clock."""
+        try:
+            async with self._session.running(asyncio.timeout(policy.remaining())):
+                yield
+        except TimeoutError:
+            self._session.check_open(sent=False)
+            raise DeadlineError("the deadline passed while waiting for a permit") from None
 
     def _translate(self, error: BaseException, request: Request, *, sent: bool) -> TransportError:
         return transport_error(error, request, self._settings.base_url, sent=sent)
-
-    @asynccontextmanager
-    async def _running(self, clock: asyncio.Timeout) -> AsyncGenerator[None]:
-        """Run under ``clock``, which `close` lets expire: aiohttp leaves who waits waiting."""
-        self._clocks.add(clock)
-        try:
-            async with clock:
-                yield
-        finally:
-            self._clocks.discard(clock)
-
-    def _check_open(self, *, sent: bool) -> None:
-        if self._closed:
-            error = ClientClosedError("the client was closed while this waited for an answer")
-            error.ambiguous = sent
-            try:
-                raise error
-            finally:
-                # What is being handled holds the request's headers in its frames.
-                error.__context__ = None
 
     def check_usable(self) -> None:
         """Bind to the running loop at the first call.
@@ -351,57 +360,14 @@ class HttpTransport:
             ClientClosedError: `close` was called.
             WrongEventLoopError: The transport belongs to another loop.
         """
-        if self._closed:
-            raise ClientClosedError("the client is closed: make a new AsyncClient")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise WrongEventLoopError(
-                "this client was first used in another event loop: make one AsyncClient per "
-                "loop, for example inside the coroutine that asyncio.run runs"
-            )
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        # Again, as the client may have been closed while this request waited for its permit.
-        self.check_usable()
-        if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(_mark_sent)
-            self._session = aiohttp.ClientSession(
-                # Permits are ours, so that a wait for one never runs on a request's clock.
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context or True),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                trace_configs=[trace],
-                trust_env=False,
-                max_line_size=_MAX_HEADER_BYTES,
-                max_field_size=_MAX_HEADER_BYTES,
-            )
-            # aiohttp repeats a GET on a dropped connection by itself, unseen by the limits;
-            # attempts are counted in one place only.
-            self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
-        return self._session
+        self._session.check_usable()
 
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""
-        self._closed = True
-        for clock in self._clocks:
-            if not clock.expired():
-                clock.reschedule(0)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._session.close()
 
 
 def _without_headers(error: asyncio.CancelledError) -> asyncio.CancelledError:
     # The frames below hold the request's headers among their locals, and error trackers
     # report those.
     return error.with_traceback(None)
-
-
-async def _mark_sent(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
-) -> None:
-    # aiohttp awaits this signal before it writes the first byte.
-    context.trace_request_ctx.sent = True

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from elluminate_async.errors import ConnectError, DeadlineError, TransportError
+from elluminate_async.errors import DeadlineError, TransportError
 from elluminate_async.transport.exchange import Answer, Request
+
+# What a retry costs, by why it is one. Source: botocore, and a fraction for what was not sent.
+COST_FAILED = 14
+COST_THROTTLED = 5
+COST_NOT_SENT = 1
 
 BACKOFF_BASE = 0.05
 THROTTLE_BASE = 1.0
@@ -37,8 +43,12 @@ class Verdict(Enum):
     """Anything else after the first byte: it may have been applied."""
 
 
-# Sent by intermediaries, or about the connection rather than the request.
-_AMBIGUOUS_4XX = frozenset({408, 421, 425})
+# Sent by intermediaries that may have passed the request on all the same.
+_AMBIGUOUS_4XX = frozenset({408})
+
+# Refused for how it came, not for what it is: worth one more sending, on another connection.
+# Sources: RFC 9110 section 15.5.20, RFC 8470 section 5.2.
+_REFUSED_HERE = frozenset({421, 425})
 
 
 def verdict_on(result: Answer | TransportError) -> Verdict:
@@ -52,11 +62,23 @@ def verdict_on(result: Answer | TransportError) -> Verdict:
     return Verdict.AMBIGUOUS
 
 
+Probe: TypeAlias = Callable[[], Awaitable[bool]]
+"""Asks the service for the least that it can be asked for; whether it answered."""
+
+
 class Throttle(Protocol):
     """What a request waits for before it may be sent."""
 
-    async def admit(self) -> None:
-        """Return when the next request may start."""
+    def probe_with(self, probe: Probe) -> None:
+        """Send ``probe`` to find out whether a service that was away is back."""
+        ...
+
+    async def admit(self, *, items: int = 0, cost: int = 0) -> int:
+        """Return when the next request may start, with a ticket to call `ended` with."""
+        ...
+
+    def ended(self, ticket: int) -> None:
+        """Learn that an admitted request is over, whatever became of it."""
         ...
 
     def hold(self, seconds: float) -> None:
@@ -67,12 +89,20 @@ class Throttle(Protocol):
         """Seconds until the hold in force ends; 0 when there is none."""
         ...
 
-    def accepted(self) -> None:
-        """Learn that the service took a request."""
+    def accepted(self, spent: int = 0) -> None:
+        """Learn that the service took a request, whose retries had cost so much."""
         ...
 
     def refused(self) -> None:
         """Learn that the service said it is too much."""
+        ...
+
+    def answered(self) -> None:
+        """Learn that the service is there: it answered, yes or no."""
+        ...
+
+    def failed(self) -> None:
+        """Learn that it did not answer, or could not."""
         ...
 
 
@@ -88,7 +118,7 @@ class Policy:
         connect_timeout: Seconds for one connection.
         attempt_timeout: Seconds for one exchange, from sending to the last byte.
         stream_silence: Seconds without a byte on an event stream.
-        pace: Limits of this call alone, waited for besides the client's.
+        throttle: The client's limits, narrowed for this call; None for the client's as they are.
     """
 
     deadline_at: float
@@ -97,7 +127,7 @@ class Policy:
     connect_timeout: float = 10.0
     attempt_timeout: float = 60.0
     stream_silence: float = 45.0
-    pace: Throttle | None = None
+    throttle: Throttle | None = None
 
     def clock(self, seconds: float) -> float:
         """``seconds``, or what is left until the deadline where that is less."""
@@ -126,6 +156,11 @@ class Policy:
         return wait <= self.max_retry_after and time.monotonic() + wait < self.deadline_at
 
 
+def is_answer(result: Answer | TransportError) -> bool:
+    """Whether the service is there: it answered, and not that it failed."""
+    return isinstance(result, Answer) and result.status < 500
+
+
 def told_to_wait(request: Request, result: Answer | TransportError) -> bool:
     """Whether the service did nothing and said "come later".
 
@@ -150,14 +185,22 @@ def wait_after_failure(
     """Seconds to wait before the next attempt; None when there must be none."""
     verdict = verdict_on(result)
     again = verdict is Verdict.NOT_SENT or (verdict is Verdict.AMBIGUOUS and request.repeatable)
-    if isinstance(result, ConnectError) and not result.worth_repeating:
+    if isinstance(result, TransportError) and not result.worth_repeating:
         again = False
     if isinstance(result, Answer) and result.is_redirect:
         again = False
+    if isinstance(result, Answer) and result.status in _REFUSED_HERE:
+        again = failures == 1
     if not again or failures >= policy.max_attempts:
         return None
     wait = _asked(result) or back_off(failures)
     return wait if policy.allows(wait) else None
+
+
+def to_repeat(request: Request, result: Answer | TransportError) -> Request:
+    """``request`` for the attempt after ``result``."""
+    refused = isinstance(result, Answer) and result.status in _REFUSED_HERE
+    return replace(request, fresh_connection=True) if refused else request
 
 
 def _asked(result: Answer | TransportError) -> float | None:

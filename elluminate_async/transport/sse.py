@@ -39,10 +39,12 @@ class Decoder:
     Attributes:
         retry: Milliseconds the server asked to wait before a reconnect; None when it
             did not.
+        last_id: The id to name at a reconnect; empty when there is none.
     """
 
     def __init__(self) -> None:
         self.retry: int | None = None
+        self.last_id = ""
         self._buffer = bytearray()
         self._started = False
         self._skip_lf = False
@@ -103,7 +105,7 @@ class Decoder:
                 self._event = value.decode(errors="replace")
             case b"id" if b"\0" not in value:
                 self._id = value.decode(errors="replace")
-            case b"retry" if value.isdigit() and len(value) < 12:
+            case b"retry" if value.isdigit() and len(value) < 16:
                 self.retry = int(value)
             case _:
                 pass
@@ -112,6 +114,7 @@ class Decoder:
     def _dispatch(self) -> Event | None:
         data, name = self._data, self._event
         self._data, self._data_bytes, self._event = [], 0, ""
+        self.last_id = self._id
         if not data:
             return None
         # A line is whole when it is decoded, so a character cannot be split here.

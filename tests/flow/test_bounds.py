@@ -22,13 +22,14 @@ from elluminate_async import (
 )
 from tests.flow.bench import Seen, Stage, answer
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import Once, is_batch
+from tests.flow.test_faults import is_batch
 
 
 async def test_concurrency_holds_over_generate_rate_and_retries(staging: Staging) -> None:
     """Concurrency 7, chunks of 10: the server sees at most 7 chunks in flight, and it sees 7."""
     values = [f"v{i}" for i in range(400)]
-    async with staging(options=BatchOptions(max_concurrency=7, chunk_size=10)) as stage:
+    options = BatchOptions(max_concurrency=7, chunk_size=10, max_attempts=10)
+    async with staging(options=options) as stage:
         stage.model.delay = 0.01
         posts = 0
 
@@ -267,29 +268,3 @@ async def test_clients_opened_and_closed_leave_no_descriptor(staging: Staging) -
                 await anyio.sleep(0.05)
                 counts.append(len(os.listdir("/proc/self/fd")))
     assert max(counts) - min(counts) <= 2
-
-
-async def test_a_429_holds_every_request_of_the_client(stage: Stage) -> None:
-    """Nothing is sent while a `Retry-After` runs: not by the one told, nor by its neighbours."""
-    variables = await stage.variables([f"v{i}" for i in range(100)])
-    told: list[float] = []
-    once = Once(429, retry_after="0.5")
-
-    async def tell(seen: Seen, send: Send) -> bool:
-        if await once(seen, send):
-            told.append(seen.at)
-            return True
-        return False
-
-    stage.recorder.before = tell
-    stage.recorder.requests.clear()
-    batch = await stage.client.responses.generate_many(
-        template_variables=variables,
-        experiment=stage.experiment,
-        options=stage.client.options.replace(max_concurrency=2),
-    )
-
-    assert not batch.failed
-    (at,) = told
-    # What was on its way when the answer came is let be.
-    assert not [seen for seen in stage.recorder.requests if at + 0.1 < seen.at < at + 0.5]

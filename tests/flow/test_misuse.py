@@ -176,7 +176,7 @@ def test_a_second_event_loop_is_refused(tmp_path: Path) -> None:
             client = AsyncClient(base_url=server.url, api_key=server.api_key)
             clients.append(client)
             await client.collections.list()
-            await client._connection.transport._session.close()  # type: ignore[union-attr]
+            await client._connection.transport._session._sessions[False].close()
 
     async def second() -> None:
         await clients[0].collections.list()

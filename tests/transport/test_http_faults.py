@@ -14,6 +14,7 @@ import trustme
 from elluminate_async.errors import (
     ConnectError,
     ProtocolError,
+    RedirectError,
     TransportError,
 )
 from elluminate_async.testing.raw import Connection, RawServer, Received, replies, reply
@@ -166,14 +167,14 @@ async def test_a_body_at_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("request_", [GET, KEYED], ids=["GET", "POST"])
-async def test_a_redirect_is_not_followed(status: int, request_: Request) -> None:
-    """The other server sees nothing, the key stays; one request, and a hint."""
+async def test_a_redirect_elsewhere_is_not_followed(status: int, request_: Request) -> None:
+    """To another origin: that sees nothing, the key stays; one request, and a hint."""
     async with RawServer(replies(OK)) as other:
         redirect = replies(reply(status, Location=f"{other.url}/x"))
         async with serving(redirect) as (server, transport):
             error = await failing(transport.send(request_, budget()))
 
-    assert type(error) is ProtocolError
+    assert type(error) is RedirectError
     assert "redirected" in str(error)
     assert "base_url" in str(error)
     assert len(server.requests) == 1

@@ -114,7 +114,7 @@ async def test_a_stream_that_is_refused(status: int, kind: type[APIError]) -> No
 async def test_an_answer_that_is_no_stream(answer: bytes) -> None:
     """A `ProtocolError` that quotes what came instead."""
     async with serving(replies(answer)) as (_, transport):
-        with pytest.raises(ProtocolError, match="without an event stream"):
+        with pytest.raises(ProtocolError, match=r"without an event stream|redirected"):
             await listened(transport)
 
 
@@ -203,7 +203,7 @@ async def test_a_stream_that_is_left() -> None:
             async for _ in events:
                 break
         await all_closed(server)
-        assert transport._slots.value == 10
+        assert transport._slots.held == 0
 
 
 async def test_a_stream_with_an_endless_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,4 +253,4 @@ def test_the_header_of_the_key_is_added_in_one_place() -> None:
     folder = Path(exchange.__file__).parent
     revealing = [path.name for path in folder.glob("*.py") if ".reveal()" in path.read_text()]
 
-    assert revealing == ["http.py"]
+    assert revealing == ["session.py"]

@@ -10,6 +10,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
+from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import (
     APIError,
     ConflictError,
@@ -22,7 +23,8 @@ from elluminate_async.testing.clock import VIRTUAL_TIME, VirtualLoop
 from elluminate_async.testing.raw import RawServer, replies, reply
 from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.http import HttpTransport
-from elluminate_async.transport.retry import Policy
+from elluminate_async.transport.retry import Policy, Probe
+from tests.matrix import Fired
 from tests.transport.wiring import GET, KEYED, POST, budget, serving, settings_for
 
 OK = reply(200)
@@ -79,23 +81,44 @@ async def test_a_429_is_no_attempt() -> None:
     assert len(server.requests) == 33
 
 
-async def test_a_429_without_a_time() -> None:
-    """Own back-off, longer each time and capped: a flood of requests is no answer to it."""
-    async with serving(replies(*[reply(429)] * 40, OK)) as (server, transport):
-        await transport.send(GET, budget(10_000))
+@pytest.mark.row(4)
+async def test_a_429_without_a_time(fired: Fired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Own back-off, jittered over all of 1, 2, 4, … 20 s, and fewer at once from then on."""
+    ends: list[tuple[float, float]] = []
 
+    def uniform(low: float, high: float) -> float:
+        ends.append((low, high))
+        return random.Random(len(ends)).uniform(low, high)
+
+    monkeypatch.setattr(random, "uniform", uniform)
+    async with serving(replies(*[reply(429)] * 40, OK)) as (server, transport):
+        limits = transport._throttle
+        assert isinstance(limits, Limits)
+        before = limits._gate.limit
+        await transport.send(GET, budget(10_000))
+        after = limits._gate.limit
+        fired(times=len(server.requests) - 1)
+
+    backing_off = [pair for pair in ends if pair[1] >= 1]
+    assert backing_off[:6] == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (0, 20)]
+    assert set(backing_off[6:]) == {(0, 20)}
     assert max(gaps(server)) <= 22.1
     assert sum(gaps(server)) > 60
+    assert after < before
 
 
+@pytest.mark.row(5)
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("retry_after", ["7", ""])
-async def test_429_for_ever(seed: int, retry_after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_429_for_ever(
+    seed: int, retry_after: str, monkeypatch: pytest.MonkeyPatch, fired: Fired
+) -> None:
     """Ends by the deadline as a `RateLimitError`, whatever the jitter; nothing is ambiguous."""
     monkeypatch.setattr(random, "uniform", random.Random(seed).uniform)
     async with serving(replies(reply(429, Retry_After=retry_after))) as (server, transport):
         started = time.monotonic()
         error = await failing(transport, POST, budget(60, max_attempts=3))
+        fired(times=len(server.requests))
 
     assert type(error) is RateLimitError
     assert not error.ambiguous
@@ -123,15 +146,19 @@ async def test_a_hold_over_the_deadline_of_a_request_that_was_told_nothing() -> 
     assert server.requests == []
 
 
+@pytest.mark.row(3)
+@pytest.mark.parametrize("seconds", ["3600", "1e9"])
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_time_beyond_what_may_be_waited(status: int) -> None:
+async def test_a_time_beyond_what_may_be_waited(status: int, seconds: str, fired: Fired) -> None:
     """Fails at once with the figure in the error, and is not sent earlier instead."""
-    async with serving(replies(reply(status, Retry_After="3600"))) as (server, transport):
+    async with serving(replies(reply(status, Retry_After=seconds))) as (server, transport):
         started = time.monotonic()
         error = await failing(transport, GET, budget(10_000, max_retry_after=120))
+        fired()
 
     assert isinstance(error, APIError)
-    assert (error.status, error.retry_after, error.attempts) == (status, 3600, 1)
+    assert (error.status, error.retry_after, error.attempts) == (status, float(seconds), 1)
+    assert f"told to wait {float(seconds):g} s" in str(error)
     assert time.monotonic() - started < 2
     assert len(server.requests) == 1
 
@@ -177,26 +204,56 @@ async def test_the_time_of_a_503_is_obeyed() -> None:
     assert gaps(server)[0] == pytest.approx(30, abs=0.5)
 
 
-async def test_the_date_of_a_retry_after() -> None:
-    """Read against the answer's own clock, however wrong that is."""
-    told = reply(
-        429,
-        Date="Sun, 06 Nov 1994 08:49:37 GMT",
-        Retry_After="Sun, 06 Nov 1994 08:49:57 GMT",
-    )
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+@pytest.mark.row(2)
+@pytest.mark.parametrize(
+    "when",
+    [
+        "Sun, 06 Nov 1994 08:49:57 GMT",
+        "Sunday, 06-Nov-94 08:49:57 GMT",
+        "Sun Nov  6 08:49:57 1994",
+    ],
+    ids=["IMF-fixdate", "RFC 850", "asctime"],
+)
+async def test_the_date_of_a_retry_after(when: str, fired: Fired) -> None:
+    """Each of the three forms, read against the answer's own clock, however wrong that is."""
+    told = reply(429, Date=DATE, Retry_After=when)
     async with serving(replies(told, OK)) as (server, transport):
         await transport.send(GET, budget(100))
+        fired()
 
     assert 20 <= gaps(server)[0] <= 22.1
 
 
-@pytest.mark.parametrize("bad", ["nan", "inf", "-1", "", "soon"])
-async def test_a_useless_retry_after(bad: str) -> None:
-    """The client's own back-off instead: no crash, no wait without end."""
-    async with serving(replies(reply(503, Retry_After=bad), OK)) as (server, transport):
+@pytest.mark.row(2)
+async def test_a_date_of_a_retry_after_that_has_passed(fired: Fired) -> None:
+    """The client's own back-off: neither at once and for ever, nor a wait of decades."""
+    told = reply(429, Date=DATE, Retry_After="Sun, 06 Nov 1994 08:49:00 GMT")
+    async with serving(replies(told, told, told, OK)) as (server, transport):
         await transport.send(GET, budget(100))
+        fired(times=3)
 
-    assert gaps(server)[0] < 1
+    assert 0 < sum(gaps(server)) < 1 + 2 + 4 + 0.5
+
+
+def telling_twice(status: int) -> bytes:
+    return reply(status).replace(b"\r\n", b"\r\nRetry-After: 9\r\nRetry-After: 7\r\n", 1)
+
+
+@pytest.mark.row(3)
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("bad", ["nan", "inf", "-1", "", "soon", "twice"])
+async def test_a_useless_retry_after(bad: str, status: int, fired: Fired) -> None:
+    """The client's own back-off instead: no crash, no wait without end."""
+    told = telling_twice(status) if bad == "twice" else reply(status, Retry_After=bad)
+    async with serving(replies(told, OK)) as (server, transport):
+        answer = await transport.send(GET, budget(100))
+        fired()
+
+    assert answer.attempts == 2
+    assert gaps(server)[0] < 1.2
 
 
 async def test_the_deadline_ends_repeating() -> None:
@@ -213,10 +270,17 @@ async def test_the_deadline_ends_repeating() -> None:
 class Delaying:
     """Admits after the deadline, by a step that gives no timer a chance to run."""
 
-    async def admit(self) -> None:
+    def probe_with(self, probe: Probe) -> None:
+        pass
+
+    async def admit(self, *, items: int = 0, cost: int = 0) -> int:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         loop.now += 100
+        return 0
+
+    def ended(self, ticket: int) -> None:
+        pass
 
     def hold(self, seconds: float) -> None:
         pass
@@ -224,10 +288,16 @@ class Delaying:
     def held_for(self) -> float:
         return 0.0
 
-    def accepted(self) -> None:
+    def accepted(self, spent: int = 0) -> None:
         pass
 
     def refused(self) -> None:
+        pass
+
+    def answered(self) -> None:
+        pass
+
+    def failed(self) -> None:
         pass
 
 

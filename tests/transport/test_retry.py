@@ -52,7 +52,7 @@ def test_a_2xx_is_accepted(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [400, 401, 403, 404, 405, 409, 410, 413, 414, 415, 418, 422, 429, 451]
+    "status", [400, 401, 403, 404, 405, 409, 410, 413, 414, 415, 418, 421, 422, 425, 429, 451]
 )
 def test_a_4xx_is_rejected(status: int) -> None:
     """A complete 4xx proves that nothing was applied."""
@@ -60,10 +60,10 @@ def test_a_4xx_is_rejected(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [300, 301, 302, 303, 307, 308, 408, 421, 425, 500, 501, 502, 503, 504, 520, 599]
+    "status", [300, 301, 302, 303, 307, 308, 408, 500, 501, 502, 503, 504, 520, 599]
 )
 def test_what_an_intermediary_may_have_sent_is_ambiguous(status: int) -> None:
-    """Redirects, 408, 421, 425 and every 5xx, 503 included, prove nothing."""
+    """Redirects, 408 and every 5xx, 503 included, prove nothing."""
     assert verdict_on(answer(status)) is Verdict.AMBIGUOUS
 
 
@@ -127,6 +127,13 @@ def test_a_rejection_is_final(status: int) -> None:
     """For a GET and under a key too."""
     assert wait_after_failure(GET, answer(status), 1, policy()) is None
     assert wait_after_failure(KEYED, answer(status), 1, policy()) is None
+
+
+@pytest.mark.parametrize("status", [421, 425])
+def test_what_was_refused_for_how_it_came_is_sent_once_more(status: int) -> None:
+    """It was not applied, so that a POST is too."""
+    assert wait_after_failure(POST, answer(status), 1, policy()) is not None
+    assert wait_after_failure(POST, answer(status), 2, policy()) is None
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 5])

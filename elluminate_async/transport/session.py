@@ -1,0 +1,171 @@
+"""aiohttp's session: one event loop, one origin, the credential, and an end for who waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from elluminate_async._version import __version__
+from elluminate_async.errors import ClientClosedError, WrongEventLoopError
+from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
+
+if TYPE_CHECKING:
+    import ssl
+
+    from yarl import URL
+
+    from elluminate_async.config import Settings
+    from elluminate_async.transport.exchange import Request
+    from elluminate_async.transport.retry import Policy
+
+PROTOCOL_VERSION = "1.5.2"
+"""The official client whose protocol is spoken; sent where that client sends its version."""
+
+_MAX_HEADER_BYTES = 64 << 10
+
+
+@dataclass(slots=True)
+class SentFlag:
+    """Whether a byte of the request may have left this machine."""
+
+    sent: bool = False
+
+
+class Session:
+    """Opens exchanges; bound to the event loop of the first.
+
+    Args:
+        settings: Origin and credential. The credential is added to each request here and
+            nowhere else.
+        ssl_context: For a private certificate authority; None for the system's.
+    """
+
+    def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None) -> None:
+        self._settings = settings
+        self._ssl_context = ssl_context
+        # By whether each request gets a connection of its own.
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._clocks: set[asyncio.Timeout] = set()
+
+    async def open(
+        self, request: Request, url: URL, policy: Policy, flag: SentFlag
+    ) -> aiohttp.ClientResponse:
+        """Send ``request`` to ``url``, which is of the settings' origin.
+
+        Gives the answer's status and headers; the caller reads and releases it.
+        """
+        return await self._opened(fresh=request.fresh_connection).request(
+            request.method,
+            url,
+            data=request.body,
+            headers=self._headers(request),
+            allow_redirects=False,
+            # No `total`: it would count the wait for a connection.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
+            trace_request_ctx=flag,
+        )
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json, text/event-stream",
+            "SDK-Version": PROTOCOL_VERSION,
+            "User-Agent": f"elluminate-async/{__version__}",
+        }
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        if request.idempotency_key is not None:
+            headers[IDEMPOTENCY_HEADER] = request.idempotency_key
+        if request.last_event_id:
+            headers["Last-Event-ID"] = request.last_event_id
+        if self._settings.api_key is not None:
+            headers["X-API-Key"] = self._settings.api_key.reveal()
+        elif self._settings.token is not None:
+            headers["Authorization"] = f"Bearer {self._settings.token.reveal()}"
+        return headers
+
+    @asynccontextmanager
+    async def running(self, clock: asyncio.Timeout) -> AsyncGenerator[None]:
+        """Run under ``clock``, which `close` lets expire: aiohttp leaves who waits waiting."""
+        self._clocks.add(clock)
+        try:
+            async with clock:
+                yield
+        finally:
+            self._clocks.discard(clock)
+
+    def check_open(self, *, sent: bool) -> None:
+        """Raise `ClientClosedError` when `close` is what ended a wait."""
+        if self._closed:
+            error = ClientClosedError("the client was closed while this waited for an answer")
+            error.ambiguous = sent
+            try:
+                raise error
+            finally:
+                # What is being handled holds the request's headers in its frames.
+                error.__context__ = None
+
+    def check_usable(self) -> None:
+        """Bind to the running loop at the first call.
+
+        Raises:
+            ClientClosedError: `close` was called.
+            WrongEventLoopError: The session belongs to another loop.
+        """
+        if self._closed:
+            raise ClientClosedError("the client is closed: make a new AsyncClient")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise WrongEventLoopError(
+                "this client was first used in another event loop: make one AsyncClient per "
+                "loop, for example inside the coroutine that asyncio.run runs"
+            )
+
+    def _opened(self, *, fresh: bool) -> aiohttp.ClientSession:
+        # Again, as the client may have been closed while this request waited for its permit.
+        self.check_usable()
+        if fresh not in self._sessions:
+            trace = aiohttp.TraceConfig()
+            trace.on_request_headers_sent.append(_mark_sent)
+            session = self._sessions[fresh] = aiohttp.ClientSession(
+                # Permits are ours, so that a wait for one never runs on a request's clock.
+                connector=aiohttp.TCPConnector(
+                    limit=0, ssl=self._ssl_context or True, force_close=fresh
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+                trace_configs=[trace],
+                trust_env=False,
+                max_line_size=_MAX_HEADER_BYTES,
+                max_field_size=_MAX_HEADER_BYTES,
+            )
+            # aiohttp repeats a GET on a dropped connection by itself, unseen by the limits;
+            # attempts are counted in one place only.
+            session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+        return self._sessions[fresh]
+
+    async def close(self) -> None:
+        """Close all connections; a second call does nothing."""
+        self._closed = True
+        for clock in self._clocks:
+            if not clock.expired():
+                clock.reschedule(0)
+        while self._sessions:
+            _, session = self._sessions.popitem()
+            await session.close()
+
+
+async def _mark_sent(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    # aiohttp awaits this signal before it writes the first byte.
+    context.trace_request_ctx.sent = True

@@ -1,0 +1,76 @@
+"""What one logical request has been through, and what follows from it."""
+
+from __future__ import annotations
+
+from elluminate_async.errors import DeadlineError, ElluminateError, TransportError
+from elluminate_async.transport.exchange import Answer, Request, final_error
+from elluminate_async.transport.retry import (
+    COST_FAILED,
+    COST_NOT_SENT,
+    COST_THROTTLED,
+    Policy,
+    Verdict,
+    told_to_wait,
+    verdict_on,
+    wait_after_failure,
+    wait_when_told,
+)
+
+
+class Tries:
+    """The sendings of one request so far.
+
+    Attributes:
+        cost: What the next sending draws on the retry budget; 0 for the first.
+        spent: What all sendings so far have drawn on it.
+        ambiguous: Whether one of them may have been applied.
+    """
+
+    def __init__(self, request: Request, policy: Policy) -> None:
+        self.cost = 0
+        self.spent = 0
+        self.ambiguous = False
+        self._request = request
+        self._policy = policy
+        self._failures = 0
+        self._told = 0
+        self._last: Answer | TransportError | None = None
+
+    @property
+    def count(self) -> int:
+        """Sendings so far."""
+        return self._failures + self._told
+
+    def wait_after(self, result: Answer | TransportError) -> float | None:
+        """Count a sending that ended so; seconds to wait before the next, None for no next."""
+        self.spent += self.cost
+        self._last = result
+        if told_to_wait(self._request, result):
+            self._told += 1
+            self.cost = COST_THROTTLED
+            return wait_when_told(result, self._told, self._policy)
+        self._failures += 1
+        verdict = verdict_on(result)
+        self.cost = COST_NOT_SENT if verdict is Verdict.NOT_SENT else COST_FAILED
+        self.ambiguous = self.ambiguous or verdict is Verdict.AMBIGUOUS
+        return wait_after_failure(self._request, result, self._failures, self._policy)
+
+    def last_error(self) -> ElluminateError:
+        """What is raised when there is no next sending."""
+        assert self._last is not None
+        error = final_error(self._request, self._last, self.count)
+        error.ambiguous = self.ambiguous
+        return error
+
+    def cut_short_by(self, error: ElluminateError) -> ElluminateError:
+        """What is raised when ``error`` kept the next sending from an end of its own."""
+        last = self._last
+        if isinstance(error, DeadlineError):
+            if not error.attempts and isinstance(last, Answer) and last.status == 429:
+                # It waited for the service's limit, so that is what it ended by.
+                return self.last_error()
+            if not error.attempts and last is not None:
+                error = DeadlineError(f"{error}; before that: {self.last_error()}")
+            error.attempts += self.count
+        error.ambiguous = error.ambiguous or self.ambiguous
+        return error
