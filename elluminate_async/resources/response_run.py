@@ -240,9 +240,9 @@ class ResponseRun:
                 yield item.position, outcome_of(item.position, row, self.operation)
 
     def no_row(self) -> OutcomeUnknownError:
-        """The job succeeded and its row is not there."""
+        """The job has ended and its row is not there, or could not be looked for."""
         return OutcomeUnknownError(
-            "the job succeeded, and the service does not show a row for this item",
+            "the job has ended, and the service does not show a row for this item",
             position=0,
             operation=self.operation,
             code="no_result",
