@@ -132,7 +132,7 @@ class AdaptivePace:
         async with self._turn:
             # A burst of one: what was not used is not saved up. In steps, as the rate grows
             # while this waits.
-            while (wait := self._wait()) > 0:
+            while (wait := self._wait()) > 0:  # noqa: ASYNC110
                 await anyio.sleep(min(wait, _STEP))
             self._admitted_at = time.monotonic()
 
