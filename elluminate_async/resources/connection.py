@@ -171,6 +171,7 @@ class Connection:
             connect_timeout=chosen.connect_timeout,
             attempt_timeout=chosen.attempt_timeout,
             stream_silence=chosen.stream_silence,
+            job_stall=chosen.job_stall,
             throttle=throttle,
         )
 

@@ -255,6 +255,8 @@ class HttpTransport:
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
                     self._throttle.answered()
+                    # It waited for the pace, so it counts towards it.
+                    self._throttle.accepted()
                     return opened
                 answer: Answer | TransportError = await read_answer(response, self._settings.secret)
         except (*NETWORK_ERRORS, TransportError) as error:
@@ -271,6 +273,8 @@ class HttpTransport:
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
         self._learn(answer)
+        if answer.status == 429:
+            self._slow_down(answer)
         if trail.leads_on(answer):
             return trail.follow(answer)
         if answer.status < 400:
