@@ -24,7 +24,7 @@
     │   ├── PayloadTooLargeError            413
     │   ├── RejectedError                   400, 422
     │   ├── RateLimitError                  429
-    │   └── ServerError                     5xx
+    │   └── ServerError                     5xx, 408, 421, 425
     └── ItemError                           one position of a batch
         ├── GenerationError                 the model gave no answer for it
         ├── RatingError                     the judge gave no complete verdict for it
@@ -260,7 +260,10 @@ class RateLimitError(APIError):
 
 
 class ServerError(APIError):
-    """5xx: the service failed. It may have processed the request all the same."""
+    """5xx, 408, 421 or 425: the service failed, or something on the way to it.
+
+    It may have processed the request all the same.
+    """
 
 
 _BY_STATUS: dict[int, type[APIError]] = {
@@ -268,9 +271,12 @@ _BY_STATUS: dict[int, type[APIError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    408: ServerError,
     409: ConflictError,
     413: PayloadTooLargeError,
+    421: ServerError,
     422: RejectedError,
+    425: ServerError,
     429: RateLimitError,
 }
 
@@ -358,9 +364,17 @@ class ItemError(ElluminateError):
 
 
 class GenerationError(ItemError):
-    """The service has a row for this item, and the row holds an error, not an answer."""
+    """The service has a row for this item, and the row holds an error, not an answer.
+
+    Attributes:
+        output: The text that there is of the answer, broken off as it may be; often empty.
+    """
 
     default_code: ClassVar[str] = "generation_failed"
+
+    def __init__(self, text: str, *, output: str = "", **rest: Any) -> None:
+        super().__init__(text, **rest)
+        self.output = output
 
 
 class RatingError(ItemError):
@@ -382,37 +396,3 @@ class OutcomeUnknownError(ItemError):
 _ITEM_ERRORS: dict[str, type[ItemError]] = {
     cls.__name__: cls for cls in (ItemError, GenerationError, RatingError, OutcomeUnknownError)
 }
-
-
-def unknown_outcome(
-    error: ElluminateError, operation: str, *, response_id: int | None = None
-) -> OutcomeUnknownError:
-    """What an ambiguous failure means for the items it carried; the position is to be set."""
-    return OutcomeUnknownError(
-        f"sent, and whether the service processed it is not known: {error}",
-        position=0,
-        operation=operation,
-        attempts=int(getattr(error, "attempts", 1)),
-        status=error.status if isinstance(error, APIError) else None,
-        request_id=getattr(error, "request_id", None),
-        response_id=response_id,
-    )
-
-
-def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
-    """What a failure of the request that carried an item means for that item."""
-    if isinstance(error, ItemError):
-        return error.at(position)
-    if isinstance(error, ElluminateError) and error.ambiguous:
-        return unknown_outcome(error, operation).at(position)
-    ours: dict[type[BaseException], str] = {DeadlineError: "deadline", InputError: "bad_input"}
-    code = ours.get(type(error)) or str(getattr(error, "code", "failed"))
-    return ItemError(
-        str(error),
-        position=position,
-        code=code,
-        operation=operation,
-        attempts=int(getattr(error, "attempts", 1)),
-        status=getattr(error, "status", None),
-        request_id=getattr(error, "request_id", None),
-    )

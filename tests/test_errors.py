@@ -12,6 +12,7 @@ import pytest
 
 from elluminate_async import errors
 from elluminate_async.batch import Batch, BatchError
+from elluminate_async.engine.endings import item_error
 from elluminate_async.errors import (
     APIError,
     AttemptTimeoutError,
@@ -40,7 +41,6 @@ from elluminate_async.errors import (
     TransportError,
     WrongEventLoopError,
     api_error_class,
-    item_error,
 )
 
 EXAMPLES: list[ElluminateError] = [

@@ -1,11 +1,13 @@
-"""How items end that got no outcome of their own."""
+"""How items end that got no outcome of their own: by the error of what carried them."""
 
 from __future__ import annotations
 
 from elluminate_async.errors import (
+    APIError,
     AuthenticationError,
     ClientClosedError,
     ConfigurationError,
+    DeadlineError,
     ElluminateError,
     InputError,
     ItemError,
@@ -14,7 +16,6 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
     PermissionDeniedError,
     WrongEventLoopError,
-    item_error,
 )
 
 FATAL = (
@@ -71,4 +72,38 @@ def cut_off(position: int, operation: str) -> OutcomeUnknownError:
         "the batch was ended while this item was being sent or worked on",
         position=position,
         operation=operation,
+    )
+
+
+def unknown_outcome(
+    error: ElluminateError, operation: str, *, response_id: int | None = None
+) -> OutcomeUnknownError:
+    """What an ambiguous failure means for the items it carried; the position is to be set."""
+    return OutcomeUnknownError(
+        f"sent, and whether the service processed it is not known: {error}",
+        position=0,
+        operation=operation,
+        attempts=int(getattr(error, "attempts", 1)),
+        status=error.status if isinstance(error, APIError) else None,
+        request_id=getattr(error, "request_id", None),
+        response_id=response_id,
+    )
+
+
+def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
+    """What a failure of the request that carried an item means for that item."""
+    if isinstance(error, ItemError):
+        return error.at(position)
+    if isinstance(error, ElluminateError) and error.ambiguous:
+        return unknown_outcome(error, operation).at(position)
+    ours: dict[type[BaseException], str] = {DeadlineError: "deadline", InputError: "bad_input"}
+    code = ours.get(type(error)) or str(getattr(error, "code", "failed"))
+    return ItemError(
+        str(error),
+        position=position,
+        code=code,
+        operation=operation,
+        attempts=int(getattr(error, "attempts", 1)),
+        status=getattr(error, "status", None),
+        request_id=getattr(error, "request_id", None),
     )

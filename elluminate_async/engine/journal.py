@@ -8,6 +8,7 @@ for, as the service can tell it again.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -61,6 +62,8 @@ class Journal:
         descriptor = -1
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _CLOEXEC, 0o600)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise JournalError(f"the journal {path} is no regular file", path=path)
             if not lock_file(descriptor):
                 raise JournalError(f"the journal {path} is in use by another call", path=path)
             records, end = read_records(path, descriptor)

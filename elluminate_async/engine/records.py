@@ -170,18 +170,17 @@ class JournalState:
 
 def encode_record(record: Record) -> bytes:
     """The line of a record."""
-    text = _encode(record).encode()
+    return _line(_encode(record).encode())
+
+
+def _line(text: bytes) -> bytes:
     return b"%08x %08x %b\n" % (len(text), zlib.crc32(text), text)
 
 
 def decode_record(line: bytes) -> Record | None:
     """The record of a line; None when it is not whole."""
     text = line[_PREFIX:-1]
-    try:
-        length, checksum = int(line[:8], 16), int(line[9:17], 16)
-    except ValueError:
-        return None
-    if not line.endswith(b"\n") or len(text) != length or zlib.crc32(text) != checksum:
+    if line != _line(text):
         return None
     return cast("Record", loads(text))
 

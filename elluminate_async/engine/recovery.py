@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -45,6 +45,7 @@ class Recovery(Generic[V, R]):
         fetch: Reads values by their references, by position.
         resume: Goes on with a chunk of an earlier run, for those of its items that are left.
         anew: Send every item, whatever the journal holds of it.
+        skipped: Items that the journal has as failed for good.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Recovery(Generic[V, R]):
     fetch: Callable[[Sequence[Item[V]], Mapping[int, Any]], Outcomes[R]]
     resume: Callable[[Sequence[Item[V]], OpenChunk], Outcomes[R]]
     anew: bool = False
+    skipped: dict[int, Item[V]] = field(default_factory=dict[int, Item[V]])
     _journal: Journal | None = None
 
     @property
@@ -219,6 +221,7 @@ class ResumingBuilder(ChunkBuilder[V]):
             self._done_items.append(entry)
             return self._take_done() if len(self._done_items) >= self._max_items else None
         if (error := state.failed.get(position)) is not None:
+            self._recovery.skipped[position] = entry
             self._passed += [Passed(alias, error.at(alias)) for alias in entry.aliases]
             return super().add(Passed(position, error))
         if (sent := state.chunk_of.get(position)) is not None:

@@ -189,6 +189,8 @@ class _Run(Generic[V, R]):
             if not self.out_of_time:
                 recovery.finished(self.positions)
         finally:
+            if self._keep_failed:
+                self.failed_items |= recovery.skipped
             await recovery.close()
 
     async def _send_all(self, source: Source[V], builder: ChunkBuilder[V]) -> None:

@@ -11,7 +11,7 @@ import anyio
 from pydantic import RootModel, ValidationError
 
 from elluminate_async.engine.call import ChunkRefusedError
-from elluminate_async.engine.endings import FATAL
+from elluminate_async.engine.endings import FATAL, item_error, unknown_outcome
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
@@ -26,12 +26,12 @@ from elluminate_async.errors import (
     RateLimitError,
     ServerError,
     TransportError,
-    item_error,
-    unknown_outcome,
 )
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.schemas.jobs import TERMINAL
-from elluminate_async.transport.exchange import Request
+from elluminate_async.schemas.version import Capability
+from elluminate_async.transport.exchange import Answer, Request
+from elluminate_async.transport.retry import back_off
 from elluminate_async.transport.sse import Decoder
 
 if TYPE_CHECKING:
@@ -55,9 +55,6 @@ RECONNECT_WAITS = (0.5, 30.0)
 LONGEST_EVENT_ID = 200
 """Characters of an event's id that are named when its stream is opened again."""
 
-
-NO_JOB = "NONE"
-"""The status of a job that was not made."""
 
 MOST_DENIED = 12
 """Chunks answered 403 before any was taken, until that is about the key and not an item."""
@@ -99,31 +96,65 @@ S = TypeVar("S", bound=StatusDocument)
 
 
 async def start_job(
-    connection: Connection, *segments: str, body: bytes, key: str, operation: str, policy: Policy
+    connection: Connection,
+    *segments: str,
+    body: bytes,
+    key: str,
+    operation: str,
+    policy: Policy,
+    items: int,
 ) -> str:
     """POST a chunk under its idempotency key; the id of its job.
 
+    Where the service honours keys, an answer without a readable id is asked for again. Of what
+    is sent, ``items`` count towards the limit on items.
+
     Raises:
-        JobError: The service says that there is nothing to do.
         OutcomeUnknownError: It was sent, and whether a job was made is not known. This is
             where a look at the service's own rows may settle it.
         ElluminateError: It was not accepted.
     """
-    try:
-        answer = await connection.call(
-            "POST", *segments, body=body, policy=policy, keyed=True, key=key
-        )
-    except ElluminateError as error:
-        if error.ambiguous:
-            raise unknown_outcome(error, operation) from None
-        raise
+    failures = 0
+    while True:
+        try:
+            answer = await connection.call(
+                "POST", *segments, body=body, policy=policy, keyed=True, key=key, items=items
+            )
+            return _job_id(answer, failures)
+        except _IdUnreadableError as error:
+            failures += 1
+            # A 2xx: there may be a job, and only its key can name it.
+            again = failures < policy.max_attempts and await connection.has(
+                Capability.IDEMPOTENCY_KEYS, policy
+            )
+            wait = back_off(failures)
+            if not again or not policy.allows(wait):
+                raise unknown_outcome(error, operation) from None
+            await anyio.sleep(wait)
+        except ElluminateError as error:
+            # After an unreadable 2xx no later refusal proves that nothing was done.
+            if error.ambiguous or failures:
+                raise unknown_outcome(error, operation) from None
+            raise
+
+
+class _IdUnreadableError(ProtocolError):
+    """A chunk was accepted, and its answer names no job."""
+
+
+def _job_id(answer: Answer, failures: int) -> str:
     try:
         job_id = decode(_JobId, answer).root
+        problem = "the service accepted the items and named no job for them"
     except ProtocolError as error:
-        # A 2xx: the job exists, and its id cannot be read.
-        raise unknown_outcome(error, operation) from None
+        job_id, problem = None, str(error)
     if job_id is None:
-        raise JobError("the service made no job for these items", job_id="", job_status=NO_JOB)
+        raise _IdUnreadableError(
+            problem,
+            sent=True,
+            attempts=answer.attempts + failures,
+            request_id=answer.request_id,
+        )
     return job_id
 
 
@@ -133,11 +164,6 @@ def doubt_left_by(error: ElluminateError, operation: str) -> ItemError:
     if isinstance(error, FATAL) or not doubtful:
         raise error
     return item_error(error, position=0, operation=operation)
-
-
-def has_ended_badly(problem: ElluminateError | None) -> bool:
-    """Whether a job was made and is known to have ended without success."""
-    return isinstance(problem, JobError) and problem.job_status != NO_JOB
 
 
 @contextmanager

@@ -38,8 +38,8 @@ VISIBILITY_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0)
 UNREADABLE = (DeadlineError, TransportError, RateLimitError, ServerError)
 """What keeps a listing from being read, for now."""
 
-SUCCESS_SETTLE = 5.0
-"""Seconds to settle what a job that succeeded does not show."""
+ENDED_SETTLE = 5.0
+"""Seconds to settle what a job that has ended does not show."""
 
 FIRST_SETTLE_WAIT = 1.0
 LONGEST_SETTLE_WAIT = 15.0
@@ -359,6 +359,8 @@ class ListingMatcher:
             others = self._rows.pool.claim_any_epoch(
                 missing, reserved=self._rows.asked, not_among=self._before or ()
             )
+            # Their own keys are not waited for any more, and rows of those are free for others.
+            self._rows.asked.subtract(entry.key for entry in missing if entry.position in others)
             self._settled(others)
             found |= others
         return found

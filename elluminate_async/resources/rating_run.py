@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Container, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Mapping, Sequence
+from contextlib import suppress
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
@@ -15,11 +16,13 @@ from elluminate_async.engine.records import OpenChunk
 from elluminate_async.errors import (
     APIError,
     DeadlineError,
+    ElluminateError,
     ItemError,
     OutcomeUnknownError,
     RatingError,
 )
 from elluminate_async.resources.batches import BatchSetting
+from elluminate_async.resources.connection import holding
 from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
     FIRST_SETTLE_WAIT,
@@ -29,13 +32,15 @@ from elluminate_async.resources.matching import (
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.jobs import JobStatus
-from elluminate_async.schemas.ratings import Rating, RatingMode
+from elluminate_async.schemas.ratings import Rating, RatingMode, RatingValue
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.schemas.version import Capability
 
 logger = logging.getLogger("elluminate_async")
 
 _RATINGS = TypeAdapter(list[Rating])
+_INCOMPLETE = "incomplete"
+_NO_RESULT = "no_result"
 
 
 class RatingRun:
@@ -46,6 +51,8 @@ class RatingRun:
         self.rating_mode = rating_mode
         self.log = ChunkLog(setting, "rate")
         self._criteria: dict[int, frozenset[int]] = {}
+        self._reading = anyio.Lock()
+        self._told = False
 
     async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
         """The responses of these ids as they are, with their ratings."""
@@ -72,6 +79,10 @@ class RatingRun:
         if earlier is not None and earlier.facts.get("before") is not None:
             return {int(id): ratings for id, ratings in earlier.facts["before"].items()}
         rows = await self.ratings_now(ids)
+        for row in rows.values():
+            # Pinned before the first job; what cannot be read now is read with the ratings.
+            with suppress(*UNREADABLE):
+                await self._criteria_of(row)
         return {id: [rating.id for rating in row.ratings] for id, row in rows.items()}
 
     async def intend(
@@ -108,7 +119,30 @@ class RatingRun:
         except UNREADABLE as error:
             logger.debug("the ratings could not be read: %s", error)
             return {}
-        return new_ratings(before, after, criteria)
+        outcomes = new_ratings(before, after, criteria)
+        self._tell_of_change(outcomes, criteria)
+        return outcomes
+
+    def _tell_of_change(
+        self,
+        outcomes: Mapping[int, list[Rating] | ItemError],
+        pinned: Mapping[int, frozenset[int]],
+    ) -> None:
+        for id, outcome in outcomes.items():
+            rated_by = (
+                {rating.criterion.id for rating in outcome}
+                if isinstance(outcome, list)
+                else set[int]()
+            )
+            added = sorted(rated_by - pinned[id])
+            # All of them added: an experiment that rates by a set of its own.
+            if added and rated_by & pinned[id] and not self._told:
+                self._told = True
+                logger.warning(
+                    "rate: criteria were added to a template while its responses were being "
+                    "rated, and some have ratings by %s as well",
+                    added,
+                )
 
     async def settle(
         self, ids: Sequence[int], before: Mapping[int, Container[int]], settle: float
@@ -141,15 +175,16 @@ class RatingRun:
             "the job succeeded, and the service does not show new ratings for this response",
             position=0,
             operation="rate",
-            code="no_result",
+            code=_NO_RESULT,
         )
 
     async def _criteria_of(self, row: PromptResponse) -> frozenset[int]:
         template = row.prompt.prompt_template
         if template is None:
             return frozenset()
-        if template.id not in self._criteria:
-            self._criteria[template.id] = await self._read_criteria(template.id)
+        async with holding(self._reading, self.setting.policy):
+            if template.id not in self._criteria:
+                self._criteria[template.id] = await self._read_criteria(template.id)
         return self._criteria[template.id]
 
     async def _read_criteria(self, template_id: int) -> frozenset[int]:
@@ -170,7 +205,10 @@ class RatingRun:
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
-    """Response id to outcome, by the terminal status document, which is in request order."""
+    """Response id to outcome, by the terminal status document, which is in request order.
+
+    What has neither a rating nor a reason for having none is left out.
+    """
     result = status.result or []
     if len(result) != len(ids):
         return {}
@@ -180,14 +218,31 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
         if failure := failures.get(index):
             outcomes[id] = _rating_error(id, failure.message, failure.code)
             continue
+        if not document:
+            continue
         try:
             ratings = _RATINGS.validate_python(document)
         except ValidationError as error:
             text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
             outcomes[id] = _rating_error(id, text, "protocol")
             continue
-        outcomes[id] = ratings or _rating_error(id, "the job made no rating", "no_result")
+        outcomes[id] = ratings
+        if bad := [rating.criterion.id for rating in ratings if not _is_verdict(rating)]:
+            outcomes[id] = _incomplete(id, bad, len(ratings))
     return outcomes
+
+
+def incomplete_ones(
+    outcomes: Mapping[int, list[Rating] | ItemError], problem: ElluminateError | None
+) -> list[int]:
+    """The responses that a job which succeeded left without a verdict by some criterion."""
+    if problem is not None and getattr(problem, "code", None) != _NO_RESULT:
+        return []
+    return [
+        id
+        for id, outcome in outcomes.items()
+        if isinstance(outcome, RatingError) and outcome.code == _INCOMPLETE
+    ]
 
 
 def new_ratings(
@@ -216,9 +271,9 @@ def new_ratings(
         wanted = {*rated_by, *(of_template if of_template & rated_by else ())}
         if not ratings:
             continue
-        if missing := wanted - ratings.keys():
-            text = f"{len(missing)} of {len(wanted)} criteria have no rating: {sorted(missing)}"
-            outcomes[id] = _rating_error(id, text, "incomplete")
+        verdicts = {id for id, rating in ratings.items() if _is_verdict(rating)}
+        if missing := wanted - verdicts:
+            outcomes[id] = _incomplete(id, missing, len(wanted))
         else:
             outcomes[id] = [ratings[criterion] for criterion in sorted(ratings)]
     return outcomes
@@ -226,6 +281,15 @@ def new_ratings(
 
 def _template_of(row: PromptResponse) -> int | None:
     return row.prompt.prompt_template.id if row.prompt.prompt_template is not None else None
+
+
+def _is_verdict(rating: Rating) -> bool:
+    return isinstance(rating.rating, RatingValue)
+
+
+def _incomplete(id: int, missing: Collection[int], wanted: int) -> RatingError:
+    text = f"{len(missing)} of {wanted} criteria have no verdict: {sorted(missing)}"
+    return _rating_error(id, text, _INCOMPLETE)
 
 
 def _rating_error(id: int, text: str, code: str) -> RatingError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
+from elluminate_async.engine.endings import unknown_outcome
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import HostedStream
@@ -17,11 +19,10 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
-    JobError,
     NotFoundError,
+    OutcomeUnknownError,
     PayloadTooLargeError,
     RejectedError,
-    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
@@ -33,9 +34,9 @@ from elluminate_async.resources.jobs import (
     start_job,
 )
 from elluminate_async.resources.journaling import Journal, earlier_sending, journal_path
-from elluminate_async.resources.matching import SUCCESS_SETTLE
+from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
-from elluminate_async.resources.rating_run import RatingRun, by_result
+from elluminate_async.resources.rating_run import RatingRun, by_result, incomplete_ones
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
@@ -184,11 +185,17 @@ class RatingsResource(Resource):
     ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
         """POST a chunk, follow its job, yield an outcome for every response it rated.
 
-        Where nothing is known of a sending, what new ratings there are tell. A chunk of an
-        ``earlier`` run is gone on with where the journal says that it was left.
+        Where nothing is known of a sending, what new ratings there are tell. What a job left
+        incomplete is rated once more. A chunk of an ``earlier`` run is gone on with where the
+        journal says that it was left.
         """
         ids = list(dict.fromkeys(item.value for item in items))
         outcomes, problem = await self._send_once(run, ids, items, earlier)
+        if again := incomplete_ones(outcomes, problem):
+            theirs = [item for item in items if item.value in again]
+            # What became of the first time stays, whatever stops the second.
+            with suppress(ChunkRefusedError, ElluminateError):
+                outcomes |= (await self._send_once(run, again, theirs, None))[0]
         for item in items:
             if (outcome := outcomes.get(item.value)) is not None:
                 failed = isinstance(outcome, ItemError)
@@ -218,18 +225,20 @@ class RatingsResource(Resource):
                 if before is None:
                     asked = ids if earlier is None else earlier.facts["ids"]
                     outcomes = by_result(asked, status)
-                    return {id: outcomes[id] for id in ids if id in outcomes}, problem
+                    outcomes = {id: outcomes[id] for id in ids if id in outcomes}
+                    return outcomes, problem or run.no_rating()
                 outcomes = await run.new_ratings(ids, before)
         except ElluminateError as error:
             problem = doubt_left_by(error, "rate")
         # What is incomplete may only not be shown yet.
         left = [id for id in ids if not isinstance(outcomes.get(id), list)]
-        if left and before is not None and not isinstance(problem, JobError):
+        if left and before is not None:
             seconds = run.setting.options.settle
-            if problem is None:
-                # The job succeeded, so its ratings should be there: they may only be late.
-                problem, seconds = run.no_rating(), min(seconds, SUCCESS_SETTLE)
-            outcomes |= await run.settle(left, before, seconds)
+            if not isinstance(problem, OutcomeUnknownError):
+                # The job has ended, so its ratings should be there: they may only be late.
+                problem, seconds = problem or run.no_rating(), min(seconds, ENDED_SETTLE)
+            with accepted_work():
+                outcomes |= await run.settle(left, before, seconds)
         return outcomes, problem
 
     async def _start_job(
@@ -247,11 +256,11 @@ class RatingsResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await self._post(run, body, earlier.key)
+                return await self._post(run, body, earlier.key, len(ids))
         key = await run.intend([item.position for item in items], ids, before, body)
-        return await self._post(run, body, key)
+        return await self._post(run, body, key, len(ids))
 
-    async def _post(self, run: RatingRun, body: bytes, key: str) -> str:
+    async def _post(self, run: RatingRun, body: bytes, key: str, items: int) -> str:
         try:
             job_id = await start_job(
                 self._connection,
@@ -260,6 +269,7 @@ class RatingsResource(Resource):
                 key=key,
                 operation="rate",
                 policy=run.setting.policy,
+                items=items,
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None

@@ -26,6 +26,7 @@ from elluminate_async.resources.connection import encode
 from elluminate_async.resources.jobs import Denials, follow_job, job_failure, start_job
 from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
+    ENDED_SETTLE,
     ListingMatcher,
     NaturalKey,
     RowPool,
@@ -106,8 +107,8 @@ class ResponseRun:
         bodies = [self.plan.body(specs[entry.position], epoch=entry.key.epoch) for entry in wanted]
         return encode(ResponseBatchRequest(prompt_response_ins=bodies))
 
-    async def post(self, body: bytes, key: str) -> str:
-        """Send a chunk; the id of its job.
+    async def post(self, body: bytes, key: str, items: int) -> str:
+        """Send a chunk of so many items; the id of its job.
 
         Raises:
             ChunkRefusedError: The service refuses it as a whole.
@@ -117,7 +118,14 @@ class ResponseRun:
         connection, policy = self.setting.connection, self.setting.policy
         try:
             job_id = await start_job(
-                connection, *_BATCHES, body=body, key=key, operation=self.operation, policy=policy
+                connection,
+                *_BATCHES,
+                body=body,
+                key=key,
+                operation=self.operation,
+                policy=policy,
+                # No model is called for responses that are uploaded.
+                items=items if self.operation == "generate" else 0,
             )
         except (RejectedError, PayloadTooLargeError) as error:
             raise ChunkRefusedError(error) from None
@@ -177,6 +185,15 @@ class ResponseRun:
         """No row will come for these: they were not sent, or refused."""
         if self._listing is not None:
             self._listing.release(wanted)
+
+    def settling_after(self, problem: ElluminateError | None) -> float:
+        """Seconds to look for the rows of a sending that ended with ``problem``."""
+        settle = self.setting.options.settle
+        may_send_again = problem is None and self.max_sendings > 1
+        if may_send_again or isinstance(problem, OutcomeUnknownError):
+            return settle
+        # The job has ended, so its rows should be there: they may only be late.
+        return min(settle, ENDED_SETTLE)
 
     async def settle(
         self, wanted: Sequence[Wanted], seconds: float
@@ -252,4 +269,5 @@ def outcome_of(position: int, row: PromptResponse, operation: str) -> PromptResp
         position=position,
         operation=operation,
         response_id=row.id,
+        output=row.response_str,
     )

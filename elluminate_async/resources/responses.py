@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.endings import unknown_outcome
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,
-    JobError,
     OutcomeUnknownError,
-    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
 from elluminate_async.resources.jobs import (
     accepted_work,
     doubt_left_by,
-    has_ended_badly,
 )
 from elluminate_async.resources.journaling import Journal, earlier_sending, journal_path
-from elluminate_async.resources.matching import SUCCESS_SETTLE, Wanted
+from elluminate_async.resources.matching import Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
     Output,
@@ -352,19 +350,13 @@ class ResponsesResource(Resource):
             job_id = await self._start_job(run, wanted, items, earlier)
             with accepted_work():
                 found, problem = await run.follow(job_id, wanted, earlier)
-        except JobError as error:
-            problem = error
         except ElluminateError as error:
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]
-        if left and run.can_settle and not has_ended_badly(problem):
-            seconds = run.setting.options.settle
-            if problem is None or isinstance(problem, JobError):
-                # The job succeeded, or the service says that there is nothing to do: the rows
-                # should be there, and may only be late.
-                problem, seconds = problem or run.no_row(), min(seconds, SUCCESS_SETTLE)
-            found |= await run.settle(left, seconds)
-        return found, problem
+        if left and run.can_settle:
+            with accepted_work():
+                found |= await run.settle(left, run.settling_after(problem))
+        return found, problem or run.no_row()
 
     async def _start_job(
         self,
@@ -379,8 +371,8 @@ class ResponsesResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await run.post(body, earlier.key)
-        return await run.post(body, await run.intend(wanted, body))
+                return await run.post(body, earlier.key, len(wanted))
+        return await run.post(body, await run.intend(wanted, body), len(wanted))
 
     async def update_annotation(
         self, response: PromptResponse | int, annotation: str

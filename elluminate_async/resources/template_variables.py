@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Item, Source, closing
+from elluminate_async.engine.endings import unknown_outcome
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
@@ -19,7 +20,6 @@ from elluminate_async.errors import (
     ItemError,
     PayloadTooLargeError,
     RejectedError,
-    unknown_outcome,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of

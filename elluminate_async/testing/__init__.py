@@ -1,20 +1,100 @@
 """What tests of programs on this client need: servers that fail as asked, and a clock.
 
-Everything listens on loopback only, and needs no extra.
+Everything listens on loopback only, and needs no extra. A test of a batch under faults::
+
+    async with (
+        ScriptedService(keys=False, faults=[FaultPlan(seed=7, share=0.3)]) as service,
+        AsyncClient(base_url=service.url, api_key=service.api_key) as client,
+    ):
+        batch = await client.responses.generate_many(...)
+    report = check_batch(batch, inputs, service.ledger)
+    assert report.clean, report
+
+* `ScriptedService` stands in for the service; its `Ledger` notes what it really did.
+* `Fault` and `FaultPlan` make its exchanges go wrong, and count how often they did.
+* `check_batch` and `check_ratings` hold a client's outcomes against inputs and ledger: what
+  is lost, swapped, foreign or duplicated is named by position.
+* `FaultProxy` stands between client and any service and spoils the connection itself.
+* `RawServer` answers with exact bytes, for what no HTTP server would send.
+* `VIRTUAL_TIME` and `run_virtually` let hours of waiting cost nothing.
+
+Fixtures for pytest are in `elluminate_async.testing.pytest_plugin`; a test suite opts in by
+``pytest_plugins = ["elluminate_async.testing.pytest_plugin"]``.
 """
 
 from __future__ import annotations
 
 from elluminate_async.testing.clock import VIRTUAL_TIME, VirtualLoop, run_virtually
+from elluminate_async.testing.exchange import (
+    ConnectionCut,
+    Exchange,
+    Process,
+    Reply,
+    ServerLimit,
+    Traffic,
+)
+from elluminate_async.testing.faults import KINDS, Fault, FaultPlan
+from elluminate_async.testing.ledger import (
+    Ledger,
+    Made,
+    Rated,
+    Report,
+    check_batch,
+    check_ratings,
+    nonce_of,
+)
+from elluminate_async.testing.proxy import (
+    Bandwidth,
+    FaultProxy,
+    Flow,
+    Latency,
+    LimitData,
+    ResetPeer,
+    Slicer,
+    SlowClose,
+    Timeout,
+    Toxic,
+)
 from elluminate_async.testing.raw import Connection, RawServer, Received, Script, replies, reply
+from elluminate_async.testing.service import Behaviour, ScriptedService
+from elluminate_async.testing.store import ServiceScript
 
 __all__ = [
+    "KINDS",
     "VIRTUAL_TIME",
+    "Bandwidth",
+    "Behaviour",
     "Connection",
+    "ConnectionCut",
+    "Exchange",
+    "Fault",
+    "FaultPlan",
+    "FaultProxy",
+    "Flow",
+    "Latency",
+    "Ledger",
+    "LimitData",
+    "Made",
+    "Process",
+    "Rated",
     "RawServer",
     "Received",
+    "Reply",
+    "Report",
+    "ResetPeer",
     "Script",
+    "ScriptedService",
+    "ServerLimit",
+    "ServiceScript",
+    "Slicer",
+    "SlowClose",
+    "Timeout",
+    "Toxic",
+    "Traffic",
     "VirtualLoop",
+    "check_batch",
+    "check_ratings",
+    "nonce_of",
     "replies",
     "reply",
     "run_virtually",

@@ -15,6 +15,7 @@ import aiohttp
 from elluminate_async._version import __version__
 from elluminate_async.errors import ClientClosedError, WrongEventLoopError
 from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
+from elluminate_async.transport.encoding import ACCEPTED
 
 if TYPE_CHECKING:
     import ssl
@@ -85,6 +86,7 @@ class Session:
     def _headers(self, request: Request) -> dict[str, str]:
         headers = {
             "Accept": "application/json, text/event-stream",
+            "Accept-Encoding": ACCEPTED,
             "SDK-Version": PROTOCOL_VERSION,
             "User-Agent": f"elluminate-async/{__version__}",
         }
@@ -154,6 +156,7 @@ class Session:
                 timeout=aiohttp.ClientTimeout(total=None),
                 trace_configs=[trace],
                 trust_env=False,
+                auto_decompress=False,
                 max_line_size=_MAX_HEADER_BYTES,
                 max_field_size=_MAX_HEADER_BYTES,
             )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from elluminate_async.batch import Batch, Progress
 from elluminate_async.engine.call import ChunkRefusedError
 from elluminate_async.engine.chunks import Entry, Item, Passed
-from elluminate_async.engine.endings import FATAL
+from elluminate_async.engine.endings import FATAL, item_error
 from elluminate_async.engine.limits import Limits
 from elluminate_async.engine.run import run_batch
 from elluminate_async.errors import (
@@ -27,7 +27,6 @@ from elluminate_async.errors import (
     NotFoundError,
     RejectedError,
     ServerError,
-    item_error,
 )
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 from tests.engine.scripted import Service, answers, call_to, entries, failure, others, turns

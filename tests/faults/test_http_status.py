@@ -389,6 +389,6 @@ async def test_no_job_for_a_chunk(processed: bool, fired: Fired) -> None:
     assert len(responses) == len(VALUES)
     assert len(responses.failed) == (0 if processed else 2)
     for error in responses.failed.values():
-        assert (error.code, error.operation) == ("job_failed", "generate")
+        assert (error.code, error.operation) == ("outcome_unknown", "generate")
         assert "no job" in error.text
     assert set(stage.model.answered.values()) == {1}

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
-import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -137,7 +133,9 @@ async def test_a_process_without_descriptors(fired: Fired) -> None:
         ]
         with anyio.fail_after(90):
             done = await anyio.run_process(
-                [sys.executable, "-c", PROGRAM, json.dumps(arguments)], env=environment(), check=False
+                [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
+                env=environment(),
+                check=False,
             )
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(done.stdout)

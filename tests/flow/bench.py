@@ -161,6 +161,13 @@ class Recorder:
                 await send(message)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when ``condition`` holds; fail after ten seconds."""
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+
+
 async def _nowhere(message: Message) -> None:
     del message
 

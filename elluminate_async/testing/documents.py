@@ -1,0 +1,254 @@
+"""What a scripted service holds, and how it looks on the wire."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+WHEN = "2026-01-01T00:00:00Z"
+"""Of everything: no client may decide by a service's clock."""
+
+PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+
+@dataclass(slots=True)
+class Template:
+    """A prompt template and its criteria."""
+
+    id: int
+    name: str
+    version: int
+    messages: list[dict[str, Any]]
+    criteria: dict[int, str] = field(default_factory=dict[int, str])
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        self.text = json.dumps(self.document())
+
+    def document(self) -> dict[str, Any]:
+        """As the wire has it."""
+        text = json.dumps(self.messages)
+        return {
+            "id": self.id,
+            "name": self.name,
+            "version": self.version,
+            "messages": self.messages,
+            "placeholders": list(dict.fromkeys(PLACEHOLDER.findall(text))),
+            "criterion_set_id": self.id,
+            "created_at": WHEN,
+            "updated_at": WHEN,
+        }
+
+
+def criterion_document(id: int, text: str) -> dict[str, Any]:
+    """One criterion as the wire has it."""
+    return {"id": id, "criterion_str": text, "label": None, "created_at": WHEN}
+
+
+@dataclass(slots=True)
+class Collection:
+    """A table of template variables."""
+
+    id: int
+    name: str
+    description: str = ""
+    entries: list[Entry] = field(default_factory=list["Entry"])
+
+    def document(self) -> dict[str, Any]:
+        """As the wire has it, without its rows."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "columns": [],
+            "variables_count": len(self.entries),
+            "read_only": False,
+            "created_at": WHEN,
+            "updated_at": WHEN,
+        }
+
+
+@dataclass(slots=True)
+class Entry:
+    """One row of a collection."""
+
+    id: int
+    values: dict[str, Any]
+    text: str
+
+    @classmethod
+    def of(cls, id: int, values: Mapping[str, Any], collection: Collection) -> Entry:
+        """The entry, with the text it has on the wire: made once, sent often."""
+        document = {
+            "id": id,
+            "input_values": values,
+            "collection": collection.document(),
+            "created_at": WHEN,
+        }
+        return cls(id, dict(values), json.dumps(document))
+
+
+@dataclass(slots=True)
+class Experiment:
+    """Where responses belong."""
+
+    id: int
+    name: str
+    description: str
+    template: Template
+    collection: Collection
+
+    def document(self) -> dict[str, Any]:
+        """As the wire has it."""
+        criteria = [criterion_document(*found) for found in self.template.criteria.items()]
+        template = self.template.document()
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "prompt_template": template,
+            "collection": self.collection.document(),
+            "criterion_set": {
+                "id": self.template.id,
+                "name": self.template.name,
+                "criteria": criteria,
+                "prompt_templates": [template],
+                "linked_prompt_templates": [template],
+            },
+            "llm_config": {"id": 1, "name": "scripted", "llm_model_name": "scripted"},
+            "rated_responses": [],
+            "generation_task_id": None,
+            "results": None,
+            "logs": None,
+            "created_at": WHEN,
+            "updated_at": WHEN,
+        }
+
+
+@dataclass(slots=True)
+class RatingRow:
+    """One rating; shown in listings from ``visible_at`` on."""
+
+    id: int
+    criterion_id: int
+    text: str
+    visible_at: float
+
+
+@dataclass(slots=True)
+class Row:
+    """One response; shown in listings from ``visible_at`` on.
+
+    Attributes:
+        head: Its text on the wire up to its ratings.
+    """
+
+    id: int
+    experiment_id: int
+    template_id: int
+    entry_id: int
+    epoch: int
+    answer: str
+    visible_at: float
+    head: str
+    hidden: bool = False
+    ratings: list[RatingRow] = field(default_factory=list[RatingRow])
+
+    def text(self, now: float | None = None) -> str:
+        """As the wire has it, with the ratings that can be seen by ``now``."""
+        shown = (r.text for r in self.ratings if now is None or r.visible_at <= now)
+        return f'{self.head}"ratings":[{",".join(shown)}],"annotation":"","created_at":"{WHEN}"}}'
+
+
+def row_head(
+    id: int, template: Template, entry: Entry, epoch: int, answer: str, error: str | None
+) -> str:
+    """The text of a response up to its ratings."""
+    message = {"role": "assistant", "content": answer, "tool_calls": None}
+    messages = [] if error is not None else [message]
+    return (
+        f'{{"id":{id},"prompt":{{"id":{id},"prompt_template":{template.text},'
+        f'"template_variables":{entry.text},"messages":[],"created_at":"{WHEN}"}},'
+        f'"messages":{json.dumps(messages)},"generation_metadata":null,'
+        f'"error":{json.dumps(error)},"epoch":{epoch},'
+    )
+
+
+def rating_text(id: int, criterion_id: int, criterion: str, verdict: bool, why: str | None) -> str:
+    """The text of a rating."""
+    document = {
+        "id": id,
+        "criterion": criterion_document(criterion_id, criterion),
+        "rating": "YES" if verdict else "NO",
+        "reasoning": why,
+        "created_at": WHEN,
+    }
+    return json.dumps(document)
+
+
+@dataclass(slots=True)
+class JobScript:
+    """What a fault asks of the job that an exchange starts.
+
+    Attributes:
+        fail_after: End as FAILURE after so many of the items.
+        hide: Leave one of this many rows out of everything that the service shows.
+        forget: Answer 404 for the job from its acceptance on.
+    """
+
+    fail_after: int | None = None
+    hide: int | None = None
+    forget: bool = False
+
+
+@dataclass(slots=True)
+class Job:
+    """Work on one chunk.
+
+    Attributes:
+        results: One text per item of the request, in its order; ``null`` where there is none.
+        failures: Of items without a full result: index, code, text.
+    """
+
+    id: str
+    total: int
+    accepted_at: float
+    script: JobScript
+    status: str = "PENDING"
+    error: str | None = None
+    results: list[str] = field(default_factory=list[str])
+    failures: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
+    watchers: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+
+    @property
+    def ended(self) -> bool:
+        """Whether its status is terminal."""
+        return self.status in ("SUCCESS", "FAILURE")
+
+    def move(self, status: str, error: str | None = None) -> None:
+        """Take a new status, and wake who follows it."""
+        self.status, self.error = status, error
+        watchers, self.watchers = self.watchers, []
+        for wake in watchers:
+            wake()
+
+    def document(self, *, with_results: bool) -> str:
+        """The status as the wire has it."""
+        head = f'{{"status":"{self.status}","error_msg":{json.dumps(self.error)}'
+        if not (with_results and self.ended):
+            return head + "}"
+        failures = [
+            {"index": index, "code": code, "message": text} for index, code, text in self.failures
+        ]
+        return (
+            f'{head},"result":[{",".join(self.results)}],"item_failures":{json.dumps(failures)}}}'
+        )
+
+
+def now() -> float:
+    """Seconds on the clock that decides what is visible."""
+    return time.monotonic()

@@ -1,0 +1,249 @@
+"""Faults for a scripted service: what goes wrong with an exchange, with which, how often."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from elluminate_async.testing.documents import JobScript
+from elluminate_async.testing.exchange import (
+    BATCH_ROUTES,
+    START_ROUTES,
+    STREAM_ROUTES,
+    ConnectionCut,
+    Exchange,
+    Process,
+    Reply,
+)
+from elluminate_async.testing.service import Behaviour
+
+Predicate: TypeAlias = Callable[[Exchange], bool]
+
+_LOGIN = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
+_UPSTREAM = b"upstream connect error or disconnect/reset before headers"
+
+
+def refuse(status: int, *, retry_after: str | None = None, text: str = "scripted") -> Behaviour:
+    """Answer this status; nothing is done."""
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+
+    async def behave(exchange: Exchange, process: Process) -> Reply:
+        return Reply(status, f'{{"detail":"{text}"}}'.encode(), headers=headers)
+
+    return behave
+
+
+def lose(reply: Reply) -> Behaviour:
+    """Do what was asked, and answer this instead."""
+
+    async def behave(exchange: Exchange, process: Process) -> Reply:
+        await process()
+        return replace(reply)
+
+    return behave
+
+
+def cut(*, processed: bool) -> Behaviour:
+    """Reset the connection instead of an answer."""
+
+    async def behave(exchange: Exchange, process: Process) -> Reply:
+        if processed:
+            await process()
+        raise ConnectionCut
+
+    return behave
+
+
+def hang(*, processed: bool) -> Behaviour:
+    """Answer nothing until the client gives up."""
+
+    async def behave(exchange: Exchange, process: Process) -> Reply:
+        if processed:
+            await process()
+        await exchange.client_left()
+        raise ConnectionCut
+
+    return behave
+
+
+async def truncate(exchange: Exchange, process: Process) -> Reply:
+    """Do what was asked, and break off in the middle of the answer."""
+    reply = await process()
+    if reply.events is not None:
+        return await break_stream(exchange, process)
+    return replace(reply, sent_bytes=len(reply.body) // 2)
+
+
+def script_job(script: JobScript) -> Behaviour:
+    """Accept the chunk, and have its job go wrong."""
+
+    async def behave(exchange: Exchange, process: Process) -> Reply:
+        exchange.job_script = replace(script)
+        return await process()
+
+    return behave
+
+
+async def end_stream(exchange: Exchange, process: Process) -> Reply:
+    """End the stream cleanly, before the terminal event."""
+    return replace(await process(), events=_without_end(await process(), broken=False))
+
+
+async def break_stream(exchange: Exchange, process: Process) -> Reply:
+    """Reset the stream's connection before the terminal event."""
+    return replace(await process(), events=_without_end(await process(), broken=True))
+
+
+async def _without_end(reply: Reply, *, broken: bool) -> AsyncIterator[bytes]:
+    yield b'data: {"status":"STARTED","error_msg":null}\n\ndata: {"stat'
+    if broken:
+        raise ConnectionCut
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault.
+
+    Attributes:
+        behave: What it does.
+        on: The exchanges it makes sense for.
+    """
+
+    behave: Behaviour
+    on: Predicate
+
+
+def _any(exchange: Exchange) -> bool:
+    return exchange.route not in START_ROUTES
+
+
+def _chunk(exchange: Exchange) -> bool:
+    return exchange.route in BATCH_ROUTES
+
+
+def _stream(exchange: Exchange) -> bool:
+    return exchange.route in STREAM_ROUTES
+
+
+KINDS: Mapping[str, Kind] = {
+    "429": Kind(refuse(429), _any),
+    "429-retry-after": Kind(refuse(429, retry_after="1"), _any),
+    "408": Kind(refuse(408), _any),
+    "500": Kind(refuse(500), _any),
+    "502": Kind(refuse(502), _any),
+    "503": Kind(refuse(503), _any),
+    "reset": Kind(cut(processed=False), _any),
+    "hang": Kind(hang(processed=False), _any),
+    "502-processed": Kind(lose(Reply(502)), _any),
+    "503-processed": Kind(lose(Reply(503, _UPSTREAM, "text/plain")), _any),
+    "reset-processed": Kind(cut(processed=True), _any),
+    "hang-processed": Kind(hang(processed=True), _any),
+    "truncated": Kind(truncate, _any),
+    "empty": Kind(lose(Reply(200, b"")), _any),
+    "null": Kind(lose(Reply(200, b"null")), _chunk),
+    "garbage": Kind(lose(Reply(200, b'\x00\xff{"items":[')), _any),
+    "html": Kind(lose(Reply(200, _LOGIN, "text/html")), _any),
+    "job-fails": Kind(script_job(JobScript(fail_after=3)), _chunk),
+    "job-forgotten": Kind(script_job(JobScript(forget=True)), _chunk),
+    "row-missing": Kind(script_job(JobScript(hide=7)), _chunk),
+    "stream-ends": Kind(end_stream, _stream),
+    "stream-breaks": Kind(break_stream, _stream),
+    "stream-refused": Kind(refuse(503), _stream),
+    "stream-204": Kind(lose(Reply(204, b"")), _stream),
+}
+"""Every kind by its name; ``-processed`` kinds lose the answer to work that was done."""
+
+
+class Fault:
+    """One kind of fault, placed on some exchanges.
+
+    Args:
+        kind: A name of `KINDS`, or a behaviour of your own, such as ``refuse(418)``.
+        on: Which exchanges; a route such as ``"POST responses/batches"``, or a predicate.
+            None takes those that the kind makes sense for.
+        times: How often at most; None for no bound.
+        skip: Let so many of those exchanges pass first.
+        share: Of the exchanges, how many it takes, 0 to 1.
+        seed: Of that choice.
+
+    Attributes:
+        fired: How often it did.
+    """
+
+    def __init__(
+        self,
+        kind: str | Behaviour,
+        *,
+        on: str | Predicate | None = None,
+        times: int | None = None,
+        skip: int = 0,
+        share: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        known = KINDS[kind] if isinstance(kind, str) else Kind(kind, _any)
+        self.name = kind if isinstance(kind, str) else getattr(kind, "__name__", "own")
+        self.times = times
+        self.fired = 0
+        self._behave = known.behave
+        self._on = _route(on) if isinstance(on, str) else (on or known.on)
+        self._skip = skip
+        self._share = share
+        self._random = random.Random(f"{seed} {self.name}")
+
+    def take(self, exchange: Exchange) -> Behaviour | None:
+        """The behaviour, when it is this exchange's turn."""
+        if not self._on(exchange) or self.fired == self.times:
+            return None
+        if self._skip > 0:
+            self._skip -= 1
+            return None
+        if self._random.random() >= self._share:
+            return None
+        self.fired += 1
+        return self._behave
+
+    def __repr__(self) -> str:
+        return f"<Fault {self.name}, fired {self.fired} times>"
+
+
+def _route(route: str) -> Predicate:
+    return lambda exchange: exchange.route == route
+
+
+class FaultPlan:
+    """A seeded mix: of the exchanges that any kind makes sense for, this share goes wrong.
+
+    Args:
+        seed: Of the choice; the same seed on the same exchanges takes the same ones.
+        share: 0 to 1.
+        kinds: Names of `KINDS`; None for all.
+
+    Attributes:
+        exchanges: How many could have been taken.
+        fired: How often each kind did.
+    """
+
+    def __init__(self, seed: int, share: float = 0.3, kinds: Iterable[str] | None = None) -> None:
+        self.exchanges = 0
+        self.fired = Counter[str]()
+        self._kinds = {name: KINDS[name] for name in (KINDS if kinds is None else kinds)}
+        self._share = share
+        self._random = random.Random(seed)
+
+    def take(self, exchange: Exchange) -> Behaviour | None:
+        """A behaviour for this exchange, or None."""
+        fitting = [name for name, kind in self._kinds.items() if kind.on(exchange)]
+        if not fitting:
+            return None
+        self.exchanges += 1
+        if self._random.random() >= self._share:
+            return None
+        name = self._random.choice(fitting)
+        self.fired[name] += 1
+        return self._kinds[name].behave
+
+    def __repr__(self) -> str:
+        return f"<FaultPlan, fired {dict(self.fired)}>"

@@ -1,0 +1,368 @@
+"""The wire protocol of a scripted service: which route does what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeAlias, cast
+from urllib.parse import parse_qs
+
+from elluminate_async.schemas.version import Capability
+from elluminate_async.testing.documents import (
+    WHEN,
+    Collection,
+    Experiment,
+    Job,
+    Row,
+    Template,
+    criterion_document,
+    now,
+)
+from elluminate_async.testing.exchange import Exchange, Reply
+from elluminate_async.testing.store import MissingError, Store
+
+Handler: TypeAlias = Callable[[Exchange, Sequence[int | str]], Awaitable[Reply] | Reply]
+
+PROJECT = {
+    "id": 1,
+    "name": "Scripted",
+    "description": "",
+    "organization": {
+        "id": 1,
+        "name": "Scripted",
+        "domain": "",
+        "stripe_subscription_id": None,
+        "created_at": WHEN,
+        "updated_at": WHEN,
+    },
+    "public_in_org": False,
+    "created_at": WHEN,
+    "updated_at": WHEN,
+}
+
+_KEEP_ALIVE = 15.0  # seconds without an event until a comment is sent
+
+
+def route_of(method: str, path: str) -> tuple[str, list[int | str]]:
+    """The route that a request is for, and the ids in its path."""
+    below = path.removeprefix("/api/v0/")
+    below = re.sub(r"^projects/\d+/", "", below)
+    ids: list[int | str] = []
+    parts: list[str] = []
+    for part in below.split("/"):
+        if part.isdigit():
+            ids.append(int(part))
+            parts.append("{id}")
+        elif len(parts) == 2 and parts[1] == "batches":
+            ids.append(part)
+            parts.append("{job}")
+        else:
+            parts.append(part)
+    return f"{method} {'/'.join(parts)}", ids
+
+
+def answer(document: object, status: int = 200) -> Reply:
+    """A JSON answer."""
+    return Reply(status, json.dumps(document).encode())
+
+
+def problem(status: int, detail: str, **more: object) -> Reply:
+    """An error as the service words it."""
+    return answer({"detail": detail, **more}, status)
+
+
+class Routes:
+    """The handlers over one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._handlers: dict[str, Handler] = {
+            "POST version/compatible": self._version,
+            "GET projects": lambda _exchange, _ids: answer({"items": [PROJECT], "count": 1}),
+            "GET projects/{id}": lambda _exchange, _ids: answer(PROJECT),
+            "POST prompt_templates": self._create_template,
+            "GET prompt_templates": self._templates,
+            "GET prompt_templates/{id}": self._template,
+            "POST criteria": self._create_criteria,
+            "GET criteria": self._criteria,
+            "POST collections": self._create_collection,
+            "GET collections": self._collections,
+            "GET collections/{id}": self._collection,
+            "GET collections/{id}/entries": self._entries,
+            "POST collections/{id}/entries": self._add_entry,
+            "POST collections/{id}/entries/batches": self._add_entries,
+            "POST experiments": self._create_experiment,
+            "GET experiments": self._experiments,
+            "GET experiments/{id}": self._experiment,
+            "GET responses": self._responses,
+            "GET responses/{id}": self._response,
+            "POST responses": self._add_response,
+            "POST responses/generate": self._add_response,
+            "POST responses/batches": self._generate,
+            "POST ratings": self._rate_one,
+            "GET ratings": self._ratings,
+            "POST ratings/batches": self._rate,
+            "GET responses/batches/{job}": self._status,
+            "GET ratings/batches/{job}": self._status,
+            "GET responses/batches/{job}/stream": self._stream,
+            "GET ratings/batches/{job}/stream": self._stream,
+        }
+
+    async def handle(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        """Do what was asked."""
+        handler = self._handlers.get(exchange.route)
+        if handler is None:
+            return problem(404, f"no route {exchange.route}")
+        try:
+            reply = handler(exchange, ids)
+            return reply if isinstance(reply, Reply) else await reply
+        except MissingError as error:
+            return problem(404, str(error))
+        except (ValueError, KeyError, TypeError) as error:
+            return problem(422, f"unreadable request: {type(error).__name__}: {error}")
+
+    def _version(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        script = self._store.script
+        offered = {
+            Capability.IDEMPOTENCY_KEYS: script.keys,
+            Capability.RESULTS_WITH_STATUS: script.results,
+        }
+        return answer(
+            {
+                "is_compatible": True,
+                "required_sdk_version": "0.6.0",
+                "capabilities": [name.value for name, here in offered.items() if here],
+            }
+        )
+
+    def _create_template(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        body = _json(exchange)
+        same_name = [t for t in self._store.templates if t.name == body["name"]]
+        for template in same_name:
+            if template.messages == body["messages"]:
+                return problem(409, "it exists", prompt_template_id=template.id)
+        version = len(same_name) + 1
+        template = Template(self._store.new_id(), body["name"], version, body["messages"])
+        self._store.templates.append(template)
+        return answer(template.document(), 201)
+
+    def _templates(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        name = _text(exchange, "name")
+        # The latest version first: a client that asks by name reads the first.
+        found = [t for t in reversed(self._store.templates) if name in (None, t.name)]
+        return self._page(exchange, [t.document() for t in found])
+
+    def _template(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        return answer(self._store.template(int(ids[0])).document())
+
+    def _create_criteria(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        body = _json(exchange)
+        template = self._store.template(body["prompt_template_id"] or body["criterion_set_id"])
+        if body.get("delete_existing"):
+            template.criteria.clear()
+        if body["criteria"] is None:
+            if template.criteria:
+                return problem(409, "it has criteria")
+            found = self._store.criteria_of(template)
+        else:
+            known = {text: id for id, text in template.criteria.items()}
+            found: dict[int, str] = {}
+            for criterion in body["criteria"]:
+                text = criterion["criterion_str"]
+                id = known.setdefault(text, known.get(text) or self._store.new_id())
+                template.criteria[id] = found[id] = text
+        return answer([criterion_document(*item) for item in found.items()], 201)
+
+    def _criteria(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        template = self._store.template(_number(exchange, "prompt_template_id") or 0)
+        return self._page(exchange, [criterion_document(*c) for c in template.criteria.items()])
+
+    def _create_collection(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        body = _json(exchange)
+        id = self._store.new_id()
+        name = body.get("name") or f"collection {id}"
+        if any(name == found.name for found in self._store.collections):
+            return problem(409, "the name is taken")
+        collection = Collection(id, name, body.get("description") or "")
+        self._store.collections.append(collection)
+        variables: list[dict[str, Any]] = body.get("variables") or []
+        self._store.add_entries(collection, variables, skip_existing=False)
+        return answer(self._with_entries(collection), 201)
+
+    def _collections(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        name = _text(exchange, "name")
+        found = [c for c in self._store.collections if name in (None, c.name)]
+        return self._page(exchange, [c.document() for c in found])
+
+    def _collection(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        return answer(self._with_entries(self._store.collection(int(ids[0]))))
+
+    @staticmethod
+    def _with_entries(collection: Collection) -> dict[str, Any]:
+        rows = [json.loads(entry.text) for entry in collection.entries]
+        return {**collection.document(), "variables": rows}
+
+    def _entries(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        entries = self._store.collection(int(ids[0])).entries
+        return self._page_of_texts(exchange, entries, lambda entry: entry.text)
+
+    def _add_entry(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        collection, values = self._store.collection(int(ids[0])), _json(exchange)["input_values"]
+        created = self._store.add_entries(collection, [values], skip_existing=True)
+        entry = next((e for e in collection.entries if e.values == values), None)
+        return Reply(201, (created[0] if created else cast("Any", entry)).text.encode())
+
+    def _add_entries(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        file = exchange.body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
+        values = [json.loads(line) for line in file.splitlines() if line.strip()]
+        created = self._store.add_entries(
+            self._store.collection(int(ids[0])),
+            values,
+            skip_existing=_text(exchange, "skip_existing") == "true",
+        )
+        return Reply(201, f"[{','.join(entry.text for entry in created)}]".encode())
+
+    def _create_experiment(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        body = _json(exchange)
+        if any(body["name"] == found.name for found in self._store.experiments):
+            return problem(409, "the name is taken")
+        experiment = Experiment(
+            self._store.new_id(),
+            body["name"],
+            body.get("description") or "",
+            self._store.template(body["prompt_template_id"]),
+            self._store.collection(body["collection_id"]),
+        )
+        self._store.experiments.append(experiment)
+        return answer(experiment.document(), 201)
+
+    def _experiments(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        name = _text(exchange, "experiment_name")
+        found = [e for e in self._store.experiments if name in (None, e.name)]
+        return self._page(exchange, [e.document() for e in found])
+
+    def _experiment(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        return answer(self._store.experiment(int(ids[0])).document())
+
+    def _responses(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        query = _query(exchange)
+        wanted = {int(id) for id in query.get("response_ids", [])}
+        rows: Iterable[Row]
+        if wanted:
+            visible = (self._store.rows.get(id) for id in sorted(wanted))
+            moment = now()
+            rows = self._store.in_order(
+                [r for r in visible if r and r.visible_at <= moment and not r.hidden]
+            )
+        else:
+            rows = self._store.listed(_number(exchange, "experiment_id"))
+        for name, attribute in _FILTERS.items():
+            if (value := _number(exchange, name)) is not None:
+                rows = [row for row in rows if getattr(row, attribute) == value]
+        return self._page_of_texts(exchange, list(rows), lambda row: row.text(now()))
+
+    def _response(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        row = self._store.rows.get(int(ids[0]))
+        if row is None or row.visible_at > now() or row.hidden:
+            return problem(404, "no such response")
+        return Reply(200, row.text(now()).encode())
+
+    def _add_response(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        return Reply(201, self._store.make_row(_json(exchange), now()).text().encode())
+
+    def _generate(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        items = _json(exchange)["prompt_response_ins"]
+        return self._accepted(self._store.generate(items, exchange.job_script))
+
+    def _rate(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        body = _json(exchange)
+        job = self._store.rate(
+            body["prompt_response_ids"], body["rating_mode"], exchange.job_script
+        )
+        return self._accepted(job)
+
+    def _rate_one(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        body = _json(exchange)
+        made, failure = self._store.make_ratings(
+            body["prompt_response_id"], body["rating_mode"], now()
+        )
+        if failure:
+            return problem(502, failure)
+        return Reply(201, f"[{','.join(rating.text for rating in made)}]".encode())
+
+    def _ratings(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        row = self._store.rows.get(_number(exchange, "prompt_response_id") or 0)
+        moment = now()
+        made = [r for r in row.ratings if r.visible_at <= moment] if row else []
+        return self._page_of_texts(exchange, made, lambda rating: rating.text)
+
+    @staticmethod
+    def _accepted(job: Job) -> Reply:
+        return answer(job.id, 202) if job.total else answer(None, 202)
+
+    def _job(self, ids: Sequence[int | str]) -> Job:
+        job = self._store.jobs.get(str(ids[-1]))
+        if job is None or job.script.forget:
+            raise MissingError("no such job")
+        return job
+
+    def _status(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        document = self._job(ids).document(with_results=self._store.script.results)
+        return Reply(200, document.encode())
+
+    def _stream(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        return Reply(content_type="text/event-stream", events=self._events(self._job(ids)))
+
+    async def _events(self, job: Job) -> AsyncIterator[bytes]:
+        results = self._store.script.results
+        while True:
+            changed = asyncio.Event()
+            job.watchers.append(changed.set)
+            yield f"data: {job.document(with_results=results)}\n\n".encode()
+            if job.ended:
+                return
+            while not changed.is_set():
+                try:
+                    async with asyncio.timeout(_KEEP_ALIVE):
+                        await changed.wait()
+                except TimeoutError:
+                    yield b": still here\n\n"
+
+    def _page(self, exchange: Exchange, documents: Sequence[object]) -> Reply:
+        return self._page_of_texts(exchange, documents, json.dumps)
+
+    def _page_of_texts(
+        self, exchange: Exchange, rows: Sequence[Any], text: Callable[[Any], str]
+    ) -> Reply:
+        size = self._store.script.page_size
+        start = ((_number(exchange, "page") or 1) - 1) * size
+        items = ",".join(text(row) for row in rows[start : start + size])
+        return Reply(200, f'{{"items":[{items}],"count":{len(rows)}}}'.encode())
+
+
+_FILTERS = {
+    "experiment_id": "experiment_id",
+    "prompt_template_id": "template_id",
+    "template_variables_id": "entry_id",
+    "epoch": "epoch",
+}
+
+
+def _json(exchange: Exchange) -> Any:
+    return json.loads(exchange.body)
+
+
+def _query(exchange: Exchange) -> dict[str, list[str]]:
+    return parse_qs(exchange.request.query_string)
+
+
+def _text(exchange: Exchange, name: str) -> str | None:
+    found = _query(exchange).get(name)
+    return found[0] if found else None
+
+
+def _number(exchange: Exchange, name: str) -> int | None:
+    found = _text(exchange, name)
+    return int(found) if found and found.isdigit() else None
