@@ -37,6 +37,7 @@ from tests.transport.wiring import (
     hang,
     serving,
     settings_for,
+    transport_to,
     until_received,
 )
 
