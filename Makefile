@@ -8,7 +8,7 @@ OFFICIAL := .venv-official
 OFFICIAL_VERSIONS := 0.6.12 1.5.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench official requirements clean
+.PHONY: help demo test faults soak check bench official requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -21,6 +21,9 @@ test: $(VENV)/.installed official ## Run the tests, those with the official clie
 
 faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the table
 	$(BIN)/python -m pytest -q -m row --matrix
+
+soak: $(VENV)/.installed ## Batches of 10,000 under every kind of fault, and hostile bytes (some 15 minutes)
+	$(BIN)/python -m tests.soak $(SOAK)
 
 check: $(VENV)/.checkers ## Formatting, lint, types, layering
 	$(BIN)/ruff format --check .

@@ -78,7 +78,7 @@ class AsyncClient:
             allow_insecure_http=allow_insecure_http,
         )
         chosen = checked_options(options or BatchOptions())
-        limits = Limits(chosen.max_concurrency, chosen.rate_limit)
+        limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit)
         transport = HttpTransport(
             settings,
             throttle=limits,

@@ -304,6 +304,8 @@ def test_progress_adds_up() -> None:
         ("chunk_linger", -0.1),
         ("rate_limit", 5),
         ("rate_limit", (5, 1.0)),
+        ("item_limit", 5),
+        ("item_limit", RateLimit(0.5)),  # type: ignore[arg-type]
         ("on_progress", 1),
     ],
 )

@@ -160,8 +160,10 @@ class Connection:
             seconds = min(SINGLE_CALL_DEADLINE, chosen.deadline) if deadline is None else deadline
             deadline_at = time.monotonic() + seconds
         throttle = None
-        if chosen.rate_limit is not None and chosen.rate_limit != self.options.rate_limit:
-            throttle = self.limits.narrowed(StrictLimits(chosen.rate_limit))
+        rate = chosen.rate_limit if chosen.rate_limit != self.options.rate_limit else None
+        items = chosen.item_limit if chosen.item_limit != self.options.item_limit else None
+        if rate is not None or items is not None:
+            throttle = self.limits.narrowed(StrictLimits(rate, items))
         return Policy(
             deadline_at=deadline_at,
             max_attempts=max_attempts or chosen.max_attempts,
@@ -192,10 +194,11 @@ class Connection:
         keyed: bool = False,
         key: str | None = None,
         harmless: bool = False,
+        items: int = 0,
     ) -> Answer:
         """Send one request below the project; with ``keyed``, under an idempotency key.
 
-        That is ``key``, or a new one.
+        That is ``key``, or a new one. ``items`` count towards the limit on items.
         """
         policy = policy or self.policy()
         request = Request(
@@ -207,6 +210,7 @@ class Connection:
             idempotency_key=(key or new_key()) if keyed else None,
             key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
             harmless=harmless,
+            items=items,
         )
         return await self.send(request, policy)
 

@@ -96,11 +96,18 @@ S = TypeVar("S", bound=StatusDocument)
 
 
 async def start_job(
-    connection: Connection, *segments: str, body: bytes, key: str, operation: str, policy: Policy
+    connection: Connection,
+    *segments: str,
+    body: bytes,
+    key: str,
+    operation: str,
+    policy: Policy,
+    items: int,
 ) -> str:
     """POST a chunk under its idempotency key; the id of its job.
 
-    Where the service honours keys, an answer without a readable id is asked for again.
+    Where the service honours keys, an answer without a readable id is asked for again. Of what
+    is sent, ``items`` count towards the limit on items.
 
     Raises:
         OutcomeUnknownError: It was sent, and whether a job was made is not known. This is
@@ -111,7 +118,7 @@ async def start_job(
     while True:
         try:
             answer = await connection.call(
-                "POST", *segments, body=body, policy=policy, keyed=True, key=key
+                "POST", *segments, body=body, policy=policy, keyed=True, key=key, items=items
             )
             return _job_id(answer, failures)
         except _IdUnreadableError as error:

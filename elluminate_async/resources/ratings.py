@@ -19,6 +19,7 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
+    JobError,
     NotFoundError,
     OutcomeUnknownError,
     PayloadTooLargeError,
@@ -227,7 +228,7 @@ class RatingsResource(Resource):
                     outcomes = by_result(asked, status)
                     outcomes = {id: outcomes[id] for id in ids if id in outcomes}
                     return outcomes, problem or run.no_rating()
-                outcomes = await run.new_ratings(ids, before)
+                outcomes = await run.new_ratings(ids, before) or {}
         except ElluminateError as error:
             problem = doubt_left_by(error, "rate")
         # What is incomplete may only not be shown yet.
@@ -238,7 +239,10 @@ class RatingsResource(Resource):
                 # The job has ended, so its ratings should be there: they may only be late.
                 problem, seconds = problem or run.no_rating(), min(seconds, ENDED_SETTLE)
             with accepted_work():
-                outcomes |= await run.settle(left, before, seconds)
+                found, readable = await run.settle(left, before, seconds)
+            outcomes |= found
+            if not readable and isinstance(problem, JobError):
+                problem = run.no_rating()
         return outcomes, problem
 
     async def _start_job(
@@ -256,11 +260,11 @@ class RatingsResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await self._post(run, body, earlier.key)
+                return await self._post(run, body, earlier.key, len(ids))
         key = await run.intend([item.position for item in items], ids, before, body)
-        return await self._post(run, body, key)
+        return await self._post(run, body, key, len(ids))
 
-    async def _post(self, run: RatingRun, body: bytes, key: str) -> str:
+    async def _post(self, run: RatingRun, body: bytes, key: str, items: int) -> str:
         try:
             job_id = await start_job(
                 self._connection,
@@ -269,6 +273,7 @@ class RatingsResource(Resource):
                 key=key,
                 operation="rate",
                 policy=run.setting.policy,
+                items=items,
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None

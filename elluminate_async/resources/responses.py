@@ -15,6 +15,7 @@ from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,
+    JobError,
     OutcomeUnknownError,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
@@ -357,6 +358,9 @@ class ResponsesResource(Resource):
         if left and run.can_settle:
             with accepted_work():
                 found |= await run.settle(left, run.settling_after(problem))
+            if run.is_late and isinstance(problem, JobError):
+                # The deadline came before a look that could tell.
+                problem = None
         return found, problem or run.no_row()
 
     async def _start_job(
@@ -372,8 +376,8 @@ class ResponsesResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await run.post(body, earlier.key)
-        return await run.post(body, await run.intend(wanted, body))
+                return await run.post(body, earlier.key, len(wanted))
+        return await run.post(body, await run.intend(wanted, body), len(wanted))
 
     async def update_annotation(
         self, response: PromptResponse | int, annotation: str

@@ -27,6 +27,7 @@ from elluminate_async.transport.exchange import (
     Answer,
     Request,
     api_error,
+    decompressor_of,
     excerpt,
     read_answer,
     transport_error,
@@ -291,6 +292,7 @@ class HttpTransport:
         policy: Policy,
         decoder: Decoder,
     ) -> AsyncGenerator[Event]:
+        decompressor = decompressor_of(response)
         while True:
             seconds = policy.clock(policy.stream_silence)
             failure: TransportError | None = None
@@ -310,8 +312,9 @@ class HttpTransport:
                 raise failure
             if not data:
                 return
-            for event in decoder.feed(data):
-                yield event
+            for piece in decompressor.feed(data):
+                for event in decoder.feed(piece):
+                    yield event
 
     @asynccontextmanager
     async def _slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:

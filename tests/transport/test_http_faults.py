@@ -37,28 +37,6 @@ from tests.transport.wiring import (
 # --- connections that break
 
 
-async def test_a_post_on_a_kept_connection_that_dies() -> None:
-    """Ambiguous, and sent once: the service may have read it before it closed."""
-    async with serving(replies(OK, None)) as (server, transport):
-        await transport.send(GET, budget())
-        error = await failing(transport.send(POST, budget()))
-
-    assert type(error) is TransportError
-    assert error.sent
-    assert error.ambiguous
-    assert [seen.method for seen in server.requests] == ["GET", "POST"]
-
-
-async def test_a_get_on_a_kept_connection_that_dies() -> None:
-    """Repeated, and counted: nothing is resent behind the attempts' back."""
-    async with serving(replies(OK, None, None, OK)) as (server, transport):
-        await transport.send(GET, budget())
-        answer = await transport.send(GET, budget())
-
-    assert answer.attempts == 3
-    assert len(server.requests) == 4
-
-
 @pytest.mark.parametrize("request_", [POST, GET])
 async def test_a_reset(request_: Request) -> None:
     """RST instead of an answer is the same as a close."""
@@ -107,15 +85,6 @@ async def test_an_unreadable_answer(answer: bytes) -> None:
     assert error.ambiguous
     assert len(server.requests) == 1
     assert len(str(error)) < 500
-
-
-async def test_interim_answers_are_skipped() -> None:
-    """100 and 103 precede the answer and are not it."""
-    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: </x>\r\n\r\n"
-    async with serving(replies(interim + OK)) as (_, transport):
-        answer = await transport.send(POST, budget())
-
-    assert answer.status == 200
 
 
 async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
