@@ -160,6 +160,7 @@ class ConnectError(TransportError):
     """The service could not be reached; no byte of the request was sent."""
 
     code: ClassVar[str] = "connect"
+    exhausted: bool = False  # this process had no descriptor for one more connection
 
 
 class AttemptTimeoutError(TransportError, TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -236,11 +237,15 @@ def transport_error(
     text = (reason or str(error) or type(error).__name__)[:200]
     what = f"{request.method} {request.target}"
     if not sent:
+        exhausted = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
         hint = "check that the service runs and that base_url is right"
+        if exhausted:
+            hint = "lower max_concurrency, or raise the limit of open files"
         unreachable = ConnectError(f"cannot reach {base_url}: {text}; {hint}", sent=False)
         unreachable.worth_repeating = not isinstance(
             error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL
         )
+        unreachable.exhausted = exhausted
         return unreachable
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return AttemptTimeoutError(f"no answer to {what} in time", sent=True)

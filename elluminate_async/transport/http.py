@@ -15,6 +15,7 @@ import anyio
 
 from elluminate_async.errors import (
     AttemptTimeoutError,
+    ConnectError,
     DeadlineError,
     ElluminateError,
     ProtocolError,
@@ -200,6 +201,8 @@ class HttpTransport:
         """Tell the limits whether the service is there."""
         if is_answer(result):
             self._throttle.answered()
+        elif isinstance(result, ConnectError) and result.exhausted:
+            self._throttle.crowded()
         elif isinstance(result, Answer) or result.worth_repeating:
             self._throttle.failed()
 
