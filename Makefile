@@ -36,6 +36,8 @@ check: $(VENV)/.checkers ## Formatting, lint, types, layering
 
 bench: $(VENV)/.installed ## Run the benchmarks; JSON lines and ratios
 	$(BIN)/python benchmarks/generate_many.py
+	$(BIN)/python benchmarks/hidden_limit.py
+	$(BIN)/python benchmarks/stream_memory.py
 
 official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official clients, each in its own environment
 
