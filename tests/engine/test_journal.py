@@ -245,6 +245,39 @@ async def test_a_writing_that_fails_breaks_the_journal(tmp_path: Path) -> None:
             await journal.intent("k1", [0], {})
 
 
+@pytest.mark.row(88)
+async def test_a_failed_sync_fails_all_that_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fired: Fired
+) -> None:
+    """Linux reports a lost page once: a second `fsync` succeeds, and proves nothing."""
+    journal = Journal.open(tmp_path / "run", HEADER)
+    calls = 0
+    facts: dict[str, Any] = {}
+
+    def failing(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            fired()
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    refused: list[str] = []
+
+    async def intend(key: str) -> None:
+        with pytest.raises(JournalError, match="Input/output error"):
+            await journal.intent(key, [0], facts)
+        refused.append(key)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(intend, "k1")
+        tasks.start_soon(intend, "k2")
+    await journal.close()
+
+    assert sorted(refused) == ["k1", "k2"]
+    assert calls == 1
+
+
 async def test_one_sync_serves_many_intents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
