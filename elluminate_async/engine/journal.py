@@ -117,7 +117,10 @@ class Journal:
         released: Sequence[int] = (),
     ) -> None:
         """Note what became of positions, in one writing."""
-        errors = [error.to_dict() for error in failed]
+        errors = [
+            {name: value for name, value in error.to_dict().items() if name != "output"}
+            for error in failed
+        ]
         records: list[Record] = []
         if done:
             records.append({"kind": "DONE", "rows": done})

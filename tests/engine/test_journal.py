@@ -143,12 +143,24 @@ async def test_a_flipped_bit_in_the_last_record_is_no_torn_one(tmp_path: Path) -
             Journal.open(path, HEADER)
 
 
-@pytest.mark.parametrize("content", [b"name,value\n", b"notes", b"{}\n", b"\n", b"0000"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"name,value\n",
+        b"notes",
+        b"{}\n",
+        b"\n",
+        b"12345",
+        b"\1\0\0\0binary",
+        b"00000010 deadbeef notes",
+    ]
+    + [b"0000", b'0000008c 5497b765 {"kind":"HEA', b"0000008c\0\0\0\0", b"\0" * 512],
+)
 def test_another_file_is_never_taken_for_a_journal(tmp_path: Path, content: bytes) -> None:
     """A file of somebody's is refused and kept; the beginning of a header is a torn one."""
     path = tmp_path / "run"
     path.write_bytes(content)
-    if content == b"0000":
+    if content.startswith((b"0000008c", b"\0")) or content == b"0000":
         assert state_of(path).done == {}
         return
 
@@ -328,6 +340,19 @@ def test_an_item_error_outlives_the_journal(tmp_path: Path) -> None:
     os.close(journal._descriptor)
 
     assert state_of(tmp_path / "run").failed[2].to_dict() == error.to_dict()
+
+
+def test_no_answer_is_kept_with_an_error(tmp_path: Path) -> None:
+    """The part of an answer that a failure left is the service's to tell, by the row's id."""
+    error = GenerationError("cut", position=1, operation="generate", response_id=8, output="half")
+    journal = Journal.open(tmp_path / "run", HEADER)
+    journal.outcomes(done={}, failed=[error])
+    os.close(journal._descriptor)
+
+    found = state_of(tmp_path / "run").failed[1]
+    assert isinstance(found, GenerationError)
+    assert (found.output, found.response_id) == ("", 8)
+    assert b"half" not in (tmp_path / "run").read_bytes()
 
 
 def test_reading_stops_before_what_is_torn(tmp_path: Path) -> None:
