@@ -22,7 +22,7 @@ test: $(VENV)/.installed official ## Run the tests, those with the official clie
 faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the table
 	$(BIN)/python -m pytest -q -m row --matrix
 
-soak: $(VENV)/.installed ## Batches of 10,000 under every kind of fault, and hostile bytes (some 15 minutes)
+soak: $(VENV)/.installed ## Batches of 10,000 under every kind of fault, and hostile bytes (some 20 minutes)
 	$(BIN)/python -m tests.soak $(SOAK)
 
 check: $(VENV)/.checkers ## Formatting, lint, types, layering
