@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, overload
 
 from elluminate_async.errors import (
     ConfigurationError,
@@ -19,6 +19,7 @@ from elluminate_async.errors import (
     InputError,
     ItemError,
     OutcomeUnknownError,
+    one_line,
 )
 
 T = TypeVar("T")
@@ -199,7 +200,9 @@ def _summary(batch: Batch[Any]) -> str:
     if not batch.failed:
         return text
     codes = Counter(error.code for error in batch.failed.values())
-    return f"{text}; failed: " + ", ".join(f"{n} {code}" for code, n in codes.most_common())
+    return f"{text}; failed: " + ", ".join(
+        f"{n} {one_line(code)}" for code, n in codes.most_common()
+    )
 
 
 class BatchError(ExceptionGroup[ItemError], ElluminateError):
@@ -261,9 +264,9 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most ``requests`` requests in any window of ``period`` seconds.
+    """At most ``requests`` requests, or items, in any window of ``period`` seconds.
 
-    Every request counts: the chunks, their jobs' streams, listings, retries.
+    As a limit on requests every one counts: the chunks, their jobs' streams, listings, retries.
     """
 
     requests: int
@@ -279,9 +282,9 @@ class BatchOptions:
     """How batches are sent. On the client for all calls, and per call as an override.
 
     An override replaces the client's options as a whole: derive it with
-    ``client.options.replace(chunk_size=10)``. ``max_concurrency`` and ``rate_limit`` of
-    the client hold over all its calls together; an override can only narrow them for
-    its own call.
+    ``client.options.replace(chunk_size=10)``. ``max_concurrency``, ``rate_limit`` and
+    ``item_limit`` of the client hold over all its calls together; an override can only
+    narrow them for its own call.
 
     Attributes:
         max_concurrency: Chunks in flight at once: sent, and their jobs not ended.
@@ -290,6 +293,9 @@ class BatchOptions:
         chunk_bytes: Bytes in one request's body at most, a single larger item excepted.
         chunk_linger: Seconds a part-filled chunk waits for more of a slow async iterable.
         rate_limit: Strict limit on requests of any kind; None for none.
+        item_limit: Strict limit on items sent to be generated or rated, such as
+            ``RateLimit(3000, 60.0)``; those of a repeated chunk count again, uploads never.
+            No chunk has more items than it. None for none.
         max_attempts: Sendings of one request, the first included; 1 never sends again.
             An answer of 429 does not count, it is bounded by the deadline.
         max_retry_after: A longer ``Retry-After`` than this, in seconds, fails at once.
@@ -298,6 +304,8 @@ class BatchOptions:
             for a permit or the rate limit comes before and does not count.
         stream_silence: Seconds without a byte on an event stream before it is given up
             and the job is polled.
+        job_stall: Seconds in which a job's status stays the same before the job is given up as
+            stalled; what rows it made until then still count.
         deadline: Seconds for the whole call.
         settle: Where a service has no idempotency keys, and whether it applied a request is
             not known: its rows are looked at until no new one came for so many seconds.
@@ -313,11 +321,13 @@ class BatchOptions:
     chunk_bytes: int = 1 << 20
     chunk_linger: float = 0.05
     rate_limit: RateLimit | None = None
+    item_limit: RateLimit | None = None
     max_attempts: int = 3
     max_retry_after: float = 120.0
     connect_timeout: float = 10.0
     attempt_timeout: float = 120.0
     stream_silence: float = 45.0
+    job_stall: float = 1800.0
     deadline: float = 3600.0
     settle: float = 60.0
     replay_after_settle: bool = False
@@ -328,12 +338,16 @@ class BatchOptions:
             value = getattr(self, field.name)
             if field.name in _COUNTS:
                 _positive(f"BatchOptions.{field.name}", value, whole=True)
-            elif field.name not in ("rate_limit", "on_progress", "replay_after_settle"):
+            elif field.name not in _OTHERS:
                 _positive(f"BatchOptions.{field.name}", value)
         # Told at runtime too: a tuple or a plain function call is an easy slip.
-        limit = cast("object", self.rate_limit)
-        if not isinstance(limit, RateLimit | None):
-            _refuse("BatchOptions.rate_limit", limit, "a RateLimit, such as RateLimit(20, 2.0)")
+        for name in ("rate_limit", "item_limit"):
+            limit: object = getattr(self, name)
+            if not isinstance(limit, RateLimit | None):
+                _refuse(f"BatchOptions.{name}", limit, "a RateLimit, such as RateLimit(20, 2.0)")
+        items: object = getattr(self.item_limit, "requests", 1)
+        if not isinstance(items, int):
+            _refuse("BatchOptions.item_limit", self.item_limit, "of a whole number of items")
         if self.on_progress is not None and not callable(self.on_progress):
             _refuse("BatchOptions.on_progress", self.on_progress, "a function of one Progress")
 
@@ -351,6 +365,7 @@ class BatchOptions:
         return replace(self, **changes)
 
 
+_OTHERS = frozenset({"rate_limit", "item_limit", "on_progress", "replay_after_settle"})
 _COUNTS = frozenset({"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"})
 
 

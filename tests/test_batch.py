@@ -299,10 +299,13 @@ def test_progress_adds_up() -> None:
         ("attempt_timeout", -1.0),
         ("connect_timeout", "10"),
         ("stream_silence", 0.0),
+        ("job_stall", 0.0),
         ("max_retry_after", None),
         ("chunk_linger", -0.1),
         ("rate_limit", 5),
         ("rate_limit", (5, 1.0)),
+        ("item_limit", 5),
+        ("item_limit", RateLimit(0.5)),  # type: ignore[arg-type]
         ("on_progress", 1),
     ],
 )

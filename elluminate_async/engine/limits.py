@@ -194,6 +194,10 @@ class Limits:
         self._gate.refused()
         self._pace.refused()
 
+    def crowded(self) -> None:
+        """Learn that this process has no room for so many: fewer at once."""
+        self._gate.refused()
+
     def answered(self) -> None:
         """Learn that the service is there: it answered, yes or no."""
         self._breaker.answered()

@@ -43,6 +43,10 @@ class BatchSetting:
         """
         chosen = connection.options if options is None else checked_options(options)
         connection.transport.check_usable()
+        for limit in (chosen.item_limit, connection.options.item_limit):
+            if limit is not None and limit.requests < chosen.chunk_size:
+                # It could never be sent inside the limit.
+                chosen = chosen.replace(chunk_size=limit.requests)
         deadline_at = time.monotonic() + chosen.deadline
         return cls(connection, chosen, connection.policy(chosen, deadline_at=deadline_at))
 

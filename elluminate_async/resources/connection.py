@@ -160,8 +160,10 @@ class Connection:
             seconds = min(SINGLE_CALL_DEADLINE, chosen.deadline) if deadline is None else deadline
             deadline_at = time.monotonic() + seconds
         throttle = None
-        if chosen.rate_limit is not None and chosen.rate_limit != self.options.rate_limit:
-            throttle = self.limits.narrowed(StrictLimits(chosen.rate_limit))
+        rate = chosen.rate_limit if chosen.rate_limit != self.options.rate_limit else None
+        items = chosen.item_limit if chosen.item_limit != self.options.item_limit else None
+        if rate is not None or items is not None:
+            throttle = self.limits.narrowed(StrictLimits(rate, items))
         return Policy(
             deadline_at=deadline_at,
             max_attempts=max_attempts or chosen.max_attempts,
@@ -169,6 +171,7 @@ class Connection:
             connect_timeout=chosen.connect_timeout,
             attempt_timeout=chosen.attempt_timeout,
             stream_silence=chosen.stream_silence,
+            job_stall=chosen.job_stall,
             throttle=throttle,
         )
 
@@ -191,10 +194,11 @@ class Connection:
         keyed: bool = False,
         key: str | None = None,
         harmless: bool = False,
+        items: int = 0,
     ) -> Answer:
         """Send one request below the project; with ``keyed``, under an idempotency key.
 
-        That is ``key``, or a new one.
+        That is ``key``, or a new one. ``items`` count towards the limit on items.
         """
         policy = policy or self.policy()
         request = Request(
@@ -206,6 +210,7 @@ class Connection:
             idempotency_key=(key or new_key()) if keyed else None,
             key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
             harmless=harmless,
+            items=items,
         )
         return await self.send(request, policy)
 
@@ -314,3 +319,8 @@ def id_of(reference: object, what: str) -> int:
             f"{what} is a tuple: get_or_create returns (object, created), take the first of the two"
         )
     raise InputError(f"{what} must be an object of the service or its id, not {reference!r:.80}")
+
+
+def optional_id(reference: object, what: str) -> int | None:
+    """`id_of` of what was given; None for nothing."""
+    return None if reference is None else id_of(reference, what)

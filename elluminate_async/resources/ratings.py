@@ -260,11 +260,11 @@ class RatingsResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await self._post(run, body, earlier.key)
+                return await self._post(run, body, earlier.key, len(ids))
         key = await run.intend([item.position for item in items], ids, before, body)
-        return await self._post(run, body, key)
+        return await self._post(run, body, key, len(ids))
 
-    async def _post(self, run: RatingRun, body: bytes, key: str) -> str:
+    async def _post(self, run: RatingRun, body: bytes, key: str, items: int) -> str:
         try:
             job_id = await start_job(
                 self._connection,
@@ -273,6 +273,7 @@ class RatingsResource(Resource):
                 key=key,
                 operation="rate",
                 policy=run.setting.policy,
+                items=items,
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None

@@ -29,7 +29,6 @@ from elluminate_async.resources.matching import (
     ENDED_SETTLE,
     ListingMatcher,
     NaturalKey,
-    RowPool,
     Wanted,
     match_result,
 )
@@ -58,6 +57,11 @@ class ResponseRun:
         self._denials = Denials()
 
     @property
+    def _interchangeable(self) -> bool:
+        """Whether rows of the same variables are as good as each other."""
+        return self.operation == "generate"
+
+    @property
     def can_settle(self) -> bool:
         """Whether the service's rows can tell what became of a sending."""
         return self._listing is not None
@@ -81,7 +85,7 @@ class ResponseRun:
                 self._listing = ListingMatcher(
                     self.setting,
                     self.plan.experiment_id,
-                    interchangeable=self.operation == "generate",
+                    interchangeable=self._interchangeable,
                     log=self.log,
                 )
         if earlier is not None:
@@ -107,8 +111,8 @@ class ResponseRun:
         bodies = [self.plan.body(specs[entry.position], epoch=entry.key.epoch) for entry in wanted]
         return encode(ResponseBatchRequest(prompt_response_ins=bodies))
 
-    async def post(self, body: bytes, key: str) -> str:
-        """Send a chunk; the id of its job.
+    async def post(self, body: bytes, key: str, items: int) -> str:
+        """Send a chunk of so many items; the id of its job.
 
         Raises:
             ChunkRefusedError: The service refuses it as a whole.
@@ -118,7 +122,14 @@ class ResponseRun:
         connection, policy = self.setting.connection, self.setting.policy
         try:
             job_id = await start_job(
-                connection, *_BATCHES, body=body, key=key, operation=self.operation, policy=policy
+                connection,
+                *_BATCHES,
+                body=body,
+                key=key,
+                operation=self.operation,
+                policy=policy,
+                # No model is called for responses that are uploaded.
+                items=items if self.operation == "generate" else 0,
             )
         except (RejectedError, PayloadTooLargeError) as error:
             raise ChunkRefusedError(error) from None
@@ -162,7 +173,12 @@ class ResponseRun:
         """
         if status.result is not None:
             rows, unreadable = _rows(status.result)
-            found = match_result(wanted, rows) if not unreadable else RowPool(rows).claim(wanted)
+            found = match_result(
+                wanted,
+                rows,
+                in_order=not unreadable,
+                interchangeable=self._interchangeable,
+            )
         elif self._listing is not None:
             found = await self._listing.find(wanted)
         else:

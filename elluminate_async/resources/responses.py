@@ -19,7 +19,7 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
-from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
 from elluminate_async.resources.jobs import (
     accepted_work,
     doubt_left_by,
@@ -70,18 +70,19 @@ class ResponsesResource(Resource):
     ) -> Listing[PromptResponse]:
         """Responses with their ratings, all or those that match every given filter."""
         query = {
-            "experiment_id": experiment and id_of(experiment, "experiment"),
-            "prompt_template_id": prompt_template and id_of(prompt_template, "prompt_template"),
-            "template_variables_id": template_variables
-            and id_of(template_variables, "template_variables"),
-            "collection_id": collection and id_of(collection, "collection"),
+            "experiment_id": optional_id(experiment, "experiment"),
+            "prompt_template_id": optional_id(prompt_template, "prompt_template"),
+            "template_variables_id": optional_id(template_variables, "template_variables"),
+            "collection_id": optional_id(collection, "collection"),
             "epoch": epoch,
         }
         return Listing(self._connection, PromptResponse, "responses", query=query)
 
     async def get(self, id: int) -> PromptResponse:
         """The response of that id, with its ratings."""
-        return decode(PromptResponse, await self._connection.call("GET", "responses", id))
+        return decode(
+            PromptResponse, await self._connection.call("GET", "responses", id_of(id, "id"))
+        )
 
     async def generate(
         self,
@@ -375,8 +376,8 @@ class ResponsesResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await run.post(body, earlier.key)
-        return await run.post(body, await run.intend(wanted, body))
+                return await run.post(body, earlier.key, len(wanted))
+        return await run.post(body, await run.intend(wanted, body), len(wanted))
 
     async def update_annotation(
         self, response: PromptResponse | int, annotation: str

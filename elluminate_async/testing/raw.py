@@ -139,7 +139,10 @@ class RawServer:
             await connection.send(answer)
 
     async def _read(self, connection: Connection) -> Received:
-        head = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        return await self._read_rest(await connection.reader.readuntil(b"\r\n\r\n"), connection)
+
+    async def _read_rest(self, encoded: bytes, connection: Connection) -> Received:
+        head = encoded.decode("latin-1")
         first, *lines = head[:-4].split("\r\n")
         method, target, _ = first.split(" ")
         headers = {

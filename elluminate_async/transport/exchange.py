@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError
 
 from elluminate_async.config import Secret
 from elluminate_async.errors import (
@@ -24,6 +25,7 @@ from elluminate_async.errors import (
     TransportError,
     api_error_class,
 )
+from elluminate_async.transport.encoding import Decompressor
 from elluminate_async.transport.retry_after import parse_retry_after
 
 MAX_BODY_BYTES = 32 << 20
@@ -118,18 +120,21 @@ async def read_answer(response: aiohttp.ClientResponse, secret: Secret | None) -
     """The whole answer to a request that was sent with ``secret``.
 
     Raises:
-        ProtocolError: Its body is over the cap, or only the end of the connection says where
-            it ends and it is no whole JSON.
+        ProtocolError: Its body is over the cap, cannot be decompressed or was cut, or only
+            the end of the connection says where it ends and it is no whole JSON.
     """
     body = bytearray()
+    decompressor = decompressor_of(response)
     while data := await response.content.readany():
-        body += data
-        if len(body) > MAX_BODY_BYTES:
-            raise ProtocolError(
-                f"an answer's body is over {MAX_BODY_BYTES} bytes; ask for less at once, "
-                "for example by a smaller chunk_size",
-                sent=True,
-            )
+        for piece in decompressor.feed(data):
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise ProtocolError(
+                    f"an answer's body is over {MAX_BODY_BYTES} bytes; ask for less at once, "
+                    "for example by a smaller chunk_size",
+                    sent=True,
+                )
+    decompressor.end()
     if _is_unframed(response) and not _is_json(body):
         raise ProtocolError("an answer without a length that is no whole JSON", sent=True)
     # A field that came twice is one list of both: RFC 9110 section 5.3.
@@ -139,6 +144,15 @@ async def read_answer(response: aiohttp.ClientResponse, secret: Secret | None) -
         if name in response.headers
     }
     return Answer(response.status, headers, bytes(body), secret=secret)
+
+
+def decompressor_of(response: aiohttp.ClientResponse) -> Decompressor:
+    """What decodes the body.
+
+    Raises:
+        ProtocolError: It is encoded in a way that was not asked for.
+    """
+    return Decompressor(", ".join(response.headers.getall("Content-Encoding", ())))
 
 
 def _is_unframed(response: aiohttp.ClientResponse) -> bool:
@@ -223,22 +237,21 @@ def transport_error(
     text = (reason or str(error) or type(error).__name__)[:200]
     what = f"{request.method} {request.target}"
     if not sent:
+        exhausted = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
         hint = "check that the service runs and that base_url is right"
+        if exhausted:
+            hint = "lower max_concurrency, or raise the limit of open files"
         unreachable = ConnectError(f"cannot reach {base_url}: {text}; {hint}", sent=False)
         unreachable.worth_repeating = not isinstance(
             error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL
         )
+        unreachable.exhausted = exhausted
         return unreachable
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return AttemptTimeoutError(f"no answer to {what} in time", sent=True)
     if isinstance(error, aiohttp.ClientResponseError):
         # Its status is invented by the parser (always 400), so only the text is used.
         return ProtocolError(f"unreadable answer to {what}: {error.message[:200]}", sent=True)
-    if isinstance(error, aiohttp.ClientPayloadError) and isinstance(
-        error.__cause__, ContentEncodingError
-    ):
-        encoding = "its compressed body cannot be decoded"
-        return ProtocolError(f"unreadable answer to {what}: {encoding}", sent=True)
     if isinstance(error, ValueError | HttpProcessingError):
         return ProtocolError(f"unreadable answer to {what}: {text}", sent=True)
     return TransportError(f"the connection broke during {what}: {text}", sent=True)

@@ -15,6 +15,7 @@ import anyio
 
 from elluminate_async.errors import (
     AttemptTimeoutError,
+    ConnectError,
     DeadlineError,
     ElluminateError,
     ProtocolError,
@@ -27,6 +28,7 @@ from elluminate_async.transport.exchange import (
     Answer,
     Request,
     api_error,
+    decompressor_of,
     excerpt,
     read_answer,
     transport_error,
@@ -199,6 +201,8 @@ class HttpTransport:
         """Tell the limits whether the service is there."""
         if is_answer(result):
             self._throttle.answered()
+        elif isinstance(result, ConnectError) and result.exhausted:
+            self._throttle.crowded()
         elif isinstance(result, Answer) or result.worth_repeating:
             self._throttle.failed()
 
@@ -254,6 +258,8 @@ class HttpTransport:
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
                     self._throttle.answered()
+                    # It waited for the pace, so it counts towards it.
+                    self._throttle.accepted()
                     return opened
                 answer: Answer | TransportError = await read_answer(response, self._settings.secret)
         except (*NETWORK_ERRORS, TransportError) as error:
@@ -270,6 +276,8 @@ class HttpTransport:
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
         self._learn(answer)
+        if answer.status == 429:
+            self._slow_down(answer)
         if trail.leads_on(answer):
             return trail.follow(answer)
         if answer.status < 400:
@@ -287,6 +295,7 @@ class HttpTransport:
         policy: Policy,
         decoder: Decoder,
     ) -> AsyncGenerator[Event]:
+        decompressor = decompressor_of(response)
         while True:
             seconds = policy.clock(policy.stream_silence)
             failure: TransportError | None = None
@@ -306,8 +315,9 @@ class HttpTransport:
                 raise failure
             if not data:
                 return
-            for event in decoder.feed(data):
-                yield event
+            for piece in decompressor.feed(data):
+                for event in decoder.feed(piece):
+                    yield event
 
     @asynccontextmanager
     async def _slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:

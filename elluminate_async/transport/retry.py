@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol, TypeAlias
 
-from elluminate_async.errors import DeadlineError, TransportError
+from elluminate_async.errors import ConnectError, DeadlineError, TransportError
 from elluminate_async.transport.exchange import Answer, Request
 
 # What a retry costs, by why it is one. Source: botocore, and a fraction for what was not sent.
@@ -97,6 +97,10 @@ class Throttle(Protocol):
         """Learn that the service said it is too much."""
         ...
 
+    def crowded(self) -> None:
+        """Learn that this process has no room for so many at once."""
+        ...
+
     def answered(self) -> None:
         """Learn that the service is there: it answered, yes or no."""
         ...
@@ -118,6 +122,7 @@ class Policy:
         connect_timeout: Seconds for one connection.
         attempt_timeout: Seconds for one exchange, from sending to the last byte.
         stream_silence: Seconds without a byte on an event stream.
+        job_stall: Seconds in which a job's status may stay the same.
         throttle: The client's limits, narrowed for this call; None for the client's as they are.
     """
 
@@ -127,6 +132,7 @@ class Policy:
     connect_timeout: float = 10.0
     attempt_timeout: float = 60.0
     stream_silence: float = 45.0
+    job_stall: float = 1800.0
     throttle: Throttle | None = None
 
     def clock(self, seconds: float) -> float:
@@ -162,13 +168,13 @@ def is_answer(result: Answer | TransportError) -> bool:
 
 
 def told_to_wait(request: Request, result: Answer | TransportError) -> bool:
-    """Whether the service did nothing and said "come later".
+    """Whether nothing was done and "come later" was said.
 
     That is a 429, or a 409 with ``Retry-After`` while an earlier request with the same
-    key is still running.
+    key is still running; or this process says so, having no descriptor left.
     """
     if not isinstance(result, Answer):
-        return False
+        return isinstance(result, ConnectError) and result.exhausted
     in_flight = result.status == 409 and request.method == "POST" and request.repeatable
     return result.status == 429 or (in_flight and result.retry_after is not None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import aiohttp
 from elluminate_async._version import __version__
 from elluminate_async.errors import ClientClosedError, WrongEventLoopError
 from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
+from elluminate_async.transport.encoding import ACCEPTED
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +30,7 @@ PROTOCOL_VERSION = "1.5.2"
 """The official client whose protocol is spoken; sent where that client sends its version."""
 
 _MAX_HEADER_BYTES = 64 << 10
+_WHOLE_BODY_BYTES = 512 << 10
 
 
 @dataclass(slots=True)
@@ -62,20 +65,28 @@ class Session:
 
         Gives the answer's status and headers; the caller reads and releases it.
         """
-        return await self._opened(fresh=request.fresh_connection).request(
-            request.method,
-            url,
-            data=request.body,
-            headers=self._headers(request),
-            allow_redirects=False,
-            # No `total`: it would count the wait for a connection.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
-            trace_request_ctx=flag,
-        )
+        session = self._opened(fresh=request.fresh_connection)
+        try:
+            return await session.request(
+                request.method,
+                url,
+                data=_in_parts(request.body),
+                headers=self._headers(request),
+                allow_redirects=False,
+                # No `total`: it would count the wait for a connection.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
+                trace_request_ctx=flag,
+            )
+        except aiohttp.ClientConnectorError:
+            # By the next attempt the name may lead elsewhere.
+            if isinstance(session.connector, aiohttp.TCPConnector):
+                session.connector.clear_dns_cache()
+            raise
 
     def _headers(self, request: Request) -> dict[str, str]:
         headers = {
             "Accept": "application/json, text/event-stream",
+            "Accept-Encoding": ACCEPTED,
             "SDK-Version": PROTOCOL_VERSION,
             "User-Agent": f"elluminate-async/{__version__}",
         }
@@ -145,6 +156,7 @@ class Session:
                 timeout=aiohttp.ClientTimeout(total=None),
                 trace_configs=[trace],
                 trust_env=False,
+                auto_decompress=False,
                 max_line_size=_MAX_HEADER_BYTES,
                 max_field_size=_MAX_HEADER_BYTES,
             )
@@ -162,6 +174,11 @@ class Session:
         while self._sessions:
             _, session = self._sessions.popitem()
             await session.close()
+
+
+def _in_parts(body: bytes | None) -> bytes | io.BytesIO | None:
+    # aiohttp writes a large one at once otherwise, and warns that this blocks the loop.
+    return io.BytesIO(body) if body is not None and len(body) > _WHOLE_BODY_BYTES else body
 
 
 async def _mark_sent(

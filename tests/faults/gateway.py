@@ -25,23 +25,30 @@ class Gateway(RawServer):
 
     Attributes:
         choose: Names the script of a request that is not just passed on.
+        keeps: Whether connections are kept after an answer that was passed on.
     """
 
     def __init__(self, upstream: str) -> None:
         super().__init__(self._work)
         self.choose: Choose = lambda received: None
+        self.keeps = True
         self._port = urlsplit(upstream).port
 
     async def _work(self, received: Received, connection: Connection) -> bytes | None:
         if script := self.choose(received):
             return await script(received, connection)
-        return await self.passed(received)
+        answer = await self.passed(received)
+        if self.keeps:
+            return answer
+        await connection.send(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        return None
 
     async def passed(self, received: Received) -> bytes:
         """The server's answer to the request; its connection with the client is kept."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            headers = received.headers | {"connection": "close"}
+            host = f"127.0.0.1:{self._port}"
+            headers = received.headers | {"connection": "close", "host": host}
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             head = f"{received.method} {received.target} HTTP/1.1\r\n{lines}\r\n"
             writer.write(head.encode("latin-1") + received.body)

@@ -9,7 +9,6 @@ import pytest
 from starlette.types import Send
 
 from elluminate_async import (
-    AuthenticationError,
     BatchOptions,
     InputError,
     NotFoundError,
@@ -142,48 +141,6 @@ async def test_a_refused_chunk_is_halved_until_the_item_stands_alone(stage: Stag
     assert stage.recorder.count("responses/batches$", "POST") <= 3 + 2 * 4
 
 
-async def test_a_chunk_that_is_too_large_is_split(stage: Stage) -> None:
-    """413 above eight items: smaller chunks, no failures."""
-
-    async def refuse(seen: Seen, send: Send) -> bool:
-        if is_batch(seen) and int(seen.headers["content-length"]) > 1000:
-            await answer(send, 413)
-            return True
-        return False
-
-    stage.recorder.before = refuse
-
-    assert not (await stage.generate(VALUES)).failed
-
-
-async def test_a_key_revoked_midway_stops_the_batch_and_keeps_what_arrived(
-    staging: Staging,
-) -> None:
-    """401 is true of all items: raised itself, with what had arrived in `error.partial`."""
-    async with staging(options=BatchOptions(chunk_size=5, max_concurrency=1)) as stage:
-        variables = await stage.variables(VALUES)
-        posts = 0
-
-        async def revoke(seen: Seen, send: Send) -> bool:
-            nonlocal posts
-            posts += is_batch(seen)
-            if posts > 2:
-                await answer(send, 401, b'{"detail": "revoked"}')
-            return posts > 2
-
-        stage.recorder.before = revoke
-        with pytest.raises(AuthenticationError) as caught:
-            await stage.client.responses.generate_many(
-                template_variables=variables, experiment=stage.experiment
-            )
-
-    partial = caught.value.partial
-    assert len(partial) == 25
-    assert sorted(partial.succeeded) == list(range(10))
-    assert [partial.failed[i].code for i in range(10, 25)] == ["http_401"] * 5 + ["not_sent"] * 10
-    assert posts == 3
-
-
 async def test_an_experiment_that_is_gone_is_the_callers_error(stage: Stage) -> None:
     """404 of the parent is raised, not charged to the items one by one."""
     variables = await stage.variables(VALUES)
@@ -194,56 +151,6 @@ async def test_an_experiment_that_is_gone_is_the_callers_error(stage: Stage) -> 
         )
 
     assert stage.recorder.count("responses/batches$", "POST") <= 3
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "content_type"),
-    [
-        pytest.param(404, b"{}", "application/json", id="not-there"),
-        pytest.param(200, b"<html>sign in</html>", "text/html", id="a-web-page"),
-        pytest.param(200, b"", "text/event-stream", id="ends-at-once"),
-        pytest.param(200, b"data: {nonsense\n\n", "text/event-stream", id="no-json"),
-        pytest.param(503, b"upstream connect error", "text/plain", id="proxy-error"),
-    ],
-)
-async def test_without_a_usable_stream_the_job_is_polled(
-    stage: Stage, status: int, body: bytes, content_type: str
-) -> None:
-    """Whatever the event stream answers, polling finds the end of the job."""
-
-    async def spoil(seen: Seen, send: Send) -> bool:
-        if seen.path.endswith("/stream"):
-            await answer(send, status, body, {"content-type": content_type})
-            return True
-        return False
-
-    stage.recorder.before = spoil
-
-    responses = await stage.generate(VALUES)
-
-    assert [r.response_str for r in responses] == [f"echo say {v}" for v in VALUES]
-    assert stage.recorder.count(r"responses/batches/[^/]+$", "GET") >= 3
-
-
-@pytest.mark.parametrize("status", ["REVOKED", "REJECTED", "TIMEOUT", "FAILURE"])
-async def test_every_terminal_status_ends_the_wait(stage: Stage, status: str) -> None:
-    """The four unhappy ends are ends: each item fails with the status in its text."""
-
-    async def end(seen: Seen, send: Send) -> bool:
-        if "/batches/" in seen.path:
-            body = json.dumps({"status": status, "error_msg": "of course"}).encode()
-            await answer(
-                send, 200, b"data: " + body + b"\n\n", {"content-type": "text/event-stream"}
-            )
-            return True
-        return False
-
-    stage.recorder.before = end
-
-    responses = await stage.generate(["a", "b"])
-
-    assert {e.code for e in responses.failed.values()} == {"job_failed"}
-    assert f"{status}: of course" in responses.failed[0].text
 
 
 async def test_rows_of_a_failed_job_are_kept(hosted: Stage) -> None:

@@ -23,6 +23,7 @@ from elluminate_async.schemas.base import WireModel
 from elluminate_async.testing.raw import Connection as Wire
 from elluminate_async.testing.raw import RawServer, Received, reply
 from elluminate_async.transport.http import HttpTransport
+from tests.matrix import Fired
 
 
 class Row(WireModel):
@@ -160,13 +161,15 @@ async def test_an_exact_multiple() -> None:
     assert set(table.asked) == {1, 2}
 
 
-async def test_pages_that_shrink() -> None:
+@pytest.mark.row(54)
+async def test_pages_that_shrink(fired: Fired) -> None:
     """A service that gives shorter pages than its first is followed to its last row."""
     table = Table(50)
 
     def page(number: int) -> bytes:
         if number == 1:
             return table.shown(table.ids[:10], 50)
+        fired()
         rows = table.ids[10 + (number - 2) * 4 : 10 + (number - 1) * 4]
         return table.shown(rows, 50) if rows else reply(404)
 
@@ -175,7 +178,8 @@ async def test_pages_that_shrink() -> None:
     assert sorted(await ids_of(table)) == table.ids
 
 
-async def test_duplicates_come_once() -> None:
+@pytest.mark.row(58)
+async def test_duplicates_come_once(fired: Fired) -> None:
     """A row on two pages is one row, and what it displaced is found."""
     table = Table(30)
     moved = False
@@ -184,6 +188,7 @@ async def test_duplicates_come_once() -> None:
         nonlocal moved
         if number == 3 and not moved:
             moved = True
+            fired()
             table.ids.insert(0, 999)  # every row moves one down
 
     table.change = insert
@@ -193,7 +198,8 @@ async def test_duplicates_come_once() -> None:
     assert len(set(found)) == len(found)
 
 
-async def test_a_row_deleted_meanwhile_costs_no_other_row() -> None:
+@pytest.mark.row(58)
+async def test_a_row_deleted_meanwhile_costs_no_other_row(fired: Fired) -> None:
     """Rows move up over a page's border: the one that slipped through is found."""
     table = Table(40)
     deleted = False
@@ -202,6 +208,7 @@ async def test_a_row_deleted_meanwhile_costs_no_other_row() -> None:
         nonlocal deleted
         if number == 1 and not deleted:
             deleted = True
+            fired()
             asyncio.get_running_loop().call_soon(table.ids.remove, 5)
 
     table.change = delete
@@ -211,11 +218,13 @@ async def test_a_row_deleted_meanwhile_costs_no_other_row() -> None:
     assert set(table.ids) <= set(found)
 
 
-async def test_a_listing_that_always_changes_ends() -> None:
+@pytest.mark.row(54)
+async def test_a_listing_that_always_changes_ends(fired: Fired) -> None:
     """After `MAX_PASSES` passes at the latest; every row that was there all along is in it."""
     table = Table(25)
 
     def add(number: int) -> None:
+        fired()
         table.ids.append(max(table.ids) + 1)
 
     table.change = add
@@ -226,25 +235,73 @@ async def test_a_listing_that_always_changes_ends() -> None:
     assert table.asked[1] <= MAX_PASSES
 
 
-async def test_a_last_page_that_repeats_for_ever() -> None:
+@pytest.mark.row(54)
+async def test_a_last_page_that_repeats_for_ever(fired: Fired) -> None:
     """Pages beyond the end that show the last one again: it ends, each row once."""
     table = Table(25)
-    table.answer = lambda number: table.shown(
-        table.ids[(min(number, 3) - 1) * 10 : min(number, 3) * 10], 1000
-    )
+
+    def page(number: int) -> bytes:
+        fired(times=number > 3)
+        return table.shown(table.ids[(min(number, 3) - 1) * 10 : min(number, 3) * 10], 1000)
+
+    table.answer = page
     with anyio.fail_after(10):
         found = await ids_of(table)
 
     assert found == table.ids
+    assert sum(table.asked.values()) <= MAX_PASSES * 2 * (1 + PAGES_AHEAD)
 
 
-async def test_an_empty_page_with_a_count() -> None:
+@pytest.mark.row(54)
+async def test_an_empty_page_with_a_count(fired: Fired) -> None:
     """A count without rows is no reason to go on for ever."""
     table = Table(0)
-    table.answer = lambda number: table.shown([], 500)
+
+    def page(number: int) -> bytes:
+        fired()
+        return table.shown([], 500)
+
+    table.answer = page
     with anyio.fail_after(10):
         assert await ids_of(table) == []
     assert sum(table.asked.values()) <= MAX_PASSES
+
+
+@pytest.mark.row(54)
+@pytest.mark.parametrize("wrong", [-3, 3, 1000])
+async def test_a_count_that_is_wrong(wrong: int, fired: Fired) -> None:
+    """Read again until two passes agree; every row that the pages show, in few requests."""
+    table = Table(25)
+
+    def page(number: int) -> bytes:
+        fired()
+        return table.shown(table.ids[(number - 1) * 10 : number * 10], 25 + wrong)
+
+    table.answer = page
+    with anyio.fail_after(10):
+        found = await ids_of(table)
+
+    assert found == table.ids
+    assert 2 <= table.asked[1] <= MAX_PASSES
+    assert sum(table.asked.values()) <= MAX_PASSES * 2 * (1 + PAGES_AHEAD)
+
+
+@pytest.mark.row(54)
+async def test_a_page_size_that_changes_between_pages(fired: Fired) -> None:
+    """Longer pages overlap, shorter ones leave gaps: no row twice, none given up."""
+    table = Table(60)
+    sizes = [10, 10, 30]
+
+    def page(number: int) -> bytes:
+        # From its third answer on the service has longer pages, and starts to count anew.
+        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+        fired(times=size == 30)
+        return table.shown(table.ids[(number - 1) * size : number * size], 60)
+
+    table.answer = page
+    found = await ids_of(table)
+
+    assert sorted(found) == table.ids
 
 
 async def test_a_404_on_a_later_page_is_the_end() -> None:

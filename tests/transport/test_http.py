@@ -12,7 +12,6 @@ import pytest
 from elluminate_async.config import Settings
 from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import (
-    ConnectError,
     NotFoundError,
     RejectedError,
     ServerError,
@@ -97,16 +96,6 @@ async def test_cookies_are_not_kept() -> None:
     assert "cookie" not in server.requests[1].headers
 
 
-async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key does not go to whatever HTTP_PROXY names."""
-    async with RawServer(replies(reply(502))) as proxy, serving(replies(OK)) as (_, transport):
-        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-            monkeypatch.setenv(name, proxy.url)
-        await transport.send(GET, budget())
-
-    assert proxy.connections == 0
-
-
 async def test_a_connection_is_used_again() -> None:
     """Five requests after one another are one connection."""
     async with serving(replies(OK)) as (server, transport):
@@ -117,18 +106,6 @@ async def test_a_connection_is_used_again() -> None:
 
 
 # --- how often
-
-
-async def test_a_refused_port() -> None:
-    """Nothing was sent, and the error says so; it names the place to look at."""
-    url = f"http://127.0.0.1:{free_port()}"
-    async with transport_to(url) as transport:
-        error = await failing(transport.send(POST, budget()))
-
-    assert type(error) is ConnectError
-    assert (error.sent, error.ambiguous, error.attempts) == (False, False, 3)
-    assert url in str(error)
-    assert "base_url" in str(error)
 
 
 async def test_a_post_goes_through_once_the_port_opens() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import ssl
 import zlib
@@ -12,7 +11,6 @@ import pytest
 import trustme
 
 from elluminate_async.errors import (
-    ConnectError,
     ProtocolError,
     RedirectError,
     TransportError,
@@ -31,32 +29,9 @@ from tests.transport.wiring import (
     failing,
     serving,
     then_close,
-    transport_to,
 )
 
 # --- connections that break
-
-
-async def test_a_post_on_a_kept_connection_that_dies() -> None:
-    """Ambiguous, and sent once: the service may have read it before it closed."""
-    async with serving(replies(OK, None)) as (server, transport):
-        await transport.send(GET, budget())
-        error = await failing(transport.send(POST, budget()))
-
-    assert type(error) is TransportError
-    assert error.sent
-    assert error.ambiguous
-    assert [seen.method for seen in server.requests] == ["GET", "POST"]
-
-
-async def test_a_get_on_a_kept_connection_that_dies() -> None:
-    """Repeated, and counted: nothing is resent behind the attempts' back."""
-    async with serving(replies(OK, None, None, OK)) as (server, transport):
-        await transport.send(GET, budget())
-        answer = await transport.send(GET, budget())
-
-    assert answer.attempts == 3
-    assert len(server.requests) == 4
 
 
 @pytest.mark.parametrize("request_", [POST, GET])
@@ -107,15 +82,6 @@ async def test_an_unreadable_answer(answer: bytes) -> None:
     assert error.ambiguous
     assert len(server.requests) == 1
     assert len(str(error)) < 500
-
-
-async def test_interim_answers_are_skipped() -> None:
-    """100 and 103 precede the answer and are not it."""
-    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: </x>\r\n\r\n"
-    async with serving(replies(interim + OK)) as (_, transport):
-        answer = await transport.send(POST, budget())
-
-    assert answer.status == 200
 
 
 async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
@@ -190,54 +156,3 @@ def certificate(folder: Path) -> ssl.SSLContext:
     issued.write_to_path(folder / "server.pem")
     context.load_cert_chain(folder / "server.pem")
     return context
-
-
-async def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
-    """Refused at once, not three times, and before a byte of the request left."""
-    async with (
-        RawServer(replies(OK), ssl_context=certificate(tmp_path)) as server,
-        transport_to(server.url) as transport,
-    ):
-        error = await failing(transport.send(GET, budget()))
-
-    assert isinstance(error, ConnectError)
-    assert not error.worth_repeating
-    assert (error.sent, error.attempts) == (False, 1)
-    assert server.requests == []
-
-
-async def test_a_context_of_ones_own_is_used(tmp_path: Path) -> None:
-    """A private authority is trusted where it is passed; the host name still counts."""
-    async with RawServer(replies(OK), ssl_context=certificate(tmp_path)) as server:
-        trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-        async with transport_to(server.url, ssl_context=trusting) as transport:
-            wrong_host = await failing(transport.send(GET, budget()))
-        trusting.check_hostname = False
-        async with transport_to(server.url, ssl_context=trusting) as transport:
-            answer = await transport.send(GET, budget())
-
-    assert isinstance(wrong_host, ConnectError)
-    assert answer.status == 200
-
-
-async def test_https_to_a_plain_port() -> None:
-    """Refused in plain words or met with silence: nothing was sent, nothing is ambiguous."""
-
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(100)
-        writer.write(reply(400))
-        writer.close()
-
-    async with RawServer(replies(OK)) as silent:
-        refusing = await asyncio.start_server(plain, "127.0.0.1", 0)
-        urls = [silent.url, f"http://127.0.0.1:{refusing.sockets[0].getsockname()[1]}"]
-        for url in urls:
-            async with transport_to(url.replace("http:", "https:")) as transport:
-                clocks = budget(max_attempts=1, connect_timeout=0.2)
-                error = await failing(transport.send(POST, clocks))
-
-            assert type(error) is ConnectError
-            assert (error.sent, error.ambiguous) == (False, False)
-        refusing.close()
-
-    assert silent.requests == []

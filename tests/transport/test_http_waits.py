@@ -294,6 +294,9 @@ class Delaying:
     def refused(self) -> None:
         pass
 
+    def crowded(self) -> None:
+        pass
+
     def answered(self) -> None:
         pass
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from elluminate_async.errors import ProtocolError
 from elluminate_async.transport import sse
 from elluminate_async.transport.sse import Decoder, Event
+from tests.matrix import Fired
 
 
 def decode(*parts: bytes) -> list[Event]:
@@ -24,8 +25,10 @@ def data(*parts: bytes) -> list[str]:
     return [event.data for event in decode(*parts)]
 
 
-def test_two_data_lines_are_one_event() -> None:
+@pytest.mark.row(35)
+def test_two_data_lines_are_one_event(fired: Fired) -> None:
     """WHATWG's stock example: YHOO, +2 and 10 come as one event of three lines."""
+    fired()
     assert data(b"data: YHOO\ndata: +2\ndata: 10\n\n") == ["YHOO\n+2\n10"]
 
 
@@ -45,13 +48,17 @@ def test_an_unfinished_event_is_discarded() -> None:
     assert len(decode(b"data: first\n\ndata: second\n\ndata: third\n")) == 2
 
 
-def test_empty_data_is_an_event() -> None:
+@pytest.mark.row(35)
+def test_empty_data_is_an_event(fired: Fired) -> None:
     """WHATWG's third example: ``data`` alone gives an empty event, twice a line end."""
+    fired()
     assert data(b"data\n\ndata\ndata\n\ndata:") == ["", "\n"]
 
 
-def test_a_space_after_the_colon_means_nothing() -> None:
+@pytest.mark.row(35)
+def test_a_space_after_the_colon_means_nothing(fired: Fired) -> None:
     """WHATWG's fourth example: two identical events."""
+    fired()
     assert data(b"data:test\n\ndata: test\n\n") == ["test", "test"]
 
 
@@ -62,24 +69,32 @@ def test_event_names() -> None:
     assert [event.event for event in decode(stream)] == ["status", "message", "message"]
 
 
-def test_an_event_name_without_data_is_not_dispatched() -> None:
+@pytest.mark.row(35)
+def test_an_event_name_without_data_is_not_dispatched(fired: Fired) -> None:
     """No data, no event; and the name does not spill over into the next one."""
+    fired()
     assert decode(b"event: ping\n\ndata: x\n\n") == [Event("x")]
 
 
+@pytest.mark.row(33)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_line_ends(end: bytes) -> None:
+def test_line_ends(end: bytes, fired: Fired) -> None:
     """LF, CRLF and CR end lines alike."""
+    fired()
     assert data(end.join([b"data: a", b"data: b", b"", b"data: c", b"", b""])) == ["a\nb", "c"]
 
 
-def test_mixed_line_ends() -> None:
+@pytest.mark.row(33)
+def test_mixed_line_ends(fired: Fired) -> None:
     """All three kinds in one stream."""
+    fired()
     assert data(b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\r\r") == ["a\nb\nc", "d"]
 
 
-def test_a_crlf_over_the_border_of_two_reads() -> None:
+@pytest.mark.row(33)
+def test_a_crlf_over_the_border_of_two_reads(fired: Fired) -> None:
     """CR at the end of one read and LF at the start of the next are one line end."""
+    fired()
     assert data(b"data: a\r", b"\ndata: b\r", b"", b"\n\r", b"\n") == ["a\nb"]
 
 
@@ -88,6 +103,7 @@ def test_a_cr_at_the_end_of_a_read_ends_the_event_at_once() -> None:
     assert data(b"data: a\r\r") == ["a"]
 
 
+@pytest.mark.row(34)
 @pytest.mark.parametrize(
     "parts",
     [
@@ -96,13 +112,16 @@ def test_a_cr_at_the_end_of_a_read_ends_the_event_at_once() -> None:
         (b"", b"\xef\xbb", b"\xbfdata: a\n\n"),
     ],
 )
-def test_a_byte_order_mark_at_the_start_is_skipped(parts: tuple[bytes, ...]) -> None:
+def test_a_byte_order_mark_at_the_start_is_skipped(parts: tuple[bytes, ...], fired: Fired) -> None:
     """Whole or split over reads."""
+    fired()
     assert data(*parts) == ["a"]
 
 
-def test_a_byte_order_mark_elsewhere_is_text() -> None:
+@pytest.mark.row(34)
+def test_a_byte_order_mark_elsewhere_is_text(fired: Fired) -> None:
     """In the middle it makes another field name, or stays in the value; a second is text too."""
+    fired()
     assert data(b"data: \xef\xbb\xbfa\n\n") == ["\ufeffa"]
     assert data(b"data: a\n\xef\xbb\xbfdata: b\n\n") == ["a"]
     assert data(b"\xef\xbb\xbf\xef\xbb\xbfdata: b\n\n") == []
@@ -113,29 +132,46 @@ def test_what_only_begins_like_a_byte_order_mark_is_text() -> None:
     assert data(b"\xef", b"data: x\n", b"data: a\n\n") == ["a"]
 
 
+@pytest.mark.row(36)
 @pytest.mark.parametrize("comment", [b":\n\n", b": ping\n\n", b":data: x\n\n", b"\n\n\n"])
-def test_comments_and_blank_lines_are_no_events(comment: bytes) -> None:
+def test_comments_and_blank_lines_are_no_events(comment: bytes, fired: Fired) -> None:
     """A heartbeat keeps the connection alive and dispatches nothing."""
+    fired()
     assert decode(comment * 3) == []
 
 
-def test_an_id_with_nul_is_ignored() -> None:
+@pytest.mark.row(41)
+def test_an_id_with_nul_is_ignored(fired: Fired) -> None:
     """The id before it stays in force."""
+    fired()
     assert [event.id for event in decode(b"id: 7\ndata\n\nid: a\0b\ndata\n\n")] == ["7", "7"]
 
 
-def test_an_id_lasts() -> None:
+@pytest.mark.row(41)
+def test_an_id_lasts(fired: Fired) -> None:
     """An id holds until another comes, or an empty one clears it."""
+    fired()
     ids = [event.id for event in decode(b"id: 1\ndata\n\ndata\n\nid:\ndata\n\n")]
 
     assert ids == ["1", "1", ""]
 
 
+def test_the_id_to_go_on_from() -> None:
+    """That of the last whole event, one without data too; an unfinished event sets none."""
+    decoder = Decoder()
+    decoder.feed(b"id: 1\ndata\n\nid: 2\n\nid: 3\ndata\n")
+
+    assert decoder.last_id == "2"
+
+
+@pytest.mark.row(42)
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
         (b"1500", 1500),
         (b"0", 0),
+        (b"1000000000000", 10**12),
+        (b"1e12", None),
         (b"-1", None),
         (b"1.5", None),
         (b"abc", None),
@@ -144,34 +180,43 @@ def test_an_id_lasts() -> None:
         (b"9" * 5000, None),
     ],
 )
-def test_retry(value: bytes, expected: int | None) -> None:
+def test_retry(value: bytes, expected: int | None, fired: Fired) -> None:
     """Only ASCII digits set the time, and not absurdly many."""
+    fired()
     decoder = Decoder()
     decoder.feed(b"retry: " + value + b"\n")
 
     assert decoder.retry == expected
 
 
-def test_a_character_split_over_reads() -> None:
+@pytest.mark.row(38)
+def test_a_character_split_over_reads(fired: Fired) -> None:
     """Each byte of a four-byte character in a read of its own."""
+    fired()
     assert data(*(bytes([byte]) for byte in "data: 🐘\n\n".encode())) == ["🐘"]
 
 
-def test_invalid_utf8_is_replaced() -> None:
+@pytest.mark.row(38)
+def test_invalid_utf8_is_replaced(fired: Fired) -> None:
     """Bytes that are not UTF-8 become U+FFFD; the event is kept."""
+    fired()
     assert data(b"data: a\xff\xc3\n\n") == ["a\ufffd\ufffd"]
 
 
+@pytest.mark.row(37)
 @pytest.mark.parametrize(
     "mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
 )
-def test_what_else_ends_lines_elsewhere_does_not_here(mark: str) -> None:
+def test_what_else_ends_lines_elsewhere_does_not_here(mark: str, fired: Fired) -> None:
     """`str.splitlines` would split these; the specification does not."""
+    fired()
     assert data(f"data: a{mark}b\n\n".encode()) == [f"a{mark}b"]
 
 
-def test_an_unknown_field_is_ignored() -> None:
+@pytest.mark.row(35)
+def test_an_unknown_field_is_ignored(fired: Fired) -> None:
     """Field names are exact: case and spaces matter."""
+    fired()
     assert data(b"Data: a\n data: b\ndata : c\nother: d\ndata: e\n\n") == ["e"]
 
 
@@ -257,15 +302,20 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@pytest.mark.row(33)
+# One count for all examples is what the fixture is for.
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     stream=st.lists(PIECES, max_size=40).map(b"".join) | st.binary(max_size=60),
     cuts=st.lists(st.integers(0, 80), max_size=8),
 )
 @example(stream=b"data: a\r\n\r\n", cuts=[8, 10])
 @example(stream=b"\xef\xbb\xbf\rdata\n\n", cuts=[1, 2, 4])
-def test_any_split_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
+def test_any_split_gives_the_same_events(stream: bytes, cuts: list[int], fired: Fired) -> None:
     """However the bytes arrive, the events are those of the specification."""
+    fired()
     # A bare CR at the very end is a line end already: the reference splits there as well.
     expected = reference(stream)
 
