@@ -56,7 +56,10 @@ class Case:
 
     @property
     def options(self) -> BatchOptions:
-        return OPTIONS.replace(chunk_size=500 if self.is_refusal else self.chunk_size)
+        return OPTIONS.replace(
+            chunk_size=500 if self.is_refusal else self.chunk_size,
+            deadline=45.0 if self.kind == MIX else OPTIONS.deadline,
+        )
 
     @property
     def page_size(self) -> int:
@@ -78,9 +81,14 @@ class Case:
         """What is injected; of the mix all but those it is to do without."""
         if self.kind != MIX:
             return [self.kind]
-        # That a failed job made nothing more is believed after settling.
-        late = ["job-fails"] if self.lag > OPTIONS.settle else []
-        return [name for name in SOAK_KINDS if name not in (*self.without, *late)]
+        left_out = set(self.without)
+        if self.lag > OPTIONS.settle:
+            # That a failed job made nothing more is believed after settling.
+            left_out.add("job-fails")
+        if self.seed % 2:
+            # Refusals slow all down until the deadline; every other seed goes without.
+            left_out |= {"429", "429-retry-after"}
+        return [name for name in SOAK_KINDS if name not in left_out]
 
     @property
     def lag(self) -> float:
