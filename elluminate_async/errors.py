@@ -358,7 +358,8 @@ class ItemError(ElluminateError):
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data; `from_dict` is the way back."""
         data = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-        data.pop("partial", None)
+        for of_any_error in ("partial", "ambiguous"):
+            data.pop(of_any_error, None)
         return {"type": type(self).__name__, "text": self.text, **data}
 
     @staticmethod

@@ -96,7 +96,7 @@ class RowPool:
 
     def claim_any_epoch(
         self,
-        wanted: Iterable[Wanted],
+        wanted: Sequence[Wanted],
         *,
         reserved: Mapping[NaturalKey, int],
         not_among: Container[int] = (),
@@ -109,7 +109,11 @@ class RowPool:
             not_among: Ids of rows that belong to others.
         """
         spare: defaultdict[int, deque[PromptResponse]] = defaultdict(deque)
+        # The pool may hold all rows of a large batch, and each chunk looks for its own.
+        ids = {entry.key.template_variables_id for entry in wanted}
         for key, rows in self._rows.items():
+            if key.template_variables_id not in ids:
+                continue
             free = [row for row in rows if row.id not in not_among]
             spare[key.template_variables_id].extend(free[reserved.get(key, 0) :])
         found: dict[int, PromptResponse] = {}

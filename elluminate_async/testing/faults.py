@@ -216,6 +216,9 @@ def _route(route: str) -> Predicate:
 class FaultPlan:
     """A seeded mix: of the exchanges that any kind makes sense for, this share goes wrong.
 
+    Kinds that hang last for the client's ``attempt_timeout``, and refusals with 429 slow it
+    down: shorten the one, or leave the others out, where a test is to be quick.
+
     Args:
         seed: Of the choice; the same seed on the same exchanges takes the same ones.
         share: 0 to 1.

@@ -345,6 +345,19 @@ async def test_a_page_that_is_none(body: bytes) -> None:
         await ids_of(table)
 
 
+async def test_a_page_that_is_none_once_is_asked_for_again() -> None:
+    """One spoiled answer among many costs one request, not the listing."""
+    table, spoiled = Table(100), [b"", b"<html>"]
+
+    def answer(number: int) -> bytes:
+        return reply(200, spoiled.pop()) if number == 4 and spoiled else table.page(number)
+
+    table.answer = answer
+
+    assert await ids_of(table) == table.ids
+    assert not spoiled
+
+
 async def test_ten_thousand_rows() -> None:
     """Reading stays linear."""
     table = Table(10_000, size=500)

@@ -78,7 +78,16 @@ class Case:
         """What is injected; of the mix all but those it is to do without."""
         if self.kind != MIX:
             return [self.kind]
-        return [name for name in SOAK_KINDS if name not in self.without]
+        # That a failed job made nothing more is believed after settling.
+        late = ["job-fails"] if self.lag > OPTIONS.settle else []
+        return [name for name in SOAK_KINDS if name not in (*self.without, *late)]
+
+    @property
+    def lag(self) -> float:
+        """Seconds; an even seed shows rows only after settling has given up."""
+        if self.keys:
+            return 0.0
+        return 0.2 if self.seed % 2 else 2 * OPTIONS.settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +138,7 @@ async def run(case: Case) -> list[Line]:
         page_size=case.page_size,
         order="shuffled",
         seed=case.seed,
-        # An even seed shows rows only after settling has given up, and numbers epochs itself.
-        lag=0.0 if case.keys else (0.2 if case.seed % 2 else 2 * OPTIONS.settle),
+        lag=case.lag,
         own_epochs=case.seed % 2 == 0,
         job_seconds=0.02,
         answer=answer,
