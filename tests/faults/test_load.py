@@ -275,9 +275,9 @@ async def peak_of_a_stream(items: int) -> tuple[int, int]:
 @pytest.mark.row(74)
 def test_memory_does_not_grow_with_the_input(fired: Fired) -> None:
     """Four times the items through a stream: the same peak, and a window of tasks."""
-    small, tasks = run_virtually(lambda: peak_of_a_stream(4_000))
-    large, more_tasks = run_virtually(lambda: peak_of_a_stream(16_000))
-    fired(times=20_000)
+    small, tasks = run_virtually(lambda: peak_of_a_stream(3_000))
+    large, more_tasks = run_virtually(lambda: peak_of_a_stream(12_000))
+    fired(times=15_000)
 
     assert large <= 1.1 * small
     assert max(tasks, more_tasks) <= 20

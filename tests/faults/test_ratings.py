@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from elluminate_async import BatchOptions, RatingError
+from elluminate_async import Batch, BatchOptions, PromptResponse, Rating, RatingError
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import Exchange, Fault, ScriptedService, run_virtually
+from elluminate_async.testing.faults import refuse
+from tests.faults.inprocess import client_of, experiment_of
 from tests.faults.rewriting import is_listing, rewrite
 from tests.flow.bench import Seen
 from tests.flow.conftest import staged
@@ -149,27 +152,33 @@ async def test_a_criterion_that_is_added_midway_is_told(
 
 
 @pytest.mark.row(66)
-async def test_many_ids_are_asked_for_in_short_requests(fired: Fired) -> None:
-    """A thousand responses in chunks as large as can be: at most 100 ids and 4 kB a URL."""
-    async with staged(WireProfile.hosted(), BatchOptions(chunk_size=5000, settle=0.2)) as stage:
-        rows = await stage.variables([f"v{i}" for i in range(1000)])
-        responses = await stage.client.responses.add_many(
-            ["made elsewhere"] * 1000, template_variables=rows, experiment=stage.experiment
-        )
-        targets: list[str] = []
-        app = stage.recorder.app
+def test_ten_thousand_ids_are_asked_for_in_short_requests(fired: Fired) -> None:
+    """In chunks as large as can be: at most 100 ids and 4 kB of URL in one request."""
+    targets: list[str] = []
 
-        async def watch(scope: Any, receive: Any, send: Any) -> None:
-            assert app is not None
-            if b"response_ids" in scope.get("query_string", b""):
-                targets.append(f"{scope['path']}?{scope['query_string'].decode()}")
-                fired(times=targets[-1].count("response_ids="))
-            await app(scope, receive, send)
+    def watch(exchange: Exchange) -> bool:
+        query = exchange.request.query_string
+        if "response_ids" in query:
+            targets.append(f"{exchange.path}?{query}")
+            fired(times=query.count("response_ids="))
+        return False
 
-        stage.recorder.app = watch
-        ratings = await stage.client.ratings.rate_many(responses)
+    async def main() -> tuple[Batch[PromptResponse], Batch[list[Rating]]]:
+        service = ScriptedService(criteria=1, variables=lambda id: {"x": id})
+        async with client_of(service) as client:
+            experiment = await experiment_of(client)
+            responses = await client.responses.generate_many(
+                template_variables=list(range(1, 10_001)), experiment=experiment
+            )
+        # From here on ratings are told by listings alone.
+        service.script.keys = service.script.results = False
+        service.faults = [Fault(refuse(500), on=watch)]
+        async with client_of(service, BatchOptions(chunk_size=5000)) as client:
+            return responses, await client.ratings.rate_many(responses)
+
+    responses, ratings = run_virtually(main)
 
     assert not ratings.failed
-    assert len(ratings) == 1000
+    assert len(ratings) == len({found[0].id for found in ratings}) == len(responses) == 10_000
     assert max(target.count("response_ids=") for target in targets) == 100
     assert max(map(len, targets)) <= 4096
