@@ -212,6 +212,7 @@ class ExperimentRows:
             "responses",
             query={"experiment_id": self._experiment_id},
             policy=setting.policy,
+            skip_unreadable=True,
         )
 
     async def look(self, setting: BatchSetting) -> None:

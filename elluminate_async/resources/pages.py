@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import anyio
+from pydantic import ValidationError
 
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import NotFoundError, ProtocolError
@@ -16,9 +19,12 @@ from elluminate_async.transport.retry import back_off
 
 if TYPE_CHECKING:
     from elluminate_async.resources.connection import Connection, QueryValue
+    from elluminate_async.transport.exchange import Answer
     from elluminate_async.transport.retry import Policy
 
 M = TypeVar("M", bound=WireModel)
+
+logger = logging.getLogger("elluminate_async")
 
 PAGES_AHEAD = 8
 """Pages of one listing that are fetched at once."""
@@ -35,6 +41,14 @@ class Listing(Generic[M]):
     Nothing is sent before that. Rows are told apart by id; when rows come or go while the
     pages are read, the listing is read again until its rows agree with its count or two
     passes agree with each other, so that no row is given up and none comes twice.
+
+    Args:
+        connection: Whose listing.
+        model: Of a row.
+        segments: Of its path.
+        query: Its filters.
+        policy: Budget and clocks of each request; None for a single call's.
+        skip_unreadable: Leave out a row that is no such document, instead of raising for all.
     """
 
     def __init__(
@@ -44,12 +58,14 @@ class Listing(Generic[M]):
         *segments: str | int,
         query: Mapping[str, QueryValue] | None = None,
         policy: Policy | None = None,
+        skip_unreadable: bool = False,
     ) -> None:
         self._connection = connection
         self._model = model
         self._segments = segments
         self._query = dict(query or {})
         self._policy = policy
+        self._skip_unreadable = skip_unreadable
 
     def __await__(self) -> Generator[Any, None, list[M]]:
         return self._all().__await__()
@@ -95,7 +111,7 @@ class Listing(Generic[M]):
         await take(first.items)
         counts = {first.count}
         ids = {_id(row) for row in first.items}
-        size = len(first.items)
+        size = first.size
         if size and size < first.count:
             number, last = 2, math.ceil(first.count / size)
             while number <= last:
@@ -120,8 +136,8 @@ class Listing(Generic[M]):
                 number += 1
         return counts == {len(ids)}
 
-    async def _pages(self, numbers: range) -> list[Page[M]]:
-        found: dict[int, Page[M]] = {}
+    async def _pages(self, numbers: range) -> list[_ReadPage[M]]:
+        found: dict[int, _ReadPage[M]] = {}
 
         async def fetch(number: int) -> None:
             found[number] = await self._page(number)
@@ -135,7 +151,7 @@ class Listing(Generic[M]):
             raise group.exceptions[0] from None
         return [found[number] for number in numbers]
 
-    async def _page(self, number: int | None) -> Page[M]:
+    async def _page(self, number: int | None) -> _ReadPage[M]:
         """One page; of a pass it is asked for again when its answer is none.
 
         A pass is lost by its worst page, and may be of hundreds.
@@ -151,9 +167,9 @@ class Listing(Generic[M]):
             except NotFoundError:
                 if number is None or number == 1:
                     raise
-                return Page[M](items=[], count=-1)
+                return _ReadPage(list[M](), -1, 0)
             try:
-                return decode(Page[self._model], answer)
+                return self._read(answer)
             except ProtocolError as error:
                 failures += 1
                 wait = back_off(failures)
@@ -161,6 +177,34 @@ class Listing(Generic[M]):
                     error.attempts += failures - 1
                     raise
             await anyio.sleep(wait)
+
+    def _read(self, answer: Answer) -> _ReadPage[M]:
+        try:
+            page = decode(Page[self._model], answer)
+        except ProtocolError:
+            if not self._skip_unreadable:
+                raise
+            return self._readable(decode(Page[Any], answer))
+        return _ReadPage(page.items, page.count, len(page.items))
+
+    def _readable(self, page: Page[Any]) -> _ReadPage[M]:
+        rows: list[M] = []
+        for document in page.items:
+            try:
+                rows.append(self._model.model_validate(document))
+            except ValidationError as error:
+                problem = " ".join(str(error).splitlines()[:3])
+                logger.warning("a row of a listing was skipped: %s", problem)
+        return _ReadPage(rows, page.count, len(page.items))
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadPage(Generic[M]):
+    """The readable rows of a page, the count it names, and how many rows it has in all."""
+
+    items: list[M]
+    count: int
+    size: int
 
 
 def _id(row: WireModel) -> int:

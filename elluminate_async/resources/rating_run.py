@@ -62,6 +62,7 @@ class RatingRun:
             "responses",
             query={"response_ids": ids},
             policy=self.setting.policy,
+            skip_unreadable=True,
         )
         wanted = set(ids)
         return {row.id: row for row in rows if row.id in wanted}

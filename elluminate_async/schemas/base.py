@@ -10,9 +10,11 @@ T = TypeVar("T")
 
 
 class WireModel(BaseModel):
-    """A document of the wire: immutable, unknown keys ignored."""
+    """A document of the wire: immutable, unknown keys ignored, no NaN, which is no JSON."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class Page(WireModel, Generic[T]):

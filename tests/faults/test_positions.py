@@ -120,10 +120,7 @@ async def run(case: Case, service: ScriptedService) -> Batch[PromptResponse]:
 def test_a_position_has_its_own_outcome_whatever_happens(case: Case, fired: Fired) -> None:
     """2,000 batches against the ledger: none lost, swapped, foreign, or paid for twice."""
     poison = Fault(refuse(422), on=holds_poison)
-    # A row that never shows is later than any settling time, so that a replay pays for it twice.
-    plan = FaultPlan(
-        case.seed, case.share, [name for name in KINDS if name != "row-missing" or not case.replay]
-    )
+    plan = FaultPlan(case.seed, case.share, [name for name in KINDS if not too_late(case, name)])
     service = ScriptedService(
         keys=case.keys,
         results=case.results,
