@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -16,6 +16,7 @@ from tests.faults.rows import NOT_HERE, ROWS
 
 Fired: TypeAlias = Callable[..., None]
 
+_PROPERTY = "rows of the fault matrix"
 _FIRINGS = pytest.StashKey[Counter[int]]()
 
 
@@ -45,6 +46,18 @@ def fired(request: pytest.FixtureRequest) -> Fired:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if rows := rows_of(item):
+        counts = item.stash.get(_FIRINGS, Counter[int]())
+        # Travels from a worker's process to the one that prints.
+        report.user_properties.append((_PROPERTY, {row: counts[row] for row in rows}))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     result = yield
     counts = item.stash.get(_FIRINGS, Counter[int]())
@@ -60,17 +73,13 @@ class Table:
         self.fired = Counter[int]()
         self.outcomes: defaultdict[int, Counter[str]] = defaultdict(Counter)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        report = yield
-        for row in set(rows_of(item)):
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        fired: Any = dict(report.user_properties).get(_PROPERTY, {})
+        for row, times in fired.items():
             if report.when == "call" or not report.passed:
-                self.outcomes[row][report.outcome] += 1
+                self.outcomes[int(row)][report.outcome] += 1
             if report.when == "call":
-                self.fired[row] += item.stash.get(_FIRINGS, Counter[int]())[row]
-        return report
+                self.fired[int(row)] += times
 
     def lines(self) -> list[str]:
         """One line a row: number, times fired, tests, result, what it is."""
@@ -103,5 +112,5 @@ class Table:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--matrix"):
+    if config.getoption("--matrix") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Table(), "fault-matrix")
