@@ -8,7 +8,7 @@ OFFICIAL := .venv-official
 OFFICIAL_VERSIONS := 0.6.12 1.5.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench official requirements clean
+.PHONY: help demo test faults soak check bench official requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -22,6 +22,11 @@ test: $(VENV)/.installed official ## Run the tests, those with the official clie
 faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the table
 	$(BIN)/python -m pytest -q -m row --matrix
 
+soak: $(VENV)/.installed ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points (some 20 minutes)
+	$(BIN)/python -m tests.soak $(SOAK)
+	$(BIN)/python -m tests.soak.kills --points 500
+	$(BIN)/python -m pytest -q --hypothesis-profile=fresh tests/faults/test_positions.py tests/transport/test_sse.py
+
 check: $(VENV)/.checkers ## Formatting, lint, types, layering
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -31,6 +36,8 @@ check: $(VENV)/.checkers ## Formatting, lint, types, layering
 
 bench: $(VENV)/.installed ## Run the benchmarks; JSON lines and ratios
 	$(BIN)/python benchmarks/generate_many.py
+	$(BIN)/python benchmarks/hidden_limit.py
+	$(BIN)/python benchmarks/stream_memory.py
 
 official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official clients, each in its own environment
 

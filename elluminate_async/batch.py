@@ -19,6 +19,7 @@ from elluminate_async.errors import (
     InputError,
     ItemError,
     OutcomeUnknownError,
+    one_line,
 )
 
 T = TypeVar("T")
@@ -199,7 +200,9 @@ def _summary(batch: Batch[Any]) -> str:
     if not batch.failed:
         return text
     codes = Counter(error.code for error in batch.failed.values())
-    return f"{text}; failed: " + ", ".join(f"{n} {code}" for code, n in codes.most_common())
+    return f"{text}; failed: " + ", ".join(
+        f"{n} {one_line(code)}" for code, n in codes.most_common()
+    )
 
 
 class BatchError(ExceptionGroup[ItemError], ElluminateError):
@@ -301,6 +304,8 @@ class BatchOptions:
             for a permit or the rate limit comes before and does not count.
         stream_silence: Seconds without a byte on an event stream before it is given up
             and the job is polled.
+        job_stall: Seconds in which a job's status stays the same before the job is given up as
+            stalled; what rows it made until then still count.
         deadline: Seconds for the whole call.
         settle: Where a service has no idempotency keys, and whether it applied a request is
             not known: its rows are looked at until no new one came for so many seconds.
@@ -322,6 +327,7 @@ class BatchOptions:
     connect_timeout: float = 10.0
     attempt_timeout: float = 120.0
     stream_silence: float = 45.0
+    job_stall: float = 1800.0
     deadline: float = 3600.0
     settle: float = 60.0
     replay_after_settle: bool = False

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from elluminate_async.batch import BatchOptions
-from elluminate_async.config import Settings
+from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.engine.limits import Limits
 from elluminate_async.resources.batches import checked_options
 from elluminate_async.resources.collections import CollectionsResource
@@ -83,7 +83,7 @@ class AsyncClient:
             settings,
             throttle=limits,
             connections=chosen.max_concurrency + _CONNECTIONS_BESIDE_CHUNKS,
-            ssl_context=ssl_context,
+            ssl_context=None if ssl_context is None else checked_ssl_context(ssl_context),
         )
         connection = Connection(
             transport, limits, chosen, project=project, skip_version_check=skip_version_check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import ssl
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,6 +180,21 @@ def checked_base_url(url: str, *, allow_http: bool = False) -> str:
     if not _HEADER_SAFE.fullmatch(url):
         raise ConfigurationError("base_url must be plain ASCII without spaces")
     return url.rstrip("/")
+
+
+def checked_ssl_context(context: ssl.SSLContext) -> ssl.SSLContext:
+    """``context``, which must verify whom it speaks to.
+
+    Raises:
+        ConfigurationError: It does not: whoever is in between would get the key.
+    """
+    if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
+        raise ConfigurationError(
+            "ssl_context does not verify the server's certificate and name, and would show the "
+            "key to whoever is in between: for a private authority pass "
+            "ssl.create_default_context(cafile=...)"
+        )
+    return context
 
 
 def is_loopback(host: str) -> bool:

@@ -46,6 +46,16 @@ DETAIL_LIMIT = 4_000
 """Characters of a service's error text that are kept; the rest is cut."""
 
 
+def one_line(text: str) -> str:
+    """``text`` with line ends, control and bidirectional characters escaped.
+
+    What a service says must not forge a line of a log, nor drive a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, Any]) -> object:
     error = cls.__new__(cls, *args)
     error.args = args
@@ -64,6 +74,9 @@ class ElluminateError(Exception):
 
     partial: Any = None  # a Batch; typed there, as errors sit below batches
     ambiguous: bool = False
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException.__reduce__ replays __init__ with positional arguments only.
@@ -229,7 +242,7 @@ class APIError(ElluminateError):
     def __str__(self) -> str:
         where = f" ({self.method} {self.path})" if self.path else ""
         told = "" if self.retry_after is None else f", told to wait {self.retry_after:g} s"
-        return f"[{self.status}] {self.detail}{where}{told}"
+        return one_line(f"[{self.status}] {self.detail}{where}{told}")
 
 
 class AuthenticationError(APIError):
@@ -298,7 +311,7 @@ class ItemError(ElluminateError):
         code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
             ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
             ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
-            ``protocol``, ``deadline``.
+            ``protocol``, ``deadline``, ``stalled``.
         operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
             that travels from `generate_many` into `rate_many` keeps its own.
         attempts: How often the item was sent; 0 when it never was.
@@ -337,7 +350,7 @@ class ItemError(ElluminateError):
         return str(self.args[0])
 
     def __str__(self) -> str:
-        return f"{self.operation}[{self.position}] {self.code}: {self.args[0]}"
+        return one_line(f"{self.operation}[{self.position}] {self.code}: {self.args[0]}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
@@ -345,7 +358,8 @@ class ItemError(ElluminateError):
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data; `from_dict` is the way back."""
         data = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-        data.pop("partial", None)
+        for of_any_error in ("partial", "ambiguous"):
+            data.pop(of_any_error, None)
         return {"type": type(self).__name__, "text": self.text, **data}
 
     @staticmethod

@@ -299,6 +299,7 @@ def test_progress_adds_up() -> None:
         ("attempt_timeout", -1.0),
         ("connect_timeout", "10"),
         ("stream_silence", 0.0),
+        ("job_stall", 0.0),
         ("max_retry_after", None),
         ("chunk_linger", -0.1),
         ("rate_limit", 5),

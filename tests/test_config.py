@@ -20,6 +20,7 @@ from elluminate_async.config import (
     is_loopback,
 )
 from elluminate_async.errors import ConfigurationError
+from tests.matrix import Fired
 
 CANARY = "canary-4f1d8a"
 
@@ -163,6 +164,7 @@ def test_a_good_url(url: str, expected: str) -> None:
     assert checked_base_url(url) == expected
 
 
+@pytest.mark.row(102)
 @pytest.mark.parametrize(
     "url",
     [
@@ -183,12 +185,14 @@ def test_a_good_url(url: str, expected: str) -> None:
         "file:///etc/passwd",
     ],
 )
-def test_a_bad_url(url: str) -> None:
+def test_a_bad_url(url: str, fired: Fired) -> None:
     """Refused before anything is sent, by the name of the setting."""
+    fired()
     with pytest.raises(ConfigurationError, match="base_url"):
         Settings.resolve(api_key="k", base_url=url, environment={})
 
 
+@pytest.mark.row(102)
 @pytest.mark.parametrize(
     "url",
     [
@@ -198,19 +202,22 @@ def test_a_bad_url(url: str) -> None:
         "https://user:canary-4f1d8a@x.test:port",
     ],
 )
-def test_a_password_in_the_url(url: str) -> None:
+def test_a_password_in_the_url(url: str, fired: Fired) -> None:
     """Refused, and not repeated in the error."""
+    fired()
     with pytest.raises(ConfigurationError) as caught:
         checked_base_url(url)
 
     assert CANARY not in str(caught.value)
 
 
+@pytest.mark.row(102)
 @pytest.mark.parametrize(
     "url", ["http://x.test", "http://10.0.0.1", "http://0.0.0.0:1", "http://127.0.0.1.evil.test"]
 )
-def test_plain_http_to_another_machine(url: str) -> None:
+def test_plain_http_to_another_machine(url: str, fired: Fired) -> None:
     """The key does not travel unencrypted unless that was asked for."""
+    fired()
     with pytest.raises(ConfigurationError, match="unencrypted"):
         checked_base_url(url)
     assert checked_base_url(url, allow_http=True) == url
@@ -235,11 +242,13 @@ def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
 
 
+@pytest.mark.row(103)
 @pytest.mark.parametrize(
     "bad", ["a\r\nX-Evil: 1", "a\nb", "a b", "k\u00e4y", "a\x00b", "key\n", "\t"]
 )
-def test_a_key_that_would_break_a_header(bad: str) -> None:
+def test_a_key_that_would_break_a_header(bad: str, fired: Fired) -> None:
     """A line end in a key would be another header; the key is not repeated in the error."""
+    fired()
     with pytest.raises(ConfigurationError, match="API key") as caught:
         Settings.resolve(api_key=bad, environment={})
     assert bad not in str(caught.value)

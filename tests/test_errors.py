@@ -200,6 +200,15 @@ def test_an_item_error_survives_json(kind: type[ItemError]) -> None:
     assert str(back) == str(error)
 
 
+def test_an_item_error_that_was_marked_on_its_way_survives_json() -> None:
+    """What the engine notes on any error, an item's own data does not have."""
+    error = OutcomeUnknownError("gone", position=7, operation="generate")
+    error.ambiguous = True
+
+    assert "ambiguous" not in error.to_dict()
+    assert str(ItemError.from_dict(error.to_dict())) == str(error)
+
+
 def test_an_item_error_of_an_unknown_kind_is_read_all_the_same() -> None:
     """A file of a later version gives an `ItemError` with its data."""
     data = {**ItemError("x", position=1, operation="rate", code="c").to_dict(), "type": "NewError"}

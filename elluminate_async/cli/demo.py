@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,6 +21,7 @@ from elluminate_async.cli.output import (
     show_pass_rates,
 )
 from elluminate_async.cli.rows import read_rows, shipped_rows
+from elluminate_async.cli.signals import run
 
 DEFAULT_DB = Path(".elluminate") / "demo.db"
 EXIT_FAILED = 1
@@ -75,7 +75,7 @@ def demo(
         )
     console = Console(highlight=False)
     service = _hosted(console) if hosted else _embedded(console, db, llm_base_url, llm_model)
-    raise typer.Exit(asyncio.run(_run(console, rows, service)))
+    raise typer.Exit(run(_run(console, rows, service)))
 
 
 async def _run(

@@ -33,6 +33,11 @@ def printable(text: str) -> str:
     )
 
 
+def in_one_line(text: str) -> str:
+    """The same in one line, so that it cannot pass for a line of the program's own."""
+    return " ".join(printable(text).split())
+
+
 class PlainProgress:
     """A line at each quarter, and at least one every two seconds while there is progress."""
 
@@ -95,11 +100,11 @@ def show_examples(console: Console, result: FlowResult, count: int = 2) -> None:
         response = result.responses[position]
         values = response.prompt.template_variables.input_values
         title = ", ".join(f"{name}: {value}" for name, value in values.items())
-        console.rule(escape(printable(title)), align="left")
+        console.rule(escape(in_one_line(title)), align="left")
         console.print(escape(printable(response.response_str)), soft_wrap=True)
         console.print()
         for rating in ratings:
-            criterion = escape(printable(rating.criterion.criterion_str))
+            criterion = escape(in_one_line(rating.criterion.criterion_str))
             console.print(f"  {rating.rating:<4} {criterion}", soft_wrap=True)
         console.print()
 
@@ -119,7 +124,7 @@ def show_pass_rates(console: Console, result: FlowResult) -> None:
         passed = sum(verdict == RatingValue.YES for verdict in verdicts)
         share = f"{passed / len(verdicts):.0%}" if verdicts else "-"
         table.add_row(
-            escape(printable(criterion.criterion_str)), str(passed), str(len(verdicts)), share
+            escape(in_one_line(criterion.criterion_str)), str(passed), str(len(verdicts)), share
         )
     console.print(table)
 
@@ -128,6 +133,6 @@ def show_failures(console: Console, result: FlowResult, limit: int = 5) -> None:
     """The first failed rows, a line each."""
     failed = list(result.ratings.failed.values())
     for error in failed[:limit]:
-        console.print(f"failed: {escape(printable(str(error)))}", soft_wrap=True)
+        console.print(f"failed: {escape(in_one_line(str(error)))}", soft_wrap=True)
     if len(failed) > limit:
         console.print(f"failed: and {len(failed) - limit} more", soft_wrap=True)

@@ -21,6 +21,7 @@ CUT_INTERVAL: Final = 1.0
 RATE_FLOOR: Final = 0.5
 _GROWTH: Final = 0.4
 _MEASURE_SECONDS: Final = 2.0
+_STEP: Final = 0.25
 
 
 class AdaptiveGate:
@@ -110,7 +111,8 @@ class AdaptivePace:
         self._rate: float | None = None
         self._refused_rate = 0.0
         self._refused_at = 0.0
-        self._next_at = 0.0
+        self._admitted_at = 0.0
+        self._turn = anyio.Lock()
         self._accepted: deque[float] = deque()
 
     @property
@@ -125,15 +127,18 @@ class AdaptivePace:
 
     async def admit(self) -> None:
         """Return when the next request may start."""
-        rate = self.rate
-        if rate is None:
+        if self._rate is None:
             return
-        now = time.monotonic()
-        # A burst of one: what was not used is not saved up.
-        start = max(now, self._next_at)
-        self._next_at = start + 1 / rate
-        if start > now:
-            await anyio.sleep(start - now)
+        async with self._turn:
+            # A burst of one: what was not used is not saved up. In steps, as the rate grows
+            # while this waits.
+            while (wait := self._wait()) > 0:  # noqa: ASYNC110
+                await anyio.sleep(min(wait, _STEP))
+            self._admitted_at = time.monotonic()
+
+    def _wait(self) -> float:
+        rate = self.rate
+        return 0.0 if rate is None else self._admitted_at + 1 / rate - time.monotonic()
 
     def accepted(self) -> None:
         """The service took a request."""

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -25,12 +26,13 @@ from elluminate_async.engine.records import (
     encode_record,
     read_records,
 )
+from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import ItemError, JournalError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)
+_BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would write each line end as two bytes
 
 
 class Journal:
@@ -61,7 +63,7 @@ class Journal:
         """
         descriptor = -1
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o600)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise JournalError(f"the journal {path} is no regular file", path=path)
             if not lock_file(descriptor):
@@ -115,7 +117,10 @@ class Journal:
         released: Sequence[int] = (),
     ) -> None:
         """Note what became of positions, in one writing."""
-        errors = [error.to_dict() for error in failed]
+        errors = [
+            {name: value for name, value in error.to_dict().items() if name != "output"}
+            for error in failed
+        ]
         records: list[Record] = []
         if done:
             records.append({"kind": "DONE", "rows": done})
@@ -137,9 +142,12 @@ class Journal:
         if self._closed:
             return
         self._closed = True
-        with anyio.CancelScope(shield=True), suppress(JournalError):
-            await self._sync()
-        os.close(self._descriptor)
+        try:
+            with anyio.CancelScope(shield=True), suppress(JournalError):
+                await self._sync()
+        finally:
+            # No shield holds off `Task.cancel`, and a file left open would stay locked.
+            os.close(self._descriptor)
 
     def _append(self, records: Iterable[Record]) -> None:
         if self._broken is not None:
@@ -163,9 +171,11 @@ class Journal:
         async with self._syncing:
             if self._synced >= wanted:
                 return
+            if self._broken is not None:
+                raise self._broken
             reached = self._written
             try:
-                await anyio.to_thread.run_sync(os.fsync, self._descriptor)
+                await run_to_end(partial(os.fsync, self._descriptor))
             except OSError as error:
                 # What a failed sync left on the disk is not known, and a second one would lie.
                 self._broken = _unusable(self.path, error)

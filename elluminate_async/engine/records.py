@@ -36,6 +36,7 @@ FORMAT = 1
 
 _PREFIX = 18  # two numbers of eight hex digits, a space after each
 _HEX = frozenset(b"0123456789abcdef ")
+_HEADER = b'{"kind":"HEADER","format":'
 _encode = JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 Record: TypeAlias = Mapping[str, Any]
@@ -197,7 +198,8 @@ def read_records(path: Path, descriptor: int) -> tuple[list[Record], int]:
         for line in file:
             record = decode_record(line)
             if record is None:
-                if not _is_torn(line + file.read()):
+                tail = line + file.read()
+                if not (_is_torn(tail) if records else _is_torn_header(tail)):
                     raise JournalError(
                         f"the journal {path} is damaged at byte {offset}, or is no journal; "
                         "nothing was sent. Restore it, or remove it to begin anew: then what "
@@ -226,6 +228,21 @@ def _is_torn(tail: bytes) -> bool:
     if not _HEX.issuperset(head):
         return False
     return len(head) < _PREFIX or len(tail) - _PREFIX <= int(head[:8], 16)
+
+
+def _is_torn_header(tail: bytes) -> bool:
+    """The same for the first record, lest a file of somebody else's is cut to nothing.
+
+    It is shorter than a sector of a disk, so that zeros come last.
+    """
+    head = tail.rstrip(b"\0")
+    text = head[_PREFIX:]
+    return (
+        b"0000".startswith(head[:4])
+        and _HEX.issuperset(head[:_PREFIX])
+        and _HEADER.startswith(text[: len(_HEADER)])
+        and b"\n" not in text
+    )
 
 
 def check_header(path: Path, found: Record, header: Header, *, check_total: bool) -> None:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-import anyio
-
 from elluminate_async.engine.chunks import Chunk, ChunkBuilder, Entry, Item, Passed
 from elluminate_async.engine.journal import Journal
+from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import ItemError, JournalError, OutcomeUnknownError
 
 if TYPE_CHECKING:
@@ -71,9 +70,12 @@ class Recovery(Generic[V, R]):
             JournalError: It cannot be used for this call.
         """
         header = await self.header()
-        self._journal = await anyio.to_thread.run_sync(
-            lambda: Journal.open(self.path, header, check_total=not self.anew)
-        )
+
+        def open_journal() -> None:
+            # Kept before anybody can be cancelled, or nobody would close it.
+            self._journal = Journal.open(self.path, header, check_total=not self.anew)
+
+        await run_to_end(open_journal)
 
     async def close(self) -> None:
         """Close the journal, if it was opened."""

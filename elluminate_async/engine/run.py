@@ -173,7 +173,7 @@ class _Run(Generic[V, R]):
         concurrency = call.max_in_flight or call.options.max_concurrency
         # Unlike the limits' permits these are held until the consumer took the outcomes.
         self._window = anyio.Semaphore(concurrency)
-        self._fatal: Exception | None = None
+        self._fatal: BaseException | None = None
 
     async def run(self, source: Source[V]) -> None:
         """Send everything and deliver everything, or raise the first fatal error, bare."""
@@ -204,7 +204,10 @@ class _Run(Generic[V, R]):
             except _OutOfTime:
                 # Chunks in flight end by their own clocks, which have the same deadline.
                 self.out_of_time = True
-            except Exception as error:
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:
+                # Of the caller's own any kind: none is to come out as a group.
                 self._stop(error, tasks)
         if self._fatal is not None:
             raise self._fatal
@@ -237,14 +240,14 @@ class _Run(Generic[V, R]):
             try:
                 with reading:
                     await read_into(self._counted_async(source), send)
-            except Exception as error:
-                self._stop(error, tasks)
-            except BaseException:
+            except anyio.get_cancelled_exc_class():
                 if anyio.current_effective_deadline() != -math.inf:
                     # Nobody cancelled this: what the source awaits was cancelled, and taking
                     # that for its end would lose the rest of it.
                     self._stop(InputError("the input was cancelled from within"), tasks)
                 raise
+            except BaseException as error:
+                self._stop(error, tasks)
 
         async with receive:
             tasks.start_soon(read)
@@ -298,7 +301,9 @@ class _Run(Generic[V, R]):
         try:
             await self._finish(pairs, chunk)
             self._window.release()
-        except Exception as error:
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:
             self._stop(error, tasks)
 
     def _note(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
@@ -386,6 +391,6 @@ class _Run(Generic[V, R]):
                 full.append((alias, twin))
         return full
 
-    def _stop(self, error: Exception, tasks: TaskGroup) -> None:
+    def _stop(self, error: BaseException, tasks: TaskGroup) -> None:
         self._fatal = self._fatal or error
         tasks.cancel_scope.cancel()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elluminate_async.errors import ConflictError, NotFoundError
-from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import (
     Collection,
@@ -25,8 +25,9 @@ class CollectionsResource(Resource):
     ) -> Listing[Collection]:
         """All collections, or those whose columns fit a template's placeholders."""
         query = {
-            "compatible_prompt_template_id": compatible_prompt_template
-            and id_of(compatible_prompt_template, "compatible_prompt_template")
+            "compatible_prompt_template_id": optional_id(
+                compatible_prompt_template, "compatible_prompt_template"
+            )
         }
         return Listing(self._connection, Collection, "collections", query=query)
 
@@ -37,7 +38,9 @@ class CollectionsResource(Resource):
             NotFoundError: There is none.
         """
         if id is not None:
-            return decode(Collection, await self._connection.call("GET", "collections", id))
+            return decode(
+                Collection, await self._connection.call("GET", "collections", id_of(id, "id"))
+            )
         query = {"name": name}
         listing = Listing(self._connection, Collection, "collections", query=query)
         if name is None or (found := await listing.first()) is None:

@@ -171,6 +171,7 @@ class Connection:
             connect_timeout=chosen.connect_timeout,
             attempt_timeout=chosen.attempt_timeout,
             stream_silence=chosen.stream_silence,
+            job_stall=chosen.job_stall,
             throttle=throttle,
         )
 
@@ -318,3 +319,8 @@ def id_of(reference: object, what: str) -> int:
             f"{what} is a tuple: get_or_create returns (object, created), take the first of the two"
         )
     raise InputError(f"{what} must be an object of the service or its id, not {reference!r:.80}")
+
+
+def optional_id(reference: object, what: str) -> int | None:
+    """`id_of` of what was given; None for nothing."""
+    return None if reference is None else id_of(reference, what)

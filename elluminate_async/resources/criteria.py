@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.criteria import (
     AddCriteriaRequest,
@@ -31,7 +31,8 @@ class CriteriaResource(Resource):
 
     async def get(self, id: int) -> Criterion:
         """The criterion of that id."""
-        return decode(Criterion, await self._connection.call("GET", "criteria", id))
+        answer = await self._connection.call("GET", "criteria", id_of(id, "id"))
+        return decode(Criterion, answer)
 
     async def add_many(
         self,
@@ -52,8 +53,8 @@ class CriteriaResource(Resource):
         if (prompt_template is None) == (criterion_set is None):
             raise InputError("pass either prompt_template= or criterion_set=")
         body = AddCriteriaRequest(
-            prompt_template_id=prompt_template and id_of(prompt_template, "prompt_template"),
-            criterion_set_id=criterion_set and id_of(criterion_set, "criterion_set"),
+            prompt_template_id=optional_id(prompt_template, "prompt_template"),
+            criterion_set_id=optional_id(criterion_set, "criterion_set"),
             criteria=[CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria],
             delete_existing=delete_existing,
         )

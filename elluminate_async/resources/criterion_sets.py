@@ -26,7 +26,9 @@ class CriterionSetsResource(Resource):
             NotFoundError: There is none.
         """
         if id is not None:
-            return decode(CriterionSet, await self._connection.call("GET", "criterion_sets", id))
+            return decode(
+                CriterionSet, await self._connection.call("GET", "criterion_sets", id_of(id, "id"))
+            )
         query = {"name": name}
         listing = Listing(self._connection, CriterionSet, "criterion_sets", query=query)
         if name is None or (found := await listing.first()) is None:

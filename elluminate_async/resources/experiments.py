@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError, NotFoundError
-from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
 from elluminate_async.resources.jobs import follow_job, job_failure
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
@@ -34,9 +34,9 @@ class ExperimentsResource(Resource):
     ) -> Listing[Experiment]:
         """Experiments, all or those of a template, a collection or a model."""
         query = {
-            "prompt_template_id": prompt_template and id_of(prompt_template, "prompt_template"),
-            "collection_id": collection and id_of(collection, "collection"),
-            "llm_config_id": llm_config and id_of(llm_config, "llm_config"),
+            "prompt_template_id": optional_id(prompt_template, "prompt_template"),
+            "collection_id": optional_id(collection, "collection"),
+            "llm_config_id": optional_id(llm_config, "llm_config"),
         }
         return Listing(self._connection, Experiment, "experiments", query=query)
 
@@ -47,7 +47,9 @@ class ExperimentsResource(Resource):
             NotFoundError: There is none.
         """
         if id is not None:
-            return decode(Experiment, await self._connection.call("GET", "experiments", id))
+            return decode(
+                Experiment, await self._connection.call("GET", "experiments", id_of(id, "id"))
+            )
         query = {"experiment_name": name}
         listing = Listing(self._connection, Experiment, "experiments", query=query)
         if name is None or (found := await listing.first()) is None:
@@ -86,8 +88,8 @@ class ExperimentsResource(Resource):
             description=description,
             prompt_template_id=id_of(prompt_template, "prompt_template"),
             collection_id=id_of(collection, "collection"),
-            criterion_set_id=criterion_set and id_of(criterion_set, "criterion_set"),
-            llm_config_id=llm_config and id_of(llm_config, "llm_config"),
+            criterion_set_id=optional_id(criterion_set, "criterion_set"),
+            llm_config_id=optional_id(llm_config, "llm_config"),
             generation_params=generation_params,
             rating_version=rating_version,
         )

@@ -184,27 +184,16 @@ async def follow_job(
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
 
     Raises:
-        OutcomeUnknownError: The service does not know the job any more, or the job had not
-            ended by the deadline; then the code is ``deadline``, and the job goes on.
+        OutcomeUnknownError: The service does not know the job any more; or the job had not
+            ended by the deadline, or shown anything new for too long: then the code is
+            ``deadline`` or ``stalled``, and the job goes on.
         AuthenticationError, PermissionDeniedError: The key was refused.
     """
-    decoder = Decoder()
     try:
-        for opening in range(STREAM_OPENINGS):
-            if opening > 0:
-                await anyio.sleep(policy.clock(_reconnect_wait(decoder)))
-            try:
-                found, decoder = await _stream_job(
-                    connection, kind, *segments, policy=policy, last_id=decoder.last_id
-                )
-                if found is not None:
-                    return found
-            except (AuthenticationError, PermissionDeniedError):
-                raise
-            except (APIError, TransportError) as error:
-                logger.debug("following a job by polling: %s", error)
-                break
-        return await _poll_job(connection, kind, *segments, policy=policy)
+        with anyio.move_on_after(policy.job_stall) as scope:
+            news = _News(scope, policy.job_stall)
+            return await _follow(connection, kind, *segments, policy=policy, news=news)
+        code, text = "stalled", f"has shown nothing new for {policy.job_stall:.0f} s"
     except DeadlineError:
         code, text = "deadline", "had not ended by the deadline, and goes on at the service"
     except NotFoundError:
@@ -214,13 +203,54 @@ async def follow_job(
     )
 
 
+class _News:
+    """Moves the end of ``scope`` on, for as long as a job's status changes."""
+
+    def __init__(self, scope: anyio.CancelScope, seconds: float) -> None:
+        self._scope = scope
+        self._seconds = seconds
+        self._last: StatusDocument | None = None
+
+    def see(self, document: StatusDocument) -> None:
+        """A status of the job."""
+        if document != self._last:
+            self._last = document
+            self._scope.deadline = anyio.current_time() + self._seconds
+
+
+async def _follow(
+    connection: Connection, kind: type[S], *segments: str | int, policy: Policy, news: _News
+) -> S:
+    decoder = Decoder()
+    for opening in range(STREAM_OPENINGS):
+        if opening > 0:
+            await anyio.sleep(policy.clock(_reconnect_wait(decoder)))
+        try:
+            found, decoder = await _stream_job(
+                connection, kind, *segments, policy=policy, last_id=decoder.last_id, news=news
+            )
+            if found is not None:
+                return found
+        except (AuthenticationError, PermissionDeniedError):
+            raise
+        except (APIError, TransportError) as error:
+            logger.debug("following a job by polling: %s", error)
+            break
+    return await _poll_job(connection, kind, *segments, policy=policy, news=news)
+
+
 def _reconnect_wait(decoder: Decoder) -> float:
     shortest, longest = RECONNECT_WAITS
     return min(longest, max(shortest, (decoder.retry or 0) / 1000))
 
 
 async def _stream_job(
-    connection: Connection, kind: type[S], *segments: str | int, policy: Policy, last_id: str
+    connection: Connection,
+    kind: type[S],
+    *segments: str | int,
+    policy: Policy,
+    last_id: str,
+    news: _News,
 ) -> tuple[S | None, Decoder]:
     """The terminal document, None when the stream ended without one, and what it was left at."""
     path = await connection.path(*segments, "stream", policy=policy)
@@ -234,6 +264,7 @@ async def _stream_job(
             except ValidationError:
                 skipped += 1
                 continue
+            news.see(found)
             if found.status in TERMINAL:
                 return found, decoder
     if skipped:
@@ -242,7 +273,7 @@ async def _stream_job(
 
 
 async def _poll_job(
-    connection: Connection, kind: type[S], *segments: str | int, policy: Policy
+    connection: Connection, kind: type[S], *segments: str | int, policy: Policy, news: _News
 ) -> S:
     interval, senseless = POLL_FIRST, 0
     while True:
@@ -260,8 +291,10 @@ async def _poll_job(
             if senseless >= SENSELESS_POLLS:
                 raise
             logger.debug("a job's status could not be read, trying again: %s", error)
-        if found is not None and found.status in TERMINAL:
-            return found
+        if found is not None:
+            news.see(found)
+            if found.status in TERMINAL:
+                return found
         policy.remaining()
         await anyio.sleep(policy.clock(interval))
         interval = min(POLL_LONGEST, interval * POLL_GROWTH)

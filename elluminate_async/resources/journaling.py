@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from elluminate_async.engine.records import Header, OpenChunk
 from elluminate_async.engine.recovery import Recovery
@@ -38,9 +38,14 @@ def journal_path(journal: object) -> Path | None:
     """
     if journal is None:
         return None
-    if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):  # pyright: ignore[reportUnknownArgumentType]
+    try:
+        path = os.fsdecode(os.fsencode(cast("Journal", journal)))
+        usable = not isinstance(journal, bytes) and path and "\0" not in path
+    except (TypeError, UnicodeError):
+        path, usable = "", False
+    if not usable:
         raise InputError(f"journal must be the path of a file, not {journal!r:.80}")
-    return Path(os.fspath(journal))  # pyright: ignore[reportUnknownArgumentType]
+    return Path(path)
 
 
 class ChunkLog:

@@ -26,7 +26,9 @@ class LLMConfigsResource(Resource):
             NotFoundError: There is none.
         """
         if id is not None:
-            return decode(LLMConfig, await self._connection.call("GET", "llm_configs", id))
+            return decode(
+                LLMConfig, await self._connection.call("GET", "llm_configs", id_of(id, "id"))
+            )
         query = {"name": name}
         listing = Listing(self._connection, LLMConfig, "llm_configs", query=query)
         if name is None or (found := await listing.first()) is None:

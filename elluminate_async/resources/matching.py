@@ -96,7 +96,7 @@ class RowPool:
 
     def claim_any_epoch(
         self,
-        wanted: Iterable[Wanted],
+        wanted: Sequence[Wanted],
         *,
         reserved: Mapping[NaturalKey, int],
         not_among: Container[int] = (),
@@ -109,7 +109,11 @@ class RowPool:
             not_among: Ids of rows that belong to others.
         """
         spare: defaultdict[int, deque[PromptResponse]] = defaultdict(deque)
+        # The pool may hold all rows of a large batch, and each chunk looks for its own.
+        ids = {entry.key.template_variables_id for entry in wanted}
         for key, rows in self._rows.items():
+            if key.template_variables_id not in ids:
+                continue
             free = [row for row in rows if row.id not in not_among]
             spare[key.template_variables_id].extend(free[reserved.get(key, 0) :])
         found: dict[int, PromptResponse] = {}
@@ -121,19 +125,34 @@ class RowPool:
 
 
 def match_result(
-    wanted: Sequence[Wanted], rows: Sequence[PromptResponse]
+    wanted: Sequence[Wanted],
+    rows: Sequence[PromptResponse],
+    *,
+    in_order: bool = True,
+    interchangeable: bool = False,
 ) -> dict[int, PromptResponse]:
     """Position to row, for the ``result`` of a terminal status document.
 
     The list is in the request's order, which its rows confirm by the variables they echo.
-    Where one does not, or the length differs, the rows are matched by their keys alone.
+    Where one does not, or the length differs, the rows are matched by their keys alone, and
+    what is ``interchangeable`` also by its variables, where the service sets epochs itself.
     """
-    if len(rows) == len(wanted) and all(
-        row.prompt.template_variables.id == entry.key.template_variables_id
-        for entry, row in zip(wanted, rows, strict=True)
+    if (
+        in_order
+        and len(rows) == len(wanted)
+        and all(
+            row.prompt.template_variables.id == entry.key.template_variables_id
+            for entry, row in zip(wanted, rows, strict=True)
+        )
     ):
         return {entry.position: row for entry, row in zip(wanted, rows, strict=True)}
-    return RowPool(rows).claim(wanted)
+    pool = RowPool(rows)
+    found = pool.claim(wanted)
+    if interchangeable:
+        # All of these rows are of this very request.
+        missing = [entry for entry in wanted if entry.position not in found]
+        found |= pool.claim_any_epoch(missing, reserved={})
+    return found
 
 
 class ExperimentRows:

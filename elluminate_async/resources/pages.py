@@ -15,6 +15,7 @@ from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import NotFoundError, ProtocolError
 from elluminate_async.resources.connection import decode
 from elluminate_async.schemas.base import Page, WireModel
+from elluminate_async.transport.retry import back_off
 
 if TYPE_CHECKING:
     from elluminate_async.resources.connection import Connection, QueryValue
@@ -150,21 +151,34 @@ class Listing(Generic[M]):
         return [found[number] for number in numbers]
 
     async def _page(self, number: int | None) -> _ReadPage[M]:
-        try:
-            answer = await self._connection.call(
-                "GET", *self._segments, query={**self._query, "page": number}, policy=self._policy
-            )
-        except NotFoundError:
-            if number is None or number == 1:
-                raise
-            return _ReadPage(list[M](), -1, 0)
-        try:
-            page = decode(Page[self._model], answer)
-        except ProtocolError:
-            if not self._skip_unreadable:
-                raise
-            return self._readable(decode(Page[Any], answer))
-        return _ReadPage(page.items, page.count, len(page.items))
+        """One page; of a pass it is asked for again when its answer is none.
+
+        A pass is lost by its worst page, and may be of hundreds.
+        """
+        policy = self._policy or self._connection.policy()
+        attempts = 1 if number is None else policy.max_attempts
+        failures = 0
+        while True:
+            try:
+                answer = await self._connection.call(
+                    "GET", *self._segments, query={**self._query, "page": number}, policy=policy
+                )
+            except NotFoundError:
+                if number is None or number == 1:
+                    raise
+                return _ReadPage(list[M](), -1, 0)
+            try:
+                page = decode(Page[self._model], answer)
+                return _ReadPage(page.items, page.count, len(page.items))
+            except ProtocolError as error:
+                failures += 1
+                wait = back_off(failures)
+                if failures >= attempts or not policy.allows(wait):
+                    if self._skip_unreadable:
+                        return self._readable(decode(Page[Any], answer))
+                    error.attempts += failures - 1
+                    raise
+            await anyio.sleep(wait)
 
     def _readable(self, page: Page[Any]) -> _ReadPage[M]:
         rows: list[M] = []

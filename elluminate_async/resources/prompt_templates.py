@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError, NotFoundError
-from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -34,9 +34,8 @@ class PromptTemplatesResource(Resource):
         """Templates, all versions: ``async for`` over it, or ``await`` it."""
         query = {
             "name": name,
-            "criterion_set_id": criterion_set and id_of(criterion_set, "criterion_set"),
-            "compatible_collection_id": compatible_collection
-            and id_of(compatible_collection, "compatible_collection"),
+            "criterion_set_id": optional_id(criterion_set, "criterion_set"),
+            "compatible_collection_id": optional_id(compatible_collection, "compatible_collection"),
         }
         return Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
 
@@ -50,7 +49,8 @@ class PromptTemplatesResource(Resource):
         """
         if id is not None:
             return decode(
-                PromptTemplate, await self._connection.call("GET", "prompt_templates", id)
+                PromptTemplate,
+                await self._connection.call("GET", "prompt_templates", id_of(id, "id")),
             )
         query = {"name": name, "version": version}
         listing = Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
@@ -79,8 +79,7 @@ class PromptTemplatesResource(Resource):
             response_format_json_schema=_response_format(response_format),
             tools=None if tools is None else [dict(tool) for tool in tools],
             tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
-            parent_prompt_template_id=parent_prompt_template
-            and id_of(parent_prompt_template, "parent_prompt_template"),
+            parent_prompt_template_id=optional_id(parent_prompt_template, "parent_prompt_template"),
         )
         answer = await self._connection.call("POST", "prompt_templates", body=body)
         return decode(PromptTemplate, answer)
@@ -125,7 +124,7 @@ class PromptTemplatesResource(Resource):
     async def delete(self, prompt_template: PromptTemplate | int) -> None:
         """Delete one version."""
         id = id_of(prompt_template, "prompt_template")
-        await self._connection.call("DELETE", "prompt_templates", id)
+        await self._connection.call("DELETE", "prompt_templates", id_of(id, "id"))
 
 
 def _messages(messages: Messages) -> list[dict[str, Any]]:

@@ -112,14 +112,14 @@ class RatingRun:
 
     async def new_ratings(
         self, ids: Sequence[int], before: Mapping[int, Container[int]]
-    ) -> dict[int, list[Rating] | ItemError]:
-        """Response id to outcome, by what the listing shows now; nothing when it cannot be read."""
+    ) -> dict[int, list[Rating] | ItemError] | None:
+        """Response id to outcome, by what the listing shows now; None when it cannot be read."""
         try:
             after = await self.ratings_now(ids)
             criteria = {id: await self._criteria_of(row) for id, row in after.items()}
         except UNREADABLE as error:
             logger.debug("the ratings could not be read: %s", error)
-            return {}
+            return None
         outcomes = new_ratings(before, after, criteria)
         self._tell_of_change(outcomes, criteria)
         return outcomes
@@ -147,33 +147,37 @@ class RatingRun:
 
     async def settle(
         self, ids: Sequence[int], before: Mapping[int, Container[int]], settle: float
-    ) -> dict[int, list[Rating] | ItemError]:
-        """Response id to outcome, after a sending of which nothing is known.
+    ) -> tuple[dict[int, list[Rating] | ItemError], bool]:
+        """Response id to outcome, after a sending of which not all is known.
 
         Looks until each response has a new rating by every criterion of its template, or no
-        new one came for ``settle`` seconds, or the deadline passes.
+        new one came for ``settle`` seconds, or the deadline passes. Also whether the last
+        look could read the listing: else what has no outcome may have its ratings.
         """
         quiet_since, wait = time.monotonic(), min(FIRST_SETTLE_WAIT, settle / 4)
         shown = ""
         outcomes: dict[int, list[Rating] | ItemError] = {}
+        readable = False
         while time.monotonic() - quiet_since < settle:
             try:
                 await anyio.sleep(self.setting.policy.clock(wait))
             except DeadlineError:
                 break
-            outcomes = await self.new_ratings(ids, before) or outcomes
+            found = await self.new_ratings(ids, before)
+            readable = found is not None
+            outcomes = found or outcomes
             if all(isinstance(outcomes.get(id), list) for id in ids):
                 break
             wait = min(wait * 2, LONGEST_SETTLE_WAIT, settle / 4)
             # Ids of ratings and texts of what is incomplete: equal while nothing comes.
             if shown != (shown := str(outcomes)):
                 quiet_since = time.monotonic()
-        return outcomes
+        return outcomes, readable
 
     def no_rating(self) -> OutcomeUnknownError:
-        """The job succeeded and its ratings are not there."""
+        """The job has ended and its ratings are not there, or could not be looked for."""
         return OutcomeUnknownError(
-            "the job succeeded, and the service does not show new ratings for this response",
+            "the job has ended, and the service does not show new ratings for this response",
             position=0,
             operation="rate",
             code=_NO_RESULT,

@@ -19,6 +19,7 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
+    JobError,
     NotFoundError,
     OutcomeUnknownError,
     PayloadTooLargeError,
@@ -227,7 +228,7 @@ class RatingsResource(Resource):
                     outcomes = by_result(asked, status)
                     outcomes = {id: outcomes[id] for id in ids if id in outcomes}
                     return outcomes, problem or run.no_rating()
-                outcomes = await run.new_ratings(ids, before)
+                outcomes = await run.new_ratings(ids, before) or {}
         except ElluminateError as error:
             problem = doubt_left_by(error, "rate")
         # What is incomplete may only not be shown yet.
@@ -238,7 +239,10 @@ class RatingsResource(Resource):
                 # The job has ended, so its ratings should be there: they may only be late.
                 problem, seconds = problem or run.no_rating(), min(seconds, ENDED_SETTLE)
             with accepted_work():
-                outcomes |= await run.settle(left, before, seconds)
+                found, readable = await run.settle(left, before, seconds)
+            outcomes |= found
+            if not readable and isinstance(problem, JobError):
+                problem = run.no_rating()
         return outcomes, problem
 
     async def _start_job(

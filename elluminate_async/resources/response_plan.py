@@ -13,7 +13,7 @@ from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.resources.batches import first_problems
-from elluminate_async.resources.connection import id_of
+from elluminate_async.resources.connection import id_of, optional_id
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
@@ -93,7 +93,7 @@ class ResponsePlan:
         return cls(
             experiment_id=id_of(experiment, "experiment"),
             template_id=template_id,
-            llm_config_id=llm_config and id_of(llm_config, "llm_config"),
+            llm_config_id=optional_id(llm_config, "llm_config"),
             placeholders=frozenset(template.placeholders if template is not None else ()),
         )
 

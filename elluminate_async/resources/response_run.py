@@ -29,7 +29,6 @@ from elluminate_async.resources.matching import (
     ENDED_SETTLE,
     ListingMatcher,
     NaturalKey,
-    RowPool,
     Wanted,
     match_result,
 )
@@ -58,6 +57,11 @@ class ResponseRun:
         self._denials = Denials()
 
     @property
+    def _interchangeable(self) -> bool:
+        """Whether rows of the same variables are as good as each other."""
+        return self.operation == "generate"
+
+    @property
     def can_settle(self) -> bool:
         """Whether the service's rows can tell what became of a sending."""
         return self._listing is not None
@@ -81,7 +85,7 @@ class ResponseRun:
                 self._listing = ListingMatcher(
                     self.setting,
                     self.plan.experiment_id,
-                    interchangeable=self.operation == "generate",
+                    interchangeable=self._interchangeable,
                     log=self.log,
                 )
         if earlier is not None:
@@ -169,7 +173,12 @@ class ResponseRun:
         """
         if status.result is not None:
             rows, unreadable = _rows(status.result)
-            found = match_result(wanted, rows) if not unreadable else RowPool(rows).claim(wanted)
+            found = match_result(
+                wanted,
+                rows,
+                in_order=not unreadable,
+                interchangeable=self._interchangeable,
+            )
         elif self._listing is not None:
             found = await self._listing.find(wanted)
         else:
@@ -231,9 +240,9 @@ class ResponseRun:
                 yield item.position, outcome_of(item.position, row, self.operation)
 
     def no_row(self) -> OutcomeUnknownError:
-        """The job succeeded and its row is not there."""
+        """The job has ended and its row is not there, or could not be looked for."""
         return OutcomeUnknownError(
-            "the job succeeded, and the service does not show a row for this item",
+            "the job has ended, and the service does not show a row for this item",
             position=0,
             operation=self.operation,
             code="no_result",

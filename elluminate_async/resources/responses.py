@@ -15,10 +15,11 @@ from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,
+    JobError,
     OutcomeUnknownError,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
-from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
 from elluminate_async.resources.jobs import (
     accepted_work,
     doubt_left_by,
@@ -69,18 +70,19 @@ class ResponsesResource(Resource):
     ) -> Listing[PromptResponse]:
         """Responses with their ratings, all or those that match every given filter."""
         query = {
-            "experiment_id": experiment and id_of(experiment, "experiment"),
-            "prompt_template_id": prompt_template and id_of(prompt_template, "prompt_template"),
-            "template_variables_id": template_variables
-            and id_of(template_variables, "template_variables"),
-            "collection_id": collection and id_of(collection, "collection"),
+            "experiment_id": optional_id(experiment, "experiment"),
+            "prompt_template_id": optional_id(prompt_template, "prompt_template"),
+            "template_variables_id": optional_id(template_variables, "template_variables"),
+            "collection_id": optional_id(collection, "collection"),
             "epoch": epoch,
         }
         return Listing(self._connection, PromptResponse, "responses", query=query)
 
     async def get(self, id: int) -> PromptResponse:
         """The response of that id, with its ratings."""
-        return decode(PromptResponse, await self._connection.call("GET", "responses", id))
+        return decode(
+            PromptResponse, await self._connection.call("GET", "responses", id_of(id, "id"))
+        )
 
     async def generate(
         self,
@@ -356,6 +358,9 @@ class ResponsesResource(Resource):
         if left and run.can_settle:
             with accepted_work():
                 found |= await run.settle(left, run.settling_after(problem))
+            if run.is_late and isinstance(problem, JobError):
+                # The deadline came before a look that could tell.
+                problem = None
         return found, problem or run.no_row()
 
     async def _start_job(

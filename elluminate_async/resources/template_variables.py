@@ -65,7 +65,7 @@ class TemplateVariablesResource(Resource):
 
     async def get(self, id: int, *, collection: Collection | int) -> TemplateVariables:
         """The row of that id."""
-        answer = await self._connection.call("GET", *_entries(collection), id)
+        answer = await self._connection.call("GET", *_entries(collection), id_of(id, "id"))
         return decode(TemplateVariables, answer)
 
     async def add_to_collection(
@@ -190,7 +190,7 @@ class TemplateVariablesResource(Resource):
     ) -> None:
         """Delete one row."""
         id = id_of(template_variables, "template_variables")
-        await self._connection.call("DELETE", *_entries(collection), id)
+        await self._connection.call("DELETE", *_entries(collection), id_of(id, "id"))
 
     async def delete_all(self, collection: Collection | int) -> None:
         """Delete all rows of a collection."""

@@ -33,7 +33,7 @@ from elluminate_async.testing.exchange import (
     ServerLimit,
     Traffic,
 )
-from elluminate_async.testing.faults import KINDS, Fault, FaultPlan
+from elluminate_async.testing.faults import KINDS, Fault, FaultPlan, Kind
 from elluminate_async.testing.ledger import (
     Ledger,
     Made,
@@ -71,6 +71,7 @@ __all__ = [
     "FaultPlan",
     "FaultProxy",
     "Flow",
+    "Kind",
     "Latency",
     "Ledger",
     "LimitData",

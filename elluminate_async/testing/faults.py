@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from elluminate_async.testing.documents import JobScript
 from elluminate_async.testing.exchange import (
@@ -216,20 +216,32 @@ def _route(route: str) -> Predicate:
 class FaultPlan:
     """A seeded mix: of the exchanges that any kind makes sense for, this share goes wrong.
 
+    Kinds that hang last for the client's ``attempt_timeout``, and refusals with 429 slow it
+    down: shorten the one, or leave the others out, where a test is to be quick.
+
     Args:
         seed: Of the choice; the same seed on the same exchanges takes the same ones.
         share: 0 to 1.
-        kinds: Names of `KINDS`; None for all.
+        kinds: Names of `KINDS`, or a mapping of names to kinds of your own; None for all.
 
     Attributes:
         exchanges: How many could have been taken.
         fired: How often each kind did.
     """
 
-    def __init__(self, seed: int, share: float = 0.3, kinds: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        share: float = 0.3,
+        kinds: Iterable[str] | Mapping[str, Kind] | None = None,
+    ) -> None:
         self.exchanges = 0
         self.fired = Counter[str]()
-        self._kinds = {name: KINDS[name] for name in (KINDS if kinds is None else kinds)}
+        self._kinds: Mapping[str, Kind]
+        if isinstance(kinds, Mapping):
+            self._kinds = cast("Mapping[str, Kind]", kinds)
+        else:
+            self._kinds = KINDS if kinds is None else {name: KINDS[name] for name in kinds}
         self._share = share
         self._random = random.Random(seed)
 

@@ -46,6 +46,13 @@ class Flow:
     random: random.Random
     arrived: float = 0.0
     passed: int = 0
+    _fired: set[Toxic] = field(default_factory=set["Toxic"])
+
+    def fired(self, toxic: Toxic) -> None:
+        """Count ``toxic`` as having done something to this connection."""
+        if toxic not in self._fired:
+            self._fired.add(toxic)
+            toxic.fired += 1
 
 
 class Toxic:
@@ -57,7 +64,10 @@ class Toxic:
 
     Attributes:
         fired: On how many connections it did something.
+        fires_at_once: Whether that is so from the first byte on; else it calls `Flow.fired`.
     """
+
+    fires_at_once = True
 
     def __init__(self, direction: Direction = "downstream", *, toxicity: float = 1.0) -> None:
         self.direction = direction
@@ -119,6 +129,8 @@ class Bandwidth(Toxic):
 class SlowClose(Toxic):
     """Pass on the end of the connection only after ``seconds``."""
 
+    fires_at_once = False
+
     def __init__(
         self, seconds: float, *, direction: Direction = "downstream", toxicity: float = 1.0
     ) -> None:
@@ -127,6 +139,7 @@ class SlowClose(Toxic):
 
     async def finish(self, flow: Flow) -> None:
         """Wait."""
+        flow.fired(self)
         await asyncio.sleep(self.seconds)
 
 
@@ -193,6 +206,8 @@ class Slicer(Toxic):
 class LimitData(Toxic):
     """Close the connection once it has passed on so many bytes."""
 
+    fires_at_once = False
+
     def __init__(
         self, limit: int, *, direction: Direction = "downstream", toxicity: float = 1.0
     ) -> None:
@@ -205,6 +220,7 @@ class LimitData(Toxic):
         if len(data) < left:
             yield data
             return
+        flow.fired(self)
         yield data[: max(0, left)]
         raise _Close
 
@@ -216,7 +232,6 @@ T = TypeVar("T", bound=Toxic)
 class _Connection:
     writers: list[asyncio.StreamWriter] = field(default_factory=list[asyncio.StreamWriter])
     affected: dict[Toxic, bool] = field(default_factory=dict[Toxic, bool])
-    fired: set[Toxic] = field(default_factory=set[Toxic])
 
     def cut(self, *, reset: bool) -> None:
         for writer in self.writers:
@@ -378,7 +393,6 @@ class FaultProxy:
                 continue
             if toxic not in connection.affected:
                 connection.affected[toxic] = self._random.random() < toxic.toxicity
-                toxic.fired += connection.affected[toxic]
             if connection.affected[toxic]:
                 found.append(toxic)
         return found
@@ -391,6 +405,8 @@ class FaultProxy:
             await writer.drain()
             return
         first, *others = toxics
+        if first.fires_at_once:
+            flow.fired(first)
         async with contextlib.aclosing(first.feed(data, flow)) as pieces:
             async for piece in pieces:
                 await self._through(piece, others, flow, writer)

@@ -118,9 +118,9 @@ class HttpTransport:
             held = isinstance(result, Answer) and result.status == 429 and self._slow_down(result)
             if wait is None:
                 raise tries.last_error()
+            request = to_repeat(request, result)
             if held:
                 continue
-            request = to_repeat(request, result)
             logger.debug(
                 "%s %s failed, again in %.2f s: %s", request.method, request.target, wait, result
             )
@@ -258,6 +258,8 @@ class HttpTransport:
                 if response.status == 200 and response.content_type == "text/event-stream":
                     opened, response = response, None
                     self._throttle.answered()
+                    # It waited for the pace, so it counts towards it.
+                    self._throttle.accepted()
                     return opened
                 answer: Answer | TransportError = await read_answer(response, self._settings.secret)
         except (*NETWORK_ERRORS, TransportError) as error:
@@ -274,6 +276,8 @@ class HttpTransport:
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
         self._learn(answer)
+        if answer.status == 429:
+            self._slow_down(answer)
         if trail.leads_on(answer):
             return trail.follow(answer)
         if answer.status < 400:

@@ -122,6 +122,7 @@ class Policy:
         connect_timeout: Seconds for one connection.
         attempt_timeout: Seconds for one exchange, from sending to the last byte.
         stream_silence: Seconds without a byte on an event stream.
+        job_stall: Seconds in which a job's status may stay the same.
         throttle: The client's limits, narrowed for this call; None for the client's as they are.
     """
 
@@ -131,6 +132,7 @@ class Policy:
     connect_timeout: float = 10.0
     attempt_timeout: float = 60.0
     stream_silence: float = 45.0
+    job_stall: float = 1800.0
     throttle: Throttle | None = None
 
     def clock(self, seconds: float) -> float:

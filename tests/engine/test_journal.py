@@ -143,12 +143,27 @@ async def test_a_flipped_bit_in_the_last_record_is_no_torn_one(tmp_path: Path) -
             Journal.open(path, HEADER)
 
 
-@pytest.mark.parametrize("content", [b"name,value\n", b"notes", b"{}\n", b"\n", b"0000"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"name,value\n",
+        b"notes",
+        b"{}\n",
+        b"\n",
+        b"12345",
+        b"\x01\x00\x00\x00binary",
+        b"00000010 deadbeef notes",
+        b"0000",
+        b'0000008c 5497b765 {"kind":"HEA',
+        b"0000008c\x00\x00\x00\x00",
+        b"\x00" * 512,
+    ],
+)
 def test_another_file_is_never_taken_for_a_journal(tmp_path: Path, content: bytes) -> None:
     """A file of somebody's is refused and kept; the beginning of a header is a torn one."""
     path = tmp_path / "run"
     path.write_bytes(content)
-    if content == b"0000":
+    if content.startswith((b"0000008c", b"\0")) or content == b"0000":
         assert state_of(path).done == {}
         return
 
@@ -245,6 +260,39 @@ async def test_a_writing_that_fails_breaks_the_journal(tmp_path: Path) -> None:
             await journal.intent("k1", [0], {})
 
 
+@pytest.mark.row(88)
+async def test_a_failed_sync_fails_all_that_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fired: Fired
+) -> None:
+    """Linux reports a lost page once: a second `fsync` succeeds, and proves nothing."""
+    journal = Journal.open(tmp_path / "run", HEADER)
+    calls = 0
+    facts: dict[str, Any] = {}
+
+    def failing(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            fired()
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    refused: list[str] = []
+
+    async def intend(key: str) -> None:
+        with pytest.raises(JournalError, match="Input/output error"):
+            await journal.intent(key, [0], facts)
+        refused.append(key)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(intend, "k1")
+        tasks.start_soon(intend, "k2")
+    await journal.close()
+
+    assert sorted(refused) == ["k1", "k2"]
+    assert calls == 1
+
+
 async def test_one_sync_serves_many_intents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +343,19 @@ def test_an_item_error_outlives_the_journal(tmp_path: Path) -> None:
     os.close(journal._descriptor)
 
     assert state_of(tmp_path / "run").failed[2].to_dict() == error.to_dict()
+
+
+def test_no_answer_is_kept_with_an_error(tmp_path: Path) -> None:
+    """The part of an answer that a failure left is the service's to tell, by the row's id."""
+    error = GenerationError("cut", position=1, operation="generate", response_id=8, output="half")
+    journal = Journal.open(tmp_path / "run", HEADER)
+    journal.outcomes(done={}, failed=[error])
+    os.close(journal._descriptor)
+
+    found = state_of(tmp_path / "run").failed[1]
+    assert isinstance(found, GenerationError)
+    assert (found.output, found.response_id) == ("", 8)
+    assert b"half" not in (tmp_path / "run").read_bytes()
 
 
 def test_reading_stops_before_what_is_torn(tmp_path: Path) -> None:

@@ -400,7 +400,7 @@ async def test_a_journal_holds_no_prompt_and_no_answer(service: Stage, tmp_path:
         assert secret not in text
 
 
-@pytest.mark.parametrize("journal", [3, "", b"x", object()])
+@pytest.mark.parametrize("journal", [3, "", b"x", object(), "a\0b", "\ud800"])
 async def test_a_journal_must_be_a_path(service: Stage, journal: Any) -> None:
     """Anything else is told before any request."""
     with pytest.raises(InputError, match="journal"):

@@ -8,6 +8,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.types import Send
@@ -16,6 +17,7 @@ from elluminate_async import AsyncClient, BatchOptions, ElluminateError, Progres
 from elluminate_async.config import Settings
 from elluminate_async.server import LocalServer
 from tests.flow.bench import EchoModel, Recorder, Seen, Stage, answer, set_stage
+from tests.matrix import Fired
 
 CANARY = "canary-4f9d0c-key"
 
@@ -71,8 +73,10 @@ async def failures(stage: Stage) -> list[BaseException]:
     return found
 
 
-async def test_the_key_is_in_no_sink(log: io.StringIO) -> None:
-    """Logs at DEBUG, reprs, pickles, exceptions with locals, progress: no byte of it."""
+@pytest.mark.row(101)
+async def test_the_key_is_in_no_sink(log: io.StringIO, tmp_path: Path, fired: Fired) -> None:
+    """Logs at DEBUG, reprs, pickles, exceptions with locals, journals: no byte of it."""
+    journal = tmp_path / "journal"
     model, recorder = EchoModel(), Recorder()
     steps: list[Progress] = []
     options = BatchOptions(chunk_size=5, on_progress=steps.append)
@@ -82,7 +86,7 @@ async def test_the_key_is_in_no_sink(log: io.StringIO) -> None:
     ):
         stage = await set_stage(client, server, model, recorder)
         model.failing = lambda prompt: prompt == "say v3"
-        responses = await stage.generate([f"v{i}" for i in range(12)])
+        responses = await stage.generate([f"v{i}" for i in range(12)], journal=journal)
         ratings = await client.ratings.rate_many(responses)
         errors = await failures(stage)
         seen = [*recorder.requests]
@@ -101,7 +105,9 @@ async def test_the_key_is_in_no_sink(log: io.StringIO) -> None:
             *(everything_about(error) for error in errors),
             *(str(pickle.dumps(e)) for e in errors if isinstance(e, ElluminateError)),
         ]
-        database = server.db.read_bytes()
+        kept = server.db.read_bytes() + journal.read_bytes()
+        sessions = client._connection.transport._session._sessions.values()
+        defaults = [dict(session.headers) for session in sessions]
 
     assert len(errors) >= 12
     assert all(request.headers["x-api-key"] == CANARY for request in seen)
@@ -109,7 +115,10 @@ async def test_the_key_is_in_no_sink(log: io.StringIO) -> None:
     for text in [log.getvalue(), *shown]:
         assert CANARY not in text
         assert CANARY[:12] not in text
-    assert CANARY.encode() not in database
+    assert CANARY.encode() not in kept
+    # Added to each request, so that nothing else of the session sends it.
+    assert defaults == [{}]
+    fired(times=len(seen) + len(shown))
     assert log.getvalue()
 
 

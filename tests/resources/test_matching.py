@@ -132,3 +132,12 @@ def test_repeats_of_a_service_that_sets_one_epoch_for_all() -> None:
 
     assert ids(found) == {0: 1}
     assert ids(others) == {1: 2, 2: 3}
+
+
+def test_rows_of_a_short_result_may_have_epochs_of_the_services_own() -> None:
+    """Generated rows of equal variables are as good as each other; stored ones are not."""
+    asked = [wanted(0, 5, 1), wanted(1, 5, 2), wanted(2, 6, 1)]
+    rows = [row(10, 5, 7), row(11, 5, 8)]
+
+    assert ids(match_result(asked, rows, interchangeable=True)) == {0: 10, 1: 11}
+    assert match_result(asked, rows) == {}

@@ -178,7 +178,8 @@ async def test_pages_that_shrink(fired: Fired) -> None:
     assert sorted(await ids_of(table)) == table.ids
 
 
-async def test_duplicates_come_once() -> None:
+@pytest.mark.row(58)
+async def test_duplicates_come_once(fired: Fired) -> None:
     """A row on two pages is one row, and what it displaced is found."""
     table = Table(30)
     moved = False
@@ -187,6 +188,7 @@ async def test_duplicates_come_once() -> None:
         nonlocal moved
         if number == 3 and not moved:
             moved = True
+            fired()
             table.ids.insert(0, 999)  # every row moves one down
 
     table.change = insert
@@ -196,7 +198,8 @@ async def test_duplicates_come_once() -> None:
     assert len(set(found)) == len(found)
 
 
-async def test_a_row_deleted_meanwhile_costs_no_other_row() -> None:
+@pytest.mark.row(58)
+async def test_a_row_deleted_meanwhile_costs_no_other_row(fired: Fired) -> None:
     """Rows move up over a page's border: the one that slipped through is found."""
     table = Table(40)
     deleted = False
@@ -205,6 +208,7 @@ async def test_a_row_deleted_meanwhile_costs_no_other_row() -> None:
         nonlocal deleted
         if number == 1 and not deleted:
             deleted = True
+            fired()
             asyncio.get_running_loop().call_soon(table.ids.remove, 5)
 
     table.change = delete
@@ -339,6 +343,19 @@ async def test_a_page_that_is_none(body: bytes) -> None:
     table.answer = lambda number: reply(200, body)
     with pytest.raises(ProtocolError):
         await ids_of(table)
+
+
+async def test_a_page_that_is_none_once_is_asked_for_again() -> None:
+    """One spoiled answer among many costs one request, not the listing."""
+    table, spoiled = Table(100), [b"", b"<html>"]
+
+    def answer(number: int) -> bytes:
+        return reply(200, spoiled.pop()) if number == 4 and spoiled else table.page(number)
+
+    table.answer = answer
+
+    assert await ids_of(table) == table.ids
+    assert not spoiled
 
 
 async def test_ten_thousand_rows() -> None:

@@ -26,8 +26,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from elluminate_async import AsyncClient, Batch, BatchOptions
-from elluminate_async.engine.records import JournalState, read_records
+from elluminate_async import AsyncClient, Batch
+from elluminate_async.engine.records import JournalState, Record, read_records
 from elluminate_async.errors import ItemError
 from elluminate_async.testing import (
     Exchange,
@@ -39,44 +39,16 @@ from elluminate_async.testing import (
     check_ratings,
 )
 from elluminate_async.testing.pytest_plugin import HostedService
+from tests.soak.journalled import Job, work
 
 ITEMS = 40
-OPTIONS = BatchOptions(chunk_size=8, max_concurrency=3, settle=0.3, deadline=30)
 MOMENTS = ("received", "processed", "answered", "any time")
 """Of an exchange, when it ends: before it was processed, before its answer, just after it."""
 
+_GENERATE = "POST responses/batches"
 _RUNS = 4  # the last of them is never killed
 _FORK = get_context("forkserver")
-_FORK.set_forkserver_preload(["tests.soak.kills"])
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the killed process is to do."""
-
-    url: str
-    api_key: str
-    experiment_id: int
-    ids: range
-    folder: Path
-
-
-def work(job: Job) -> None:
-    """Generate and rate, each with a journal, and leave the two batches in a file."""
-    asyncio.run(_work(job))
-
-
-async def _work(job: Job) -> None:
-    async with AsyncClient(base_url=job.url, api_key=job.api_key, options=OPTIONS) as client:
-        responses = await client.responses.generate_many(
-            template_variables=list(job.ids),
-            experiment=job.experiment_id,
-            journal=job.folder / "generate",
-        )
-        ratings = await client.ratings.rate_many(responses, journal=job.folder / "rate")
-    data = pickle.dumps((responses, ratings))
-    (job.folder / "partial").write_bytes(data)
-    (job.folder / "partial").rename(job.folder / "batches")
+_FORK.set_forkserver_preload(["tests.soak.journalled"])
 
 
 @dataclass(slots=True)
@@ -84,12 +56,22 @@ class Killer:
     """Watches the exchanges of one process, and kills it at one of them.
 
     Attributes:
+        at: At which exchange, from 1; None for none.
+        moment: Of `MOMENTS`.
+        route: Count the exchanges of this route alone.
+        after: Kill after so many seconds instead.
+        forget: Remove the journal then, as a test of the check itself.
+        room: Give its files no more than so many bytes.
         seen: Exchanges so far.
         posted: What was posted, by route: ids of variables and of responses.
     """
 
     at: int | None
     moment: str
+    route: str = ""
+    after: float | None = None
+    forget: bool = False
+    room: int | None = None
     seen: int = 0
     fired: bool = False
     pid: threading.Event = field(default_factory=threading.Event)
@@ -98,13 +80,14 @@ class Killer:
 
     def take(self, exchange: Exchange) -> Any:
         """What a scripted service asks a fault."""
-        self.seen += 1
-        if exchange.route == "POST responses/batches":
+        self.seen += self.route in exchange.route
+        if exchange.route == _GENERATE:
             items = json.loads(exchange.body)["prompt_response_ins"]
             self._note(exchange, (item["template_variables_id"] for item in items))
         elif exchange.route == "POST ratings/batches":
             self._note(exchange, json.loads(exchange.body)["prompt_response_ids"])
-        return self._behave if self.at == self.seen else None
+        at = self.at == self.seen and self.route in exchange.route
+        return self._behave if at and not self.fired else None
 
     def _note(self, exchange: Exchange, ids: Iterable[int]) -> None:
         self.posted.setdefault(exchange.route, set()).update(ids)
@@ -129,18 +112,27 @@ class Killer:
 
 @dataclass(slots=True)
 class Point:
-    """What became of one seeded point."""
+    """What became of one seeded point.
+
+    Attributes:
+        repeated: Items that were posted although the journal had them as done.
+        error: What ended a run by itself.
+        unjournalled: Items that were posted without an intent in the journal.
+    """
 
     kills: int
     generated: Report
     rated: Report
     repeated: int
     seconds: float
+    error: str
+    unjournalled: int
 
     @property
     def clean(self) -> bool:
         """Whether every promise held."""
-        return self.generated.clean and self.rated.clean and not self.repeated
+        clean = self.generated.clean and self.rated.clean
+        return clean and not self.repeated and not self.unjournalled
 
 
 class Range:
@@ -153,12 +145,18 @@ class Range:
         self.exchanges = 0
         self.seconds = 0.0
 
-    def point(self, seed: int) -> Point:
-        """Run the work of a seed, killed up to three times, to its end."""
+    def point(self, seed: int, first: Killer | None = None) -> Point:
+        """Run the work of a seed, killed up to three times, to its end.
+
+        Args:
+            seed: Of the points.
+            first: Kills the first run; None for a point that the seed chooses.
+        """
         chosen = random.Random(seed)
         ids = range(self._next, self._next + ITEMS)
         self._next += ITEMS
-        kills = repeated = 0
+        kills = repeated = unjournalled = 0
+        error = ""
         begun = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             experiment = asyncio.run(experiment_of(self._hosted, f"run {seed} {ids.start}"))
@@ -167,18 +165,24 @@ class Range:
             done: dict[str, set[int]] = {}
             for run in range(_RUNS):
                 kill = run == 0 or (run < _RUNS - 1 and chosen.random() < 0.3)
-                killer = self._run(job, chosen if kill else None)
+                killer = self._killer(chosen) if kill else Killer(None, "")
+                killer = self._run(job, first if first is not None and run == 0 else killer)
                 repeated += sum(
                     len(ids & killer.posted.get(route, set())) for route, ids in done.items()
                 )
                 kills += killer.fired
+                unjournalled += len(killer.posted.get(_GENERATE, set()) - intended_in(job))
+                if (job.folder / "error").exists():
+                    error = (job.folder / "error").read_text()
                 if (job.folder / "batches").exists():
                     break
                 done = finished_in(job)
+                if killer.forget:
+                    (job.folder / "generate").unlink()
             responses, ratings = pickle.loads((job.folder / "batches").read_bytes())
         seconds = time.monotonic() - begun
         generated, rated = self._check(ids, responses, ratings)
-        return Point(kills, generated, rated, repeated, seconds)
+        return Point(kills, generated, rated, repeated, seconds, error, unjournalled)
 
     def measure(self) -> None:
         """One run that is not killed, to know how many exchanges and seconds it takes."""
@@ -189,23 +193,24 @@ class Range:
             experiment = asyncio.run(experiment_of(self._hosted, f"measure {seed}"))
             job = Job(self._hosted.url, self._hosted.api_key, experiment, job_ids, Path(folder))
             begun = time.monotonic()
-            self.exchanges = self._run(job, None).seen
+            self.exchanges = self._run(job, Killer(None, "")).seen
             self.seconds = time.monotonic() - begun
 
-    def _run(self, job: Job, chosen: random.Random | None) -> Killer:
-        moment = chosen.choice(MOMENTS) if chosen is not None else ""
-        by_time = moment == MOMENTS[-1]
-        at = chosen.randint(1, self.exchanges) if chosen is not None and not by_time else None
-        killer = Killer(at, moment)
+    def _killer(self, chosen: random.Random) -> Killer:
+        moment = chosen.choice(MOMENTS)
+        if moment == MOMENTS[-1]:
+            return Killer(None, moment, after=chosen.uniform(0, self.seconds))
+        return Killer(chosen.randint(1, self.exchanges), moment)
+
+    def _run(self, job: Job, killer: Killer) -> Killer:
         self._service.faults = [killer]
-        process = _FORK.Process(target=work, args=(job,))
+        process = _FORK.Process(target=work, args=(job, killer.room))
         killer.process = process
         process.start()
         killer.pid.set()
-        if by_time and chosen is not None:
-            process.join(chosen.uniform(0, self.seconds))
-            if process.is_alive():
-                killer.kill()
+        process.join(killer.after)
+        if killer.after is not None and process.is_alive():
+            killer.kill()
         process.join()
         self._service.faults = []
         if not killer.fired and process.exitcode != 0:
@@ -225,17 +230,29 @@ def finished_in(job: Job) -> dict[str, set[int]]:
     generated = state_of(job.folder / "generate").done
     rated = state_of(job.folder / "rate").done
     return {
-        "POST responses/batches": {job.ids[position] for position in generated},
+        _GENERATE: {job.ids[position] for position in generated},
         "POST ratings/batches": {generated[position] for position in rated},
     }
 
 
+def intended_in(job: Job) -> set[int]:
+    """The ids of variables that were ever about to be sent."""
+    records = records_of(job.folder / "generate")
+    intents = [record["positions"] for record in records if record["kind"] == "INTENT"]
+    return {job.ids[position] for positions in intents for position in positions}
+
+
 def state_of(path: Path) -> JournalState:
-    """What a journal holds; nothing when it was never begun."""
+    """What a journal holds."""
+    return JournalState.of(path, records_of(path))
+
+
+def records_of(path: Path) -> list[Record]:
+    """The records of a journal; none when it was never begun."""
     if not path.exists():
-        return JournalState()
+        return []
     with path.open("rb") as file:
-        return JournalState.of(path, read_records(path, file.fileno())[0])
+        return read_records(path, file.fileno())[0]
 
 
 def values_of(id: int) -> dict[str, str]:

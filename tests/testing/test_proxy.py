@@ -127,6 +127,7 @@ async def test_limit_data_closes_after_so_many_bytes() -> None:
     async with echo() as proxy, peer(proxy) as client:
         toxic = proxy.add(LimitData(10))
         assert await client.ask(b"abcdef") == b"abcdef"
+        assert toxic.fired == 0
         client.writer.write(b"ghijklmnop")
         assert await client.rest() == b"ghij"
     assert toxic.fired == 1
