@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OFFICIAL := .venv-official
 OFFICIAL_VERSIONS := 0.6.12 1.5.2
 
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults soak check bench official requirements clean
 
@@ -17,10 +19,10 @@ demo: $(VENV)/.installed ## Generate and rate 136 answers against the embedded s
 	@$(BIN)/elluminate-async demo
 
 test: $(VENV)/.installed official ## Run the tests, those with the official clients included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --matrix
 
 faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the table
-	$(BIN)/python -m pytest -q -m row --matrix
+	$(BIN)/python -m pytest -q $(PARALLEL) -m row --matrix
 
 soak: $(VENV)/.installed ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points (some 20 minutes)
 	$(BIN)/python -m tests.soak $(SOAK)
