@@ -153,8 +153,12 @@ async def test_a_flipped_bit_in_the_last_record_is_no_torn_one(tmp_path: Path) -
         b"12345",
         b"\1\0\0\0binary",
         b"00000010 deadbeef notes",
-    ]
-    + [b"0000", b'0000008c 5497b765 {"kind":"HEA', b"0000008c\0\0\0\0", b"\0" * 512],
+        # A beginning of a header, which a crash may leave.
+        b"0000",
+        b'0000008c 5497b765 {"kind":"HEA',
+        b"0000008c\0\0\0\0",
+        b"\0" * 512,
+    ],
 )
 def test_another_file_is_never_taken_for_a_journal(tmp_path: Path, content: bytes) -> None:
     """A file of somebody's is refused and kept; the beginning of a header is a torn one."""

@@ -7,9 +7,12 @@ import os
 import time
 from pathlib import Path
 
+import anyio
 import pytest
+from starlette.types import Send
 
-from elluminate_async import BatchOptions
+from elluminate_async import BatchOptions, OutcomeUnknownError
+from tests.flow.bench import Seen, answer
 from tests.flow.conftest import Staging
 
 VALUES = [f"v{i}" for i in range(10)]
@@ -47,4 +50,62 @@ async def test_a_cancellation_never_leaves_the_journal_locked(
 
         # The header and its folder, two intents, the end.
         assert syncs >= sync
+        assert set(stage.model.answered.values()) == {1}
+
+
+@pytest.mark.parametrize("obstacle", ["refused", "late"])
+async def test_what_is_done_and_cannot_be_read_is_not_sent_again(
+    staging: Staging, tmp_path: Path, obstacle: str
+) -> None:
+    """Its value is not known for now, which is no failure that `retry_failed` may pay for."""
+    async with staging(options=OPTIONS) as stage:
+        await stage.generate(VALUES, journal=tmp_path / "run")
+        rows = await stage.variables(VALUES)
+        stage.recorder.requests.clear()
+
+        async def unreadable(seen: Seen, send: Send) -> bool:
+            if seen.method != "GET" or not seen.path.endswith("/responses"):
+                return False
+            if obstacle == "late":
+                await anyio.sleep(1)
+            await answer(send, 429, headers={"retry-after": "300"})
+            return True
+
+        stage.recorder.before = unreadable
+        again = await stage.client.responses.generate_many(
+            template_variables=rows,
+            experiment=stage.experiment,
+            journal=tmp_path / "run",
+            options=OPTIONS.replace(deadline=0.5 if obstacle == "late" else 30),
+        )
+        stage.recorder.before = None
+        await again.retry_failed()
+
+        assert {type(error) for error in again.failed.values()} == {OutcomeUnknownError}
+        assert len(again.failed) == 10
+        assert stage.recorder.count("responses/batches$", "POST") == 0
+
+
+async def test_what_the_deadline_kept_from_being_sent_can_be_retried(
+    staging: Staging, tmp_path: Path
+) -> None:
+    """Not only the chunk whose turn it was, but all that would have come after it."""
+    async with staging(options=OPTIONS.replace(chunk_size=2)) as stage:
+        rows = await stage.variables(VALUES)
+        stage.model.delay = 1.0
+
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows,
+            experiment=stage.experiment,
+            journal=tmp_path / "run",
+            options=stage.client.options.replace(deadline=0.5),
+        )
+        unsent = [p for p, e in batch.failed.items() if not isinstance(e, OutcomeUnknownError)]
+        stage.model.delay = 0.0
+        await batch.retry_failed(options=stage.client.options.replace(deadline=30))
+
+        assert unsent == [2, 3, 4, 5, 6, 7, 8, 9]
+        assert {p: r.response_str for p, r in batch.succeeded.items()} == {
+            p: f"echo say v{p}" for p in unsent
+        }
         assert set(stage.model.answered.values()) == {1}
