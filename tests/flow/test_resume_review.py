@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -109,3 +110,40 @@ async def test_what_the_deadline_kept_from_being_sent_can_be_retried(
             p: f"echo say v{p}" for p in unsent
         }
         assert set(stage.model.answered.values()) == {1}
+
+
+async def test_a_service_that_learned_of_keys_has_none_of_an_earlier_run(
+    staging: Staging, tmp_path: Path
+) -> None:
+    """A key that was not honoured when it was first sent would be the work's second."""
+    async with staging(options=OPTIONS) as stage:
+        rows = await stage.variables(VALUES)
+        connection = stage.client._connection
+        able, connection._capabilities = connection._capabilities, frozenset()
+        gone = anyio.Event()
+
+        async def keyless(seen: Seen, send: Send) -> bool:
+            if seen.method == "POST" and seen.path.endswith("/responses/batches"):
+                gone.set()
+                await anyio.sleep_forever()
+            return False
+
+        async def call() -> Any:
+            return await stage.client.responses.generate_many(
+                template_variables=rows, experiment=stage.experiment, journal=tmp_path / "run"
+            )
+
+        stage.recorder.before = keyless
+        task = asyncio.create_task(call())
+        with anyio.fail_after(10):
+            await gone.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        stage.recorder.before, connection._capabilities = None, able
+        stage.recorder.requests.clear()
+
+        responses = await call()
+
+        assert responses.failed.keys() == set(range(5))
+        assert stage.recorder.count("responses/batches$", "POST") == 1
