@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
+    JobError,
     NotFoundError,
     OutcomeUnknownError,
     PayloadTooLargeError,
@@ -239,6 +241,9 @@ class RatingsResource(Resource):
                 problem, seconds = problem or run.no_rating(), min(seconds, ENDED_SETTLE)
             with accepted_work():
                 outcomes |= await run.settle(left, before, seconds)
+            if isinstance(problem, JobError) and time.monotonic() >= policy.deadline_at:
+                # There was no time to see what it did before it failed.
+                problem = unknown_outcome(problem, "rate")
         return outcomes, problem
 
     async def _start_job(

@@ -15,6 +15,7 @@ from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
     ItemError,
+    JobError,
     OutcomeUnknownError,
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
@@ -356,6 +357,9 @@ class ResponsesResource(Resource):
         if left and run.can_settle:
             with accepted_work():
                 found |= await run.settle(left, run.settling_after(problem))
+            if isinstance(problem, JobError) and run.is_late:
+                # There was no time to see what it did before it failed.
+                problem = unknown_outcome(problem, run.operation)
         return found, problem or run.no_row()
 
     async def _start_job(

@@ -13,8 +13,10 @@ import pytest
 from starlette.types import Send
 
 from elluminate_async import BatchOptions, OutcomeUnknownError
+from elluminate_async.testing import Fault, ScriptedService
 from tests.flow.bench import Seen, answer
 from tests.flow.conftest import Staging
+from tests.testing.bench import bench, inputs_of
 
 VALUES = [f"v{i}" for i in range(10)]
 OPTIONS = BatchOptions(chunk_size=5, max_concurrency=1, settle=0.4)
@@ -147,3 +149,24 @@ async def test_a_service_that_learned_of_keys_has_none_of_an_earlier_run(
 
         assert responses.failed.keys() == set(range(5))
         assert stage.recorder.count("responses/batches$", "POST") == 1
+
+
+@pytest.mark.parametrize("noun", ["responses", "ratings"])
+async def test_a_failed_job_whose_rows_there_was_no_time_to_see_proves_nothing(noun: str) -> None:
+    """The deadline came before the rows did: unknown, as it may have made them all."""
+    service = ScriptedService(keys=False, results=False)
+    options = OPTIONS.replace(settle=5)
+    async with bench(service, inputs_of(5), options) as b:
+        responses = await b.generate()
+        service.script.lag = 60
+        service.faults = [fault := Fault("job-fails", on=f"POST {noun}/batches")]
+        late = options.replace(deadline=0.5)
+
+        if noun == "responses":
+            batch = await b.generate(options=late)
+        else:
+            batch = await b.client.ratings.rate_many(responses, options=late)
+
+    assert fault.fired == 1
+    assert {type(error) for error in batch.failed.values()} == {OutcomeUnknownError}
+    assert len(batch.failed) == 5
