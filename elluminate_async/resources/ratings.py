@@ -277,7 +277,8 @@ class RatingsResource(Resource):
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None
-        run.log.accepted(key, job_id)
+        with accepted_work():
+            run.log.accepted(key, job_id)
         return job_id
 
 

@@ -23,7 +23,13 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import encode
-from elluminate_async.resources.jobs import Denials, follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import (
+    Denials,
+    accepted_work,
+    follow_job,
+    job_failure,
+    start_job,
+)
 from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
     ENDED_SETTLE,
@@ -129,7 +135,8 @@ class ResponseRun:
             await connection.call("GET", "experiments", self.plan.experiment_id, policy=policy)
             raise ChunkRefusedError(error) from None
         self._denials.taken()
-        self.log.accepted(key, job_id)
+        with accepted_work():
+            self.log.accepted(key, job_id)
         return job_id
 
     async def follow(

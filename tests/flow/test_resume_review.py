@@ -12,10 +12,11 @@ import anyio
 import pytest
 from starlette.types import Send
 
-from elluminate_async import BatchOptions, OutcomeUnknownError
+from elluminate_async import BatchOptions, JournalError, OutcomeUnknownError
 from elluminate_async.testing import Fault, ScriptedService
 from tests.flow.bench import Seen, answer
 from tests.flow.conftest import Staging
+from tests.matrix import Fired
 from tests.testing.bench import bench, inputs_of
 
 VALUES = [f"v{i}" for i in range(10)]
@@ -170,3 +171,41 @@ async def test_a_failed_job_whose_rows_there_was_no_time_to_see_proves_nothing(n
     assert fault.fired == 1
     assert {type(error) for error in batch.failed.values()} == {OutcomeUnknownError}
     assert len(batch.failed) == 5
+
+
+@pytest.mark.row(88)
+@pytest.mark.parametrize("noun", ["responses", "ratings"])
+async def test_a_job_that_the_disk_had_no_room_for_is_not_called_failed(
+    staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fired: Fired, noun: str
+) -> None:
+    """The chunk was accepted and is paid for: unknown, and its next call makes nothing twice."""
+    async with staging(options=OPTIONS) as stage:
+        rows = await stage.variables(VALUES[:5])
+        path, real = tmp_path / "run", os.write
+        responses = await stage.generate(VALUES[:5]) if noun == "ratings" else None
+
+        async def call() -> Any:
+            if responses is not None:
+                return await stage.client.ratings.rate_many(responses, journal=path)
+            return await stage.client.responses.generate_many(
+                template_variables=rows, experiment=stage.experiment, journal=path
+            )
+
+        def full(descriptor: int, data: bytes) -> int:
+            if b'"kind":"TASK"' in data:
+                fired()
+                raise OSError(28, "No space left on device")
+            return real(descriptor, data)
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(JournalError, match="No space left") as caught:
+            await call()
+        monkeypatch.undo()
+        again = await call()
+
+        assert len(caught.value.partial.failed) == 5
+        assert {type(e) for e in caught.value.partial.failed.values()} == {OutcomeUnknownError}
+        assert not again.failed
+        assert set(stage.model.answered.values()) == {1}
+        stored = await stage.client.responses.list(experiment=stage.experiment)
+        assert {len(row.ratings) for row in stored} == {3 if noun == "ratings" else 0}
