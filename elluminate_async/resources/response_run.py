@@ -42,7 +42,7 @@ from elluminate_async.resources.matching import (
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
 from elluminate_async.schemas.jobs import JobStatus
-from elluminate_async.schemas.responses import PromptResponse, ResponseBatchRequest
+from elluminate_async.schemas.responses import Message, PromptResponse, ResponseBatchRequest
 from elluminate_async.schemas.version import Capability
 
 _BATCHES = ("responses", "batches")
@@ -230,6 +230,23 @@ class ResponseRun:
             else:
                 yield item.position, outcome_of(item.position, row, self.operation)
 
+    def as_stored(
+        self, found: dict[int, PromptResponse | ItemError], items: Sequence[Item[Spec]]
+    ) -> dict[int, PromptResponse | ItemError]:
+        """Of rows that the listing told for an earlier run, those that hold what it stored.
+
+        Without keys a row of the same natural key may be of another program, which numbered
+        its epochs when the earlier run's had not come. Generated ones cannot be told apart.
+        """
+        if self.operation != "add" or self._listing is None:
+            return found
+        texts = {item.position: _text_of(item.value) for item in items}
+        return {
+            position: outcome
+            for position, outcome in found.items()
+            if isinstance(outcome, ItemError) or outcome.response_str == texts[position]
+        }
+
     def no_row(self) -> OutcomeUnknownError:
         """The job succeeded and its row is not there."""
         return OutcomeUnknownError(
@@ -243,6 +260,11 @@ class ResponseRun:
         return {
             position: outcome_of(position, row, self.operation) for position, row in found.items()
         }
+
+
+def _text_of(spec: Spec) -> str:
+    messages = [Message.model_validate(message) for message in spec.messages]
+    return PromptResponse.model_construct(messages=messages).response_str
 
 
 def whole_of(chunk: OpenChunk) -> list[Wanted]:

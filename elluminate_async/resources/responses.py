@@ -360,6 +360,8 @@ class ResponsesResource(Resource):
             if isinstance(problem, JobError) and run.is_late:
                 # There was no time to see what it did before it failed.
                 problem = unknown_outcome(problem, run.operation)
+        if earlier is not None:
+            found = run.as_stored(found, items)
         return found, problem or run.no_row()
 
     async def _start_job(

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from starlette.types import Send
 
-from elluminate_async import BatchOptions, JournalError, OutcomeUnknownError
+from elluminate_async import AsyncClient, BatchOptions, JournalError, OutcomeUnknownError
 from elluminate_async.testing import Fault, ScriptedService
 from tests.flow.bench import Seen, answer
 from tests.flow.conftest import Staging
@@ -209,3 +209,34 @@ async def test_a_job_that_the_disk_had_no_room_for_is_not_called_failed(
         assert set(stage.model.answered.values()) == {1}
         stored = await stage.client.responses.list(experiment=stage.experiment)
         assert {len(row.ratings) for row in stored} == {3 if noun == "ratings" else 0}
+
+
+async def test_a_row_that_another_program_stored_meanwhile_is_not_taken(tmp_path: Path) -> None:
+    """Without keys it may have the same variables and epoch; it does not hold the same text."""
+    service = ScriptedService(keys=False, results=False)
+    async with bench(service, inputs_of(3), OPTIONS) as b:
+
+        async def add(texts: list[str], **arguments: Any) -> Any:
+            # A client of its own, as another process would have.
+            async with AsyncClient(
+                base_url=service.url, api_key=service.api_key, options=OPTIONS
+            ) as client:
+                return await client.responses.add_many(
+                    texts,
+                    template_variables=b.variables,
+                    experiment=b.experiment,
+                    **arguments,
+                )
+
+        mine = ["mine 0", "mine 1", "mine 2"]
+        service.faults = [fault := Fault("reset", on="POST responses/batches")]
+        await add(mine, journal=tmp_path / "run")
+        service.faults = []
+        theirs = await add(["theirs 0", "mine 1", "theirs 2"])
+        again = await add(mine, journal=tmp_path / "run")
+
+    assert fault.fired == 1
+    assert not theirs.failed
+    assert again.failed.keys() == {0, 2}
+    assert {type(error) for error in again.failed.values()} == {OutcomeUnknownError}
+    assert again[1].response_str == "mine 1"
