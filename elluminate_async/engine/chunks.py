@@ -73,6 +73,11 @@ class Chunk(Generic[V]):
     done: Mapping[int, Any] | None = None
     sent: OpenChunk | None = None
 
+    @property
+    def is_of_earlier_run(self) -> bool:
+        """Whether an earlier run sent it, so that no failure of this one proves anything."""
+        return self.done is not None or self.sent is not None
+
 
 class ChunkBuilder(Generic[V]):
     """Collects entries until a bound is reached."""

@@ -263,20 +263,25 @@ class _Run(Generic[V, R]):
 
     async def _start(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
         """Start ``chunk`` once it has its permits: before that there is no task for it."""
-        with anyio.move_on_after(self._remaining()) as scope:
-            await self._window.acquire()
-            try:
-                if chunk.items:
-                    await self._call.limits.acquire_chunk()
-            except BaseException:
-                self._window.release()
-                raise
-        if scope.cancelled_caught:
-            ending = endings.unsent if chunk.sent is None else endings.not_resumed
-            late = [(i.position, ending(i.position, self._call.operation)) for i in chunk.items]
-            await self._finish(late, chunk)
+        if not self.out_of_time:
+            with anyio.move_on_after(self._remaining()) as scope:
+                await self._window.acquire()
+                try:
+                    if chunk.items:
+                        await self._call.limits.acquire_chunk()
+                except BaseException:
+                    self._window.release()
+                    raise
+            if not scope.cancelled_caught:
+                tasks.start_soon(self._run_chunk, chunk, tasks)
+                return
+        ending = endings.not_resumed if chunk.is_of_earlier_run else endings.unsent
+        late = [(i.position, ending(i.position, self._call.operation)) for i in chunk.items]
+        await self._finish(late, chunk)
+        self.out_of_time = True
+        if self._call.total is None or not self._keep_failed:
             raise _OutOfTime
-        tasks.start_soon(self._run_chunk, chunk, tasks)
+        # The rest of the source ends likewise: what fails is kept to be sent again.
 
     def _remaining(self) -> float:
         return max(0.0, self._call.deadline_at - time.monotonic())
@@ -345,6 +350,7 @@ class _Run(Generic[V, R]):
             except ElluminateError as error:
                 if isinstance(error, endings.FATAL):
                     raise
+                error.ambiguous = error.ambiguous or chunk.is_of_earlier_run
                 failure = error
             operation = self._call.operation
             pairs += [(p, endings.failed(failure, p, operation)) for p in pending]
@@ -381,7 +387,7 @@ class _Run(Generic[V, R]):
             outcome = outcomes.get(item.position)
             if outcome is None:
                 operation = self._call.operation
-                if isinstance(error, ElluminateError):
+                if isinstance(error, ElluminateError) and not chunk.is_of_earlier_run:
                     outcome = endings.failed(error, item.position, operation)
                 else:
                     outcome = endings.cut_off(item.position, operation)

@@ -98,9 +98,13 @@ class ChunkLog:
         """
         key = new_key()
         if self.recovery is not None:
-            noted = {**facts, "body": _digest(body)}
+            noted = {**facts, "body": _digest(body), "keyed": await self._keyed()}
             await self.recovery.journal.intent(key, positions, noted)
         return key
+
+    async def _keyed(self) -> bool:
+        setting = self._setting
+        return await setting.connection.has(Capability.IDEMPOTENCY_KEYS, setting.policy)
 
     def accepted(self, key: str, job_id: str) -> None:
         """Note the job that a chunk became."""
@@ -113,8 +117,8 @@ class ChunkLog:
         Raises:
             OutcomeUnknownError: It may.
         """
-        policy = self._setting.policy
-        keyed = await self._setting.connection.has(Capability.IDEMPOTENCY_KEYS, policy)
+        # Keys that were not honoured then are new to the service now.
+        keyed = chunk.facts.get("keyed") and await self._keyed()
         if not keyed or chunk.facts.get("body") != _digest(body):
             raise OutcomeUnknownError(
                 "an earlier run was ended while it sent this item, and nothing tells whether "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -241,8 +242,10 @@ class RatingsResource(Resource):
             with accepted_work():
                 found, readable = await run.settle(left, before, seconds)
             outcomes |= found
-            if not readable and isinstance(problem, JobError):
-                problem = run.no_rating()
+            late = not readable or time.monotonic() >= policy.deadline_at
+            if isinstance(problem, JobError) and late:
+                # There was no look that could tell what it did before it failed.
+                problem = unknown_outcome(problem, "rate")
         return outcomes, problem
 
     async def _start_job(
@@ -277,7 +280,8 @@ class RatingsResource(Resource):
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None
-        run.log.accepted(key, job_id)
+        with accepted_work():
+            run.log.accepted(key, job_id)
         return job_id
 
 

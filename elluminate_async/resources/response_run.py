@@ -23,7 +23,13 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import encode
-from elluminate_async.resources.jobs import Denials, follow_job, job_failure, start_job
+from elluminate_async.resources.jobs import (
+    Denials,
+    accepted_work,
+    follow_job,
+    job_failure,
+    start_job,
+)
 from elluminate_async.resources.journaling import ChunkLog, not_there
 from elluminate_async.resources.matching import (
     ENDED_SETTLE,
@@ -35,7 +41,7 @@ from elluminate_async.resources.matching import (
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
 from elluminate_async.schemas.jobs import JobStatus
-from elluminate_async.schemas.responses import PromptResponse, ResponseBatchRequest
+from elluminate_async.schemas.responses import Message, PromptResponse, ResponseBatchRequest
 from elluminate_async.schemas.version import Capability
 
 _BATCHES = ("responses", "batches")
@@ -140,7 +146,8 @@ class ResponseRun:
             await connection.call("GET", "experiments", self.plan.experiment_id, policy=policy)
             raise ChunkRefusedError(error) from None
         self._denials.taken()
-        self.log.accepted(key, job_id)
+        with accepted_work():
+            self.log.accepted(key, job_id)
         return job_id
 
     async def follow(
@@ -239,6 +246,23 @@ class ResponseRun:
             else:
                 yield item.position, outcome_of(item.position, row, self.operation)
 
+    def as_stored(
+        self, found: dict[int, PromptResponse | ItemError], items: Sequence[Item[Spec]]
+    ) -> dict[int, PromptResponse | ItemError]:
+        """Of rows that the listing told for an earlier run, those that hold what it stored.
+
+        Without keys a row of the same natural key may be of another program, which numbered
+        its epochs when the earlier run's had not come. Generated ones cannot be told apart.
+        """
+        if self.operation != "add" or self._listing is None:
+            return found
+        texts = {item.position: _text_of(item.value) for item in items}
+        return {
+            position: outcome
+            for position, outcome in found.items()
+            if isinstance(outcome, ItemError) or outcome.response_str == texts[position]
+        }
+
     def no_row(self) -> OutcomeUnknownError:
         """The job has ended and its row is not there, or could not be looked for."""
         return OutcomeUnknownError(
@@ -252,6 +276,11 @@ class ResponseRun:
         return {
             position: outcome_of(position, row, self.operation) for position, row in found.items()
         }
+
+
+def _text_of(spec: Spec) -> str:
+    messages = [Message.model_validate(message) for message in spec.messages]
+    return PromptResponse.model_construct(messages=messages).response_str
 
 
 def whole_of(chunk: OpenChunk) -> list[Wanted]:

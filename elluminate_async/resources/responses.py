@@ -358,9 +358,11 @@ class ResponsesResource(Resource):
         if left and run.can_settle:
             with accepted_work():
                 found |= await run.settle(left, run.settling_after(problem))
-            if run.is_late and isinstance(problem, JobError):
-                # The deadline came before a look that could tell.
-                problem = None
+            if isinstance(problem, JobError) and run.is_late:
+                # There was no time to see what it did before it failed.
+                problem = unknown_outcome(problem, run.operation)
+        if earlier is not None:
+            found = run.as_stored(found, items)
         return found, problem or run.no_row()
 
     async def _start_job(
