@@ -36,6 +36,7 @@ from elluminate_async.transport.session import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.resources.journaling import Sending
     from elluminate_async.resources.matching import ExperimentRows
 
 T = TypeVar("T")
@@ -192,13 +193,13 @@ class Connection:
         omit_nulls: bool = False,
         policy: Policy | None = None,
         keyed: bool = False,
-        key: str | None = None,
+        sending: Sending | None = None,
         harmless: bool = False,
         items: int = 0,
     ) -> Answer:
         """Send one request below the project; with ``keyed``, under an idempotency key.
 
-        That is ``key``, or a new one. ``items`` count towards the limit on items.
+        That is the key of ``sending``, or a new one. ``items`` count towards the limit on items.
         """
         policy = policy or self.policy()
         request = Request(
@@ -207,10 +208,11 @@ class Connection:
             query=encode_query(query or {}),
             body=encode(body, omit_nulls=omit_nulls) if isinstance(body, BaseModel) else body,
             content_type=content_type,
-            idempotency_key=(key or new_key()) if keyed else None,
+            idempotency_key=(sending.key if sending else new_key()) if keyed else None,
             key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
             harmless=harmless,
             items=items,
+            log=sending,
         )
         return await self.send(request, policy)
 

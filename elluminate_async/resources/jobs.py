@@ -28,6 +28,7 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.resources.connection import adapter, decode
+from elluminate_async.resources.journaling import Sending
 from elluminate_async.schemas.jobs import TERMINAL
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer, Request
@@ -99,7 +100,7 @@ async def start_job(
     connection: Connection,
     *segments: str,
     body: bytes,
-    key: str,
+    sending: Sending,
     operation: str,
     policy: Policy,
     items: int,
@@ -118,12 +119,19 @@ async def start_job(
     while True:
         try:
             answer = await connection.call(
-                "POST", *segments, body=body, policy=policy, keyed=True, key=key, items=items
+                "POST",
+                *segments,
+                body=body,
+                policy=policy,
+                keyed=True,
+                sending=sending,
+                items=items,
             )
             return _job_id(answer, failures)
         except _IdUnreadableError as error:
             failures += 1
-            # A 2xx: there may be a job, and only its key can name it.
+            # A 2xx: there may be a job, and only its key can name it. Its intent stands.
+            sending = Sending(sending.key)
             again = failures < policy.max_attempts and await connection.has(
                 Capability.IDEMPOTENCY_KEYS, policy
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Generator
@@ -90,17 +91,26 @@ class ChunkLog:
         project = await connection.open(self._setting.policy)
         return Header(connection.transport.base_url, project.id, self._operation, arguments, total)
 
-    async def intend(self, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]) -> str:
-        """The key to send a chunk under, once the journal has it.
+    def intend(self, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]) -> Intent:
+        """How to send a chunk that was never sent."""
+        return Intent(self, positions, body, facts)
+
+    async def note_intent(
+        self, key: str, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]
+    ) -> None:
+        """Have the journal know that a chunk may have been sent.
 
         Raises:
-            JournalError: It does not have it; the chunk must not be sent.
+            JournalError: It does not; the chunk must not be sent.
         """
-        key = new_key()
         if self.recovery is not None:
             noted = {**facts, "body": _digest(body), "keyed": await self._keyed()}
             await self.recovery.journal.intent(key, positions, noted)
-        return key
+
+    def note_release(self, positions: Sequence[int]) -> None:
+        """Have it know that it was not processed."""
+        if self.recovery is not None:
+            self.recovery.release(positions)
 
     async def _keyed(self) -> bool:
         setting = self._setting
@@ -126,6 +136,56 @@ class ChunkLog:
                 position=0,
                 operation=self._operation,
             )
+
+
+class Sending:
+    """A chunk that an earlier run sent and that is sent again: the journal knows of it.
+
+    Attributes:
+        key: Its idempotency key.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    async def before_sending(self) -> None:
+        """The chunk is about to leave."""
+
+    def not_applied(self) -> None:
+        """The service did nothing with it now, which tells nothing of the earlier run."""
+
+
+class Intent(Sending):
+    """A chunk to be sent: its idempotency key, and what the journal is told of its sendings.
+
+    The intent is noted once the limits let the chunk go, and taken back when the service
+    refused it, so that what waits for its turn counts as never sent.
+    """
+
+    def __init__(
+        self, log: ChunkLog, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]
+    ) -> None:
+        super().__init__(new_key())
+        self._log = log
+        self._positions = positions
+        self._body = body
+        self._facts = facts
+
+    async def before_sending(self) -> None:
+        """The chunk is about to leave.
+
+        Raises:
+            JournalError: The journal does not know of it, so it must not.
+        """
+        try:
+            await self._log.note_intent(self.key, self._positions, self._body, self._facts)
+        except asyncio.CancelledError:
+            self.not_applied()
+            raise
+
+    def not_applied(self) -> None:
+        """The service did nothing with it."""
+        self._log.note_release(self._positions)
 
 
 @contextmanager

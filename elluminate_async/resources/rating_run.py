@@ -23,7 +23,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import holding
-from elluminate_async.resources.journaling import ChunkLog, not_there
+from elluminate_async.resources.journaling import ChunkLog, Intent, not_there
 from elluminate_async.resources.matching import (
     FIRST_SETTLE_WAIT,
     LONGEST_SETTLE_WAIT,
@@ -86,15 +86,15 @@ class RatingRun:
                 await self._criteria_of(row)
         return {id: [rating.id for rating in row.ratings] for id, row in rows.items()}
 
-    async def intend(
+    def intend(
         self,
         positions: Sequence[int],
         ids: Sequence[int],
         before: Mapping[int, Sequence[int]] | None,
         body: bytes,
-    ) -> str:
-        """The idempotency key to send a chunk under."""
-        return await self.log.intend(positions, body, {"ids": ids, "before": before})
+    ) -> Intent:
+        """How to send a chunk that was never sent."""
+        return self.log.intend(positions, body, {"ids": ids, "before": before})
 
     async def fetch(
         self, items: Sequence[Item[int]], ratings: Mapping[int, Sequence[int]]

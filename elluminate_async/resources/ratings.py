@@ -35,7 +35,12 @@ from elluminate_async.resources.jobs import (
     job_failure,
     start_job,
 )
-from elluminate_async.resources.journaling import Journal, earlier_sending, journal_path
+from elluminate_async.resources.journaling import (
+    Journal,
+    Sending,
+    earlier_sending,
+    journal_path,
+)
 from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.rating_run import RatingRun, by_result, incomplete_ones
@@ -263,17 +268,17 @@ class RatingsResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await self._post(run, body, earlier.key, len(ids))
-        key = await run.intend([item.position for item in items], ids, before, body)
-        return await self._post(run, body, key, len(ids))
+                return await self._post(run, body, Sending(earlier.key), len(ids))
+        intent = run.intend([item.position for item in items], ids, before, body)
+        return await self._post(run, body, intent, len(ids))
 
-    async def _post(self, run: RatingRun, body: bytes, key: str, items: int) -> str:
+    async def _post(self, run: RatingRun, body: bytes, sending: Sending, items: int) -> str:
         try:
             job_id = await start_job(
                 self._connection,
                 *_BATCHES,
                 body=body,
-                key=key,
+                sending=sending,
                 operation="rate",
                 policy=run.setting.policy,
                 items=items,
@@ -281,7 +286,7 @@ class RatingsResource(Resource):
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None
         with accepted_work():
-            run.log.accepted(key, job_id)
+            run.log.accepted(sending.key, job_id)
         return job_id
 
 

@@ -30,7 +30,7 @@ from elluminate_async.resources.jobs import (
     job_failure,
     start_job,
 )
-from elluminate_async.resources.journaling import ChunkLog, not_there
+from elluminate_async.resources.journaling import ChunkLog, Intent, Sending, not_there
 from elluminate_async.resources.matching import (
     ENDED_SETTLE,
     ListingMatcher,
@@ -106,10 +106,10 @@ class ResponseRun:
             keys = list(map(NaturalKey, ids, self._epochs.of(items)))
         return [Wanted(item.position, key) for item, key in zip(items, keys, strict=True)]
 
-    async def intend(self, wanted: Sequence[Wanted], body: bytes) -> str:
-        """The idempotency key to send a chunk under."""
+    def intend(self, wanted: Sequence[Wanted], body: bytes) -> Intent:
+        """How to send a chunk that was never sent."""
         facts = {"keys": [entry.key for entry in wanted]}
-        return await self.log.intend([entry.position for entry in wanted], body, facts)
+        return self.log.intend([entry.position for entry in wanted], body, facts)
 
     def body(self, wanted: Sequence[Wanted], items: Sequence[Item[Spec]]) -> bytes:
         """The request for those of ``items`` that are wanted."""
@@ -117,7 +117,7 @@ class ResponseRun:
         bodies = [self.plan.body(specs[entry.position], epoch=entry.key.epoch) for entry in wanted]
         return encode(ResponseBatchRequest(prompt_response_ins=bodies))
 
-    async def post(self, body: bytes, key: str, items: int) -> str:
+    async def post(self, body: bytes, sending: Sending, items: int) -> str:
         """Send a chunk of so many items; the id of its job.
 
         Raises:
@@ -131,7 +131,7 @@ class ResponseRun:
                 connection,
                 *_BATCHES,
                 body=body,
-                key=key,
+                sending=sending,
                 operation=self.operation,
                 policy=policy,
                 # No model is called for responses that are uploaded.
@@ -147,7 +147,7 @@ class ResponseRun:
             raise ChunkRefusedError(error) from None
         self._denials.taken()
         with accepted_work():
-            self.log.accepted(key, job_id)
+            self.log.accepted(sending.key, job_id)
         return job_id
 
     async def follow(

@@ -24,7 +24,12 @@ from elluminate_async.resources.jobs import (
     accepted_work,
     doubt_left_by,
 )
-from elluminate_async.resources.journaling import Journal, earlier_sending, journal_path
+from elluminate_async.resources.journaling import (
+    Journal,
+    Sending,
+    earlier_sending,
+    journal_path,
+)
 from elluminate_async.resources.matching import Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
@@ -378,8 +383,8 @@ class ResponsesResource(Resource):
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await run.post(body, earlier.key, len(wanted))
-        return await run.post(body, await run.intend(wanted, body), len(wanted))
+                return await run.post(body, Sending(earlier.key), len(wanted))
+        return await run.post(body, run.intend(wanted, body), len(wanted))
 
     async def update_annotation(
         self, response: PromptResponse | int, annotation: str

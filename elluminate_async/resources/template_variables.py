@@ -26,6 +26,7 @@ from elluminate_async.resources.connection import Resource, decode, id_of
 from elluminate_async.resources.journaling import (
     ChunkLog,
     Journal,
+    Sending,
     earlier_sending,
     journal_path,
     not_there,
@@ -237,12 +238,12 @@ class _Upload:
         content = b"\n".join(lines or [item.value for item in items])
         if earlier is None or self._skip_existing:
             # Rows that exist are skipped, so an upload that an earlier run began does no harm.
-            key = await self.log.intend([item.position for item in items], content, {})
-            answer = await self._post(content, key)
+            intent = self.log.intend([item.position for item in items], content, {})
+            answer = await self._post(content, intent)
         else:
             await self.log.require_same(earlier, content)
             with earlier_sending():
-                answer = await self._post(content, earlier.key)
+                answer = await self._post(content, Sending(earlier.key))
         created = _Found(shared=self._skip_existing)
         rows = decode(list[TemplateVariables], answer)
         created.add(rows)
@@ -253,7 +254,7 @@ class _Upload:
             created.add(await self._those_before(items))
         return created
 
-    async def _post(self, content: bytes, key: str) -> Answer:
+    async def _post(self, content: bytes, sending: Sending) -> Answer:
         body, content_type = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
         try:
             return await self._setting.connection.call(
@@ -265,7 +266,7 @@ class _Upload:
                 content_type=content_type,
                 policy=self._setting.policy,
                 keyed=True,
-                key=key,
+                sending=sending,
                 harmless=self._skip_existing,
             )
         except ElluminateError as error:

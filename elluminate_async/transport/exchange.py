@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -41,6 +41,18 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _HEADERS_READ = ("X-Request-Id", "Retry-After", "Date", "Location")
 
 
+class SendLog(Protocol):
+    """Told of a request's sendings, so as to remember one that may have been applied."""
+
+    async def before_sending(self) -> None:
+        """It is about to leave; raises to keep it from that."""
+        ...
+
+    def not_applied(self) -> None:
+        """None of its sendings so far was applied."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One logical request.
@@ -54,6 +66,7 @@ class Request:
         last_event_id: Of the stream that this one takes up again.
         fresh_connection: Not one that another request has used.
         items: What it counts towards a limit on items.
+        log: Told of each sending.
     """
 
     method: str
@@ -67,6 +80,7 @@ class Request:
     last_event_id: str = ""
     fresh_connection: bool = False
     items: int = 0
+    log: SendLog | None = field(default=None, repr=False)
 
     @property
     def target(self) -> str:

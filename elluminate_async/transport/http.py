@@ -115,6 +115,8 @@ class HttpTransport:
                 self._throttle.accepted(tries.spent + tries.cost)
                 return replace(result, attempts=tries.count + 1)
             wait = tries.wait_after(result)
+            if request.log is not None and not tries.ambiguous:
+                request.log.not_applied()
             held = isinstance(result, Answer) and result.status == 429 and self._slow_down(result)
             if wait is None:
                 raise tries.last_error()
@@ -144,6 +146,8 @@ class HttpTransport:
         lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
         while True:
             async with self._slot(lane, policy), self._leave(policy, request.items, cost):
+                if request.log is not None:
+                    await request.log.before_sending()
                 result = await self._exchange(request, trail.url, policy)
                 self._learn(result)
             if not isinstance(result, Answer) or not trail.leads_on(result):

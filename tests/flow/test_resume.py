@@ -186,6 +186,24 @@ async def test_what_was_refused_for_now_is_sent_by_the_next_call(
     assert echoed(again) == ECHOES[:5]
 
 
+async def test_what_waits_for_its_turn_counts_as_never_sent(service: Stage, tmp_path: Path) -> None:
+    """Cancelled while the service held the client off: nothing is unknown, all is sent once."""
+    service.recorder.before = fault = Once(429, times=100, retry_after="60")
+    task = asyncio.create_task(service.generate(VALUES, journal=tmp_path / "run"))
+    await until(lambda: fault.fired > 0)
+    await anyio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    service.recorder.before = None
+    service.client._connection.limits._hold._until = 0.0
+
+    responses = await service.generate(VALUES, journal=tmp_path / "run")
+
+    assert echoed(responses) == ECHOES
+    assert set(service.model.answered.values()) == {1}
+
+
 async def test_a_failure_for_good_is_not_repeated(service: Stage, tmp_path: Path) -> None:
     """What the model refused stays refused, with its error; `retry_failed` sends it again."""
     service.model.failing = lambda prompt: prompt.endswith(("v3", "v7"))
