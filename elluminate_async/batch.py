@@ -41,7 +41,7 @@ class Batch(Sequence[T], Generic[T]):
     ``in``, ``index`` and ``count`` raise when they meet a failed slot.
     """
 
-    __slots__ = ("_failed", "_resend", "_slots", "_succeeded", "_surplus")
+    __slots__ = ("_failed", "_resend", "_retrying", "_slots", "_succeeded", "_surplus")
 
     def __init__(self, outcomes: Iterable[Outcome[T]], *, surplus: Iterable[int] = ()) -> None:
         self._slots: tuple[Outcome[T], ...] = tuple(outcomes)
@@ -49,6 +49,7 @@ class Batch(Sequence[T], Generic[T]):
         self._succeeded: Mapping[int, T] | None = None
         self._failed: Mapping[int, ItemError] | None = None
         self._resend: Resend[T] | None = None
+        self._retrying = False
 
     @classmethod
     def from_slots(
@@ -135,12 +136,15 @@ class Batch(Sequence[T], Generic[T]):
 
         Cost: that of the first call, for the items that failed.
         """
-        resend, self._resend = self._resend, None
+        resend = self._resend
         if resend is None:
             raise InputError(
-                "this batch cannot be retried: it is being retried, or is not the very one that "
-                "a call returned. Call the method again with the inputs of batch.failed"
+                "this batch cannot be retried, as it is not the very one that a call returned: "
+                "call the method again with the inputs of batch.failed"
             )
+        if self._retrying:
+            raise InputError("this batch is being retried already: await that first")
+        self._retrying = True
         positions = {
             position
             for position, error in self.failed.items()
@@ -154,7 +158,7 @@ class Batch(Sequence[T], Generic[T]):
             # Also when it was cut short: what came is paid for.
             self._slots = tuple(outcomes.get(i, slot) for i, slot in enumerate(self._slots))
             self._succeeded = self._failed = None
-            self._resend = resend
+            self._retrying = False
         return self
 
     @overload

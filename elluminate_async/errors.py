@@ -311,7 +311,7 @@ class ItemError(ElluminateError):
         code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
             ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
             ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
-            ``protocol``, ``deadline``, ``stalled``.
+            ``protocol``, ``deadline``, ``stalled``, ``bad_input``, ``failed``.
         operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
             that travels from `generate_many` into `rate_many` keeps its own.
         attempts: How often the item was sent; 0 when it never was.

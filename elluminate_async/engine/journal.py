@@ -7,6 +7,7 @@ for, as the service can tell it again.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -159,7 +160,7 @@ class Journal:
             if written < len(data):
                 # Half a record must not stand before others.
                 os.ftruncate(self._descriptor, end)
-                raise OSError(28, "no space left")
+                raise OSError(errno.ENOSPC, "no room left for it")
         except OSError as error:
             self._broken = _unusable(self.path, error)
             raise self._broken from None

@@ -115,7 +115,8 @@ class RatingsResource(Resource):
                 response that comes twice is rated once, for both positions.
             rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
             journal: Path of a file that remembers the call: the same call again, also after a
-                crash, takes what is done and sends the rest.
+                crash, takes what is done and sends the rest. What failed for good stays so
+                until `Batch.retry_failed`; without idempotency keys, what is unknown too.
             options: Instead of the client's.
 
         Returns:
@@ -128,7 +129,7 @@ class RatingsResource(Resource):
             InputError: An entry is no response.
             AuthenticationError, PermissionDeniedError: True of all items; ``error.partial``
                 is what had arrived.
-            JournalError: The journal cannot be used, or is of another call.
+            JournalError: The journal cannot be used, or is of another call or other inputs.
 
         Cost: about two requests per chunk of at most 100. A service that sends no results
         with a job's status costs two listings of the chunk's responses as well.

@@ -170,7 +170,8 @@ class ResponsesResource(Resource):
             prompt_template: The template; None takes the experiment's.
             llm_config: Model and sampling; None takes the experiment's.
             journal: Path of a file that remembers the call: the same call again, also after a
-                crash, takes what is done and sends the rest.
+                crash, takes what is done and sends the rest. What failed for good stays so
+                until `Batch.retry_failed`; without idempotency keys, what is unknown too.
             options: Instead of the client's.
 
         Returns:
@@ -184,7 +185,7 @@ class ResponsesResource(Resource):
                 a placeholder. Of a sequence all are looked at before anything is sent.
             AuthenticationError, PermissionDeniedError, NotFoundError: True of all items;
                 ``error.partial`` is what had arrived.
-            JournalError: The journal cannot be used, or is of another call.
+            JournalError: The journal cannot be used, or is of another call or other inputs.
 
         Cost: about two requests per chunk (the chunk, its job's stream). A service that
         sends no results with a job's status costs listings of the experiment as well.
@@ -255,7 +256,7 @@ class ResponsesResource(Resource):
 
         Raises:
             InputError: The lists differ in length, or an entry cannot work.
-            JournalError: The journal cannot be used, or is of another call.
+            JournalError: The journal cannot be used, or is of another call or other inputs.
         """
         setting = BatchSetting.begin(self._connection, options)
         plan = ResponsePlan.check(experiment, None, None)

@@ -100,7 +100,8 @@ class TemplateVariablesResource(Resource):
             skip_existing: Give a value that the collection has already, or that comes twice
                 in ``values``, that one row. Otherwise every value becomes a new row.
             journal: Path of a file that remembers the call: the same call again, also after a
-                crash, takes what is done and sends the rest.
+                crash, takes what is done and sends the rest. What failed for good stays so
+                until `Batch.retry_failed`; without idempotency keys, what is unknown too.
             options: Instead of the client's.
 
         Returns:
@@ -109,7 +110,7 @@ class TemplateVariablesResource(Resource):
         Raises:
             InputError: A value is no mapping of names to JSON. Of a sequence all are
                 looked at before anything is sent.
-            JournalError: The journal cannot be used, or is of another call.
+            JournalError: The journal cannot be used, or is of another call or other inputs.
 
         Cost: one upload per 1,000 rows or ``chunk_bytes``, one after another so that the
         rows keep their order; with rows that existed already, one listing of the collection.

@@ -65,7 +65,9 @@ def test_a_full_disk_stops_before_the_next_chunk(service: Range, room: int, fire
     point = service.point(1, Killer(None, "", room=room))
 
     fired()
-    assert re.match("JournalError: the journal .* (no space left|File too large)", point.error)
+    assert re.match(
+        "JournalError: the journal .* (no room left for it|File too large)", point.error
+    )
     assert point.unjournalled == 0
     assert point.clean, point
 

@@ -127,7 +127,7 @@ async def test_a_batch_that_no_call_returned_cannot_be_retried(service: Stage) -
     batch = await service.generate(VALUES[:5])
 
     for copy in (pickle.loads(pickle.dumps(batch)), batch[:3]):
-        with pytest.raises(InputError, match="Call the method again"):
+        with pytest.raises(InputError, match="call the method again"):
             await copy.retry_failed()
 
 
