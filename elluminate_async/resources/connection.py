@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,15 +29,13 @@ from elluminate_async.schemas.version import (
     CompatibilityAnswer,
     CompatibilityRequest,
 )
-from elluminate_async.transport.exchange import Answer, Request, excerpt
+from elluminate_async.transport.exchange import Answer, Request, SendLog, excerpt
 from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy
 from elluminate_async.transport.session import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
-    from elluminate_async.resources.journaling import Sending
-    from elluminate_async.resources.matching import ExperimentRows
 
 T = TypeVar("T")
 
@@ -77,13 +75,24 @@ class Connection:
         self.limits = limits
         self.options = options
         self.tasks: set[asyncio.Task[None]] = set()
-        self.experiment_rows: dict[int, ExperimentRows] = {}
+        self._kept: dict[tuple[type, int], Any] = {}
         self._wanted = project
         self._project: Project | None = None
         self._selecting = anyio.Lock()
         self._skip_version_check = skip_version_check
         self._version_check: asyncio.Task[None] | None = None
         self._capabilities: frozenset[str] = frozenset()
+
+    def kept(self, kind: type[T], id: int) -> T | None:
+        """What all calls of this client share of that kind and id, if any made it."""
+        return self._kept.get((kind, id))
+
+    def keep(self, kind: Callable[[int], T], id: int) -> T:
+        """The same, made by the first that asks."""
+        assert isinstance(kind, type)
+        if (kind, id) not in self._kept:
+            self._kept[kind, id] = kind(id)
+        return self._kept[kind, id]
 
     async def open(self, policy: Policy | None = None) -> Project:
         """Select the project, once; the version check runs beside it.
@@ -193,7 +202,7 @@ class Connection:
         omit_nulls: bool = False,
         policy: Policy | None = None,
         keyed: bool = False,
-        sending: Sending | None = None,
+        sending: SendLog | None = None,
         harmless: bool = False,
         items: int = 0,
     ) -> Answer:

@@ -282,9 +282,7 @@ class ListingMatcher:
         self._setting = setting
         self._log = log
         self._interchangeable = interchangeable
-        self._rows = setting.connection.experiment_rows.setdefault(
-            experiment_id, ExperimentRows(experiment_id)
-        )
+        self._rows = setting.connection.keep(ExperimentRows, experiment_id)
         self._before: frozenset[int] | None = None
         self._starting = anyio.Lock()
         self._asked: set[NaturalKey] = set()

@@ -30,7 +30,7 @@ from elluminate_async.resources.journaling import (
     earlier_sending,
     journal_path,
 )
-from elluminate_async.resources.matching import Wanted
+from elluminate_async.resources.matching import ExperimentRows, Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
     Output,
@@ -133,7 +133,7 @@ class ResponsesResource(Resource):
     async def _single(
         self, operation: str, plan: ResponsePlan, spec: Spec, *path: str
     ) -> PromptResponse:
-        rows = self._connection.experiment_rows.get(plan.experiment_id)
+        rows = self._connection.kept(ExperimentRows, plan.experiment_id)
         # Numbered with the batches', so that none of them takes this row for its own.
         epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
         try:

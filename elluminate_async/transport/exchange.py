@@ -44,6 +44,11 @@ _HEADERS_READ = ("X-Request-Id", "Retry-After", "Date", "Location")
 class SendLog(Protocol):
     """Told of a request's sendings, so as to remember one that may have been applied."""
 
+    @property
+    def key(self) -> str:
+        """The request's idempotency key."""
+        ...
+
     async def before_sending(self) -> None:
         """It is about to leave; raises to keep it from that."""
         ...
