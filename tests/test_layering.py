@@ -68,6 +68,7 @@ RESOURCE_HELPERS = {
     "response_plan",
     "response_run",
     "rating_run",
+    "settling",
 }
 NOUNS = {
     "collections", "criteria", "criterion_sets", "experiments", "llm_configs", "projects",

@@ -7,7 +7,6 @@ they are its natural key. Repeated inputs get distinct epochs, so that the key i
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.connection import holding
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.settling import Settling
 from elluminate_async.schemas.responses import PromptResponse
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ UNREADABLE = (DeadlineError, TransportError, RateLimitError, ServerError)
 
 ENDED_SETTLE = 5.0
 """Seconds to settle what a job that has ended does not show."""
-
-FIRST_SETTLE_WAIT = 1.0
-LONGEST_SETTLE_WAIT = 15.0
 
 
 class NaturalKey(NamedTuple):
@@ -343,22 +340,20 @@ class ListingMatcher:
         nothing: it may come later.
         """
         found = self._claim(wanted)
-        quiet_since, wait = time.monotonic(), min(FIRST_SETTLE_WAIT, settle / 4)
+        settling = Settling(self._setting.policy, settle)
         while missing := [entry for entry in wanted if entry.position not in found]:
-            if time.monotonic() - quiet_since >= settle:
+            if not await settling.next_look():
                 break
             rows = len(self._rows.known)
             try:
-                await anyio.sleep(self._setting.policy.clock(wait))
                 found |= await self._look_for(missing)
             except DeadlineError:
                 break
             except UNREADABLE as error:
                 logger.debug("the listing could not be read, trying again: %s", error)
-                quiet_since = time.monotonic()
-            wait = min(wait * 2, LONGEST_SETTLE_WAIT, settle / 4)
+                settling.news()
             if len(self._rows.known) != rows:
-                quiet_since = time.monotonic()
+                settling.news()
         self.unsettled |= {entry.position: entry for entry in missing}
         self.had_doubt = True
         return found

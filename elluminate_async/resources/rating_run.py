@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Container, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,6 @@ from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.records import OpenChunk
 from elluminate_async.errors import (
     APIError,
-    DeadlineError,
     ElluminateError,
     ItemError,
     OutcomeUnknownError,
@@ -25,11 +23,10 @@ from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import holding
 from elluminate_async.resources.journaling import ChunkLog, Intent, not_there
 from elluminate_async.resources.matching import (
-    FIRST_SETTLE_WAIT,
-    LONGEST_SETTLE_WAIT,
     UNREADABLE,
 )
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.settling import Settling
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingValue
@@ -151,27 +148,23 @@ class RatingRun:
         """Response id to outcome, after a sending of which not all is known.
 
         Looks until each response has a new rating by every criterion of its template, or no
-        new one came for ``settle`` seconds, or the deadline passes. Also whether the last
+        new one came for ``settle`` seconds in which the listing could be read, or the
+        deadline passes. Also whether the last
         look could read the listing: else what has no outcome may have its ratings.
         """
-        quiet_since, wait = time.monotonic(), min(FIRST_SETTLE_WAIT, settle / 4)
+        settling = Settling(self.setting.policy, settle)
         shown = ""
         outcomes: dict[int, list[Rating] | ItemError] = {}
         readable = False
-        while time.monotonic() - quiet_since < settle:
-            try:
-                await anyio.sleep(self.setting.policy.clock(wait))
-            except DeadlineError:
-                break
+        while await settling.next_look():
             found = await self.new_ratings(ids, before)
             readable = found is not None
             outcomes = found or outcomes
             if all(isinstance(outcomes.get(id), list) for id in ids):
                 break
-            wait = min(wait * 2, LONGEST_SETTLE_WAIT, settle / 4)
             # Ids of ratings and texts of what is incomplete: equal while nothing comes.
-            if shown != (shown := str(outcomes)):
-                quiet_since = time.monotonic()
+            if not readable or shown != (shown := str(outcomes)):
+                settling.news()
         return outcomes, readable
 
     def no_rating(self) -> OutcomeUnknownError:
