@@ -159,7 +159,8 @@ class Intent(Sending):
     """A chunk to be sent: its idempotency key, and what the journal is told of its sendings.
 
     The intent is noted once the limits let the chunk go, and taken back when the service
-    refused it, so that what waits for its turn counts as never sent.
+    refused it, so that what waits for its turn counts as never sent. One that stands is not
+    noted again, and what ends a wait before a repetition does not take it back.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Intent(Sending):
         self._positions = positions
         self._body = body
         self._facts = facts
+        self._stands = False
 
     async def before_sending(self) -> None:
         """The chunk is about to leave.
@@ -177,14 +179,18 @@ class Intent(Sending):
         Raises:
             JournalError: The journal does not know of it, so it must not.
         """
+        if self._stands:
+            return
         try:
             await self._log.note_intent(self.key, self._positions, self._body, self._facts)
         except asyncio.CancelledError:
             self.not_applied()
             raise
+        self._stands = True
 
     def not_applied(self) -> None:
         """The service did nothing with it."""
+        self._stands = False
         self._log.note_release(self._positions)
 
 

@@ -57,6 +57,40 @@ async def test_a_cancellation_never_leaves_the_journal_locked(
         assert set(stage.model.answered.values()) == {1}
 
 
+async def test_a_cancelled_repetition_does_not_take_back_the_first_sending(
+    staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first was processed and its answer lost: the next call must not send it anew."""
+    async with staging(options=OPTIONS.replace(max_concurrency=2)) as stage:
+        rows = await stage.variables(VALUES)
+        real = os.fsync
+
+        async def call() -> object:
+            return await stage.client.responses.generate_many(
+                template_variables=rows, experiment=stage.experiment, journal=tmp_path / "run"
+            )
+
+        def slow(descriptor: int) -> None:
+            # One chunk's intent is synced while the other is about to be sent again.
+            time.sleep(0.5)
+            real(descriptor)
+
+        stage.recorder.lose = "responses/batches"
+        monkeypatch.setattr(os, "fsync", slow)
+        task = asyncio.create_task(call())
+        with anyio.fail_after(10):
+            while stage.recorder.lose is not None:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.25)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        monkeypatch.undo()
+        await call()
+
+        assert set(stage.model.answered.values()) == {1}
+
+
 @pytest.mark.parametrize("obstacle", ["refused", "late"])
 async def test_what_is_done_and_cannot_be_read_is_not_sent_again(
     staging: Staging, tmp_path: Path, obstacle: str
