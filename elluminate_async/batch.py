@@ -119,8 +119,9 @@ class Batch(Sequence[T], Generic[T]):
         """Send what failed once more, and put the new outcomes in its place.
 
         Positions that failed upstream and only passed through are left as they are: they
-        have nothing to send. So are, unless asked for, those whose outcome is unknown, as
-        the service may have processed them and would be paid twice.
+        have nothing to send. So are, unless asked for, those whose outcome is unknown (each
+        `OutcomeUnknownError`, whatever its code), as the service may have processed them and
+        would be paid twice.
 
         Args:
             include_unknown: Send what has an `OutcomeUnknownError`, too.

@@ -401,8 +401,11 @@ class RatingError(ItemError):
 class OutcomeUnknownError(ItemError):
     """The item was sent, and nothing proves whether the service processed it.
 
-    It is not sent again, as that could pay for it twice. Look at the experiment's
-    responses, or send it again yourself when a duplicate does no harm.
+    Its code is ``outcome_unknown``, or the reason where there is one: ``deadline``,
+    ``stalled``, ``no_result``. It is not sent again, as that could pay for it twice. Look at
+    the experiment's responses, or where a duplicate does no harm have it sent again by
+    ``batch.retry_failed(include_unknown=True)``. A call with a journal is best made again as it
+    was: it looks for what became of it first.
     """
 
     default_code: ClassVar[str] = "outcome_unknown"

@@ -127,7 +127,10 @@ class Connection:
         seen = ", ".join(f"{p.id} {p.name!r}" for p in projects[:10]) or "none at all"
         asked = "any project" if wanted is None else f"the project {wanted!r}"
         raise NotFoundError(
-            f"this key does not see {asked}; it sees {seen}", status=404, path="/api/v0/projects"
+            f"this key does not see {asked}; it sees {seen}",
+            status=404,
+            method="GET",
+            path="/api/v0/projects",
         )
 
     async def _check_version(self) -> None:
@@ -289,14 +292,22 @@ def decode(kind: type[T], answer: Answer) -> T:
     try:
         return adapter(kind).validate_json(answer.body)
     except (ValidationError, ValueError) as error:
-        problem = str(error).splitlines()
         raise ProtocolError(
-            f"an answer that is not what the protocol says ({' '.join(problem[:3])}): "
+            f"an answer that is not what the protocol says ({_problem(error)}): "
             f"{excerpt(answer)!r}",
             sent=True,
             attempts=answer.attempts,
             request_id=answer.request_id,
         ) from None
+
+
+def _problem(error: ValidationError | ValueError) -> str:
+    """The first thing that is wrong, and where; pydantic's own text is several lines and a link."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}

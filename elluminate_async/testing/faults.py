@@ -154,16 +154,22 @@ KINDS: Mapping[str, Kind] = {
     "stream-refused": Kind(refuse(503), _stream),
     "stream-204": Kind(lose(Reply(204, b"")), _stream),
 }
-"""Every kind by its name; ``-processed`` kinds lose the answer to work that was done."""
+"""Every kind by its name.
+
+A status alone refuses and does nothing. The ``-processed`` kinds, and ``truncated``, ``empty``,
+``null``, ``garbage`` and ``html``, lose the answer to work that was done. The ``job-`` kinds and
+``row-missing`` accept a chunk whose job then goes wrong; the ``stream-`` kinds spoil its events.
+"""
 
 
 class Fault:
     """One kind of fault, placed on some exchanges.
 
     Args:
-        kind: A name of `KINDS`, or a behaviour of your own, such as ``refuse(418)``.
-        on: Which exchanges; a route such as ``"POST responses/batches"``, or a predicate.
-            None takes those that the kind makes sense for.
+        kind: A name of `KINDS`, or a behaviour of your own: an async function, or what
+            `elluminate_async.testing.faults` makes, such as ``refuse(418)``.
+        on: Which exchanges; a route such as ``"POST responses/batches"``, spelt as in
+            `Exchange.route`, or a predicate. None takes those that the kind makes sense for.
         times: How often at most; None for no bound.
         skip: Let so many of those exchanges pass first.
         share: Of the exchanges, how many it takes, 0 to 1.
@@ -171,6 +177,9 @@ class Fault:
 
     Attributes:
         fired: How often it did.
+
+    Raises:
+        ValueError: There is no such kind, or ``share`` is not from 0 to 1.
     """
 
     def __init__(
@@ -183,14 +192,14 @@ class Fault:
         share: float = 1.0,
         seed: int = 0,
     ) -> None:
-        known = KINDS[kind] if isinstance(kind, str) else Kind(kind, _any)
+        known = _kind(kind) if isinstance(kind, str) else Kind(kind, _any)
         self.name = kind if isinstance(kind, str) else getattr(kind, "__name__", "own")
         self.times = times
         self.fired = 0
         self._behave = known.behave
         self._on = _route(on) if isinstance(on, str) else (on or known.on)
         self._skip = skip
-        self._share = share
+        self._share = _checked_share(share)
         self._random = random.Random(f"{seed} {self.name}")
 
     def take(self, exchange: Exchange) -> Behaviour | None:
@@ -207,6 +216,24 @@ class Fault:
 
     def __repr__(self) -> str:
         return f"<Fault {self.name}, fired {self.fired} times>"
+
+
+def _kind(name: str) -> Kind:
+    if name not in KINDS:
+        raise ValueError(f"no kind of fault named {name!r}; the kinds are {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def _kinds(names: Iterable[str]) -> dict[str, Kind]:
+    chosen = {name: _kind(name) for name in ([names] if isinstance(names, str) else names)}
+    # A set's order is another in each process, and the seed's choice is by order.
+    return {name: kind for name, kind in KINDS.items() if name in chosen}
+
+
+def _checked_share(share: float) -> float:
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be from 0 to 1, not {share!r}")
+    return share
 
 
 def _route(route: str) -> Predicate:
@@ -227,6 +254,9 @@ class FaultPlan:
     Attributes:
         exchanges: How many could have been taken.
         fired: How often each kind did.
+
+    Raises:
+        ValueError: There is no such kind, or ``share`` is not from 0 to 1.
     """
 
     def __init__(
@@ -241,8 +271,8 @@ class FaultPlan:
         if isinstance(kinds, Mapping):
             self._kinds = cast("Mapping[str, Kind]", kinds)
         else:
-            self._kinds = KINDS if kinds is None else {name: KINDS[name] for name in kinds}
-        self._share = share
+            self._kinds = KINDS if kinds is None else _kinds(kinds)
+        self._share = _checked_share(share)
         self._random = random.Random(seed)
 
     def take(self, exchange: Exchange) -> Behaviour | None:

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, get_args
 
 from aiohttp import web
 
@@ -80,6 +80,9 @@ class ScriptedService:
         limit: A limit on all requests.
         faults: Each exchange goes to the first that takes it, in `faults`' order.
 
+    Raises:
+        ValueError: An argument cannot work.
+
     Attributes:
         script: The arguments up to ``variables``; may be changed while it runs.
         limit: As the argument; may be replaced while it runs.
@@ -109,6 +112,8 @@ class ScriptedService:
     ) -> None:
         if not retain and not results:
             raise ValueError("rows that are not retained can be sent only as results")
+        if order not in get_args(Order):
+            raise ValueError(f"order must be one of {get_args(Order)}, not {order!r}")
         self.script = ServiceScript(
             keys, results, page_size, order, seed, lag, job_seconds, answer, judge, own_epochs,
             criteria, retain, variables,

@@ -67,6 +67,8 @@ async def test_a_signal_ends_the_program_cleanly(
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # What runs in a shell's background ignores SIGINT, and its children with it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         with anyio.fail_after(30):
             while not service.traffic.count("stream"):  # noqa: ASYNC110

@@ -172,3 +172,31 @@ async def test_an_answer_lost_without_keys_is_unknown_and_not_repeated() -> None
     assert report.clean
     assert all(isinstance(error, OutcomeUnknownError) for error in batch.failed.values())
     assert service.ledger.generations == 5
+
+
+def test_a_plan_is_the_same_however_its_kinds_are_named() -> None:
+    """Their order plays no part: a set has another one in each process."""
+    exchange = Exchange(1, "POST", "/", BATCHES, {}, b"", None)  # type: ignore[arg-type]
+    plans = [FaultPlan(seed=3, share=0.9, kinds=kinds) for kinds in (list(KINDS), [*KINDS][::-1])]
+    for _ in range(50):
+        behaviours = [plan.take(exchange) for plan in plans]
+        assert behaviours[0] is behaviours[1]
+
+
+def test_one_kind_may_be_named_alone() -> None:
+    """A string is a name, and not the names of its letters."""
+    exchange = Exchange(1, "POST", "/", BATCHES, {}, b"", None)  # type: ignore[arg-type]
+    plan = FaultPlan(seed=3, share=1, kinds="429")
+    assert plan.take(exchange) is KINDS["429"].behave
+
+
+def test_a_slip_in_a_fault_is_told_at_once() -> None:
+    """Else it would never fire, or always, and the test would prove nothing."""
+    for make in (lambda: Fault("502-proccessed"), lambda: FaultPlan(1, kinds=["502-proccessed"])):
+        with pytest.raises(ValueError, match=r"'502-proccessed'.*502-processed"):
+            make()
+    for make in (lambda: Fault("429", share=30), lambda: FaultPlan(1, share=-0.1)):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            make()
+    with pytest.raises(ValueError, match="shuffled"):
+        ScriptedService(order="random")  # type: ignore[arg-type]
