@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from elluminate_async import AsyncClient, BatchOptions, JournalError, OutcomeUnknownError
 from elluminate_async.testing import Fault, ScriptedService
-from tests.flow.bench import Seen, answer
+from tests.flow.bench import Seen, answer, until
 from tests.flow.conftest import Staging
 from tests.matrix import Fired
 from tests.testing.bench import bench, inputs_of
@@ -78,9 +78,7 @@ async def test_a_cancelled_repetition_does_not_take_back_the_first_sending(
         stage.recorder.lose = "responses/batches"
         monkeypatch.setattr(os, "fsync", slow)
         task = asyncio.create_task(call())
-        with anyio.fail_after(10):
-            while stage.recorder.lose is not None:  # noqa: ASYNC110
-                await anyio.sleep(0.01)
+        await until(lambda: stage.recorder.lose is None)
         await anyio.sleep(0.25)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
