@@ -79,7 +79,7 @@ async def test_a_cancelled_repetition_does_not_take_back_the_first_sending(
         monkeypatch.setattr(os, "fsync", slow)
         task = asyncio.create_task(call())
         with anyio.fail_after(10):
-            while stage.recorder.lose is not None:  # noqa: ASYNC110
+            while stage.recorder.lose:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         await anyio.sleep(0.25)
         task.cancel()
