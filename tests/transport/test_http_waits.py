@@ -188,6 +188,15 @@ async def test_a_key_in_flight_is_waited_for() -> None:
     assert gaps(server) == pytest.approx([10, 10], abs=0.5)
 
 
+async def test_a_key_that_stays_in_flight_is_no_proof() -> None:
+    """A proxy may have sent it before: the request is at work under its own key."""
+    async with serving(replies(reply(409, Retry_After="20"))) as (_, transport):
+        error = await failing(transport, KEYED, budget(50))
+
+    assert type(error) is ConflictError
+    assert error.ambiguous
+
+
 async def test_a_conflict_without_a_time_is_final() -> None:
     """A name that exists is not waited for."""
     async with serving(replies(reply(409))) as (server, transport):
