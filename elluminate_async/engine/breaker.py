@@ -34,6 +34,7 @@ class _Waiter:
     retry: bool
     turn: anyio.Event = field(default_factory=anyio.Event)
     ticket: int = 0
+    probing: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
 class Breaker:
@@ -101,15 +102,19 @@ class Breaker:
                 await waiter.turn.wait()
             self._wake()
             return
-        self._probe_at = math.inf
-        try:
-            await self._ready()
-        finally:
-            # From its sending on: one that hangs does not keep the next from being sent.
-            self._probe_at = time.monotonic() + PROBE_INTERVAL
-        if await self.probe():
+        there: bool | None = None
+        # Left once its turn has come by another's probe: one that hangs keeps nobody back.
+        with anyio.CancelScope() as waiter.probing:
+            self._probe_at = math.inf
+            try:
+                await self._ready()
+            finally:
+                # From its sending on: one that hangs does not keep the next from being sent.
+                self._probe_at = time.monotonic() + PROBE_INTERVAL
+            there = await self.probe()
+        if there is True:
             self.answered()
-        else:
+        elif there is False:
             self.failed()
 
     def leave(self, ticket: int) -> None:
@@ -146,6 +151,7 @@ class Breaker:
             waiter = self._waiting.popleft()
             waiter.ticket = self._take()
             waiter.turn.set()
+            waiter.probing.cancel()
         if not self._waiting:
             self._let_in = None
 

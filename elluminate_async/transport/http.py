@@ -217,6 +217,8 @@ class HttpTransport:
             result = await self._exchange(PROBE, Trail(PROBE, self._settings.base_url).url, policy)
         except DeadlineError:
             return False
+        if isinstance(result, Answer) and result.status == 429:
+            self._slow_down(result)
         return is_answer(result)
 
     @asynccontextmanager

@@ -47,6 +47,9 @@ class Tries:
         self._last = result
         if told_to_wait(self._request, result):
             self._told += 1
+            # A key in flight is this request's own: something on the way sent it before.
+            in_flight = isinstance(result, Answer) and result.status == 409
+            self.ambiguous = self.ambiguous or in_flight
             self.cost = COST_THROTTLED
             return wait_when_told(result, self._told, self._policy)
         self._failures += 1

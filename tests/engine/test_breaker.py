@@ -179,6 +179,30 @@ async def test_a_probe_that_hangs_does_not_keep_the_next() -> None:
     assert sorted(ended)[:2] == pytest.approx([1, 1], abs=0.1)
 
 
+async def test_who_sent_a_probe_that_hangs_does_not_keep_others_either() -> None:
+    """First in the queue, it leaves its probe when the next one's is answered."""
+    service = Service()
+    service.fail(OPEN - 1)
+    await anyio.sleep(OPEN_SECONDS)
+    service.fail(1)
+
+    async def probe() -> bool:
+        service.probes.append(time.monotonic())
+        if len(service.probes) == 1:
+            await anyio.sleep(100)
+        return True
+
+    service.breaker.probe = probe
+    started = time.monotonic()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(service.send)
+
+    assert len(service.probes) == 2
+    assert len(service.at) == 5
+    assert max(service.at) - started < 2
+
+
 async def test_nobody_loses_the_probe_with_who_sends_it() -> None:
     """The one that asks is cancelled, before or during: the next asks in its stead."""
     service = Service()

@@ -13,6 +13,7 @@ import pytest
 from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import (
     APIError,
+    ClientClosedError,
     ConflictError,
     DeadlineError,
     ElluminateError,
@@ -25,7 +26,7 @@ from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy, Probe
 from tests.matrix import Fired
-from tests.transport.wiring import GET, KEYED, POST, budget, serving, settings_for
+from tests.transport.wiring import GET, KEYED, POST, budget, hang, serving, settings_for
 
 OK = reply(200)
 
@@ -187,6 +188,15 @@ async def test_a_key_in_flight_is_waited_for() -> None:
     assert gaps(server) == pytest.approx([10, 10], abs=0.5)
 
 
+async def test_a_key_that_stays_in_flight_is_no_proof() -> None:
+    """A proxy may have sent it before: the request is at work under its own key."""
+    async with serving(replies(reply(409, Retry_After="20"))) as (_, transport):
+        error = await failing(transport, KEYED, budget(50))
+
+    assert type(error) is ConflictError
+    assert error.ambiguous
+
+
 async def test_a_conflict_without_a_time_is_final() -> None:
     """A name that exists is not waited for."""
     async with serving(replies(reply(409))) as (server, transport):
@@ -265,6 +275,43 @@ async def test_the_deadline_ends_repeating() -> None:
     assert type(error) is ServerError
     assert len(server.requests) == 4
     assert time.monotonic() - started < 35
+
+
+async def _outage(transport: HttpTransport) -> None:
+    """From here on nothing but probes is sent until there is an answer."""
+    for _ in range(30):
+        transport._throttle.failed()
+        await anyio.sleep(0.2)
+
+
+async def test_a_probe_that_is_told_to_wait() -> None:
+    """It holds the whole client, as the 429 of any other request does."""
+    async with serving(replies(reply(429, Retry_After="20"), OK)) as (server, transport):
+        await _outage(transport)
+        await transport.send(POST, budget(100))
+
+    assert [seen.method for seen in server.requests] == ["GET", "POST"]
+    assert 20 <= gaps(server)[0] <= 22.1
+
+
+async def test_a_client_closed_while_its_probe_is_out() -> None:
+    """The request that waits for the probe was not sent, and its error says so."""
+    errors: list[ElluminateError] = []
+
+    async with serving(hang) as (server, transport):
+        await _outage(transport)
+
+        async def send() -> None:
+            errors.append(await failing(transport, POST, budget(100)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            while not server.requests:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+            await transport.close()
+
+    assert [type(error) for error in errors] == [ClientClosedError]
+    assert not errors[0].ambiguous
 
 
 class Delaying:
