@@ -112,7 +112,7 @@ async def _send_again(
 
     run = _Run(again(options), take)
     try:
-        await run.run([item for position, item in failed_items.items() if position in positions])
+        await run.run([failed_items[p] for p in sorted(failed_items) if p in positions])
     finally:
         outcomes.update(run.cut)
 
