@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OFFICIAL := .venv-official
 OFFICIAL_VERSIONS := 0.6.12 1.5.2
 
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# One more than the two cores that CI has, as many tests wait.
+PARALLEL := --numprocesses 3 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults soak check bench official requirements clean
