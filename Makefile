@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OFFICIAL := .venv-official
 OFFICIAL_VERSIONS := 0.6.12 1.5.2
+# What the benchmarks compare with, each in its own environment.
+PEERS := .venv-peers
+PEER_NAMES := floor fanout official-0.7.3
 
 # One more than the two cores that CI has, as many tests wait.
 PARALLEL := --numprocesses 3 --dist worksteal
@@ -37,7 +40,7 @@ check: $(VENV)/.checkers ## Formatting, lint, types, layering
 	$(BIN)/mypy tests/typing
 	$(BIN)/python -m pytest -q tests/test_layering.py
 
-bench: $(VENV)/.installed ## Run the benchmarks; JSON lines and ratios
+bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run the benchmarks; JSON lines and ratios
 	$(BIN)/python benchmarks/generate_many.py
 	$(BIN)/python benchmarks/hidden_limit.py
 	$(BIN)/python benchmarks/stream_memory.py
@@ -47,12 +50,12 @@ official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official client
 requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
 	uv pip compile pyproject.toml --extra all --group build --group test $(UV_FLAGS) -o requirements/dev.txt
 	uv pip compile --group check $(UV_FLAGS) -o requirements/check.txt
-	for v in $(OFFICIAL_VERSIONS); do uv pip compile requirements/official-$$v.in $(UV_FLAGS) -o requirements/official-$$v.txt; done
+	for name in $(OFFICIAL_VERSIONS:%=official-%) $(PEER_NAMES); do uv pip compile requirements/$$name.in $(UV_FLAGS) -o requirements/$$name.txt; done
 
 UV_FLAGS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(OFFICIAL) .elluminate .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(OFFICIAL) $(PEERS) .elluminate .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or later" >&2; exit 1; }
@@ -72,4 +75,9 @@ $(VENV)/.checkers: $(VENV)/.installed requirements/check.txt
 $(OFFICIAL)/%/.installed: requirements/official-%.txt $(VENV)/.python
 	$(BIN)/python -m venv $(OFFICIAL)/$*
 	$(OFFICIAL)/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/official-$*.txt
+	@touch $@
+
+$(PEERS)/%/.installed: requirements/%.txt $(VENV)/.python
+	$(BIN)/python -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.txt
 	@touch $@
