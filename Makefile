@@ -41,9 +41,9 @@ check: $(VENV)/.checkers ## Formatting, lint, types, layering
 	$(BIN)/python -m pytest -q tests/test_layering.py
 
 bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run the benchmarks; JSON lines and ratios
-	$(BIN)/python benchmarks/generate_many.py
-	$(BIN)/python benchmarks/hidden_limit.py
-	$(BIN)/python benchmarks/stream_memory.py
+	$(BIN)/python -m benchmarks.generate_many
+	$(BIN)/python -m benchmarks.hidden_limit
+	$(BIN)/python -m benchmarks.scale
 
 official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official clients, each in its own environment
 
