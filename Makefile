@@ -9,6 +9,7 @@ OFFICIAL_VERSIONS := 0.6.12 1.5.2
 # What the benchmarks compare with, each in its own environment.
 PEERS := .venv-peers
 PEER_NAMES := floor fanout official-0.7.3
+BENCHMARKS := fan_out client_overhead limits hidden_limit scale server whole_flow
 
 # One more than the two cores that CI has, as many tests wait.
 PARALLEL := --numprocesses 3 --dist worksteal
@@ -40,10 +41,8 @@ check: $(VENV)/.checkers ## Formatting, lint, types, layering
 	$(BIN)/mypy tests/typing
 	$(BIN)/python -m pytest -q tests/test_layering.py
 
-bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run the benchmarks; JSON lines and ratios
-	$(BIN)/python -m benchmarks.generate_many
-	$(BIN)/python -m benchmarks.hidden_limit
-	$(BIN)/python -m benchmarks.scale
+bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run the benchmarks: JSON lines, and the tables of benchmarks/README.md (some 15 minutes)
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official clients, each in its own environment
 

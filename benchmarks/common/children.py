@@ -45,7 +45,8 @@ class Child:
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=environment | {"LANGSMITH_TRACING": "false", "LOGURU_LEVEL": "WARNING"},
+            env=environment
+            | {"LANGSMITH_TRACING": "false", "LOGURU_LEVEL": "WARNING", "TQDM_DISABLE": "1"},
             limit=_LONGEST_LINE,
         )
         pin(self._core, self._process.pid)

@@ -41,13 +41,13 @@ def write_table(name: str, head: Sequence[str], rows: Sequence[Sequence[object]]
     """
     lines = [list(map(str, head)), ["---"] * len(head), *(list(map(str, row)) for row in rows)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     text = README.read_text(encoding="utf-8")
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise LookupError(f"{README.name} has no place for the table {name!r}")
-    README.write_text(before + begin + table + end + after, encoding="utf-8")
+    README.write_text(before + begin + table + "\n" + end + after, encoding="utf-8")
 
 
 def _short(value: Any) -> Any:
