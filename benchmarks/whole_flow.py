@@ -113,16 +113,19 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(latency: float, sizes: Sequence[int]) -> AsyncGenerator[Stage]:
+async def stage(
+    latency: float, sizes: Sequence[int], *, hosted: bool = False
+) -> AsyncGenerator[Stage]:
     """A fresh server whose model takes this long."""
     common = HERE / "common"
-    async with Child(common / "service.py", "--latency", latency, core=SERVER_CORE) as server:
+    options = ["--latency", latency, *(["--hosted"] if hosted else [])]
+    async with Child(common / "service.py", *options, core=SERVER_CORE) as server:
         port = urlsplit(str(server.ready["url"])).port
-        options = BatchOptions(deadline=600.0)
+        patient = BatchOptions(deadline=600.0)
         async with (
             Child(common / "link.py", port, core=SERVER_CORE) as link,
             AsyncClient(
-                base_url=server.ready["url"], api_key=server.ready["api_key"], options=options
+                base_url=server.ready["url"], api_key=server.ready["api_key"], options=patient
             ) as client,
         ):
             made = Stage(server, link, client)

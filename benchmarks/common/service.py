@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.common.answers import MODEL_CALLS, answer, latencies, number_in, verdict
-from elluminate_async.server import LocalServer
+from elluminate_async.server import LocalServer, WireProfile
 from elluminate_async.server.models.base import ModelAnswer, ModelRequest, text_of
 
 _MOST_ITEMS = 20_000
@@ -51,13 +51,16 @@ class KnownModel:
         """Hold nothing."""
 
 
-async def main(latency: float) -> None:
+async def main(latency: float, *, hosted: bool) -> None:
     """Serve; a line may name a draw of latencies, and is answered with the CPU used so far."""
     with tempfile.TemporaryDirectory() as folder:
         # A file that the caller names is kept durably: each commit reaches the disk.
         db = Path(folder) / "service.db"
         model = KnownModel(latency)
-        async with LocalServer(db=db, model=model, max_model_calls=MODEL_CALLS) as server:
+        profile = WireProfile.hosted() if hosted else None
+        async with LocalServer(
+            db=db, model=model, profile=profile, max_model_calls=MODEL_CALLS
+        ) as server:
             print(json.dumps({"url": server.url, "api_key": server.api_key}), flush=True)
             while line := await asyncio.to_thread(sys.stdin.readline):
                 if draw := json.loads(line).get("draw"):
@@ -68,4 +71,6 @@ async def main(latency: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--latency", type=float, default=0.0, help="mean seconds of an answer")
-    asyncio.run(main(parser.parse_args().latency))
+    parser.add_argument("--hosted", action="store_true", help="no keys, no results with a status")
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.latency, hosted=arguments.hosted))
