@@ -29,6 +29,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.resources.journaling import Sending
+from elluminate_async.schemas.base import Repeated
 from elluminate_async.schemas.jobs import TERMINAL
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer, Request
@@ -268,7 +269,7 @@ async def _stream_job(
     async with connection.transport.stream(opening, policy, decoder) as events:
         async for event in events:
             try:
-                found = adapter(kind).validate_json(event.data)
+                found = adapter(kind).validate_json(event.data, context=Repeated())
             except ValidationError:
                 skipped += 1
                 continue

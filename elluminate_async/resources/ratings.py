@@ -44,7 +44,7 @@ from elluminate_async.resources.journaling import (
 from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.rating_run import RatingRun, by_result, incomplete_ones
-from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.jobs import RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -227,7 +227,12 @@ class RatingsResource(Resource):
             job_id = await self._start_job(run, ids, items, before, earlier)
             with accepted_work():
                 status = await follow_job(
-                    self._connection, JobStatus, *_BATCHES, job_id, operation="rate", policy=policy
+                    self._connection,
+                    RatingJobStatus,
+                    *_BATCHES,
+                    job_id,
+                    operation="rate",
+                    policy=policy,
                 )
                 problem = job_failure(job_id, status.status, status.error_msg)
                 if before is None:
