@@ -30,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,14 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from elluminate_async import AsyncClient, BatchOptions, Experiment, RatingMode, TemplateVariables
-from elluminate_async.server import LocalServer
+from elluminate_async import (
+    AsyncClient,
+    BatchOptions,
+    Collection,
+    Experiment,
+    RatingMode,
+    TemplateVariables,
+)
 
 CONCURRENCY = 10
 CHUNK_SIZES = (10, 50, 200)
@@ -65,10 +71,13 @@ class Contender(Protocol):
 
 
 class ThisClient:
+    """`AsyncClient`."""
+
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def generate(self, experiment: Experiment, ids: list[int], chunk: int) -> list[int]:
+        """As of `Contender`."""
         batch = await self._client.responses.generate_many(
             template_variables=ids,
             experiment=experiment,
@@ -78,6 +87,7 @@ class ThisClient:
         return [response.id for response in batch]
 
     async def rate(self, ids: list[int], chunk: int) -> list[list[int]]:
+        """As of `Contender`."""
         batch = await self._client.ratings.rate_many(
             ids,
             rating_mode=RatingMode.FAST,
@@ -110,11 +120,12 @@ class Floor:
         return [row for rows in await asyncio.gather(*map(one, chunks)) for row in rows]
 
     async def generate(self, experiment: Experiment, ids: list[int], chunk: int) -> list[int]:
+        """As of `Contender`."""
+
         def body(ids: Sequence[int]) -> object:
             return {
                 "prompt_response_ins": [
-                    {"template_variables_id": id, "experiment_id": experiment.id, "messages": []}
-                    for id in ids
+                    {"template_variables_id": id, "experiment_id": experiment.id} for id in ids
                 ]
             }
 
@@ -123,6 +134,8 @@ class Floor:
         return [row["id"] for row in rows]
 
     async def rate(self, ids: list[int], chunk: int) -> list[list[int]]:
+        """As of `Contender`."""
+
         def body(ids: Sequence[int]) -> object:
             return {"prompt_response_ids": ids, "rating_mode": "fast"}
 
@@ -144,7 +157,8 @@ class Bench:
     """
 
     client: AsyncClient
-    contenders: dict[str, Contender]
+    contenders: Mapping[str, Contender]
+    collection: Collection
     rows: list[TemplateVariables]
     criteria: list[int]
     turns: int = 0
@@ -155,7 +169,7 @@ class Bench:
         self.turns += 1
         template = (await self.client.prompt_templates.get_or_create(TEMPLATE, name="Bench"))[0]
         experiment, _ = await self.client.experiments.get_or_create(
-            f"Bench {self.turns}", prompt_template=template, collection=self.rows[0].collection
+            f"Bench {self.turns}", prompt_template=template, collection=self.collection
         )
         ids = [row.id for row in self.rows]
         with counted(profile) as generate:
@@ -177,7 +191,7 @@ class Turn:
 
 
 @contextmanager
-def counted(profile: cProfile.Profile | None) -> Iterator[Callable[[], float]]:
+def counted(profile: cProfile.Profile | None) -> Generator[Callable[[], float]]:
     """Count the CPU time of the block; what it yields tells it afterwards."""
     seconds = 0.0
     started = time.process_time()
@@ -207,7 +221,8 @@ async def with_bench(
         async with aiohttp.ClientSession(headers=headers) as session:
             floor = Floor(session, f"{url}/api/v0/projects/{project.id}")
             contenders = {"this client": ThisClient(client), "floor": floor}
-            await use(Bench(client, contenders, list(rows), sorted(c.id for c in criteria)))
+            known = sorted(criterion.id for criterion in criteria)
+            await use(Bench(client, contenders, collection, list(rows), known))
 
 
 async def measure(url: str, api_key: str, items: int, repeats: int, profile: bool) -> None:
@@ -224,7 +239,8 @@ async def measure(url: str, api_key: str, items: int, repeats: int, profile: boo
             print(json.dumps(ratio(lines, chunk)))
         if profile:
             for name in bench.contenders:
-                profiler = cProfile.Profile()
+                # CPU time, as waiting for the server is none.
+                profiler = cProfile.Profile(time.process_time)
                 await bench.turn(name, 50, profiler)
                 print(json.dumps(by_layer(name, profiler, items)))
 
@@ -305,13 +321,16 @@ def by_layer(name: str, profile: cProfile.Profile, items: int) -> dict[str, Any]
 
 async def serve() -> None:
     """Serve until the standard input ends."""
+    # Here, as what only the server imports is no memory of the client's.
+    from elluminate_async.server import LocalServer
+
     async with LocalServer() as server:
         print(json.dumps([server.url, server.api_key]), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
 @contextmanager
-def server_process() -> Iterator[tuple[str, str]]:
+def server_process() -> Generator[tuple[str, str]]:
     """Address and key of a server in a process of its own."""
     with subprocess.Popen(
         [sys.executable, __file__, "--serve"],

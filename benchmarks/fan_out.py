@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib
 import json
 import os
 import resource
@@ -93,18 +94,12 @@ async def gather(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
 
 
 async def aiometer(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
-    import aiometer  # pyright: ignore[reportMissingImports]
-
-    run_all: Any = aiometer.run_all  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    run_all = importlib.import_module("aiometer").run_all
     return await run_all([partial(no_op, value) for value in values], max_at_once=CONCURRENCY)
 
 
 async def langchain(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
-    from langchain_core.runnables import (  # pyright: ignore[reportMissingImports]
-        RunnableLambda,  # pyright: ignore[reportUnknownVariableType]
-    )
-
-    runnable: Any = RunnableLambda(no_op)
+    runnable = importlib.import_module("langchain_core.runnables").RunnableLambda(no_op)
     return await runnable.abatch(list(values), config={"max_concurrency": CONCURRENCY})
 
 
@@ -176,7 +171,11 @@ def ratios(lines: Sequence[dict[str, Any]], no_op: str, figure: str) -> list[dic
     for ours in ENGINE:
         for peer in PEERS:
             pairs = [
-                [line[figure] for line in lines if (line["contender"], line["item"]) == (who, no_op)]
+                [
+                    line[figure]
+                    for line in lines
+                    if (line["contender"], line["item"]) == (who, no_op)
+                ]
                 for who in (peer, ours)
             ]
             shares = [theirs / ours for theirs, ours in zip(*pairs, strict=True)]
