@@ -111,6 +111,10 @@ class Limits:
         """Permits for chunks that nobody holds."""
         return self._gate.free
 
+    def try_acquire_chunk(self) -> bool:
+        """Take the permit to have one more chunk in flight, if it can be had at once."""
+        return self._gate.try_acquire()
+
     async def acquire_chunk(self) -> None:
         """Wait for the permit to have one more chunk in flight."""
         await self._gate.acquire()
