@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler
 from pydantic.functional_validators import WrapValidator
@@ -34,19 +34,18 @@ class Repeated(dict[tuple[str | None, int], tuple[dict[str, Any], Any]]):
     """Validation context: the parts that came in one answer so far, by field and id."""
 
 
-def _once(value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+def _once(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
     parts: object = info.context
-    if not isinstance(parts, Repeated) or not isinstance(value, dict):
+    if type(parts) is not Repeated or value.__class__ is not dict:
         return validate(value)
-    document = cast("dict[str, Any]", value)
-    id: object = document.get("id")
-    if type(id) is not int:
-        return validate(document)
+    id = value.get("id")
+    if id.__class__ is not int:
+        return validate(value)
     key = info.field_name, id
     known = parts.get(key)
     # The same id is not enough: it may have been changed while the answer was made.
-    if known is None or known[0] != document:
-        known = parts[key] = document, validate(document)
+    if known is None or known[0] != value:
+        known = parts[key] = value, validate(value)
     return known[1]
 
 
