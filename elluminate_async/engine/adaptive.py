@@ -122,6 +122,11 @@ class AdaptivePace:
         self._accepted: deque[float] = deque()
 
     @property
+    def is_off(self) -> bool:
+        """Whether there was no refusal yet."""
+        return self._rate is None
+
+    @property
     def rate(self) -> float | None:
         """Requests per second allowed now; None while there is no bound."""
         if self._rate is None:

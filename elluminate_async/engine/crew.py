@@ -40,15 +40,16 @@ class Crew(Generic[C]):
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
-    def hand_over(self, thing: C, tasks: TaskGroup) -> None:
-        """Have ``thing`` done, where there is room; by a new task of ``tasks`` if need be."""
+    def hand_over(self, thing: C, tasks: TaskGroup) -> bool:
+        """Have ``thing`` done, where there is room; whether a new task of ``tasks`` was begun."""
         while self._idle:
             turn = self._idle.popleft()
             if not turn.done():
                 turn.set_result(thing)
-                return
+                return False
         self._begun += 1
         tasks.start_soon(self._do_all, thing)
+        return True
 
     def dismiss(self) -> None:
         """Nothing more will be handed over: the tasks end once they are idle."""

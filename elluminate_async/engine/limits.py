@@ -127,6 +127,16 @@ class Limits:
         """Send ``probe`` to find out whether a service that was away is back."""
         self._breaker.probe = probe
 
+    def try_admit(self, *, items: int = 0, cost: int = 0) -> int | None:
+        """The ticket of a request that nothing bounds now; None for one that is to `admit`."""
+        bounded = any(
+            scope.requests is not None or (items and scope.items is not None)
+            for scope in self._strict
+        )
+        if cost or bounded or not self._pace.is_off or self._hold.left():
+            return None
+        return self._breaker.try_enter(retry=False)
+
     async def admit(self, *, items: int = 0, cost: int = 0) -> int:
         """Return when one more request may start: after every hold, inside every window.
 

@@ -270,7 +270,9 @@ class _Run(Generic[V, R]):
     async def _start(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
         """Start ``chunk`` once it has its permits: before that there is no task for it."""
         if not self.out_of_time and await self._permitted(chunk):
-            self._crew.hand_over(chunk, tasks)
+            if self._crew.hand_over(chunk, tasks):
+                # It comes as far as it can before the next: all at once would be a burst.
+                await asyncio.sleep(0)
             return
         ending = endings.not_resumed if chunk.is_of_earlier_run else endings.unsent
         late = [(i.position, ending(i.position, self._call.operation)) for i in chunk.items]

@@ -155,7 +155,7 @@ class Connection:
     async def has(self, capability: Capability, policy: Policy) -> bool:
         """Whether the service advertises ``capability``; waits for the version check."""
         await self.open(policy)
-        if self._version_check is not None:
+        if self._version_check is not None and not self._version_check.done():
             await asyncio.wait({self._version_check}, timeout=policy.remaining())
         return capability in self._capabilities
 

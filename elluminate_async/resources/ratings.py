@@ -323,7 +323,9 @@ def _unique(responses: Sequence[object]) -> Iterator[Entry[int]]:
     positions: defaultdict[int, list[int]] = defaultdict(list)
     # A copy: the caller may change the list while the batch runs.
     for position, entry in enumerate(tuple(cast("Sequence[object]", outcomes))):
-        if isinstance(entry, ItemError):
+        if isinstance(entry, PromptResponse):
+            positions[entry.id].append(position)
+        elif isinstance(entry, ItemError):
             yield Passed(position, entry)
         else:
             positions[id_of(entry, f"responses[{position}]")].append(position)
@@ -353,8 +355,10 @@ def _check(responses: Sequence[object]) -> None:
     problems: list[str] = []
     entries = responses.outcomes if isinstance(responses, Batch) else responses
     for position, entry in enumerate(cast("Sequence[object]", entries)):
+        if isinstance(entry, PromptResponse | ItemError):
+            continue
         try:
-            _entry(position, entry)
+            id_of(entry, f"responses[{position}]")
         except InputError as error:
             problems.append(str(error))
     if problems:
