@@ -61,10 +61,14 @@ class Batch(Sequence[T], Generic[T]):
             AssertionError: A position has no outcome, or an outcome no position. This is
                 the one place that guards "exactly one outcome per position".
         """
-        if len(slots) != length or any(position not in slots for position in range(length)):
+        try:
+            outcomes = tuple(map(slots.__getitem__, range(length)))
+        except KeyError:
+            outcomes = ()
+        if not len(outcomes) == len(slots) == length:
             missing = [p for p in range(length) if p not in slots][:5]
             raise AssertionError(f"{length} positions, {len(slots)} outcomes; without: {missing}")
-        return cls((slots[position] for position in range(length)), surplus=surplus)
+        return cls(outcomes, surplus=surplus)
 
     @property
     def outcomes(self) -> tuple[Outcome[T], ...]:

@@ -49,10 +49,16 @@ class AdaptiveGate:
         """Permits of the highest limit that nobody holds."""
         return self._most - self._held
 
-    async def acquire(self) -> None:
-        """Wait for a permit; first come, first served."""
+    def try_acquire(self) -> bool:
+        """Take a permit, if one is free and nobody waits for it."""
         if self._held < self.limit and not self._waiting:
             self._held += 1
+            return True
+        return False
+
+    async def acquire(self) -> None:
+        """Wait for a permit; first come, first served."""
+        if self.try_acquire():
             await self._checkpoint()
             return
         turn = anyio.Event()
@@ -114,6 +120,11 @@ class AdaptivePace:
         self._admitted_at = 0.0
         self._turn = anyio.Lock()
         self._accepted: deque[float] = deque()
+
+    @property
+    def is_off(self) -> bool:
+        """Whether there was no refusal yet."""
+        return self._rate is None
 
     @property
     def rate(self) -> float | None:

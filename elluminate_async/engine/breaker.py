@@ -73,10 +73,16 @@ class Breaker:
         """Whether such a request must wait for an answer to somebody."""
         return self._open or (retry and self._failures >= DOUBT)
 
-    async def enter(self, *, retry: bool) -> int:
-        """Return when the request may be sent, with the ticket to `leave` by."""
+    def try_enter(self, *, retry: bool) -> int | None:
+        """The ticket to `leave` by of a request that may be sent now; None for one that waits."""
         if self._let_in is None and not self.blocks(retry=retry):
             return self._take()
+        return None
+
+    async def enter(self, *, retry: bool) -> int:
+        """Return when the request may be sent, with the ticket to `leave` by."""
+        if (ticket := self.try_enter(retry=retry)) is not None:
+            return ticket
         waiter = _Waiter(retry)
         self._waiting.append(waiter)
         self._wake()

@@ -91,7 +91,7 @@ class ChunkBuilder(Generic[V]):
 
     def add(self, entry: Entry[V]) -> Chunk[V] | None:
         """The chunk that ``entry`` completes, or that it does not fit into any more."""
-        if isinstance(entry, Passed):
+        if not isinstance(entry, Item):
             self._passed.append(entry)
             return self.take() if len(self._passed) >= self._max_items else None
         full = None

@@ -111,6 +111,10 @@ class Limits:
         """Permits for chunks that nobody holds."""
         return self._gate.free
 
+    def try_acquire_chunk(self) -> bool:
+        """Take the permit to have one more chunk in flight, if it can be had at once."""
+        return self._gate.try_acquire()
+
     async def acquire_chunk(self) -> None:
         """Wait for the permit to have one more chunk in flight."""
         await self._gate.acquire()
@@ -122,6 +126,16 @@ class Limits:
     def probe_with(self, probe: Probe) -> None:
         """Send ``probe`` to find out whether a service that was away is back."""
         self._breaker.probe = probe
+
+    def try_admit(self, *, items: int = 0, cost: int = 0) -> int | None:
+        """The ticket of a request that nothing bounds now; None for one that is to `admit`."""
+        bounded = any(
+            scope.requests is not None or (items and scope.items is not None)
+            for scope in self._strict
+        )
+        if cost or bounded or not self._pace.is_off or self._hold.left():
+            return None
+        return self._breaker.try_enter(retry=False)
 
     async def admit(self, *, items: int = 0, cost: int = 0) -> int:
         """Return when one more request may start: after every hold, inside every window.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -30,13 +31,13 @@ from elluminate_async.engine.chunks import (
     ChunkBuilder,
     Entry,
     Item,
-    Passed,
     Source,
     chunks_of_buffer,
     chunks_of_iterable,
     closing,
     read_into,
 )
+from elluminate_async.engine.crew import Crew
 from elluminate_async.engine.slots import Pairs, Slots, Tally
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
@@ -48,8 +49,6 @@ from elluminate_async.errors import (
 )
 
 if TYPE_CHECKING:
-    import asyncio
-
     from anyio.abc import TaskGroup
 
 
@@ -59,6 +58,8 @@ R = TypeVar("R")
 Deliver: TypeAlias = Callable[[Pairs[R]], Awaitable[None]]
 
 logger = logging.getLogger("elluminate_async")
+
+_GIVE_WAY = 0.001  # seconds after which a source that is read lets the event loop run
 
 
 async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
@@ -171,8 +172,9 @@ class _Run(Generic[V, R]):
         self._deliver = deliver
         self._tally = Tally(call.operation, call.total, call.options.on_progress)
         concurrency = call.max_in_flight or call.options.max_concurrency
-        # Unlike the limits' permits these are held until the consumer took the outcomes.
-        self._window = anyio.Semaphore(concurrency)
+        # A task is busy until the consumer took the outcomes, unlike the limits' permits.
+        self._crew = Crew[Chunk[V]](concurrency, self._run_chunk)
+        self._gave_way_at = -math.inf
         self._fatal: BaseException | None = None
 
     async def run(self, source: Source[V]) -> None:
@@ -195,6 +197,7 @@ class _Run(Generic[V, R]):
 
     async def _send_all(self, source: Source[V], builder: ChunkBuilder[V]) -> None:
         async with anyio.create_task_group() as tasks:
+            self._scope = tasks.cancel_scope
             try:
                 if isinstance(source, AsyncIterable):
                     await self._send_async_source(source, builder, tasks)
@@ -208,7 +211,9 @@ class _Run(Generic[V, R]):
                 raise
             except BaseException as error:
                 # Of the caller's own any kind: none is to come out as a group.
-                self._stop(error, tasks)
+                self._stop(error)
+            finally:
+                self._crew.dismiss()
         if self._fatal is not None:
             raise self._fatal
 
@@ -226,8 +231,9 @@ class _Run(Generic[V, R]):
         self.exhausted = True
 
     def _count(self, entry: Entry[V]) -> None:
-        aliases = () if isinstance(entry, Passed) else entry.aliases
-        self.positions = max(self.positions, entry.position + 1, *(a + 1 for a in aliases))
+        self.positions = max(self.positions, entry.position + 1)
+        if isinstance(entry, Item) and entry.aliases:
+            self.positions = max(self.positions, max(entry.aliases) + 1)
 
     async def _send_async_source(
         self, source: AsyncIterable[Entry[V]], builder: ChunkBuilder[V], tasks: TaskGroup
@@ -244,10 +250,10 @@ class _Run(Generic[V, R]):
                 if anyio.current_effective_deadline() != -math.inf:
                     # Nobody cancelled this: what the source awaits was cancelled, and taking
                     # that for its end would lose the rest of it.
-                    self._stop(InputError("the input was cancelled from within"), tasks)
+                    self._stop(InputError("the input was cancelled from within"))
                 raise
             except BaseException as error:
-                self._stop(error, tasks)
+                self._stop(error)
 
         async with receive:
             tasks.start_soon(read)
@@ -263,18 +269,11 @@ class _Run(Generic[V, R]):
 
     async def _start(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
         """Start ``chunk`` once it has its permits: before that there is no task for it."""
-        if not self.out_of_time:
-            with anyio.move_on_after(self._remaining()) as scope:
-                await self._window.acquire()
-                try:
-                    if chunk.items:
-                        await self._call.limits.acquire_chunk()
-                except BaseException:
-                    self._window.release()
-                    raise
-            if not scope.cancelled_caught:
-                tasks.start_soon(self._run_chunk, chunk, tasks)
-                return
+        if not self.out_of_time and await self._permitted(chunk):
+            if self._crew.hand_over(chunk, tasks):
+                # It comes as far as it can before the next: all at once would be a burst.
+                await asyncio.sleep(0)
+            return
         ending = endings.not_resumed if chunk.is_of_earlier_run else endings.unsent
         late = [(i.position, ending(i.position, self._call.operation)) for i in chunk.items]
         await self._finish(late, chunk)
@@ -283,10 +282,26 @@ class _Run(Generic[V, R]):
             raise _OutOfTime
         # The rest of the source ends likewise: what fails is kept to be sent again.
 
+    async def _permitted(self, chunk: Chunk[V]) -> bool:
+        """Wait for what ``chunk`` needs to start; False when the deadline came first."""
+        limits, now = self._call.limits, time.monotonic()
+        if now - self._gave_way_at > _GIVE_WAY or now >= self._call.deadline_at:
+            # A source that takes its time does not keep back what it gave before.
+            await asyncio.sleep(0)
+        elif self._crew.has_room and (not chunk.items or limits.try_acquire_chunk()):
+            return True
+        with anyio.move_on_after(self._remaining()) as scope:
+            await self._crew.room()
+            if chunk.items:
+                await limits.acquire_chunk()
+        self._gave_way_at = time.monotonic()
+        return not scope.cancelled_caught
+
     def _remaining(self) -> float:
         return max(0.0, self._call.deadline_at - time.monotonic())
 
-    async def _run_chunk(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
+    async def _run_chunk(self, chunk: Chunk[V]) -> bool:
+        """Send a chunk and deliver its outcomes; False when that ended the run."""
         pairs: Pairs[R] = []
         try:
             if chunk.items:
@@ -298,18 +313,19 @@ class _Run(Generic[V, R]):
             self._note(chunk, pairs, None)
         except Exception as error:
             self._note_cut(chunk, pairs, error)
-            self._stop(error, tasks)
-            return
+            self._stop(error)
+            return False
         except BaseException:
             self._note_cut(chunk, pairs, None)
             raise
         try:
             await self._finish(pairs, chunk)
-            self._window.release()
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:
-            self._stop(error, tasks)
+            self._stop(error)
+            return False
+        return True
 
     def _note(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
         """Note outcomes in the journal, and what ``error`` proves not to have been processed."""
@@ -368,13 +384,8 @@ class _Run(Generic[V, R]):
 
     async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
         full = self._whole(chunk, pairs, None)
-        if self._keep_failed:
-            outcomes = dict(pairs)
-            self.failed_items |= {
-                item.position: item
-                for item in chunk.items
-                if isinstance(outcomes.get(item.position), ItemError)
-            }
+        if self._keep_failed and (failed := {p for p, o in pairs if isinstance(o, ItemError)}):
+            self.failed_items |= {i.position: i for i in chunk.items if i.position in failed}
         await self._deliver(full)
         for _, outcome in full:
             self._tally.count(outcome)
@@ -397,6 +408,6 @@ class _Run(Generic[V, R]):
                 full.append((alias, twin))
         return full
 
-    def _stop(self, error: BaseException, tasks: TaskGroup) -> None:
+    def _stop(self, error: BaseException) -> None:
         self._fatal = self._fatal or error
-        tasks.cancel_scope.cancel()
+        self._scope.cancel()

@@ -34,9 +34,9 @@ class Slots(Generic[R]):
 
     async def fill(self, pairs: Pairs[R]) -> None:
         """Take outcomes; no position may get a second one."""
-        for position, outcome in pairs:
-            assert position not in self._slots, f"position {position} ended twice"
-            self._slots[position] = outcome
+        expected = len(self._slots) + len(pairs)
+        self._slots.update(pairs)
+        assert len(self._slots) == expected, f"one of {[p for p, _ in pairs]} ended twice"
 
     def settle(self, late: Mapping[int, Outcome[R]], surplus: Sequence[int]) -> None:
         """Take what the last look found; it only ever replaces an unknown outcome."""
@@ -81,13 +81,12 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
 
     def count(self, outcome: object) -> None:
-        """Count one more position."""
+        """Count one more position, where somebody wants to know."""
+        if self.on_progress is None:
+            return
         if isinstance(outcome, ItemError):
             self.failed += 1
         else:
             self.succeeded += 1
-        if self.on_progress is not None:
-            elapsed = time.monotonic() - self.started
-            self.on_progress(
-                Progress(self.operation, self.total, self.succeeded, self.failed, elapsed)
-            )
+        elapsed = time.monotonic() - self.started
+        self.on_progress(Progress(self.operation, self.total, self.succeeded, self.failed, elapsed))

@@ -22,7 +22,7 @@ from elluminate_async.errors import (
     NotFoundError,
     ProtocolError,
 )
-from elluminate_async.schemas.base import Page
+from elluminate_async.schemas.base import Page, Repeated
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.version import (
     Capability,
@@ -155,7 +155,7 @@ class Connection:
     async def has(self, capability: Capability, policy: Policy) -> bool:
         """Whether the service advertises ``capability``; waits for the version check."""
         await self.open(policy)
-        if self._version_check is not None:
+        if self._version_check is not None and not self._version_check.done():
             await asyncio.wait({self._version_check}, timeout=policy.remaining())
         return capability in self._capabilities
 
@@ -290,7 +290,7 @@ def decode(kind: type[T], answer: Answer) -> T:
         ProtocolError: It is not that; the text quotes its beginning.
     """
     try:
-        return adapter(kind).validate_json(answer.body)
+        return adapter(kind).validate_json(answer.body, context=Repeated())
     except (ValidationError, ValueError) as error:
         raise ProtocolError(
             f"an answer that is not what the protocol says ({_problem(error)}): "

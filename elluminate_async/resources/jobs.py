@@ -29,6 +29,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.resources.journaling import Sending
+from elluminate_async.schemas.base import Repeated
 from elluminate_async.schemas.jobs import TERMINAL
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer, Request
@@ -36,6 +37,7 @@ from elluminate_async.transport.retry import back_off
 from elluminate_async.transport.sse import Decoder
 
 if TYPE_CHECKING:
+    from elluminate_async.engine.limits import Limits
     from elluminate_async.resources.connection import Connection
     from elluminate_async.transport.retry import Policy
 
@@ -199,7 +201,7 @@ async def follow_job(
     """
     try:
         with anyio.move_on_after(policy.job_stall) as scope:
-            news = _News(scope, policy.job_stall)
+            news = _News(scope, policy.job_stall, connection.limits)
             return await _follow(connection, kind, *segments, policy=policy, news=news)
         code, text = "stalled", f"has shown nothing new for {policy.job_stall:.0f} s"
     except DeadlineError:
@@ -214,10 +216,17 @@ async def follow_job(
 class _News:
     """Moves the end of ``scope`` on, for as long as a job's status changes."""
 
-    def __init__(self, scope: anyio.CancelScope, seconds: float) -> None:
+    def __init__(self, scope: anyio.CancelScope, seconds: float, limits: Limits) -> None:
         self._scope = scope
         self._seconds = seconds
+        self._limits = limits
         self._last: StatusDocument | None = None
+
+    def look(self) -> None:
+        """The job is about to be looked at: not before the end of a hold, which is no stall."""
+        if held := self._limits.held_for():
+            end = anyio.current_time() + held + self._seconds
+            self._scope.deadline = max(self._scope.deadline, end)
 
     def see(self, document: StatusDocument) -> None:
         """A status of the job."""
@@ -265,16 +274,17 @@ async def _stream_job(
     known = last_id if len(last_id) <= LONGEST_EVENT_ID else ""
     decoder, skipped = Decoder(), 0
     opening = Request("GET", path, last_event_id=known)
+    news.look()
     async with connection.transport.stream(opening, policy, decoder) as events:
         async for event in events:
             try:
-                found = adapter(kind).validate_json(event.data)
+                found = adapter(kind).validate_json(event.data, context=Repeated())
             except ValidationError:
                 skipped += 1
                 continue
-            news.see(found)
             if found.status in TERMINAL:
                 return found, decoder
+            news.see(found)
     if skipped:
         logger.debug("a stream ended with %d events that are no status document", skipped)
     return None, decoder
@@ -286,6 +296,7 @@ async def _poll_job(
     interval, senseless = POLL_FIRST, 0
     while True:
         found = None
+        news.look()
         try:
             found = decode(kind, await connection.call("GET", *segments, policy=policy))
         except (AuthenticationError, PermissionDeniedError, NotFoundError):

@@ -225,7 +225,8 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
             outcomes[id] = _rating_error(id, text, "protocol")
             continue
         outcomes[id] = ratings
-        if bad := [rating.criterion.id for rating in ratings if not _is_verdict(rating)]:
+        if not all(map(_is_verdict, ratings)):
+            bad = [rating.criterion.id for rating in ratings if not _is_verdict(rating)]
             outcomes[id] = _incomplete(id, bad, len(ratings))
     return outcomes
 

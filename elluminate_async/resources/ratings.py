@@ -44,7 +44,7 @@ from elluminate_async.resources.journaling import (
 from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.rating_run import RatingRun, by_result, incomplete_ones
-from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.jobs import RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -227,7 +227,12 @@ class RatingsResource(Resource):
             job_id = await self._start_job(run, ids, items, before, earlier)
             with accepted_work():
                 status = await follow_job(
-                    self._connection, JobStatus, *_BATCHES, job_id, operation="rate", policy=policy
+                    self._connection,
+                    RatingJobStatus,
+                    *_BATCHES,
+                    job_id,
+                    operation="rate",
+                    policy=policy,
                 )
                 problem = job_failure(job_id, status.status, status.error_msg)
                 if before is None:
@@ -318,7 +323,9 @@ def _unique(responses: Sequence[object]) -> Iterator[Entry[int]]:
     positions: defaultdict[int, list[int]] = defaultdict(list)
     # A copy: the caller may change the list while the batch runs.
     for position, entry in enumerate(tuple(cast("Sequence[object]", outcomes))):
-        if isinstance(entry, ItemError):
+        if isinstance(entry, PromptResponse):
+            positions[entry.id].append(position)
+        elif isinstance(entry, ItemError):
             yield Passed(position, entry)
         else:
             positions[id_of(entry, f"responses[{position}]")].append(position)
@@ -348,8 +355,10 @@ def _check(responses: Sequence[object]) -> None:
     problems: list[str] = []
     entries = responses.outcomes if isinstance(responses, Batch) else responses
     for position, entry in enumerate(cast("Sequence[object]", entries)):
+        if isinstance(entry, PromptResponse | ItemError):
+            continue
         try:
-            _entry(position, entry)
+            id_of(entry, f"responses[{position}]")
         except InputError as error:
             problems.append(str(error))
     if problems:

@@ -109,6 +109,13 @@ class ResponsePlan:
             raise InputError(first_problems(problems))
 
     def _problem(self, position: int, entry: object) -> str | None:
+        if isinstance(entry, TemplateVariables):
+            missing = self.placeholders.difference(entry.input_values)
+            if not missing:
+                return None
+            names = ", ".join(f"{{{{{name}}}}}" for name in sorted(missing))
+            has = ", ".join(sorted(entry.input_values)) or "nothing"
+            return f"template_variables[{position}] has no value for {names}; it has {has}"
         if isinstance(entry, ItemError) or (isinstance(entry, int) and entry is not True):
             return None
         if isinstance(entry, Mapping):
@@ -116,17 +123,9 @@ class ResponsePlan:
                 f"template_variables[{position}] is a plain mapping: add it to the collection "
                 "first, with client.template_variables.add_many(...), and pass what that returns"
             )
-        if not isinstance(entry, TemplateVariables):
-            return (
-                f"template_variables[{position}] must be TemplateVariables or an id, "
-                f"not {entry!r:.80}"
-            )
-        missing = sorted(self.placeholders - entry.input_values.keys())
-        if missing:
-            names = ", ".join(f"{{{{{name}}}}}" for name in missing)
-            has = ", ".join(sorted(entry.input_values)) or "nothing"
-            return f"template_variables[{position}] has no value for {names}; it has {has}"
-        return None
+        return (
+            f"template_variables[{position}] must be TemplateVariables or an id, not {entry!r:.80}"
+        )
 
     def source(self, variables: Variables) -> Source[Spec]:
         """The entries to send, in order; failed positions of a `Batch` pass through."""
@@ -158,11 +157,12 @@ class ResponsePlan:
             return Passed(position, entry)
         if problem := self._problem(position, entry):
             raise InputError(problem)
-        spec = Spec(cast("TemplateVariables | int", entry))
+        variables = cast("TemplateVariables | int", entry)
+        epoch: int | None = None
         if seen is not None:
-            seen[spec.variables_id] += 1
-            spec = Spec(spec.variables, epoch=seen[spec.variables_id])
-        return Item(position, spec, size=_BODY_BYTES)
+            id = variables if isinstance(variables, int) else variables.id
+            epoch = seen[id] = seen.get(id, 0) + 1
+        return Item(position, Spec(variables, epoch=epoch), size=_BODY_BYTES)
 
     @property
     def arguments(self) -> dict[str, int | None]:

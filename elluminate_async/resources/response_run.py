@@ -40,7 +40,7 @@ from elluminate_async.resources.matching import (
 )
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
-from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.jobs import JobStatus, ResponseJobStatus
 from elluminate_async.schemas.responses import Message, PromptResponse, ResponseBatchRequest
 from elluminate_async.schemas.version import Capability
 
@@ -156,7 +156,7 @@ class ResponseRun:
         """Outcomes by position once a job has ended, and what is wrong with the others."""
         status = await follow_job(
             self.setting.connection,
-            JobStatus,
+            ResponseJobStatus,
             *_BATCHES,
             job_id,
             operation=self.operation,
@@ -293,6 +293,9 @@ def _rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
     """The readable rows of a result, and how many are not: one of those fails alone."""
     rows: list[PromptResponse] = []
     for document in result:
+        if isinstance(document, PromptResponse):
+            rows.append(document)
+            continue
         with suppress(ValidationError):
             rows.append(PromptResponse.model_validate(document))
     return rows, len(result) - len(rows)

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.ratings import Rating
+from elluminate_async.schemas.responses import PromptResponse
 
 
 class JobStatusName(StrEnum):
@@ -78,3 +80,20 @@ class JobStatus(WireModel):
     def is_terminal(self) -> bool:
         """Whether the job has ended, well or not."""
         return self.status in TERMINAL
+
+
+class ResponseJobStatus(JobStatus):
+    """`JobStatus` of a response batch; with ``list[Any]`` where an element is no response."""
+
+    # A document never changes, so that a narrower type does no harm.
+    result: list[PromptResponse | None] | list[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=None, union_mode="left_to_right"
+    )
+
+
+class RatingJobStatus(JobStatus):
+    """`JobStatus` of a rating batch; with ``list[Any]`` where an element is no ratings."""
+
+    result: list[list[Rating] | None] | list[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=None, union_mode="left_to_right"
+    )

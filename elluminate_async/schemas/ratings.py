@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import Once, WireModel
 from elluminate_async.schemas.criteria import Criterion
 
 
@@ -34,7 +34,7 @@ class Rating(WireModel):
     """
 
     id: int
-    criterion: Criterion
+    criterion: Once[Criterion]
     rating: RatingValue | str = Field(union_mode="left_to_right")
     reasoning: str | None = None
     created_at: datetime | None = None

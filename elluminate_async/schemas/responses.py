@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import Once, WireModel
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import Rating
@@ -27,7 +27,7 @@ class Message(WireModel):
 class GenerationMetadata(WireModel):
     """How a response came about; a figure that is not known is None, never 0."""
 
-    llm_model_config: LLMConfig | None = None
+    llm_model_config: Once[LLMConfig | None] = None
     duration_seconds: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -40,7 +40,7 @@ class Prompt(WireModel):
     """A template filled in with one entry of template variables."""
 
     id: int
-    prompt_template: PromptTemplate | None = None
+    prompt_template: Once[PromptTemplate | None] = None
     template_variables: TemplateVariables
     messages: list[dict[str, Any]] = []
     created_at: datetime | None = None

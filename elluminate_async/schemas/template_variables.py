@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import Once, WireModel
 from elluminate_async.schemas.collections import Collection
 
 JSONL_CONTENT_TYPE = "application/jsonl"
@@ -22,7 +22,7 @@ class TemplateVariables(WireModel):
 
     id: int
     input_values: dict[str, Any]
-    collection: Collection | None = None
+    collection: Once[Collection | None] = None
     environment_config: dict[str, Any] | None = None
     created_at: datetime | None = None
 

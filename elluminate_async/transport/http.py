@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
+import anyio.lowlevel
 
 from elluminate_async.errors import (
     AttemptTimeoutError,
@@ -329,8 +330,12 @@ class HttpTransport:
     async def _slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
         """A connection."""
         self._session.check_usable()
-        async with self._waiting(policy):
-            await self._slots.acquire(lane)
+        policy.remaining()
+        # Not after a cancellation, also where nothing is waited for before the first byte.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if not self._slots.try_acquire(lane):
+            async with self._waiting(policy):
+                await self._slots.acquire(lane)
         try:
             yield
         finally:
@@ -349,8 +354,11 @@ class HttpTransport:
                 attempts=0,
             )
         throttle = policy.throttle or self._throttle
-        async with self._waiting(policy):
-            ticket = await throttle.admit(items=items, cost=cost)
+        policy.remaining()
+        ticket = throttle.try_admit(items=items, cost=cost)
+        if ticket is None:
+            async with self._waiting(policy):
+                ticket = await throttle.admit(items=items, cost=cost)
         try:
             yield
         finally:

@@ -73,6 +73,10 @@ class Throttle(Protocol):
         """Send ``probe`` to find out whether a service that was away is back."""
         ...
 
+    def try_admit(self, *, items: int = 0, cost: int = 0) -> int | None:
+        """The ticket of a request that may start at once; None for one that is to `admit`."""
+        ...
+
     async def admit(self, *, items: int = 0, cost: int = 0) -> int:
         """Return when the next request may start, with a ticket to call `ended` with."""
         ...

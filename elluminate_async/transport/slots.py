@@ -47,6 +47,21 @@ class Slots:
         """Permits that are out."""
         return self._held
 
+    def try_acquire(self, lane: Lane) -> bool:
+        """Take a permit, if one can be had at once."""
+        try:
+            self._lanes[lane].acquire_nowait()
+        except anyio.WouldBlock:
+            return False
+        if lane is not Lane.STREAM:
+            try:
+                self._shared.acquire_nowait()
+            except anyio.WouldBlock:
+                self._lanes[lane].release()
+                return False
+        self._held += 1
+        return True
+
     async def acquire(self, lane: Lane) -> None:
         """Wait for a permit."""
         await self._lanes[lane].acquire()

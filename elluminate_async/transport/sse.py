@@ -6,7 +6,6 @@ gives the same events.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from elluminate_async.errors import ProtocolError
@@ -14,7 +13,7 @@ from elluminate_async.errors import ProtocolError
 MAX_LINE_BYTES = 8 << 20
 MAX_EVENT_BYTES = 8 << 20
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
+_CR = ord("\r")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -31,6 +30,14 @@ class Event:
     data: str
     event: str = "message"
     id: str = ""
+
+
+def _line_end(buffer: bytearray, start: int) -> int:
+    """Where the first line end from ``start`` on begins; -1 for nowhere."""
+    # Two searches for a byte: most lines are long, and a pattern looks at each byte by itself.
+    lf = buffer.find(b"\n", start)
+    cr = buffer.find(b"\r", start, lf if lf >= 0 else len(buffer))
+    return cr if cr >= 0 else lf
 
 
 class Decoder:
@@ -63,7 +70,7 @@ class Decoder:
             # The CR that ended the last line was the first half of a CRLF.
             data = data.removeprefix(b"\n")
             self._skip_lf = False
-        searched = max(0, len(self._buffer) - 1)
+        searched = len(self._buffer)
         self._buffer += data
         if not self._started:
             if len(self._buffer) < len(_BOM) and _BOM.startswith(bytes(self._buffer)):
@@ -76,14 +83,16 @@ class Decoder:
 
     def _drain(self, searched: int) -> list[Event]:
         events: list[Event] = []
-        start = 0
-        while match := _LINE_END.search(self._buffer, max(start, searched)):
-            if match[0] == b"\r" and match.end() == len(self._buffer):
-                self._skip_lf = True
-            if event := self._line(bytes(self._buffer[start : match.start()])):
+        buffer, start = self._buffer, 0
+        while (end := _line_end(buffer, max(start, searched))) >= 0:
+            line = bytes(buffer[start:end])
+            start = end + 1
+            if buffer[end] == _CR:
+                self._skip_lf = start == len(buffer)
+                start += buffer.startswith(b"\n", start)
+            if event := self._line(line):
                 events.append(event)
-            start = match.end()
-        del self._buffer[:start]
+        del buffer[:start]
         if len(self._buffer) > MAX_LINE_BYTES:
             raise ProtocolError(f"an event stream's line is over {MAX_LINE_BYTES} bytes", sent=True)
         return events

@@ -109,7 +109,7 @@ def test_cancelled_at_every_step(fired: Fired, hosted: bool) -> None:
                 assert made == 1
             else:
                 assert (outcome.code, made) == ("not_sent", 0)
-    assert step > 30
+    assert step > 20
     assert unknown > 20
     assert done > 20
 

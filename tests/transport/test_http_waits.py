@@ -320,6 +320,9 @@ class Delaying:
     def probe_with(self, probe: Probe) -> None:
         pass
 
+    def try_admit(self, *, items: int = 0, cost: int = 0) -> int | None:
+        return None
+
     async def admit(self, *, items: int = 0, cost: int = 0) -> int:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)

@@ -1,0 +1,229 @@
+"""What does it cost to await 100,000 items, ten at a time, when each item does nothing?
+
+    python benchmarks/fan_out.py --peers-python .venv-peers/fanout/bin/python
+
+The engine beside `asyncio.gather` with a semaphore, aiometer's `run_all` and the `abatch` of
+LangChain's `RunnableLambda`. All await the same coroutine once per item, which returns at once
+or gives way to the event loop once, and give back the results in input order, which are
+compared with the inputs. The engine sends items in chunks: of one item, as the others do, and
+of its default size, where the chunk awaits its items one after the other. No network and no
+service: what is measured is starting, bounding and collecting.
+
+Each run is a process of its own, so that its highest memory is its own too; the contenders
+take turns. A run first awaits a few hundred items, which is warm-up, then notes CPU time and
+resident memory and awaits all. Memory is the highest resident memory above that note, so
+the inputs are not counted, and the results, which are the inputs, only as references.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+CONCURRENCY = 10
+WARM_UP_ITEMS = 500
+ENGINE = ("engine, chunks of 1", "engine, chunks of 50")
+PEERS = ("gather", "aiometer", "langchain")
+
+NoOp = Callable[[int], Awaitable[int]]
+Contender = Callable[[NoOp, Sequence[int]], Awaitable[Sequence[int]]]
+
+
+async def at_once(value: int) -> int:
+    """Return without giving way."""
+    return value
+
+
+async def one_step(value: int) -> int:
+    """Return in the event loop's next step, as soon as whatever really waits could."""
+    await asyncio.sleep(0)
+    return value
+
+
+NO_OPS: dict[str, NoOp] = {"returns at once": at_once, "gives way once": one_step}
+
+
+async def engine(chunk_size: int, no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
+    from elluminate_async import BatchOptions
+    from elluminate_async.engine.call import Call
+    from elluminate_async.engine.chunks import Item
+    from elluminate_async.engine.limits import Limits
+    from elluminate_async.engine.run import run_batch
+
+    async def send_chunk(items: Sequence[Item[int]]) -> AsyncIterator[tuple[int, int]]:
+        for item in items:
+            yield item.position, await no_op(item.value)
+
+    options = BatchOptions(max_concurrency=CONCURRENCY, chunk_size=chunk_size)
+    call = Call(
+        operation="generate",
+        send_chunk=send_chunk,
+        options=options,
+        limits=Limits(CONCURRENCY, None),
+        deadline_at=time.monotonic() + options.deadline,
+        total=len(values),
+    )
+    batch = await run_batch(call, (Item(i, value) for i, value in enumerate(values)))
+    return batch.raise_for_failed()
+
+
+async def gather(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
+    permits = asyncio.Semaphore(CONCURRENCY)
+
+    async def bounded(value: int) -> int:
+        async with permits:
+            return await no_op(value)
+
+    return await asyncio.gather(*map(bounded, values))
+
+
+async def aiometer(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
+    run_all = importlib.import_module("aiometer").run_all
+    return await run_all([partial(no_op, value) for value in values], max_at_once=CONCURRENCY)
+
+
+async def langchain(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
+    runnable = importlib.import_module("langchain_core.runnables").RunnableLambda(no_op)
+    return await runnable.abatch(list(values), config={"max_concurrency": CONCURRENCY})
+
+
+CONTENDERS: dict[str, Contender] = {
+    ENGINE[0]: partial(engine, 1),
+    ENGINE[1]: partial(engine, 50),
+    "gather": gather,
+    "aiometer": aiometer,
+    "langchain": langchain,
+}
+
+
+def status_bytes(field: str) -> int:
+    """A figure of this process's memory, such as ``VmHWM``, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {field} in /proc/self/status: this needs Linux")
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process, of all its threads."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+async def measure(contender: str, no_op: str, items: int) -> dict[str, object]:
+    """One run; in the process that it is run in."""
+    run = partial(CONTENDERS[contender], NO_OPS[no_op])
+    # Not of the small integers that Python shares: a wrong one could pass for a right one.
+    values = [1_000_000 + n for n in range(items)]
+    await run(values[:WARM_UP_ITEMS])
+    gc.collect()
+    resident, cpu, wall = status_bytes("VmRSS"), cpu_seconds(), time.perf_counter()
+    results = await run(values)
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+    highest = status_bytes("VmHWM")
+    # Fast and wrong is not a result.
+    assert list(results) == values
+    return {
+        "contender": contender,
+        "item": no_op,
+        "items": items,
+        "concurrency": CONCURRENCY,
+        "cpu_us_per_item": round(1e6 * cpu / items, 2),
+        "wall_us_per_item": round(1e6 * wall / items, 2),
+        "peak_bytes_per_item": round((highest - resident) / items, 1),
+    }
+
+
+def measure_apart(python: str, contender: str, no_op: str, items: int) -> dict[str, Any]:
+    """One run in a fresh process of that interpreter."""
+    # Nothing that a peer reports elsewhere, and no setting of the caller's that slows one.
+    quiet = {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
+    root = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        [python, __file__, "--measure", contender, no_op, str(items)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, **quiet, "PYTHONPATH": root},
+    )
+    return json.loads(done.stdout)
+
+
+def ratios(lines: Sequence[dict[str, Any]], no_op: str, figure: str) -> list[dict[str, object]]:
+    """Each peer's figure over that of each way of the engine, repeat by repeat."""
+    found: list[dict[str, object]] = []
+    for ours in ENGINE:
+        for peer in PEERS:
+            pairs = [
+                [
+                    line[figure]
+                    for line in lines
+                    if (line["contender"], line["item"]) == (who, no_op)
+                ]
+                for who in (peer, ours)
+            ]
+            shares = [theirs / ours for theirs, ours in zip(*pairs, strict=True)]
+            found.append(
+                {
+                    "ratio": f"{peer} / {ours}",
+                    "figure": figure,
+                    "item": no_op,
+                    "min": round(min(shares), 2),
+                    "median": round(statistics.median(shares), 2),
+                    "max": round(max(shares), 2),
+                }
+            )
+    return found
+
+
+def run(items: int, repeats: int, peers_python: str) -> list[dict[str, Any]]:
+    """All runs, the contenders in turn; one line each."""
+    lines: list[dict[str, Any]] = []
+    for repeat in range(repeats):
+        for no_op in NO_OPS:
+            for contender in CONTENDERS:
+                python = sys.executable if contender in ENGINE else peers_python
+                line = measure_apart(python, contender, no_op, items)
+                lines.append({"benchmark": "fan_out", "repeat": repeat, **line})
+                print(json.dumps(lines[-1]), flush=True)
+    return lines
+
+
+def main(items: int, repeats: int, peers_python: str) -> None:
+    lines = run(items, repeats, peers_python)
+    for no_op in NO_OPS:
+        for figure in ("cpu_us_per_item", "wall_us_per_item", "peak_bytes_per_item"):
+            for line in ratios(lines, no_op, figure):
+                print(json.dumps({"benchmark": "fan_out", **line}))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peers-python", help="of an environment with requirements/fanout.txt")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        contender, no_op, items = arguments.measure
+        print(json.dumps(asyncio.run(measure(contender, no_op, int(items)))))
+    elif arguments.peers_python:
+        main(arguments.items, arguments.repeats, arguments.peers_python)
+    else:
+        parser.error("--peers-python is needed")
