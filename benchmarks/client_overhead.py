@@ -1,6 +1,6 @@
 """How much CPU does the client take per item, and where does it go?
 
-    python benchmarks/client_overhead.py --profile
+    python -m benchmarks.client_overhead --profile
 
 `generate_many` and `rate_many` in chunks of 10, 50 and 200, ten chunks in flight, against the
 embedded server, whose offline model answers at once. Beside them "the floor": the least
@@ -23,10 +23,8 @@ import argparse
 import asyncio
 import cProfile
 import json
-import os
 import pstats
 import statistics
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -38,6 +36,8 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from benchmarks.common.children import CLIENT_CORE, SERVER_CORE, Child, pin
+from benchmarks.common.report import emit, spread, write_table
 from elluminate_async import (
     AsyncClient,
     BatchOptions,
@@ -49,6 +49,8 @@ from elluminate_async import (
 
 CONCURRENCY = 10
 CHUNK_SIZES = (10, 50, 200)
+OURS, FLOOR = "this client", "floor"
+FIGURES = ("generate", "rate", "flow")
 MAX_RATED_AT_ONCE = 100  # what `rate_many` puts into one request at most
 TEMPLATE = "Explain why {{language}}'s {{quirk}} surprises people, in two sentences."
 CRITERIA = (
@@ -220,12 +222,14 @@ async def with_bench(
         headers = {"X-API-Key": api_key, "Content-Type": "application/json"}
         async with aiohttp.ClientSession(headers=headers) as session:
             floor = Floor(session, f"{url}/api/v0/projects/{project.id}")
-            contenders = {"this client": ThisClient(client), "floor": floor}
+            contenders = {OURS: ThisClient(client), FLOOR: floor}
             known = sorted(criterion.id for criterion in criteria)
             await use(Bench(client, contenders, collection, list(rows), known))
 
 
-async def measure(url: str, api_key: str, items: int, repeats: int, profile: bool) -> None:
+async def measure(
+    url: str, api_key: str, items: int, repeats: int, *, profile: bool, table: bool
+) -> None:
     async def turns(bench: Bench) -> None:
         lines: list[dict[str, Any]] = []
         for repeat in range(repeats + 1):
@@ -234,15 +238,18 @@ async def measure(url: str, api_key: str, items: int, repeats: int, profile: boo
                     turn = await bench.turn(name, chunk)
                     if repeat > 0:
                         lines.append(line_of(name, chunk, repeat, items, turn))
-                        print(json.dumps(lines[-1]), flush=True)
+                        emit(**lines[-1])
         for chunk in CHUNK_SIZES:
-            print(json.dumps(ratio(lines, chunk)))
-        if profile:
-            for name in bench.contenders:
-                # CPU time, as waiting for the server is none.
-                profiler = cProfile.Profile(time.process_time)
-                await bench.turn(name, 50, profiler)
-                print(json.dumps(by_layer(name, profiler, items)))
+            emit(**ratio(lines, chunk))
+        layers: dict[str, dict[str, float]] = {}
+        for name in bench.contenders if profile else ():
+            # CPU time, as waiting for the server is none.
+            profiler = cProfile.Profile(time.process_time)
+            await bench.turn(name, 50, profiler)
+            layers[name] = by_layer(profiler, items)
+            emit(benchmark="client_overhead", profile=name, chunk_size=50, us=layers[name])
+        if table:
+            write(lines, layers)
 
     await with_bench(url, api_key, items, turns)
 
@@ -260,19 +267,24 @@ def line_of(name: str, chunk: int, repeat: int, items: int, turn: Turn) -> dict[
     }
 
 
+def figures_of(lines: Sequence[dict[str, Any]], chunk: int, figure: str) -> list[list[float]]:
+    """This client's figures and the floor's, repeat by repeat."""
+    return [
+        [
+            line[f"{figure}_cpu_us_per_item"]
+            for line in lines
+            if (line["contender"], line["chunk_size"]) == (name, chunk)
+        ]
+        for name in (OURS, FLOOR)
+    ]
+
+
 def ratio(lines: Sequence[dict[str, Any]], chunk: int) -> dict[str, Any]:
     """This client's CPU time over the floor's, repeat by repeat."""
     found: dict[str, Any] = {"benchmark": "client_overhead", "ratio": "this client / floor"}
     found["chunk_size"] = chunk
-    for figure in ("generate", "rate", "flow"):
-        ours, floors = (
-            [
-                line[f"{figure}_cpu_us_per_item"]
-                for line in lines
-                if (line["contender"], line["chunk_size"]) == (name, chunk)
-            ]
-            for name in ("this client", "floor")
-        )
+    for figure in FIGURES:
+        ours, floors = figures_of(lines, chunk, figure)
         shares = [one / floor for one, floor in zip(ours, floors, strict=True)]
         found[figure] = {
             "min": round(min(shares), 2),
@@ -301,7 +313,7 @@ LAYERS = (
 )
 
 
-def by_layer(name: str, profile: cProfile.Profile, items: int) -> dict[str, Any]:
+def by_layer(profile: cProfile.Profile, items: int) -> dict[str, float]:
     """Seconds inside functions, by the layer that they are of, per item."""
     totals: defaultdict[str, float] = defaultdict(float)
     statistics_of: Any = pstats.Stats(profile)
@@ -309,14 +321,27 @@ def by_layer(name: str, profile: cProfile.Profile, items: int) -> dict[str, Any]
         where = f"{path} {function}"
         totals[next((layer for mark, layer in LAYERS if mark in where), "other")] += inside
     return {
-        "benchmark": "client_overhead",
-        "profile": name,
-        "chunk_size": 50,
-        "us_per_item": {
-            layer: round(1e6 * seconds / items, 1)
-            for layer, seconds in sorted(totals.items(), key=lambda pair: -pair[1])
-        },
+        layer: round(1e6 * seconds / items, 1)
+        for layer, seconds in sorted(totals.items(), key=lambda pair: -pair[1])
     }
+
+
+def write(lines: Sequence[dict[str, Any]], layers: Mapping[str, Mapping[str, float]]) -> None:
+    """The tables: by chunk size, and by layer."""
+    rows: list[list[object]] = []
+    for chunk in CHUNK_SIZES:
+        for figure in FIGURES:
+            ours, floors = figures_of(lines, chunk, figure)
+            shares = [one / floor for one, floor in zip(ours, floors, strict=True)]
+            rows.append([chunk, figure, spread(ours), spread(floors), spread(shares)])
+    head = ["items a chunk", "call", "this client, us an item", "floor, us an item", "ratio"]
+    write_table("client_overhead", head, rows)
+    if layers:
+        names = sorted({layer for found in layers.values() for layer in found})
+        ours, floor = (layers[name] for name in (OURS, FLOOR))
+        names.sort(key=lambda layer: -ours.get(layer, 0.0))
+        cells = [[name, ours.get(name, ""), floor.get(name, "")] for name in names]
+        write_table("client_overhead profile", ["layer", "this client", "floor"], cells)
 
 
 async def serve() -> None:
@@ -329,32 +354,11 @@ async def serve() -> None:
         await asyncio.to_thread(sys.stdin.read)
 
 
-@contextmanager
-def server_process() -> Generator[tuple[str, str]]:
-    """Address and key of a server in a process of its own."""
-    with subprocess.Popen(
-        [sys.executable, __file__, "--serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
-    ) as server:
-        assert server.stdout is not None
-        assert server.stdin is not None
-        cores = sorted(os.sched_getaffinity(0))
-        if len(cores) > 1:
-            os.sched_setaffinity(server.pid, {cores[0]})
-            os.sched_setaffinity(0, {cores[1]})
-        url, api_key = json.loads(server.stdout.readline())
-        try:
-            yield url, api_key
-        finally:
-            server.stdin.close()
-
-
-def main(items: int, repeats: int, profile: bool) -> None:
-    with server_process() as (url, api_key):
-        asyncio.run(measure(url, api_key, items, repeats, profile))
+async def main(items: int, repeats: int, *, profile: bool, table: bool) -> None:
+    async with Child(Path(__file__), "--serve", core=SERVER_CORE) as server:
+        pin(CLIENT_CORE)
+        url, api_key = server.ready
+        await measure(url, api_key, items, repeats, profile=profile, table=table)
 
 
 if __name__ == "__main__":
@@ -362,9 +366,13 @@ if __name__ == "__main__":
     parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--table", action="store_true", help="profile, and write the tables")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         asyncio.run(serve())
     else:
-        main(arguments.items, arguments.repeats, arguments.profile)
+        profile = arguments.profile or arguments.table
+        asyncio.run(
+            main(arguments.items, arguments.repeats, profile=profile, table=arguments.table)
+        )

@@ -1,6 +1,6 @@
 """What does it cost to await 100,000 items, ten at a time, when each item does nothing?
 
-    python benchmarks/fan_out.py --peers-python .venv-peers/fanout/bin/python
+    python -m benchmarks.fan_out --items 10000
 
 The engine beside `asyncio.gather` with a semaphore, aiometer's `run_all` and the `abatch` of
 LangChain's `RunnableLambda`. All await the same coroutine once per item, which returns at once
@@ -32,6 +32,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.common.children import CLIENT_CORE, ROOT, pin
+from benchmarks.common.report import emit, spread, write_table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -154,13 +157,12 @@ def measure_apart(python: str, contender: str, no_op: str, items: int) -> dict[s
     """One run in a fresh process of that interpreter."""
     # Nothing that a peer reports elsewhere, and no setting of the caller's that slows one.
     quiet = {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
-    root = str(Path(__file__).resolve().parent.parent)
     done = subprocess.run(
         [python, __file__, "--measure", contender, no_op, str(items)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={**os.environ, **quiet, "PYTHONPATH": root},
+        env={**os.environ, **quiet, "PYTHONPATH": str(ROOT)},
     )
     return json.loads(done.stdout)
 
@@ -201,29 +203,60 @@ def run(items: int, repeats: int, peers_python: str) -> list[dict[str, Any]]:
                 python = sys.executable if contender in ENGINE else peers_python
                 line = measure_apart(python, contender, no_op, items)
                 lines.append({"benchmark": "fan_out", "repeat": repeat, **line})
-                print(json.dumps(lines[-1]), flush=True)
+                emit(**lines[-1])
     return lines
 
 
-def main(items: int, repeats: int, peers_python: str) -> None:
+def write(lines: Sequence[dict[str, Any]]) -> None:
+    """The table."""
+    figures = ("cpu_us_per_item", "wall_us_per_item", "peak_bytes_per_item")
+    rows = [
+        [
+            contender,
+            no_op,
+            *(
+                spread(
+                    [
+                        line[figure]
+                        for line in lines
+                        if (line["contender"], line["item"]) == (contender, no_op)
+                    ]
+                )
+                for figure in figures
+            ),
+        ]
+        for no_op in NO_OPS
+        for contender in CONTENDERS
+    ]
+    head = ["contender", "an item", "CPU, us an item", "wall, us an item", "peak, bytes an item"]
+    write_table("fan_out", head, rows)
+
+
+def main(items: int, repeats: int, peers_python: str, *, table: bool) -> None:
+    pin(CLIENT_CORE)
     lines = run(items, repeats, peers_python)
     for no_op in NO_OPS:
         for figure in ("cpu_us_per_item", "wall_us_per_item", "peak_bytes_per_item"):
             for line in ratios(lines, no_op, figure):
-                print(json.dumps({"benchmark": "fan_out", **line}))
+                emit(benchmark="fan_out", **line)
+    if table:
+        write(lines)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peers-python", help="of an environment with requirements/fanout.txt")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument(
+        "--peers-python",
+        default=str(ROOT / ".venv-peers/fanout/bin/python"),
+        help="of an environment with requirements/fanout.txt; `make bench` makes one",
+    )
+    parser.add_argument("--table", action="store_true", help="write the table of the README")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         contender, no_op, items = arguments.measure
         print(json.dumps(asyncio.run(measure(contender, no_op, int(items)))))
-    elif arguments.peers_python:
-        main(arguments.items, arguments.repeats, arguments.peers_python)
     else:
-        parser.error("--peers-python is needed")
+        main(arguments.items, arguments.repeats, arguments.peers_python, table=arguments.table)
