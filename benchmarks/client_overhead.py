@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import gc
 import json
 import pstats
 import statistics
@@ -174,6 +175,9 @@ class Bench:
             f"Bench {self.turns}", prompt_template=template, collection=self.collection
         )
         ids = [row.id for row in self.rows]
+        # A collection of what came before this turn would be counted as this one's.
+        gc.collect()
+        gc.freeze()
         with counted(profile) as generate:
             responses = await contender.generate(experiment, ids, chunk)
         with counted(profile) as rate:

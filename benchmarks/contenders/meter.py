@@ -6,6 +6,7 @@ Only the standard library, as each contender runs in an environment of its own.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -39,6 +40,7 @@ async def measured(flow: Flow, task: dict[str, Any]) -> dict[str, float]:
         Seconds on the wall, seconds of CPU, and the highest resident memory in MiB, in all
         and above what was there before.
     """
+    gc.collect()  # what an earlier run left is not this one's
     forget_peak()
     before = memory_mib("VmRSS")
     cpu, wall = time.process_time(), time.perf_counter()
