@@ -12,6 +12,7 @@ from elluminate_async.schemas.version import IDEMPOTENCY_HEADER, REPLAYED_HEADER
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import idempotency
 from elluminate_async.server.store.idempotency import RequestKey, StoredAnswer
+from elluminate_async.server.store.text import WireText
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -80,7 +81,8 @@ async def _work(
 
     def run(connection: Connection) -> tuple[T, StoredAnswer]:
         result = statements(connection)
-        answer = StoredAnswer(status, to_json(result).decode())
+        text = result if isinstance(result, WireText) else to_json(result).decode()
+        answer = StoredAnswer(status, text)
         if key is not None:
             idempotency.keep(connection, key, answer)
         return result, answer

@@ -47,7 +47,9 @@ class Judgement:
     failure: str | None
 
 
-async def judge(models: ModelPool, work: Work, mode: RatingMode) -> Judgement:
+async def judge(
+    models: ModelPool, work: Work, mode: RatingMode, task_id: str | None = None
+) -> Judgement:
     """Rate one response by all its criteria, in one call.
 
     What that call leaves open is asked once more; what is open then is a failure.
@@ -64,7 +66,11 @@ async def judge(models: ModelPool, work: Work, mode: RatingMode) -> Judgement:
             break
         try:
             answer = await models.complete(models.judge, _request(work, missing, mode))
-            found.update(_read(answer.text, work.response_id, missing, mode))
+            read = _read(answer.text, missing, mode)
+            found.update(
+                (key, Verdict(work.response_id, key, *verdict, task_id))
+                for key, verdict in read.items()
+            )
             trouble = "the judge gave no readable verdict"
         except ModelError as error:
             trouble = f"the judge failed: {error}"
@@ -138,14 +144,14 @@ def _transcript(messages: Sequence[dict[str, Any]]) -> str:
 
 
 def _read(
-    text: str, response_id: int, criteria: Sequence[Criterion], mode: RatingMode
-) -> dict[int, Verdict]:
-    """The verdicts that are there and in form; what is neither YES nor NO is not there."""
+    text: str, criteria: Sequence[Criterion], mode: RatingMode
+) -> dict[int, tuple[str, str | None]]:
+    """Verdict and reasoning by criterion, where there and in form: neither YES nor NO is not."""
     try:
         answer = parse_object(text)
     except ValueError:
         return {}
-    found: dict[int, Verdict] = {}
+    found: dict[int, tuple[str, str | None]] = {}
     for one in criteria:
         given: Any = answer.get(_key(one))
         part = cast("dict[str, Any]", given if isinstance(given, dict) else {"verdict": given})
@@ -157,5 +163,5 @@ def _read(
                 continue
         else:
             reasoning = None
-        found[one.id] = Verdict(response_id, one.id, str(verdict), reasoning)
+        found[one.id] = (str(verdict), reasoning)
     return found

@@ -91,5 +91,5 @@ def _ratable(connection: Connection, project_id: int, response_ids: list[int]) -
 
 
 def _keep(connection: Connection, project_id: int, verdicts: list[Verdict]) -> list[Rating]:
-    ids = store.record(connection, project_id, None, verdicts)
+    ids = store.record(connection, project_id, verdicts)
     return store.by_ids(connection, project_id, ids)

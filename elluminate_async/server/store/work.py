@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from elluminate_async.server.store import criteria, llm_configs, tables
-from elluminate_async.server.store.rows import rows_by_id
+from elluminate_async.server.store.rows import fetch, rows_by_id
+from elluminate_async.server.store.text import ids_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
-    from elluminate_async.schemas import Criterion
+    from elluminate_async.schemas import Criterion, LLMConfig
     from elluminate_async.server.store.llm_configs import StoredConfig
 
 
@@ -27,57 +30,75 @@ class Work:
         error: Why it has no output.
         criteria: The questions of its experiment's criterion set.
         config: Which model answers.
-        generation_params: The experiment's own sampling, over the configuration's.
+        sampling: The configuration with the experiment's own parameters over it; works
+            with the same share it.
     """
 
     response_id: int
     prompt: list[dict[str, Any]]
     messages: list[dict[str, Any]] | None
     error: str | None
-    criteria: tuple[Criterion, ...]
+    criteria: Sequence[Criterion]
     config: StoredConfig
-    generation_params: dict[str, Any]
+    sampling: LLMConfig
     response_format: dict[str, Any] | None
     tools: list[dict[str, Any]] | None
     tool_choice: str | dict[str, Any] | None
 
 
+_ROWS = """
+SELECT r.id, r.is_ready, r.messages, r.error, r.llm_config_id, r.experiment_id,
+ p.messages AS prompt, p.prompt_template_id
+FROM json_each(?) AS wanted
+CROSS JOIN responses AS r ON r.id = wanted.value
+CROSS JOIN prompts AS p ON p.id = r.prompt_id
+WHERE +r.project_id = ? ORDER BY r.id"""
+
+
 def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -> list[Work]:
     """The work of these responses, in order of id; deleted ones are left out."""
-    rows = rows_by_id(connection, tables.responses, project_id, response_ids)
+    rows = fetch(connection, _ROWS, ids_text(set(response_ids)), project_id)
 
     def of(table: Any, ids: Iterable[int]) -> dict[int, Any]:
         return rows_by_id(connection, table, project_id, ids)
 
-    prompts = of(tables.prompts, {row.prompt_id for row in rows.values()})
-    templates = of(
-        tables.prompt_templates, {prompt.prompt_template_id for prompt in prompts.values()}
-    )
-    experiments = of(tables.experiments, {row.experiment_id for row in rows.values()})
+    templates = of(tables.prompt_templates, {row.prompt_template_id for row in rows})
+    experiments = of(tables.experiments, {row.experiment_id for row in rows})
     asked = criteria.of_sets(
         connection, project_id, {one.criterion_set_id for one in experiments.values()}
     )
     default = llm_configs.default_id(connection, project_id)
     configs = llm_configs.stored(
-        connection, project_id, {default, *(row.llm_config_id or default for row in rows.values())}
+        connection, project_id, {default, *(row.llm_config_id or default for row in rows)}
     )
+    samplings: dict[tuple[int, int], LLMConfig] = {}
     result: list[Work] = []
-    for response_id, row in sorted(rows.items()):
-        prompt = prompts[row.prompt_id]
-        template = templates[prompt.prompt_template_id]
+    for row in rows:
+        template = templates[row.prompt_template_id]
         experiment = experiments[row.experiment_id]
+        config_id = row.llm_config_id or default
+        config = configs[config_id]
+        kind = (config_id, experiment.id)
+        if kind not in samplings:
+            samplings[kind] = _sampling(config.config, experiment.generation_params)
         result.append(
             Work(
-                response_id=response_id,
-                prompt=prompt.messages,
-                messages=row.messages if row.is_ready else None,
+                response_id=row.id,
+                prompt=from_json(row.prompt),
+                messages=from_json(row.messages or "[]") if row.is_ready else None,
                 error=row.error,
-                criteria=tuple(asked[experiment.criterion_set_id]),
-                config=configs[row.llm_config_id or default],
-                generation_params=experiment.generation_params or {},
+                criteria=asked[experiment.criterion_set_id],
+                config=config,
+                sampling=samplings[kind],
                 response_format=template.response_format_json_schema,
                 tools=template.tools,
                 tool_choice=template.tool_choice,
             )
         )
     return result
+
+
+def _sampling(config: LLMConfig, generation_params: dict[str, Any] | None) -> LLMConfig:
+    known = type(config).model_fields.keys()
+    own = {k: v for k, v in (generation_params or {}).items() if k in known and v is not None}
+    return config.model_copy(update=own)
