@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from elluminate_async.server.models.pool import ModelPool
     from elluminate_async.server.store.database import Database
+    from elluminate_async.server.store.responses import Answer
     from elluminate_async.server.store.work import Work
 
 _LOG = logging.getLogger(__name__)
@@ -146,13 +147,13 @@ class Jobs:
                 self._recorder.add(job, _generated(work.response_id, work.error))
             return work
         answer = await generate(self._models, work)
-        done = Step(work.response_id, answer=answer)
         if ends or answer.error is not None:
-            done = _generated(work.response_id, answer.error, done)
-        self._recorder.add(job, done)
-        return replace(work, messages=answer.messages, error=answer.error)
+            self._recorder.add(job, _generated(work.response_id, answer.error, answer))
+        else:
+            self._recorder.add(job, Step(work.response_id, answer=answer))
+        return work if ends else replace(work, messages=answer.messages, error=answer.error)
 
 
-def _generated(response_id: int, error: str | None, done: Step | None = None) -> Step:
+def _generated(response_id: int, error: str | None, answer: Answer | None = None) -> Step:
     failure = None if error is None else ("generation_failed", error)
-    return replace(done or Step(response_id), is_last=True, failure=failure)
+    return Step(response_id, answer, is_last=True, failure=failure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.schemas import RatingMode, RatingValue
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.work import Work
 
 _ATTEMPTS = 2
+_VERDICTS = tuple(RatingValue)
 
 _INSTRUCTIONS = """\
 You judge an answer to a prompt by the criteria below, each on its own. YES means that the
@@ -82,16 +84,11 @@ async def judge(
 
 
 def _request(work: Work, criteria: Sequence[Criterion], mode: RatingMode) -> ModelRequest:
-    nonce = secrets.token_hex(8)
-    lines = "\n".join(f"{_key(one)}: {one.criterion_str}" for one in criteria)
+    nonce = _nonce()
+    asked, schema = _asked(tuple((one.id, one.criterion_str) for one in criteria), mode)
     return ModelRequest(
         messages=[
-            {
-                "role": "system",
-                "content": _INSTRUCTIONS.format(
-                    nonce=nonce, criteria=lines, form=json.dumps(_form(criteria[0], mode))
-                ),
-            },
+            {"role": "system", "content": _INSTRUCTIONS.format(nonce=nonce, **asked)},
             {
                 "role": "user",
                 "content": f"--- prompt {nonce} ---\n{_transcript(work.prompt)}\n"
@@ -100,29 +97,51 @@ def _request(work: Work, criteria: Sequence[Criterion], mode: RatingMode) -> Mod
             },
         ],
         purpose="judge",
-        json_schema=JsonSchema("verdicts", _schema(criteria, mode)),
+        json_schema=schema,
         nonce=nonce,
     )
 
 
-def _key(criterion: Criterion) -> str:
-    return f"criterion_{criterion.id}"
+_NONCE_BYTES = 8
+_random = bytearray()
 
 
-def _form(criterion: Criterion, mode: RatingMode) -> dict[str, Any]:
+def _nonce() -> str:
+    # Drawn many at a time: each draw of its own is a call of the system, which lets other
+    # threads in.
+    if not _random:
+        _random.extend(secrets.token_bytes(_NONCE_BYTES * 512))
+    drawn = _random[-_NONCE_BYTES:].hex()
+    del _random[-_NONCE_BYTES:]
+    return drawn
+
+
+@lru_cache(maxsize=64)
+def _asked(
+    criteria: tuple[tuple[int, str], ...], mode: RatingMode
+) -> tuple[dict[str, str], JsonSchema]:
+    """What is the same for all responses: the parts of the instructions, the answer's form."""
+    lines = "\n".join(f"{_key(key)}: {text}" for key, text in criteria)
+    form = json.dumps(_form(criteria[0][0], mode))
+    return {"criteria": lines, "form": form}, JsonSchema("verdicts", _schema(criteria, mode))
+
+
+def _key(criterion_id: int) -> str:
+    return f"criterion_{criterion_id}"
+
+
+def _form(criterion_id: int, mode: RatingMode) -> dict[str, Any]:
     verdict: dict[str, str] = {"verdict": "YES or NO"}
     if mode is RatingMode.DETAILED:
         verdict = {"reasoning": "two or three sentences", **verdict}
-    return {_key(criterion): verdict}
+    return {_key(criterion_id): verdict}
 
 
-def _schema(criteria: Sequence[Criterion], mode: RatingMode) -> dict[str, Any]:
+def _schema(criteria: Sequence[tuple[int, str]], mode: RatingMode) -> dict[str, Any]:
     # The reasoning comes first, so that the verdict follows from it and not it from the verdict.
     parts: dict[str, Any] = {"reasoning": {"type": "string"}} if mode is RatingMode.DETAILED else {}
     parts["verdict"] = {"type": "string", "enum": [value.value for value in RatingValue]}
-    return _object(
-        {_key(one): {**_object(parts), "description": one.criterion_str} for one in criteria}
-    )
+    return _object({_key(key): {**_object(parts), "description": text} for key, text in criteria})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -153,10 +172,10 @@ def _read(
         return {}
     found: dict[int, tuple[str, str | None]] = {}
     for one in criteria:
-        given: Any = answer.get(_key(one))
+        given: Any = answer.get(_key(one.id))
         part = cast("dict[str, Any]", given if isinstance(given, dict) else {"verdict": given})
         verdict, reasoning = part.get("verdict"), part.get("reasoning")
-        if verdict not in tuple(RatingValue):
+        if verdict not in _VERDICTS:
             continue
         if mode is RatingMode.DETAILED:
             if not isinstance(reasoning, str):

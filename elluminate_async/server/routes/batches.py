@@ -43,7 +43,9 @@ async def start(
             project.service.jobs.submit(task_id)
 
     body = await request.body()
-    return await answer_once(request, project, prepare, status=202, body=body, after=begin)
+    return await answer_once(
+        request, project, prepare, status=202, body=body, after=begin, asks_model=False
+    )
 
 
 async def poll(project: CurrentProject, kind: JobKind, task_id: str) -> Response:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import criteria, llm_configs, tables
 from elluminate_async.server.store.rows import fetch, rows_by_id
 from elluminate_async.server.store.text import ids_text
@@ -53,6 +54,26 @@ FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.id = wanted.value
 CROSS JOIN prompts AS p ON p.id = r.prompt_id
 WHERE +r.project_id = ? ORDER BY r.id"""
+
+
+_RATABLE = """
+SELECT r.id, EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = e.criterion_set_id)
+ AS has_criteria
+FROM json_each(?) AS wanted
+CROSS JOIN responses AS r ON r.id = wanted.value
+CROSS JOIN experiments AS e ON e.id = r.experiment_id
+WHERE +r.project_id = ? AND r.is_ready"""
+
+
+def require_ratable(connection: Connection, project_id: int, response_ids: Sequence[int]) -> None:
+    """404 for a response that is not there or not finished, 400 for one without criteria."""
+    wanted = dict.fromkeys(response_ids)
+    found = dict(fetch(connection, _RATABLE, ids_text(wanted), project_id))
+    for response_id in wanted:
+        if response_id not in found:
+            raise not_found("response", response_id)
+        if not found[response_id]:
+            raise Problem(400, f"there are no criteria to rate response {response_id} by")
 
 
 def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -> list[Work]:
