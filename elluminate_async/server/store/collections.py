@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Collection, Column
 from elluminate_async.server.problems import Problem, taken
-from elluminate_async.server.store import tables
+from elluminate_async.server.store import counts, tables
 from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
 
 if TYPE_CHECKING:
@@ -75,11 +75,7 @@ def find_ids(
 def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, Collection]:
     """The collections of these ids, without their rows."""
     rows = rows_by_id(connection, table, project_id, ids)
-    counted = tables.entries.c.collection_id
-    counts = connection.execute(
-        select(counted, func.count()).where(counted.in_(list(rows))).group_by(counted)
-    )
-    count_of = {collection_id: count for collection_id, count in counts}
+    count_of = counts.entries_of(connection, rows)
     return {
         collection_id: Collection(
             id=collection_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
-from elluminate_async.server.store import tables
+from elluminate_async.server.store import counts, tables
+from elluminate_async.server.store.text import dump
 from elluminate_async.server.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Database:
             pool_size=connections,
             max_overflow=0,
             hide_parameters=True,
-            json_serializer=_dump,
+            json_serializer=dump,
         )
 
         def connected(dbapi_connection: Any, _record: object) -> None:
@@ -151,10 +151,6 @@ def _call(
     work: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection
 ) -> T:
     return work(connection, *args, **kwargs)
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _take(path: Path) -> int:
@@ -192,13 +188,18 @@ def _migrate(connection: Connection) -> None:
         version = connection.exec_driver_sql(
             "SELECT value FROM meta WHERE name='schema_version'"
         ).scalar()
+    current = str(tables.SCHEMA_VERSION)
     if version is None:
         tables.metadata.create_all(connection, checkfirst=False)
-        row = {"name": "schema_version", "value": str(tables.SCHEMA_VERSION)}
-        connection.execute(insert(tables.meta), row)
-    elif version != str(tables.SCHEMA_VERSION):
+        counts.create(connection)
+        connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
+    elif version == "1":
+        counts.create(connection)
+        of_schema = tables.meta.c.name == "schema_version"
+        connection.execute(update(tables.meta).where(of_schema).values(value=current))
+    elif version != current:
         raise ConfigurationError(
-            f"the database has version {version}, this server works with "
-            f"{tables.SCHEMA_VERSION}; use the release that made it"
+            f"the database has version {version}, this server works with {current}; "
+            "use the release that made it"
         )
     connection.execute(select(tables.meta.c.name).limit(1))

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import GenerationMetadata
-from elluminate_async.server.store import documents, tables
+from elluminate_async.server.store import counts, documents, tables
 from elluminate_async.server.store.rows import (
     AnySelect,
     digest,
+    fetch,
     now,
     row_by_id,
     run_many,
     select_in,
 )
-from elluminate_async.server.store.text import WireText, dump, time_text
+from elluminate_async.server.store.text import WireText, dump, ids_text, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,22 +59,35 @@ def page(
     seed: int | None,
 ) -> WireText:
     """One page of finished responses; with a seed, in an order that only the seed knows."""
-    ids = _find_ids(connection, project_id, wanted)
-    if seed is not None:
-        ids.sort(key=lambda row_id: digest(seed, row_id))
-    shown = request.of(ids)
+    if seed is None and wanted == ResponseFilter(experiment_id=wanted.experiment_id):
+        shown, count = counts.finished_ids(
+            connection, project_id, wanted.experiment_id, request.start, request.size
+        )
+    else:
+        ids = _find_ids(connection, project_id, wanted)
+        if seed is not None:
+            ids.sort(key=lambda row_id: digest(seed, row_id))
+        shown, count = request.of(ids), len(ids)
     found = documents.responses(connection, project_id, shown)
     items = ",".join(found[row_id] for row_id in shown)
-    return WireText(f'{{"items":[{items}],"count":{len(ids)}}}')
+    return WireText(f'{{"items":[{items}],"count":{count}}}')
+
+
+_FINISHED = """
+SELECT r.id FROM json_each(?) AS wanted CROSS JOIN responses AS r ON r.id = wanted.value
+WHERE +r.project_id = ? AND r.is_ready ORDER BY r.id"""
 
 
 def _find_ids(connection: Connection, project_id: int, wanted: ResponseFilter) -> list[int]:
     """Ids of finished responses in the order their jobs were accepted: the inputs' order."""
     query = select(table.c.id).where(table.c.project_id == project_id, table.c.is_ready)
-    query = _limit(query, wanted)
+    limited = _limit(query, wanted)
     if wanted.response_ids is None:
-        return list(connection.scalars(query.order_by(table.c.id)))
-    return sorted(row.id for row in select_in(connection, query, table.c.id, wanted.response_ids))
+        return list(connection.scalars(limited.order_by(table.c.id)))
+    if limited is query:
+        ids = ids_text(set(wanted.response_ids))
+        return [row.id for row in fetch(connection, _FINISHED, ids, project_id)]
+    return sorted(row.id for row in select_in(connection, limited, table.c.id, wanted.response_ids))
 
 
 def _limit(query: AnySelect, wanted: ResponseFilter) -> AnySelect:

@@ -33,10 +33,14 @@ class PageRequest:
     number: int
     size: int
 
+    @property
+    def start(self) -> int:
+        """Place of the first item, from 0."""
+        return (self.number - 1) * self.size
+
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """The items of this page."""
-        start = (self.number - 1) * self.size
-        return items[start : start + self.size]
+        return items[self.start : self.start + self.size]
 
 
 def now() -> datetime:
