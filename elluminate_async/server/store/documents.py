@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic_core import to_json
-
 from elluminate_async.server.store import collections, criteria, prompt_templates
 from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.text import (
@@ -48,12 +46,10 @@ def responses(connection: Connection, project_id: int, ids: Collection[int]) -> 
     """The responses of these ids, with prompts and current ratings."""
     wanted = ids_text(ids)
     rows = fetch(connection, _RESPONSES, wanted, project_id)
-    found = prompt_templates.documents(
+    templates = prompt_templates.texts(
         connection, project_id, {row.prompt_template_id for row in rows}
     )
-    templates = {key: to_json(one).decode() for key, one in found.items()}
-    parents = collections.documents(connection, project_id, {row.collection_id for row in rows})
-    collection_of = {key: to_json(one).decode() for key, one in parents.items()}
+    collection_of = collections.texts(connection, project_id, {row.collection_id for row in rows})
     rated = _grouped(
         connection, project_id, fetch(connection, _CURRENT_RATINGS, wanted, project_id)
     )
@@ -107,8 +103,7 @@ def _metadata(row: AnyRow) -> str:
 def _grouped(
     connection: Connection, project_id: int, rows: Sequence[AnyRow]
 ) -> dict[int, list[str]]:
-    found = criteria.documents(connection, project_id, {row.criterion_id for row in rows})
-    asked = {key: to_json(one).decode() for key, one in found.items()}
+    asked = criteria.texts(connection, project_id, {row.criterion_id for row in rows})
     grouped: dict[int, list[str]] = {}
     for row in rows:
         grouped.setdefault(row.response_id, []).append(

@@ -8,13 +8,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from elluminate_async.schemas import ItemFailure, JobStatusName, RatingMode
 from elluminate_async.server.problems import not_found
 from elluminate_async.server.store import documents, experiments, ratings, responses, tables, work
 from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import WireText, wire_text
+from elluminate_async.server.store.text import WireText, time_text, wire_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,16 @@ items = tables.job_items
 
 _ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
 
+_INSERT = f"""
+INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, total, created_at,
+ status, generated, rated, processed, failed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, '{JobStatusName.PENDING}', 0, 0, 0, 0)"""
+_JOB = "SELECT * FROM jobs WHERE task_id = ?"
+_STATUS = f"{_JOB} AND project_id = ? AND kind = ?"
+_END = "UPDATE jobs SET status = ?, error_msg = ?, finished_at = ? WHERE id = ?"
+_FIRST_FAILURE = """
+SELECT failure_message FROM job_items WHERE job_id = ? AND failure_code IS NOT NULL
+ORDER BY position LIMIT 1"""
 _INSERT_ITEM = "INSERT INTO job_items (job_id, position, response_id, is_done) VALUES (?, ?, ?, 0)"
 _OPEN_ITEMS = """
 SELECT response_id, count(*) FROM job_items WHERE job_id = ? AND NOT is_done GROUP BY response_id"""
@@ -149,24 +159,9 @@ def accept(connection: Connection, project_id: int, job: NewJob) -> str:
     """
     (job_id,) = reserve_ids(connection, table)
     task_id = str(uuid.uuid4())
-    connection.execute(
-        insert(table),
-        {
-            "id": job_id,
-            "project_id": project_id,
-            "task_id": task_id,
-            "kind": job.kind,
-            "experiment_id": job.experiment_id,
-            "rating_mode": job.rating_mode,
-            "status": JobStatusName.PENDING,
-            "total": len(job.response_ids),
-            "generated": 0,
-            "rated": 0,
-            "processed": 0,
-            "failed": 0,
-            "created_at": now(),
-        },
-    )
+    mode = job.rating_mode
+    row = (job_id, project_id, task_id, job.kind, job.experiment_id, mode, len(job.response_ids))
+    run_many(connection, _INSERT, [(*row, time_text(now()))])
     run_many(
         connection,
         _INSERT_ITEM,
@@ -185,9 +180,10 @@ def take_up(connection: Connection) -> list[str]:
 
 def plan(connection: Connection, task_id: str) -> Plan | None:
     """What is left to do of a job; None when it is gone or has ended."""
-    row = connection.execute(select(table).where(table.c.task_id == task_id)).one_or_none()
-    if row is None or row.status in _ENDED:
+    rows = fetch(connection, _JOB, task_id)
+    if not rows or rows[0].status in _ENDED:
         return None
+    row = rows[0]
     counted = fetch(connection, _OPEN_ITEMS, row.id)
     places = {response_id: count for response_id, count in counted}
     todo = work.load(connection, row.project_id, places)
@@ -201,7 +197,7 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
         todo=todo,
         gone=sorted(places.keys() - {one.response_id for one in todo}),
         places=places,
-        before=Progress(row.total, row.generated, row.rated, row.processed, row.failed),
+        before=_progress(row),
     )
 
 
@@ -244,44 +240,47 @@ def record(connection: Connection, reports: Sequence[Report]) -> None:
     )
     for report in reports:
         if report.progress.is_complete:
-            _finish(connection, report.plan.job_id)
+            _finish(connection, report)
 
 
-def _finish(connection: Connection, job_id: int) -> None:
+def _finish(connection: Connection, report: Report) -> None:
     """Mark a job as ended: a success as long as one item is fine or it has none."""
-    row = connection.execute(select(table).where(table.c.id == job_id)).one_or_none()
-    if row is None:
-        return
+    plan, progress = report.plan, report.progress
     status, error_msg = JobStatusName.SUCCESS, None
-    if row.failed:
-        first = connection.execute(
-            select(items.c.failure_message)
-            .where(items.c.job_id == row.id, items.c.failure_code.is_not(None))
-            .order_by(items.c.position)
-            .limit(1)
-        ).scalar()
-        error_msg = f"{row.failed} of {row.total} items failed, the first: {first}"
-        if row.failed == row.total:
+    if progress.failed:
+        first = fetch(connection, _FIRST_FAILURE, plan.job_id)
+        if not first:  # deleted meanwhile
+            return
+        message = first[0].failure_message
+        error_msg = f"{progress.failed} of {progress.total} items failed, the first: {message}"
+        if progress.failed == progress.total:
             status = JobStatusName.FAILURE
-    _end(connection, row, status, error_msg)
+    _end(connection, plan.job_id, status, error_msg)
+    if plan.experiment_id is not None:
+        experiments.ended(connection, plan.experiment_id, _line(progress, status))
 
 
 def fail(connection: Connection, task_id: str, error_msg: str) -> None:
     """Mark a job as ended by a fault of the server."""
     row = connection.execute(select(table).where(table.c.task_id == task_id)).one_or_none()
     if row is not None and row.status not in _ENDED:
-        _end(connection, row, JobStatusName.FAILURE, error_msg)
+        status = JobStatusName.FAILURE
+        _end(connection, row.id, status, error_msg)
+        if row.experiment_id is not None:
+            experiments.ended(connection, row.experiment_id, _line(_progress(row), status))
 
 
-def _end(connection: Connection, row: AnyRow, status: str, error_msg: str | None) -> None:
-    connection.execute(
-        update(table)
-        .where(table.c.id == row.id)
-        .values(status=status, error_msg=error_msg, finished_at=now())
-    )
-    if row.kind == JobKind.EXPERIMENT:
-        line = f"{row.processed} of {row.total} responses done, {row.failed} failed: {status}"
-        experiments.ended(connection, row.experiment_id, line)
+def _end(connection: Connection, job_id: int, status: str, error_msg: str | None) -> None:
+    run_many(connection, _END, [(status, error_msg, time_text(now()), job_id)])
+
+
+def _line(progress: Progress, status: str) -> str:
+    done = f"{progress.processed} of {progress.total} responses done"
+    return f"{done}, {progress.failed} failed: {status}"
+
+
+def _progress(row: AnyRow) -> Progress:
+    return Progress(row.total, row.generated, row.rated, row.processed, row.failed)
 
 
 def batch_status(
@@ -304,7 +303,7 @@ def batch_status(
     if row.status in _ENDED and full:
         results, failures = _results(connection, row)
         more = f',"result":[{",".join(results)}],"item_failures":{to_json(failures).decode()}'
-    progress = Progress(row.total, row.generated, row.rated, row.processed, row.failed)
+    progress = _progress(row)
     return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
 
 
@@ -328,7 +327,7 @@ def generation_status(
     row = _row(connection, project_id, JobKind.EXPERIMENT, task_id)
     if row.experiment_id != experiment_id:
         raise not_found("task", task_id)
-    progress = Progress(row.total, row.generated, row.rated, row.processed, row.failed)
+    progress = _progress(row)
     return generation_document(row.status, row.error_msg, progress)
 
 
@@ -345,14 +344,10 @@ def generation_document(status: str, error_msg: str | None, progress: Progress) 
 
 
 def _row(connection: Connection, project_id: int, kind: JobKind, task_id: str) -> AnyRow:
-    row = connection.execute(
-        select(table).where(
-            table.c.project_id == project_id, table.c.task_id == task_id, table.c.kind == kind
-        )
-    ).one_or_none()
-    if row is None:
+    rows = fetch(connection, _STATUS, task_id, project_id, kind)
+    if not rows:
         raise not_found("task", task_id)
-    return row
+    return rows[0]
 
 
 def _results(connection: Connection, job: AnyRow) -> tuple[list[str], list[ItemFailure]]:

@@ -49,6 +49,11 @@ def time_text(time: datetime) -> str:
     return time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
+def read_time(column: str) -> datetime:
+    """The time that a column holds."""
+    return datetime.fromisoformat(column).replace(tzinfo=UTC)
+
+
 def wire_time(column: str) -> str:
     """A column's time as a JSON string of the wire."""
     return f'"{column[:10]}T{column[11:].removesuffix(".000000")}Z"'

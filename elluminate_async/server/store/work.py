@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import criteria, llm_configs, tables
-from elluminate_async.server.store.rows import fetch, rows_by_id
+from elluminate_async.server.store import criteria, llm_configs
+from elluminate_async.server.store.rows import fetch
 from elluminate_async.server.store.text import ids_text
 
 if TYPE_CHECKING:
@@ -48,14 +49,17 @@ class Work:
 
 
 _ROWS = """
-SELECT r.id, r.is_ready, r.messages, r.error, r.llm_config_id, r.experiment_id,
- p.messages AS prompt, p.prompt_template_id
+SELECT r.id, r.is_ready, r.messages, r.error, p.messages AS prompt,
+ t.response_format_json_schema, t.tools, t.tool_choice,
+ e.id AS experiment_id, e.criterion_set_id, e.generation_params,
+ c.id AS config_id, c.name AS config_name, c.document, c.api_key, c.is_default
 FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.id = wanted.value
 CROSS JOIN prompts AS p ON p.id = r.prompt_id
+CROSS JOIN prompt_templates AS t ON t.id = p.prompt_template_id
+CROSS JOIN experiments AS e ON e.id = r.experiment_id
+CROSS JOIN llm_configs AS c ON c.id = coalesce(r.llm_config_id, ?)
 WHERE +r.project_id = ? ORDER BY r.id"""
-
-
 _RATABLE = """
 SELECT r.id, EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = e.criterion_set_id)
  AS has_criteria
@@ -78,45 +82,42 @@ def require_ratable(connection: Connection, project_id: int, response_ids: Seque
 
 def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -> list[Work]:
     """The work of these responses, in order of id; deleted ones are left out."""
-    rows = fetch(connection, _ROWS, ids_text(set(response_ids)), project_id)
-
-    def of(table: Any, ids: Iterable[int]) -> dict[int, Any]:
-        return rows_by_id(connection, table, project_id, ids)
-
-    templates = of(tables.prompt_templates, {row.prompt_template_id for row in rows})
-    experiments = of(tables.experiments, {row.experiment_id for row in rows})
-    asked = criteria.of_sets(
-        connection, project_id, {one.criterion_set_id for one in experiments.values()}
-    )
     default = llm_configs.default_id(connection, project_id)
-    configs = llm_configs.stored(
-        connection, project_id, {default, *(row.llm_config_id or default for row in rows)}
-    )
+    rows = fetch(connection, _ROWS, ids_text(set(response_ids)), default, project_id)
+    asked = criteria.of_sets(connection, project_id, {row.criterion_set_id for row in rows})
+    # What comes from a template, an experiment or a configuration is read once and shared.
+    configs: dict[int, StoredConfig] = {}
     samplings: dict[tuple[int, int], LLMConfig] = {}
+    parse = cache(_parse)
     result: list[Work] = []
     for row in rows:
-        template = templates[row.prompt_template_id]
-        experiment = experiments[row.experiment_id]
-        config_id = row.llm_config_id or default
-        config = configs[config_id]
-        kind = (config_id, experiment.id)
+        config_id, kind = row.config_id, (row.config_id, row.experiment_id)
+        if config_id not in configs:
+            configs[config_id] = llm_configs.stored(
+                config_id, row.config_name, row.document, row.api_key, row.is_default
+            )
         if kind not in samplings:
-            samplings[kind] = _sampling(config.config, experiment.generation_params)
+            params = parse(row.generation_params)
+            samplings[kind] = _sampling(configs[config_id].config, params)
         result.append(
             Work(
                 response_id=row.id,
                 prompt=from_json(row.prompt),
                 messages=from_json(row.messages or "[]") if row.is_ready else None,
                 error=row.error,
-                criteria=asked[experiment.criterion_set_id],
-                config=config,
+                criteria=asked[row.criterion_set_id],
+                config=configs[config_id],
                 sampling=samplings[kind],
-                response_format=template.response_format_json_schema,
-                tools=template.tools,
-                tool_choice=template.tool_choice,
+                response_format=parse(row.response_format_json_schema),
+                tools=parse(row.tools),
+                tool_choice=parse(row.tool_choice),
             )
         )
     return result
+
+
+def _parse(column: str | None) -> Any:
+    return None if column is None else from_json(column)
 
 
 def _sampling(config: LLMConfig, generation_params: dict[str, Any] | None) -> LLMConfig:
