@@ -64,6 +64,23 @@ async def test_documents_have_the_form_of_their_schema(api: Api, model: Scripted
     assert await api.get("/responses/2") == listed["items"][1]
 
 
+@pytest.mark.parametrize("depth", [10, 240])
+async def test_deep_values(api: Api, depth: int) -> None:
+    """A row as deep as a collection takes it can be generated from, listed and rated."""
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    await api.template()
+    await api.add_criteria(["a?"])
+    await api.post("/collections", {"name": "C", "variables": [{"word": value}]})
+    body = {"name": "E", "prompt_template_id": 1, "collection_id": 1}
+    await api.post("/experiments", body)
+    assert (await api.generate(1, [1]))["status"] == "SUCCESS"
+    assert (await api.rate([1]))["status"] == "SUCCESS"
+    (listed,) = await api.items("/responses?experiment_id=1")
+    assert listed["prompt"]["template_variables"]["input_values"]["word"] == value
+
+
 async def store_answers(api: Api, experiment: int, entry: int, count: int) -> None:
     body = batch(experiment, [entry] * count)
     for item in body["prompt_response_ins"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Collection, Column
@@ -19,7 +18,7 @@ from elluminate_async.server.store.rows import (
     row_by_id,
     rows_by_id,
 )
-from elluminate_async.server.store.text import ids_text, read_time
+from elluminate_async.server.store.text import ids_text, read_json, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -132,11 +131,11 @@ def _text(
         id=collection_id,
         name=name,
         description=description,
-        columns=[Column.model_validate(column) for column in from_json(columns)],
+        columns=[Column.model_validate(column) for column in read_json(columns)],
         variables_count=count,
         read_only=bool(read_only),
         collection_type=collection_type,
-        environment_config=None if environment_config is None else from_json(environment_config),
+        environment_config=None if environment_config is None else read_json(environment_config),
         created_at=read_time(created_at),
         updated_at=read_time(updated_at),
     ).model_dump_json()

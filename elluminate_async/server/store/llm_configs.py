@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydantic_core import from_json
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig
@@ -19,6 +18,7 @@ from elluminate_async.server.store.rows import (
     row_by_id,
     rows_by_id,
 )
+from elluminate_async.server.store.text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,7 +95,7 @@ def stored(
     config_id: int, name: str, document: str, api_key: str | None, is_default: int
 ) -> StoredConfig:
     """A configuration with its key, from its columns as the driver has them."""
-    config = LLMConfig.model_validate({**from_json(document), "id": config_id, "name": name})
+    config = LLMConfig.model_validate({**read_json(document), "id": config_id, "name": name})
     return StoredConfig(config, api_key, bool(is_default))
 
 

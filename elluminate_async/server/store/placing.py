@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from elluminate_async.schemas.prompt_templates import render
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import llm_configs, responses, tables, work
 from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import dump, ids_text, time_text
+from elluminate_async.server.store.text import dump, ids_text, read_json, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -141,10 +139,10 @@ def _prompts(
     messages_of: dict[int, list[dict[str, Any]]] = {}
     for template, entry in pairs:
         if template.id not in messages_of:
-            messages_of[template.id] = from_json(template.messages)
+            messages_of[template.id] = read_json(template.messages)
         pair = (template.id, entry.id)
         if pair not in rendered:
-            messages = render(messages_of[template.id], from_json(entry.input_values))
+            messages = render(messages_of[template.id], read_json(entry.input_values))
             rendered[pair] = content = digest(template.id, entry.id, messages)
             wanted[content] = _NewPrompt(template.id, entry.id, dump(messages), content)
         digests.append(rendered[pair])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pydantic_core import from_json
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from elluminate_async.schemas import CreatePromptTemplateRequest, PromptTemplate
@@ -21,7 +20,14 @@ from elluminate_async.server.store.rows import (
     row_by_id,
     rows_by_id,
 )
-from elluminate_async.server.store.text import dump, ids_text, wire_json, wire_text, wire_time
+from elluminate_async.server.store.text import (
+    dump,
+    ids_text,
+    read_json,
+    wire_json,
+    wire_text,
+    wire_time,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -144,7 +150,7 @@ def _text(
     created_at: str,
     updated_at: str,
 ) -> str:
-    placeholders = dump(placeholders_in(from_json(messages)))
+    placeholders = dump(placeholders_in(read_json(messages)))
     return (
         f'{{"id":{template_id},"name":{wire_text(name)},"version":{version},'
         f'"messages":{messages},"placeholders":{placeholders},'

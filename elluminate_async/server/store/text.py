@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from elluminate_async.schemas import LLMConfig
 
 if TYPE_CHECKING:
@@ -23,6 +21,11 @@ class WireText(str):
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _MESSAGE: dict[str, Any] = {"role": None, "content": None, "tool_calls": None}
+
+
+def read_json(column: str) -> Any:
+    """The value of a column's JSON, however deep: pydantic's parser ends at 200 levels."""
+    return json.loads(column)
 
 
 def dump(value: object) -> str:
@@ -78,7 +81,7 @@ def wire_messages(column: str | None) -> str:
     """A column's messages, each with the keys that every message has on the wire."""
     if column is None:
         return "[]"
-    messages: list[dict[str, Any]] = from_json(column)
+    messages: list[dict[str, Any]] = read_json(column)
     if all(message.keys() >= _MESSAGE.keys() for message in messages):
         return column
     return _encode([_MESSAGE | message for message in messages])

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import criteria, llm_configs
 from elluminate_async.server.store.rows import fetch
-from elluminate_async.server.store.text import ids_text
+from elluminate_async.server.store.text import ids_text, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,8 +100,8 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
         result.append(
             Work(
                 response_id=row.id,
-                prompt=from_json(row.prompt),
-                messages=from_json(row.messages or "[]") if row.is_ready else None,
+                prompt=read_json(row.prompt),
+                messages=read_json(row.messages or "[]") if row.is_ready else None,
                 error=row.error,
                 criteria=asked[row.criterion_set_id],
                 config=configs[config_id],
@@ -117,7 +115,7 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
 
 
 def _parse(column: str | None) -> Any:
-    return None if column is None else from_json(column)
+    return None if column is None else read_json(column)
 
 
 def _sampling(config: LLMConfig, generation_params: dict[str, Any] | None) -> LLMConfig:
