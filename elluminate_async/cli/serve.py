@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,8 @@ from elluminate_async.cli.models import OFFLINE, model_named
 
 if TYPE_CHECKING:
     from elluminate_async.server import LocalServer, Model
+
+_COLLECT_AFTER = 20_000
 
 
 def serve(
@@ -77,12 +80,21 @@ async def _serve(server: LocalServer, model: Model, *, given_key: str | None) ->
         loop.add_signal_handler(number, stopped.set)
     try:
         async with server:
+            _spare_collector()
             typer.echo(await _announce_key(server, given_key))
             # Flushed by echo: whoever starts this program waits for the line.
             typer.echo(f"Listening on {server.url}")
             await stopped.wait()
     finally:
         await model.aclose()
+
+
+def _spare_collector() -> None:
+    # What was imported stays to the end, and what a batch makes is freed by reference counts:
+    # little is found by looking through both again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
 async def _announce_key(server: LocalServer, given_key: str | None) -> str:

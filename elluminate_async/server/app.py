@@ -6,7 +6,7 @@ import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import StatementError
@@ -55,10 +55,11 @@ def _routes() -> FastAPI:
         redirect_slashes=False,
         openapi_url=f"{_PREFIX}/openapi.json",
     )
-    app.include_router(version.router, prefix=_PREFIX)
-    app.include_router(projects.router, prefix=_PREFIX)
-    of_project = APIRouter(prefix=f"{_PREFIX}/projects/{{project_id}}")
+    # Routes are tried one after another, so those of batches come first; and each router
+    # within a router doubles the tries.
     for noun in (
+        responses,
+        ratings,
         prompt_templates,
         template_variables,
         collections,
@@ -66,11 +67,10 @@ def _routes() -> FastAPI:
         criterion_sets,
         llm_configs,
         experiments,
-        responses,
-        ratings,
     ):
-        of_project.include_router(noun.router)
-    app.include_router(of_project)
+        app.include_router(noun.router, prefix=f"{_PREFIX}/projects/{{project_id}}")
+    app.include_router(version.router, prefix=_PREFIX)
+    app.include_router(projects.router, prefix=_PREFIX)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -12,7 +12,7 @@ from elluminate_async.server.problems import Problem
 from elluminate_async.server.store.responses import Answer
 
 if TYPE_CHECKING:
-    from elluminate_async.schemas import LLMConfig, PromptTemplate
+    from elluminate_async.schemas import PromptTemplate
     from elluminate_async.server.models.base import ModelAnswer
     from elluminate_async.server.models.pool import ModelPool
     from elluminate_async.server.store.work import Work
@@ -22,7 +22,7 @@ _MAX_CRITERIA = 10
 
 async def generate(models: ModelPool, work: Work) -> Answer:
     """Answer one prompt; a model's failure becomes the answer's ``error``."""
-    config = sampling(work)
+    config = work.sampling
     request = ModelRequest(
         messages=work.prompt,
         json_schema=_schema(work.response_format),
@@ -45,13 +45,6 @@ async def generate(models: ModelPool, work: Work) -> Answer:
         reasoning_tokens=answer.reasoning_tokens,
         cached_tokens=answer.cached_tokens,
     )
-
-
-def sampling(work: Work) -> LLMConfig:
-    """The configuration with the experiment's own parameters over it."""
-    known = type(work.config.config).model_fields.keys()
-    own = {k: v for k, v in work.generation_params.items() if k in known and v is not None}
-    return work.config.config.model_copy(update=own)
 
 
 async def propose_criteria(models: ModelPool, template: PromptTemplate) -> list[CriterionIn]:

@@ -12,6 +12,7 @@ from elluminate_async.schemas.version import IDEMPOTENCY_HEADER, REPLAYED_HEADER
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import idempotency
 from elluminate_async.server.store.idempotency import RequestKey, StoredAnswer
+from elluminate_async.server.store.text import WireText
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,6 +34,7 @@ async def answer_once(
     status: int,
     body: bytes,
     after: Callable[[T], None] | None = None,
+    asks_model: bool = True,
 ) -> Response:
     """Answer a POST, or repeat the answer that its idempotency key got before.
 
@@ -44,6 +46,7 @@ async def answer_once(
         status: Of a new answer.
         body: What must be equal when the key is used again.
         after: Gets the statements' result once it is committed.
+        asks_model: Whether ``prepare`` costs so much that the key is looked for before.
 
     Raises:
         Problem: 409 while the same request is being worked on, 422 when its key was used
@@ -60,9 +63,10 @@ async def answer_once(
         )
     service.in_flight.add(in_flight)
     try:
-        stored = await service.database.read(idempotency.find, key)
-        if stored is not None:
-            return _response(stored, {REPLAYED_HEADER: "true"})
+        if asks_model:
+            stored = await service.database.read(idempotency.find, key)
+            if stored is not None:
+                return _response(stored, {REPLAYED_HEADER: "true"})
         return await _work(project, prepare, status=status, key=key, after=after)
     finally:
         service.in_flight.discard(in_flight)
@@ -78,19 +82,24 @@ async def _work(
 ) -> Response:
     statements = await prepare()
 
-    def run(connection: Connection) -> tuple[T, StoredAnswer]:
+    def run(connection: Connection) -> StoredAnswer | tuple[T, StoredAnswer]:
+        if key is not None and (stored := idempotency.find(connection, key)) is not None:
+            return stored
         result = statements(connection)
-        answer = StoredAnswer(status, to_json(result).decode())
+        text = result if isinstance(result, WireText) else to_json(result).decode()
+        answer = StoredAnswer(status, text)
         if key is not None:
             idempotency.keep(connection, key, answer)
         return result, answer
 
-    def committed(done: tuple[T, StoredAnswer]) -> None:
-        if after is not None:
+    def committed(done: StoredAnswer | tuple[T, StoredAnswer]) -> None:
+        if after is not None and not isinstance(done, StoredAnswer):
             after(done[0])
 
-    _, answer = await project.service.database.write_then(committed, run)
-    return _response(answer, {})
+    done = await project.service.database.write_then(committed, run)
+    if isinstance(done, StoredAnswer):
+        return _response(done, {REPLAYED_HEADER: "true"})
+    return _response(done[1], {})
 
 
 def _key(request: Request, project: CurrentProject, body: bytes) -> RequestKey | None:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.server import judge
 from elluminate_async.server.generator import generate
+from elluminate_async.server.recorder import Recorder, RunningJob
 from elluminate_async.server.store import jobs
-from elluminate_async.server.store.jobs import JobKind, Plan, Step
+from elluminate_async.server.store.jobs import JobKind, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
-
     from elluminate_async.server.models.pool import ModelPool
     from elluminate_async.server.store.database import Database
+    from elluminate_async.server.store.responses import Answer
     from elluminate_async.server.store.work import Work
 
 _LOG = logging.getLogger(__name__)
@@ -36,9 +36,11 @@ class Jobs:
     def __init__(self, database: Database, models: ModelPool) -> None:
         self._database = database
         self._models = models
+        self._recorder = Recorder(database)
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_RUNNING_JOBS)
-        self._news: dict[str, asyncio.Event] = {}
+        self._ends: dict[str, asyncio.Event] = {}
+        self._running: dict[str, RunningJob] = {}
         self._closing = asyncio.Event()
 
     @property
@@ -48,27 +50,32 @@ class Jobs:
 
     async def resume(self) -> None:
         """Take up the jobs that an earlier server accepted and did not finish."""
-        for task_id in await self._database.read(jobs.unfinished):
+        for task_id in await self._database.write(jobs.take_up):
             self.submit(task_id)
 
     def submit(self, task_id: str) -> None:
         """Start a job whose acceptance is committed."""
         if self.is_closing:
             return
-        self._news[task_id] = asyncio.Event()
+        self._ends[task_id] = asyncio.Event()
         task = asyncio.get_running_loop().create_task(self._run(task_id), name=f"job {task_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def news(self, task_id: str) -> asyncio.Event:
-        """An event that is set at the next change of a job; take it before reading the state."""
-        return self._news.get(task_id, self._closing)
+    def ended(self, task_id: str) -> asyncio.Event:
+        """An event that is set at a job's end; take it before reading the state."""
+        return self._ends.get(task_id, self._closing)
+
+    def running(self, project_id: int, task_id: str) -> RunningJob | None:
+        """A project's job under way, how far it is; None is no proof that there is none."""
+        job = self._running.get(task_id)
+        return job if job is not None and job.plan.project_id == project_id else None
 
     def close_streams(self) -> None:
         """Wake all who wait, to let them go."""
         self._closing.set()
-        for news in self._news.values():
-            news.set()
+        for ended in self._ends.values():
+            ended.set()
 
     async def close(self) -> None:
         """Stop working. Unfinished jobs stay as they are in the database."""
@@ -76,6 +83,7 @@ class Jobs:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._recorder.close()
 
     async def _run(self, task_id: str) -> None:
         try:
@@ -85,83 +93,67 @@ class Jobs:
             _LOG.exception("job %s ended by a fault of the server", task_id)
             await self._database.write(jobs.fail, task_id, "the server failed; see its log")
         finally:
-            self._news.pop(task_id, self._closing).set()
+            self._running.pop(task_id, None)
+            self._ends.pop(task_id, self._closing).set()
 
     async def _work(self, task_id: str) -> None:
-        plan = await self._database.write(jobs.begin, task_id)
+        plan = await self._database.read(jobs.plan, task_id)
         if plan is None:
             return
-        self._changed(task_id)
-        steps: asyncio.Queue[Step] = asyncio.Queue()
+        self._running[task_id] = job = RunningJob(plan)
         todo = iter(plan.todo)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(len(plan.todo), self._models.max_calls)):
-                workers.create_task(self._serve(plan, todo, steps))
-            await self._collect(plan, steps)
+                workers.create_task(self._serve(job, todo))
+            if not plan.todo or plan.gone:
+                failure = ("no_result", "the response was deleted")
+                self._recorder.add(
+                    job, *(Step(one, is_last=True, failure=failure) for one in plan.gone)
+                )
+            await job.ended
 
-    async def _serve(self, plan: Plan, todo: Iterator[Work], steps: asyncio.Queue[Step]) -> None:
+    async def _serve(self, job: RunningJob, todo: Iterator[Work]) -> None:
         for work in todo:
             try:
-                await self._do(plan, work, steps)
+                await self._do(job, work)
             except Exception as error:
-                _LOG.exception("response %s of job %s", work.response_id, plan.task_id)
+                _LOG.exception("response %s of job %s", work.response_id, job.plan.task_id)
                 failure = ("no_result", f"the server failed: {type(error).__name__}")
-                steps.put_nowait(Step(work.response_id, is_last=True, failure=failure))
+                self._recorder.add(job, Step(work.response_id, is_last=True, failure=failure))
             # A model that answers at once would keep the loop from everything else.
             await asyncio.sleep(0)
 
-    async def _do(self, plan: Plan, work: Work, steps: asyncio.Queue[Step]) -> None:
+    async def _do(self, job: RunningJob, work: Work) -> None:
+        plan = job.plan
         rates = plan.kind is JobKind.RATINGS
         if not rates:
             rates = plan.kind is JobKind.EXPERIMENT and bool(work.criteria)
-            work = await self._generate(work, steps, ends=not rates)
+            work = await self._generate(job, work, ends=not rates)
         if rates and not (plan.kind is JobKind.EXPERIMENT and work.error is not None):
-            judgement = await judge.judge(self._models, work, plan.rating_mode)
-            steps.put_nowait(
+            judgement = await judge.judge(self._models, work, plan.rating_mode, plan.task_id)
+            self._recorder.add(
+                job,
                 Step(
                     work.response_id,
                     verdicts=judgement.verdicts,
                     is_last=True,
                     failure=("rating_failed", judgement.failure) if judgement.failure else None,
-                )
+                ),
             )
 
-    async def _generate(self, work: Work, steps: asyncio.Queue[Step], *, ends: bool) -> Work:
+    async def _generate(self, job: RunningJob, work: Work, *, ends: bool) -> Work:
         if work.messages is not None:  # stored as given, or generated before a restart
             if ends or work.error is not None:
-                steps.put_nowait(_generated(work.response_id, work.error))
+                self._recorder.add(job, _generated(work.response_id, work.error))
             return work
         answer = await generate(self._models, work)
-        done = Step(work.response_id, answer=answer)
         if ends or answer.error is not None:
-            done = _generated(work.response_id, answer.error, done)
-        steps.put_nowait(done)
-        return replace(work, messages=answer.messages, error=answer.error)
-
-    async def _collect(self, plan: Plan, steps: asyncio.Queue[Step]) -> None:
-        """Keep steps as they come; those that wait go into one transaction."""
-        left = len(plan.todo)
-        while left:
-            some = [await steps.get()]
-            while not steps.empty():
-                some.append(steps.get_nowait())
-            left -= sum(step.is_last for step in some)
-            await self._database.write(_record, plan, some, ends=not left)
-            self._changed(plan.task_id)
-        if not plan.todo:
-            await self._database.write(jobs.finish, plan)
-
-    def _changed(self, task_id: str) -> None:
-        self._news[task_id].set()
-        self._news[task_id] = asyncio.Event()
+            self._recorder.add(job, _generated(work.response_id, answer.error, answer))
+        else:
+            self._recorder.add(job, Step(work.response_id, answer=answer))
+        return work if ends else replace(work, messages=answer.messages, error=answer.error)
 
 
-def _generated(response_id: int, error: str | None, done: Step | None = None) -> Step:
+def _generated(response_id: int, error: str | None, answer: Answer | None = None) -> Step:
     failure = None if error is None else ("generation_failed", error)
-    return replace(done or Step(response_id), is_last=True, failure=failure)
-
-
-def _record(connection: Connection, plan: Plan, steps: list[Step], *, ends: bool) -> None:
-    jobs.record(connection, plan, steps)
-    if ends:
-        jobs.finish(connection, plan)
+    return Step(response_id, answer, is_last=True, failure=failure)

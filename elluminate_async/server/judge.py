@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.schemas import RatingMode, RatingValue
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.work import Work
 
 _ATTEMPTS = 2
+_VERDICTS = tuple(RatingValue)
 
 _INSTRUCTIONS = """\
 You judge an answer to a prompt by the criteria below, each on its own. YES means that the
@@ -47,7 +49,9 @@ class Judgement:
     failure: str | None
 
 
-async def judge(models: ModelPool, work: Work, mode: RatingMode) -> Judgement:
+async def judge(
+    models: ModelPool, work: Work, mode: RatingMode, task_id: str | None = None
+) -> Judgement:
     """Rate one response by all its criteria, in one call.
 
     What that call leaves open is asked once more; what is open then is a failure.
@@ -64,7 +68,11 @@ async def judge(models: ModelPool, work: Work, mode: RatingMode) -> Judgement:
             break
         try:
             answer = await models.complete(models.judge, _request(work, missing, mode))
-            found.update(_read(answer.text, work.response_id, missing, mode))
+            read = _read(answer.text, missing, mode)
+            found.update(
+                (key, Verdict(work.response_id, key, *verdict, task_id))
+                for key, verdict in read.items()
+            )
             trouble = "the judge gave no readable verdict"
         except ModelError as error:
             trouble = f"the judge failed: {error}"
@@ -76,16 +84,11 @@ async def judge(models: ModelPool, work: Work, mode: RatingMode) -> Judgement:
 
 
 def _request(work: Work, criteria: Sequence[Criterion], mode: RatingMode) -> ModelRequest:
-    nonce = secrets.token_hex(8)
-    lines = "\n".join(f"{_key(one)}: {one.criterion_str}" for one in criteria)
+    nonce = _nonce()
+    asked, schema = _asked(tuple((one.id, one.criterion_str) for one in criteria), mode)
     return ModelRequest(
         messages=[
-            {
-                "role": "system",
-                "content": _INSTRUCTIONS.format(
-                    nonce=nonce, criteria=lines, form=json.dumps(_form(criteria[0], mode))
-                ),
-            },
+            {"role": "system", "content": _INSTRUCTIONS.format(nonce=nonce, **asked)},
             {
                 "role": "user",
                 "content": f"--- prompt {nonce} ---\n{_transcript(work.prompt)}\n"
@@ -94,29 +97,51 @@ def _request(work: Work, criteria: Sequence[Criterion], mode: RatingMode) -> Mod
             },
         ],
         purpose="judge",
-        json_schema=JsonSchema("verdicts", _schema(criteria, mode)),
+        json_schema=schema,
         nonce=nonce,
     )
 
 
-def _key(criterion: Criterion) -> str:
-    return f"criterion_{criterion.id}"
+_NONCE_BYTES = 8
+_random = bytearray()
 
 
-def _form(criterion: Criterion, mode: RatingMode) -> dict[str, Any]:
+def _nonce() -> str:
+    # Drawn many at a time: each draw of its own is a call of the system, which lets other
+    # threads in.
+    if not _random:
+        _random.extend(secrets.token_bytes(_NONCE_BYTES * 512))
+    drawn = _random[-_NONCE_BYTES:].hex()
+    del _random[-_NONCE_BYTES:]
+    return drawn
+
+
+@lru_cache(maxsize=64)
+def _asked(
+    criteria: tuple[tuple[int, str], ...], mode: RatingMode
+) -> tuple[dict[str, str], JsonSchema]:
+    """What is the same for all responses: the parts of the instructions, the answer's form."""
+    lines = "\n".join(f"{_key(key)}: {text}" for key, text in criteria)
+    form = json.dumps(_form(criteria[0][0], mode))
+    return {"criteria": lines, "form": form}, JsonSchema("verdicts", _schema(criteria, mode))
+
+
+def _key(criterion_id: int) -> str:
+    return f"criterion_{criterion_id}"
+
+
+def _form(criterion_id: int, mode: RatingMode) -> dict[str, Any]:
     verdict: dict[str, str] = {"verdict": "YES or NO"}
     if mode is RatingMode.DETAILED:
         verdict = {"reasoning": "two or three sentences", **verdict}
-    return {_key(criterion): verdict}
+    return {_key(criterion_id): verdict}
 
 
-def _schema(criteria: Sequence[Criterion], mode: RatingMode) -> dict[str, Any]:
+def _schema(criteria: Sequence[tuple[int, str]], mode: RatingMode) -> dict[str, Any]:
     # The reasoning comes first, so that the verdict follows from it and not it from the verdict.
     parts: dict[str, Any] = {"reasoning": {"type": "string"}} if mode is RatingMode.DETAILED else {}
     parts["verdict"] = {"type": "string", "enum": [value.value for value in RatingValue]}
-    return _object(
-        {_key(one): {**_object(parts), "description": one.criterion_str} for one in criteria}
-    )
+    return _object({_key(key): {**_object(parts), "description": text} for key, text in criteria})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -138,24 +163,24 @@ def _transcript(messages: Sequence[dict[str, Any]]) -> str:
 
 
 def _read(
-    text: str, response_id: int, criteria: Sequence[Criterion], mode: RatingMode
-) -> dict[int, Verdict]:
-    """The verdicts that are there and in form; what is neither YES nor NO is not there."""
+    text: str, criteria: Sequence[Criterion], mode: RatingMode
+) -> dict[int, tuple[str, str | None]]:
+    """Verdict and reasoning by criterion, where there and in form: neither YES nor NO is not."""
     try:
         answer = parse_object(text)
     except ValueError:
         return {}
-    found: dict[int, Verdict] = {}
+    found: dict[int, tuple[str, str | None]] = {}
     for one in criteria:
-        given: Any = answer.get(_key(one))
+        given: Any = answer.get(_key(one.id))
         part = cast("dict[str, Any]", given if isinstance(given, dict) else {"verdict": given})
         verdict, reasoning = part.get("verdict"), part.get("reasoning")
-        if verdict not in tuple(RatingValue):
+        if verdict not in _VERDICTS:
             continue
         if mode is RatingMode.DETAILED:
             if not isinstance(reasoning, str):
                 continue
         else:
             reasoning = None
-        found[one.id] = Verdict(response_id, one.id, str(verdict), reasoning)
+        found[one.id] = (str(verdict), reasoning)
     return found

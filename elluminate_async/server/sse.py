@@ -1,14 +1,12 @@
-"""Event streams of jobs: the status now, at each change, and at the end."""
+"""Event streams of jobs: the status now, at intervals, and at the end."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Query
 from fastapi.responses import StreamingResponse
-from pydantic_core import to_json
 
 from elluminate_async.schemas.jobs import TERMINAL
 
@@ -24,37 +22,32 @@ DEFAULT_INTERVAL = 0.5
 async def job_stream(
     jobs: Jobs,
     task_id: str,
-    status: Callable[[], Awaitable[dict[str, Any]]],
+    status: Callable[[], Awaitable[tuple[str, str]]],
     interval: float,
 ) -> StreamingResponse:
     """Stream a job's status documents until a terminal one, then close.
 
     Args:
-        jobs: Tells of changes.
+        jobs: Tells of the end.
         task_id: Which job.
-        status: Reads its status document; a `Problem` of the first call is the answer.
+        status: Its status and its status document; a `Problem` of the first call is the
+            answer.
         interval: Seconds between documents of a job that runs: not more often when much
             changes, nor more rarely when nothing does, as some clients look at their
             deadline only when something arrives. The terminal one is sent at once.
     """
-    news = jobs.news(task_id)
+    ended = jobs.ended(task_id)
     first = await status()
 
     async def events() -> AsyncIterator[bytes]:
-        document, event = first, news
+        name, document = first
         while True:
-            yield b"data: " + to_json(document) + b"\n\n"
-            if document["status"] in TERMINAL:
+            yield b"data: " + document.encode() + b"\n\n"
+            if name in TERMINAL:
                 return
-            due = time.monotonic() + interval
-            # What changes in between is read and not shown, but for the end.
-            while document["status"] not in TERMINAL and await _within(
-                event, due - time.monotonic()
-            ):
-                if jobs.is_closing:
-                    return
-                event = jobs.news(task_id)
-                document = await status()
+            if await _within(ended, interval) and jobs.is_closing:
+                return
+            name, document = await status()
 
     return StreamingResponse(
         events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
@@ -63,7 +56,7 @@ async def job_stream(
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
     try:
-        async with asyncio.timeout(max(seconds, 0)):
+        async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
         return False

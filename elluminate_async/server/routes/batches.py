@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 
+from elluminate_async.schemas import JobStatusName
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import job_stream
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.server.store.jobs import JobKind, NewJob
+    from elluminate_async.server.store.text import WireText
 
 
 async def start(
@@ -41,12 +43,15 @@ async def start(
             project.service.jobs.submit(task_id)
 
     body = await request.body()
-    return await answer_once(request, project, prepare, status=202, body=body, after=begin)
+    return await answer_once(
+        request, project, prepare, status=202, body=body, after=begin, asks_model=False
+    )
 
 
 async def poll(project: CurrentProject, kind: JobKind, task_id: str) -> Response:
     """The status document."""
-    return json_response(await _status(project, kind, task_id))
+    _, document = await _status(project, kind, task_id)
+    return json_response(document)
 
 
 async def stream(
@@ -58,6 +63,10 @@ async def stream(
     )
 
 
-async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> dict[str, Any]:
+async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> tuple[str, WireText]:
     full = project.service.profile.results_with_status
+    job = project.service.jobs.running(project.id, task_id)
+    if job is not None and job.plan.kind is kind:
+        name = JobStatusName.STARTED
+        return name, store.batch_document(name, None, job.progress if full else None)
     return await project.read(store.batch_status, kind, task_id, full=full)

@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 from elluminate_async.schemas import Page
 from elluminate_async.server.problems import not_found
 from elluminate_async.server.service import Service
-from elluminate_async.server.store.rows import PageRequest, digest
+from elluminate_async.server.store.rows import PageRequest
+from elluminate_async.server.store.text import WireText
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,16 +83,12 @@ class CurrentProject:
         number: int,
         find: Callable[[Connection, int], list[int]],
         documents: Callable[[Connection, int, Iterable[int]], dict[int, Any]],
-        *,
-        seed: int | None = None,
     ) -> Response:
-        """One page of a listing; with a seed, in an order that only the seed knows."""
+        """One page of a listing."""
         wanted = PageRequest(number, self.service.profile.page_size)
 
         def run(connection: Connection, project_id: int) -> Page[Any]:
             ids = find(connection, project_id)
-            if seed is not None:
-                ids.sort(key=lambda row_id: digest(seed, row_id))
             shown = wanted.of(ids)
             found = documents(connection, project_id, shown)
             return Page[Any](items=[found[row_id] for row_id in shown], count=len(ids))
@@ -101,7 +98,8 @@ class CurrentProject:
 
 def json_response(value: object, status: int = 200) -> Response:
     """An answer as it is, documents within documents included."""
-    return Response(to_json(value), status, media_type="application/json")
+    body = value if isinstance(value, WireText) else to_json(value)
+    return Response(body, status, media_type="application/json")
 
 
 async def service_of(request: Request) -> Service:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
 
 from elluminate_async.schemas import (
     CreateExperimentRequest,
     Experiment,
     GenerationStatus,
+    JobStatusName,
     Page,
     ResponseIn,
     RunExperimentRequest,
@@ -101,7 +103,7 @@ async def remove(project: InProject, experiment_id: Id) -> None:
 @router.get("/{experiment_id}/generation/{task_id}", response_model=GenerationStatus)
 async def poll_generation(project: InProject, experiment_id: Id, task_id: str) -> Response:
     """How far it is."""
-    return json_response(await project.read(jobs.generation_status, experiment_id, task_id))
+    return json_response(await _status(project, experiment_id, task_id))
 
 
 @router.get("/{experiment_id}/generation/{task_id}/stream", response_class=StreamingResponse)
@@ -114,14 +116,21 @@ async def stream_generation(
     """How far it is, as it goes."""
     logs_seen = 0
 
-    async def status() -> dict[str, Any]:
+    async def status() -> tuple[str, str]:
         nonlocal logs_seen
-        document = await project.read(jobs.generation_status, experiment_id, task_id)
+        document = await _status(project, experiment_id, task_id)
         logs: str = await project.read(store.logs, experiment_id)
         document["logs_delta"], logs_seen = logs[logs_seen:] or None, len(logs)
-        return document
+        return document["status"], to_json(document).decode()
 
     return await job_stream(project.service.jobs, task_id, status, polling_interval)
+
+
+async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> dict[str, Any]:
+    job = project.service.jobs.running(project.id, task_id)
+    if job is not None and job.plan.experiment_id == experiment_id:
+        return jobs.generation_document(JobStatusName.STARTED, None, job.progress)
+    return await project.read(jobs.generation_status, experiment_id, task_id)
 
 
 def _start(

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest, RatingRequest
 from elluminate_async.server import judge
 from elluminate_async.server.idempotency import answer_once
-from elluminate_async.server.problems import Problem, not_found
+from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
@@ -43,7 +43,7 @@ async def rate(project: InProject, request: Request, body: RatingRequest) -> Res
     """Rate one response and wait for it; 502 when the judge gives no complete verdict."""
 
     async def prepare() -> Callable[[Connection], list[Rating]]:
-        (one,) = await project.read(_ratable, [body.prompt_response_id])
+        one = await project.read(_ratable, body.prompt_response_id)
         judgement = await judge.judge(project.service.models, one, body.rating_mode)
         if judgement.failure is not None:
             raise Problem(502, judgement.failure)
@@ -58,7 +58,7 @@ async def start_batch(project: InProject, request: Request, body: RatingBatchReq
     """Accept a batch of responses to rate."""
 
     def make(connection: Connection, project_id: int) -> NewJob:
-        _ratable(connection, project_id, body.prompt_response_ids)
+        work.require_ratable(connection, project_id, body.prompt_response_ids)
         return NewJob(JobKind.RATINGS, body.prompt_response_ids, body.rating_mode)
 
     return await batches.start(request, project, make)
@@ -78,18 +78,12 @@ async def stream_batch(
     return await batches.stream(project, JobKind.RATINGS, task_id, polling_interval)
 
 
-def _ratable(connection: Connection, project_id: int, response_ids: list[int]) -> list[Work]:
-    """The work of these responses; 404 for one that is not there, 400 without criteria."""
-    found = {one.response_id: one for one in work.load(connection, project_id, response_ids)}
-    for response_id in response_ids:
-        one = found.get(response_id)
-        if one is None or one.messages is None:
-            raise not_found("response", response_id)
-        if not one.criteria:
-            raise Problem(400, f"there are no criteria to rate response {response_id} by")
-    return list(found.values())
+def _ratable(connection: Connection, project_id: int, response_id: int) -> Work:
+    work.require_ratable(connection, project_id, [response_id])
+    (one,) = work.load(connection, project_id, [response_id])
+    return one
 
 
 def _keep(connection: Connection, project_id: int, verdicts: list[Verdict]) -> list[Rating]:
-    ids = store.record(connection, project_id, None, verdicts)
+    ids = store.record(connection, project_id, verdicts)
     return store.by_ids(connection, project_id, ids)

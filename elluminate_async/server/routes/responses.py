@@ -27,17 +27,20 @@ from elluminate_async.server.routes.deps import (
     OptionalId,
     OptionalText,
     PageNumber,
+    json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
 from elluminate_async.server.store import placing
 from elluminate_async.server.store import responses as store
 from elluminate_async.server.store.jobs import JobKind, NewJob
+from elluminate_async.server.store.rows import PageRequest
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.server.routes.deps import CurrentProject
     from elluminate_async.server.store.responses import Answer
+    from elluminate_async.server.store.text import WireText
 
 router = APIRouter(prefix="/responses", tags=["responses"])
 
@@ -92,9 +95,9 @@ async def find(
     page: PageNumber = 1,
 ) -> Response:
     """Finished responses with their ratings, in the order of the inputs."""
-    ids = partial(store.find_ids, wanted=wanted)
-    seed = project.service.profile.listing_seed
-    return await project.page(page, ids, store.documents, seed=seed)
+    profile = project.service.profile
+    request = PageRequest(page, profile.page_size)
+    return json_response(await project.read(store.page, wanted, request, profile.listing_seed))
 
 
 @router.post("", status_code=201, response_model=PromptResponse)
@@ -134,16 +137,16 @@ async def stream_batch(
     return await batches.stream(project, JobKind.RESPONSES, task_id, polling_interval)
 
 
-@router.get("/{response_id}")
-async def get(project: InProject, response_id: Id) -> PromptResponse:
+@router.get("/{response_id}", response_model=PromptResponse)
+async def get(project: InProject, response_id: Id) -> Response:
     """One response with its ratings."""
-    return await project.read(store.get, response_id)
+    return json_response(await project.read(store.get, response_id))
 
 
-@router.patch("/{response_id}")
-async def annotate(project: InProject, response_id: Id, body: AnnotateRequest) -> PromptResponse:
+@router.patch("/{response_id}", response_model=PromptResponse)
+async def annotate(project: InProject, response_id: Id, body: AnnotateRequest) -> Response:
     """Set its annotation."""
-    return await project.write(store.annotate, response_id, body.annotation)
+    return json_response(await project.write(store.annotate, response_id, body.annotation))
 
 
 @router.delete("/{response_id}", status_code=204)
@@ -153,7 +156,7 @@ async def remove(project: InProject, response_id: Id) -> None:
 
 
 async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> Response:
-    async def prepare() -> Callable[[Connection], PromptResponse]:
+    async def prepare() -> Callable[[Connection], WireText]:
         # Nothing is kept until there is an answer: a request that is cut off leaves no row.
         answer = (
             None
@@ -168,8 +171,8 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
 
 def _keep(
     connection: Connection, project_id: int, item: ResponseIn, answer: Answer | None
-) -> PromptResponse:
+) -> WireText:
     (response_id,) = placing.place(connection, project_id, [item])
     if answer is not None:
-        store.complete(connection, response_id, answer)
+        store.complete(connection, [(response_id, answer)])
     return store.get(connection, project_id, response_id)

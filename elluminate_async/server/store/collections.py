@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Collection, Column
 from elluminate_async.server.problems import Problem, taken
-from elluminate_async.server.store import tables
-from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
+from elluminate_async.server.store import counts, tables
+from elluminate_async.server.store.rows import (
+    AnyRow,
+    fetch,
+    now,
+    reserve_ids,
+    row_by_id,
+    rows_by_id,
+)
+from elluminate_async.server.store.text import ids_text, read_json, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +27,12 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.collections import UpdateCollectionRequest
 
 table = tables.collections
+
+_OF_IDS = """
+SELECT c.id, c.name, c.description, c.columns, coalesce(s.entries, 0), c.read_only,
+ c.collection_type, c.environment_config, c.created_at, c.updated_at
+FROM collections AS c LEFT JOIN collection_sizes AS s ON s.collection_id = c.id
+WHERE c.id IN (SELECT value FROM json_each(?)) AND +c.project_id = ?"""
 
 
 def create(connection: Connection, project_id: int, body: CreateCollectionRequest) -> int:
@@ -75,11 +90,7 @@ def find_ids(
 def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, Collection]:
     """The collections of these ids, without their rows."""
     rows = rows_by_id(connection, table, project_id, ids)
-    counted = tables.entries.c.collection_id
-    counts = connection.execute(
-        select(counted, func.count()).where(counted.in_(list(rows))).group_by(counted)
-    )
-    count_of = {collection_id: count for collection_id, count in counts}
+    count_of = counts.entries_of(connection, rows)
     return {
         collection_id: Collection(
             id=collection_id,
@@ -95,6 +106,39 @@ def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> di
         )
         for collection_id, row in rows.items()
     }
+
+
+def texts(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, str]:
+    """The collections of these ids, without their rows, as JSON."""
+    rows = fetch(connection, _OF_IDS, ids_text(ids), project_id)
+    return {row.id: _text(*row) for row in rows}
+
+
+@lru_cache(maxsize=256)
+def _text(
+    collection_id: int,
+    name: str,
+    description: str,
+    columns: str,
+    count: int,
+    read_only: int,
+    collection_type: str,
+    environment_config: str | None,
+    created_at: str,
+    updated_at: str,
+) -> str:
+    return Collection(
+        id=collection_id,
+        name=name,
+        description=description,
+        columns=[Column.model_validate(column) for column in read_json(columns)],
+        variables_count=count,
+        read_only=bool(read_only),
+        collection_type=collection_type,
+        environment_config=None if environment_config is None else read_json(environment_config),
+        created_at=read_time(created_at),
+        updated_at=read_time(updated_at),
+    ).model_dump_json()
 
 
 def edit(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Criterion, CriterionIn
 from elluminate_async.server.store import tables
-from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
+from elluminate_async.server.store.rows import (
+    AnyRow,
+    fetch,
+    now,
+    reserve_ids,
+    row_by_id,
+    rows_by_id,
+)
+from elluminate_async.server.store.text import ids_text, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,6 +25,14 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.criteria import EditCriterionRequest
 
 table = tables.criteria
+
+_COLUMNS = "criterion_set_id, id, criterion_str, label, created_at"
+_OF_SETS = f"""
+SELECT {_COLUMNS} FROM criteria
+WHERE criterion_set_id IN (SELECT value FROM json_each(?)) AND +project_id = ? ORDER BY id"""
+_OF_IDS = f"""
+SELECT {_COLUMNS} FROM criteria
+WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"""
 
 
 def add(
@@ -56,12 +73,27 @@ def of_sets(
 ) -> dict[int, list[Criterion]]:
     """The criteria of each set, oldest first."""
     members: dict[int, list[Criterion]] = {set_id: [] for set_id in set_ids}
-    query = select(table).where(
-        table.c.project_id == project_id, table.c.criterion_set_id.in_(list(members))
-    )
-    for row in connection.execute(query.order_by(table.c.id)):
-        members[row.criterion_set_id].append(document(row))
+    for row in fetch(connection, _OF_SETS, ids_text(members), project_id):
+        members[row.criterion_set_id].append(_criterion(*row[1:]))
     return members
+
+
+def texts(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, str]:
+    """The criteria of these ids, as JSON."""
+    rows = fetch(connection, _OF_IDS, ids_text(ids), project_id)
+    return {row.id: _text(*row[1:]) for row in rows}
+
+
+@lru_cache(maxsize=1024)
+def _criterion(criterion_id: int, criterion_str: str, label: str | None, time: str) -> Criterion:
+    return Criterion(
+        id=criterion_id, criterion_str=criterion_str, label=label, created_at=read_time(time)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _text(criterion_id: int, criterion_str: str, label: str | None, time: str) -> str:
+    return _criterion(criterion_id, criterion_str, label, time).model_dump_json()
 
 
 def clear(connection: Connection, set_id: int) -> None:

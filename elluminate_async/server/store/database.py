@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
-from elluminate_async.server.store import tables
+from elluminate_async.server.store import counts, tables
+from elluminate_async.server.store.text import dump
+from elluminate_async.server.store.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,10 +44,9 @@ class Database:
         self.path = path
         self._durable = durable
         self._lock_fd: int | None = None
-        self._running: set[asyncio.Task[Any]] = set()
-        self._writer = self._engine("BEGIN IMMEDIATE", connections=1)
+        self._running: set[asyncio.Future[Any]] = set()
+        self._writer = Writer(self._engine("BEGIN IMMEDIATE", connections=1))
         self._readers = self._engine("BEGIN", connections=_READERS)
-        self._writing = ThreadPoolExecutor(1, "elluminate-writer")
         self._reading = ThreadPoolExecutor(_READERS, "elluminate-reader")
 
     async def open(self) -> None:
@@ -74,18 +75,16 @@ class Database:
             with self._readers.connect() as connection:
                 return work(connection, *args, **kwargs)
 
-        return await self._finish(self._reading, run)
+        return await self._finish(asyncio.get_running_loop().run_in_executor(self._reading, run))
 
     async def write(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run ``work`` in one transaction, committed when this returns."""
+        """Run ``work`` on its own, committed when this returns.
 
-        def run() -> T:
-            with self._writer.begin() as connection:
-                return work(connection, *args, **kwargs)
-
-        return await self._finish(self._writing, run)
+        What fails takes back all its statements, and none of others.
+        """
+        return await self._finish(self._writer.submit(partial(_call, work, args, kwargs), None))
 
     async def write_then(
         self,
@@ -95,46 +94,28 @@ class Database:
         **kwargs: P.kwargs,
     ) -> T:
         """Like `write`; ``after`` gets the result once it is committed, cancelled or not."""
-
-        def run() -> T:
-            with self._writer.begin() as connection:
-                return work(connection, *args, **kwargs)
-
-        return await self._finish(self._writing, run, after)
+        return await self._finish(self._writer.submit(partial(_call, work, args, kwargs), after))
 
     async def close(self) -> None:
         """Let transactions end, close the connections and give the file back."""
         while self._running:
             await asyncio.wait(self._running)
-        for threads, engine in ((self._reading, self._readers), (self._writing, self._writer)):
-            threads.shutdown()
-            engine.dispose()
+        self._reading.shutdown()
+        self._readers.dispose()
+        self._writer.close()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
 
-    async def _finish(
-        self,
-        threads: ThreadPoolExecutor,
-        run: Callable[[], T],
-        after: Callable[[T], None] | None = None,
-    ) -> T:
-        async def finish() -> T:
-            result = await loop.run_in_executor(threads, run)
-            if after is not None:
-                after(result)
-            return result
+    async def _finish(self, running: asyncio.Future[T]) -> T:
+        self._running.add(running)
+        running.add_done_callback(self._forget)
+        return await asyncio.shield(running)
 
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(finish())
-        self._running.add(task)
-        task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen, in case the caller is gone
+    def _forget(self, ended: asyncio.Future[Any]) -> None:
+        self._running.discard(ended)
+        if not ended.cancelled():
+            ended.exception()  # seen, in case the caller is gone
 
     def _engine(self, begin: str, *, connections: int) -> Engine:
         engine = create_engine(
@@ -142,7 +123,7 @@ class Database:
             pool_size=connections,
             max_overflow=0,
             hide_parameters=True,
-            json_serializer=_dump,
+            json_serializer=dump,
         )
 
         def connected(dbapi_connection: Any, _record: object) -> None:
@@ -166,8 +147,10 @@ class Database:
         return engine
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _call(
+    work: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection
+) -> T:
+    return work(connection, *args, **kwargs)
 
 
 def _take(path: Path) -> int:
@@ -205,13 +188,18 @@ def _migrate(connection: Connection) -> None:
         version = connection.exec_driver_sql(
             "SELECT value FROM meta WHERE name='schema_version'"
         ).scalar()
+    current = str(tables.SCHEMA_VERSION)
     if version is None:
         tables.metadata.create_all(connection, checkfirst=False)
-        row = {"name": "schema_version", "value": str(tables.SCHEMA_VERSION)}
-        connection.execute(insert(tables.meta), row)
-    elif version != str(tables.SCHEMA_VERSION):
+        counts.create(connection)
+        connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
+    elif version == "1":
+        counts.create(connection)
+        of_schema = tables.meta.c.name == "schema_version"
+        connection.execute(update(tables.meta).where(of_schema).values(value=current))
+    elif version != current:
         raise ConfigurationError(
-            f"the database has version {version}, this server works with "
-            f"{tables.SCHEMA_VERSION}; use the release that made it"
+            f"the database has version {version}, this server works with {current}; "
+            "use the release that made it"
         )
     connection.execute(select(tables.meta.c.name).limit(1))

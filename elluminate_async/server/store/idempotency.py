@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from sqlalchemy import Connection, insert, select
+from typing import TYPE_CHECKING
 
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import tables
-from elluminate_async.server.store.rows import now
+from elluminate_async.server.store.rows import fetch, now, run_many
+from elluminate_async.server.store.text import time_text
 
-table = tables.idempotency
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_FIND = """
+SELECT body_sha256, status, answer FROM idempotency
+WHERE project_id = ? AND route = ? AND key = ?"""
+_KEEP = """
+INSERT INTO idempotency (project_id, route, key, body_sha256, status, answer, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +50,10 @@ def find(connection: Connection, request: RequestKey) -> StoredAnswer | None:
     Raises:
         Problem: 422 when that request had another body.
     """
-    row = connection.execute(
-        select(table).where(
-            table.c.project_id == request.project_id,
-            table.c.route == request.route,
-            table.c.key == request.key,
-        )
-    ).one_or_none()
-    if row is None:
+    rows = fetch(connection, _FIND, request.project_id, request.route, request.key)
+    if not rows:
         return None
+    (row,) = rows
     if row.body_sha256 != request.body_sha256:
         raise Problem(422, "this idempotency key was used before, with another body")
     return StoredAnswer(row.status, row.answer)
@@ -59,15 +61,13 @@ def find(connection: Connection, request: RequestKey) -> StoredAnswer | None:
 
 def keep(connection: Connection, request: RequestKey, answer: StoredAnswer) -> None:
     """Store an answer, in the transaction that did the work."""
-    connection.execute(
-        insert(table),
-        {
-            "project_id": request.project_id,
-            "route": request.route,
-            "key": request.key,
-            "body_sha256": request.body_sha256,
-            "status": answer.status,
-            "answer": answer.text,
-            "created_at": now(),
-        },
+    row = (
+        request.project_id,
+        request.route,
+        request.key,
+        request.body_sha256,
+        answer.status,
+        answer.text,
+        time_text(now()),
     )
+    run_many(connection, _KEEP, [row])

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from pydantic_core import to_json
+from sqlalchemy import Connection, select, update
 
-from elluminate_async.schemas import ItemFailure, JobProgress, JobStatusName, RatingMode
+from elluminate_async.schemas import ItemFailure, JobStatusName, RatingMode
 from elluminate_async.server.problems import not_found
-from elluminate_async.server.store import experiments, ratings, responses, tables, work
-from elluminate_async.server.store.rows import AnyRow, now, reserve_ids
+from elluminate_async.server.store import documents, experiments, ratings, responses, tables, work
+from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, run_many
+from elluminate_async.server.store.text import WireText, time_text, wire_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +27,29 @@ table = tables.jobs
 items = tables.job_items
 
 _ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
+
+_INSERT = f"""
+INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, total, created_at,
+ status, generated, rated, processed, failed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, '{JobStatusName.PENDING}', 0, 0, 0, 0)"""
+_JOB = "SELECT * FROM jobs WHERE task_id = ?"
+_STATUS = f"{_JOB} AND project_id = ? AND kind = ?"
+_END = "UPDATE jobs SET status = ?, error_msg = ?, finished_at = ? WHERE id = ?"
+_FIRST_FAILURE = """
+SELECT failure_message FROM job_items WHERE job_id = ? AND failure_code IS NOT NULL
+ORDER BY position LIMIT 1"""
+_INSERT_ITEM = "INSERT INTO job_items (job_id, position, response_id, is_done) VALUES (?, ?, ?, 0)"
+_OPEN_ITEMS = """
+SELECT response_id, count(*) FROM job_items WHERE job_id = ? AND NOT is_done GROUP BY response_id"""
+_END_ITEM = """
+UPDATE job_items SET is_done = 1, failure_code = ?, failure_message = ?
+WHERE +job_id = ? AND response_id = ?"""
+_PROGRESS = f"""
+UPDATE jobs SET status = '{JobStatusName.STARTED}', generated = ?, rated = ?, processed = ?,
+ failed = ? WHERE id = ?"""
+_ITEMS = """
+SELECT position, response_id, failure_code, failure_message FROM job_items
+WHERE job_id = ? ORDER BY position"""
 
 
 class JobKind(StrEnum):
@@ -46,20 +71,59 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is, in items.
+
+    Attributes:
+        processed: Those that have ended, well or not.
+    """
+
+    total: int
+    generated: int
+    rated: int
+    processed: int
+    failed: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all items have ended."""
+        return self.processed == self.total
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is left to do of a job.
 
     Attributes:
+        gone: Responses that were deleted and are still waited for.
         places: Response id to the number of items that wait for it.
+        before: How far it was.
     """
 
     job_id: int
     task_id: str
     project_id: int
     kind: JobKind
+    experiment_id: int | None
     rating_mode: RatingMode
     todo: list[Work]
+    gone: list[int]
     places: dict[int, int]
+    before: Progress
+
+    def progress(self, before: Progress, steps: Sequence[Step]) -> Progress:
+        """How far the job is after some more steps."""
+        generated, rated, processed, failed = (
+            before.generated, before.rated, before.processed, before.failed
+        )  # fmt: skip
+        for step in steps:
+            places = self.places.get(step.response_id, 0)
+            generated += places if step.answer is not None else 0
+            if step.is_last:
+                processed += places
+                rated += places if step.verdicts else 0
+                failed += places if step.failure else 0
+        return Progress(before.total, generated, rated, processed, failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +142,15 @@ class Step:
     failure: tuple[str, str] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done for a job since the report before, and how far it is with that."""
+
+    plan: Plan
+    steps: Sequence[Step]
+    progress: Progress
+
+
 def accept(connection: Connection, project_id: int, job: NewJob) -> str:
     """Keep a job, so that it will be done.
 
@@ -86,170 +159,134 @@ def accept(connection: Connection, project_id: int, job: NewJob) -> str:
     """
     (job_id,) = reserve_ids(connection, table)
     task_id = str(uuid.uuid4())
-    connection.execute(
-        insert(table),
-        {
-            "id": job_id,
-            "project_id": project_id,
-            "task_id": task_id,
-            "kind": job.kind,
-            "experiment_id": job.experiment_id,
-            "rating_mode": job.rating_mode,
-            "status": JobStatusName.PENDING,
-            "total": len(job.response_ids),
-            "generated": 0,
-            "rated": 0,
-            "processed": 0,
-            "failed": 0,
-            "created_at": now(),
-        },
+    mode = job.rating_mode
+    row = (job_id, project_id, task_id, job.kind, job.experiment_id, mode, len(job.response_ids))
+    run_many(connection, _INSERT, [(*row, time_text(now()))])
+    run_many(
+        connection,
+        _INSERT_ITEM,
+        [(job_id, position, response_id) for position, response_id in enumerate(job.response_ids)],
     )
-    if job.response_ids:
-        connection.execute(
-            insert(items),
-            [
-                {
-                    "job_id": job_id,
-                    "position": position,
-                    "response_id": response_id,
-                    "is_done": False,
-                }
-                for position, response_id in enumerate(job.response_ids)
-            ],
-        )
     return task_id
 
 
-def unfinished(connection: Connection) -> list[str]:
-    """Task ids of the jobs that have not ended, oldest first."""
-    query = select(table.c.task_id).where(table.c.status.not_in(_ENDED)).order_by(table.c.id)
-    return list(connection.scalars(query))
+def take_up(connection: Connection) -> list[str]:
+    """Task ids of the jobs that have not ended, oldest first; from now on all are started."""
+    unfinished = table.c.status.not_in(_ENDED)
+    # One that told so before a restart must not tell that it is pending again.
+    connection.execute(update(table).where(unfinished).values(status=JobStatusName.STARTED))
+    return list(connection.scalars(select(table.c.task_id).where(unfinished).order_by(table.c.id)))
 
 
-def begin(connection: Connection, task_id: str) -> Plan | None:
-    """Mark a job as started and say what is left to do; None when it is gone or has ended."""
-    row = connection.execute(select(table).where(table.c.task_id == task_id)).one_or_none()
-    if row is None or row.status in _ENDED:
+def plan(connection: Connection, task_id: str) -> Plan | None:
+    """What is left to do of a job; None when it is gone or has ended."""
+    rows = fetch(connection, _JOB, task_id)
+    if not rows or rows[0].status in _ENDED:
         return None
-    connection.execute(
-        update(table).where(table.c.id == row.id).values(status=JobStatusName.STARTED)
-    )
-    open_items = select(items.c.response_id, func.count()).where(
-        items.c.job_id == row.id, items.c.is_done.is_(False)
-    )
-    counted = connection.execute(open_items.group_by(items.c.response_id))
+    row = rows[0]
+    counted = fetch(connection, _OPEN_ITEMS, row.id)
     places = {response_id: count for response_id, count in counted}
-    plan = Plan(
+    todo = work.load(connection, row.project_id, places)
+    return Plan(
         job_id=row.id,
         task_id=task_id,
         project_id=row.project_id,
         kind=JobKind(row.kind),
+        experiment_id=row.experiment_id,
         rating_mode=RatingMode(row.rating_mode or RatingMode.DETAILED),
-        todo=work.load(connection, row.project_id, places),
+        todo=todo,
+        gone=sorted(places.keys() - {one.response_id for one in todo}),
         places=places,
-    )
-    gone = places.keys() - {one.response_id for one in plan.todo}
-    if gone:
-        failure = ("no_result", "the response was deleted")
-        record(connection, plan, [Step(i, is_last=True, failure=failure) for i in sorted(gone)])
-    return plan
-
-
-def record(connection: Connection, plan: Plan, steps: Sequence[Step]) -> None:
-    """Keep what was done, all of it in the caller's transaction."""
-    generated = [step for step in steps if step.answer is not None]
-    if generated:
-        connection.execute(
-            update(tables.responses)
-            .where(tables.responses.c.id == bindparam("row_id"))
-            .where(tables.responses.c.is_ready.is_(False)),
-            [
-                {"row_id": step.response_id, **step.answer.columns()}
-                for step in generated
-                if step.answer is not None
-            ],
-        )
-    verdicts = [verdict for step in steps for verdict in step.verdicts]
-    ratings.record(connection, plan.project_id, plan.task_id, verdicts)
-    ended = [step for step in steps if step.is_last]
-    if ended:
-        connection.execute(
-            update(items)
-            .where(
-                items.c.job_id == bindparam("of_job"), items.c.response_id == bindparam("response")
-            )
-            .values(
-                is_done=True,
-                failure_code=bindparam("code"),
-                failure_message=bindparam("message"),
-            ),
-            [
-                {
-                    "of_job": plan.job_id,
-                    "response": step.response_id,
-                    "code": step.failure[0] if step.failure else None,
-                    "message": step.failure[1] if step.failure else None,
-                }
-                for step in ended
-            ],
-        )
-
-    def places(some: Sequence[Step]) -> int:
-        return sum(plan.places.get(step.response_id, 0) for step in some)
-
-    connection.execute(
-        update(table)
-        .where(table.c.id == plan.job_id)
-        .values(
-            generated=table.c.generated + places(generated),
-            rated=table.c.rated + places([step for step in ended if step.verdicts]),
-            processed=table.c.processed + places(ended),
-            failed=table.c.failed + places([step for step in ended if step.failure]),
-        )
+        before=_progress(row),
     )
 
 
-def finish(connection: Connection, plan: Plan) -> None:
+def record(connection: Connection, reports: Sequence[Report]) -> None:
+    """Keep what was done for any number of jobs."""
+    steps = [step for report in reports for step in report.steps]
+    responses.complete(
+        connection, [(step.response_id, step.answer) for step in steps if step.answer is not None]
+    )
+    for project_id in {report.plan.project_id for report in reports}:
+        ratings.record(
+            connection,
+            project_id,
+            [
+                verdict
+                for report in reports
+                if report.plan.project_id == project_id
+                for step in report.steps
+                for verdict in step.verdicts
+            ],
+        )
+    run_many(
+        connection,
+        _END_ITEM,
+        [
+            (*(step.failure or (None, None)), report.plan.job_id, step.response_id)
+            for report in reports
+            for step in report.steps
+            if step.is_last
+        ],
+    )
+    run_many(
+        connection,
+        _PROGRESS,
+        [
+            (now.generated, now.rated, now.processed, now.failed, report.plan.job_id)
+            for report in reports
+            for now in [report.progress]
+        ],
+    )
+    for report in reports:
+        if report.progress.is_complete:
+            _finish(connection, report)
+
+
+def _finish(connection: Connection, report: Report) -> None:
     """Mark a job as ended: a success as long as one item is fine or it has none."""
-    row = connection.execute(select(table).where(table.c.id == plan.job_id)).one_or_none()
-    if row is None:
-        return
+    plan, progress = report.plan, report.progress
     status, error_msg = JobStatusName.SUCCESS, None
-    if row.failed:
-        first = connection.execute(
-            select(items.c.failure_message)
-            .where(items.c.job_id == row.id, items.c.failure_code.is_not(None))
-            .order_by(items.c.position)
-            .limit(1)
-        ).scalar()
-        error_msg = f"{row.failed} of {row.total} items failed, the first: {first}"
-        if row.failed == row.total:
+    if progress.failed:
+        first = fetch(connection, _FIRST_FAILURE, plan.job_id)
+        if not first:  # deleted meanwhile
+            return
+        message = first[0].failure_message
+        error_msg = f"{progress.failed} of {progress.total} items failed, the first: {message}"
+        if progress.failed == progress.total:
             status = JobStatusName.FAILURE
-    _end(connection, row, status, error_msg)
+    _end(connection, plan.job_id, status, error_msg)
+    if plan.experiment_id is not None:
+        experiments.ended(connection, plan.experiment_id, _line(progress, status))
 
 
 def fail(connection: Connection, task_id: str, error_msg: str) -> None:
     """Mark a job as ended by a fault of the server."""
     row = connection.execute(select(table).where(table.c.task_id == task_id)).one_or_none()
     if row is not None and row.status not in _ENDED:
-        _end(connection, row, JobStatusName.FAILURE, error_msg)
+        status = JobStatusName.FAILURE
+        _end(connection, row.id, status, error_msg)
+        if row.experiment_id is not None:
+            experiments.ended(connection, row.experiment_id, _line(_progress(row), status))
 
 
-def _end(connection: Connection, row: AnyRow, status: str, error_msg: str | None) -> None:
-    connection.execute(
-        update(table)
-        .where(table.c.id == row.id)
-        .values(status=status, error_msg=error_msg, finished_at=now())
-    )
-    if row.kind == JobKind.EXPERIMENT:
-        line = f"{row.processed} of {row.total} responses done, {row.failed} failed: {status}"
-        experiments.ended(connection, row.experiment_id, line)
+def _end(connection: Connection, job_id: int, status: str, error_msg: str | None) -> None:
+    run_many(connection, _END, [(status, error_msg, time_text(now()), job_id)])
+
+
+def _line(progress: Progress, status: str) -> str:
+    done = f"{progress.processed} of {progress.total} responses done"
+    return f"{done}, {progress.failed} failed: {status}"
+
+
+def _progress(row: AnyRow) -> Progress:
+    return Progress(row.total, row.generated, row.rated, row.processed, row.failed)
 
 
 def batch_status(
     connection: Connection, project_id: int, kind: JobKind, task_id: str, *, full: bool
-) -> dict[str, Any]:
-    """The status document of a batch.
+) -> tuple[str, WireText]:
+    """The status of a batch, and its status document.
 
     Args:
         connection: Where from.
@@ -262,14 +299,25 @@ def batch_status(
         Problem: 404 when there is no such job of this kind.
     """
     row = _row(connection, project_id, kind, task_id)
-    status: dict[str, Any] = {"status": row.status, "error_msg": row.error_msg}
-    if full:
-        status["progress"] = JobProgress(
-            processed=row.processed, total=row.total, failed=row.failed
+    more = ""
+    if row.status in _ENDED and full:
+        results, failures = _results(connection, row)
+        more = f',"result":[{",".join(results)}],"item_failures":{to_json(failures).decode()}'
+    progress = _progress(row)
+    return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
+
+
+def batch_document(
+    status: str, error_msg: str | None, progress: Progress | None, more: str = ""
+) -> WireText:
+    """A batch's status document, with ``more`` keys at its end."""
+    shown = ""
+    if progress is not None:
+        shown = (
+            f',"progress":{{"processed":{progress.processed},"total":{progress.total},'
+            f'"failed":{progress.failed}}}'
         )
-        if row.status in _ENDED:
-            status["result"], status["item_failures"] = _results(connection, row)
-    return status
+    return WireText(f'{{"status":"{status}","error_msg":{wire_text(error_msg)}{shown}{more}}}')
 
 
 def generation_status(
@@ -279,37 +327,37 @@ def generation_status(
     row = _row(connection, project_id, JobKind.EXPERIMENT, task_id)
     if row.experiment_id != experiment_id:
         raise not_found("task", task_id)
+    progress = _progress(row)
+    return generation_document(row.status, row.error_msg, progress)
+
+
+def generation_document(status: str, error_msg: str | None, progress: Progress) -> dict[str, Any]:
+    """The status document of an experiment's job."""
     return {
-        "status": row.status,
-        "error_msg": row.error_msg,
-        "completed_responses": row.generated,
-        "completed_ratings": row.rated,
-        "total_responses": row.total,
+        "status": status,
+        "error_msg": error_msg,
+        "completed_responses": progress.generated,
+        "completed_ratings": progress.rated,
+        "total_responses": progress.total,
         "logs_delta": None,
     }
 
 
 def _row(connection: Connection, project_id: int, kind: JobKind, task_id: str) -> AnyRow:
-    row = connection.execute(
-        select(table).where(
-            table.c.project_id == project_id, table.c.task_id == task_id, table.c.kind == kind
-        )
-    ).one_or_none()
-    if row is None:
+    rows = fetch(connection, _STATUS, task_id, project_id, kind)
+    if not rows:
         raise not_found("task", task_id)
-    return row
+    return rows[0]
 
 
-def _results(connection: Connection, job: AnyRow) -> tuple[list[Any], list[ItemFailure]]:
-    query = select(items).where(items.c.job_id == job.id).order_by(items.c.position)
-    rows = connection.execute(query).all()
+def _results(connection: Connection, job: AnyRow) -> tuple[list[str], list[ItemFailure]]:
+    rows = fetch(connection, _ITEMS, job.id)
     ids = [row.response_id for row in rows]
     if job.kind == JobKind.RATINGS:
-        rated = ratings.of_job(connection, job.project_id, job.task_id, ids)
-        results: list[Any] = [rated[response_id] for response_id in ids]
+        results = documents.ratings_of_job(connection, job.project_id, job.task_id, ids)
     else:
-        found = responses.documents(connection, job.project_id, ids)
-        results = [found.get(response_id) for response_id in ids]
+        found = documents.responses(connection, job.project_id, ids)
+        results = [found.get(response_id, "null") for response_id in ids]
     failures = [
         ItemFailure(index=row.position, code=row.failure_code, message=row.failure_message)
         for row in rows

@@ -12,17 +12,20 @@ from elluminate_async.server.problems import Problem, not_found, taken
 from elluminate_async.server.store import tables
 from elluminate_async.server.store.rows import (
     AnyRow,
+    fetch,
     now,
     reserve_ids,
     row_by_id,
     rows_by_id,
 )
+from elluminate_async.server.store.text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 table = tables.llm_configs
 DEFAULT_NAME = "default"
+_DEFAULT = "SELECT id FROM llm_configs WHERE project_id = ? AND is_default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +91,18 @@ def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> di
     return {config_id: _document(row) for config_id, row in rows.items()}
 
 
-def stored(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, StoredConfig]:
-    """The configurations of these ids, with their keys."""
-    rows = rows_by_id(connection, table, project_id, ids)
-    return {
-        config_id: StoredConfig(_document(row), row.api_key, row.is_default)
-        for config_id, row in rows.items()
-    }
+def stored(
+    config_id: int, name: str, document: str, api_key: str | None, is_default: int
+) -> StoredConfig:
+    """A configuration with its key, from its columns as the driver has them."""
+    config = LLMConfig.model_validate({**read_json(document), "id": config_id, "name": name})
+    return StoredConfig(config, api_key, bool(is_default))
 
 
 def default_id(connection: Connection, project_id: int) -> int:
     """Id of the configuration that stands for the server's own model."""
-    query = select(table.c.id).where(table.c.project_id == project_id, table.c.is_default)
-    return connection.execute(query).scalar_one()
+    ((config_id,),) = fetch(connection, _DEFAULT, project_id)
+    return config_id
 
 
 def remove(connection: Connection, project_id: int, config_id: int) -> None:

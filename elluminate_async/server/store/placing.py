@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import Connection, insert, select
 
 from elluminate_async.schemas.prompt_templates import render
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import llm_configs, responses, tables, work
-from elluminate_async.server.store.rows import (
-    AnyRow,
-    AnySelect,
-    digest,
-    now,
-    reserve_ids,
-    rows_by_id,
-    select_in,
-)
+from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
+from elluminate_async.server.store.text import dump, ids_text, read_json, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import Connection
 
     from elluminate_async.schemas import ResponseIn
     from elluminate_async.server.store.work import Work
+
+# A plus keeps an index on the project from being taken instead of the ids.
+_WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
+_EXPERIMENTS = f"SELECT id, prompt_template_id, llm_config_id FROM experiments {_WANTED}"
+_ENTRIES = f"SELECT id, input_values FROM entries {_WANTED}"
+_TEMPLATES = f"SELECT id, messages FROM prompt_templates {_WANTED}"
+_CONFIGS = f"SELECT id FROM llm_configs {_WANTED}"
+_KNOWN = """
+SELECT id, digest FROM prompts
+WHERE digest IN (SELECT value FROM json_each(?)) AND project_id = ?"""
+_INSERT = """
+INSERT INTO prompts (id, project_id, prompt_template_id, template_variables_id, messages, digest,
+ created_at) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _NewPrompt:
+    template_id: int
+    entry_id: int
+    messages: str
+    digest: str
 
 
 def place(connection: Connection, project_id: int, items: Sequence[ResponseIn]) -> list[int]:
@@ -39,25 +52,23 @@ def place(connection: Connection, project_id: int, items: Sequence[ResponseIn]) 
             without any template. Nothing is made then.
     """
     experiments = _require(
-        connection, project_id, tables.experiments, "experiment", (i.experiment_id for i in items)
+        connection, project_id, _EXPERIMENTS, "experiment", (item.experiment_id for item in items)
     )
     variables = _require(
         connection,
         project_id,
-        tables.entries,
+        _ENTRIES,
         "template variables",
         (item.template_variables_id for item in items),
     )
     template_of = [_template_id(item, experiments[item.experiment_id]) for item in items]
-    templates = _require(
-        connection, project_id, tables.prompt_templates, "prompt template", template_of
-    )
+    templates = _require(connection, project_id, _TEMPLATES, "prompt template", template_of)
     default = llm_configs.default_id(connection, project_id)
     config_of = [
         item.llm_config_id or experiments[item.experiment_id].llm_config_id or default
         for item in items
     ]
-    _require(connection, project_id, tables.llm_configs, "LLM config", config_of)
+    _require(connection, project_id, _CONFIGS, "LLM config", config_of)
     prompt_ids = _prompts(
         connection,
         project_id,
@@ -67,24 +78,25 @@ def place(connection: Connection, project_id: int, items: Sequence[ResponseIn]) 
         ],
     )
     ids = reserve_ids(connection, tables.responses, len(items))
-    responses.insert_all(
-        connection,
-        [
-            {
-                **_state(item),
-                "id": response_id,
-                "project_id": project_id,
-                "experiment_id": item.experiment_id,
-                "prompt_id": prompt_id,
-                "llm_config_id": config_id,
-                "epoch": item.epoch,
-                "annotation": "",
-            }
-            for response_id, item, prompt_id, config_id in zip(
-                ids, items, prompt_ids, config_of, strict=True
-            )
-        ],
-    )
+    rows = [
+        responses.NewRow(
+            id=response_id,
+            experiment_id=item.experiment_id,
+            prompt_id=prompt_id,
+            llm_config_id=config_id,
+            epoch=item.epoch,
+            answer=responses.uploaded(item.messages, item.metadata) if item.messages else None,
+        )
+        for response_id, item, prompt_id, config_id in zip(
+            ids, items, prompt_ids, config_of, strict=True
+        )
+    ]
+    try:
+        responses.insert_all(connection, project_id, rows)
+    except UnicodeError:
+        raise
+    except ValueError as error:  # a number that is none, in messages to store
+        raise Problem(422, f"a value cannot be stored: {error}") from None
     return list(ids)
 
 
@@ -98,11 +110,6 @@ def preview(connection: Connection, project_id: int, item: ResponseIn) -> Work:
     return one
 
 
-def _state(item: ResponseIn) -> dict[str, Any]:
-    columns = responses.uploaded(item.messages, item.metadata).columns()
-    return {**columns, "is_ready": bool(item.messages)}
-
-
 def _template_id(item: ResponseIn, experiment: AnyRow) -> int:
     template_id = item.prompt_template_id or experiment.prompt_template_id
     if template_id is None:
@@ -111,10 +118,11 @@ def _template_id(item: ResponseIn, experiment: AnyRow) -> int:
 
 
 def _require(
-    connection: Connection, project_id: int, table: Table, noun: str, ids: Iterable[int]
+    connection: Connection, project_id: int, statement: str, noun: str, ids: Iterable[int]
 ) -> dict[int, AnyRow]:
     wanted = dict.fromkeys(ids)
-    found = rows_by_id(connection, table, project_id, wanted)
+    rows = fetch(connection, statement, ids_text(wanted), project_id)
+    found = {row.id: row for row in rows}
     for row_id in wanted:
         if row_id not in found:
             raise not_found(noun, row_id)
@@ -125,32 +133,41 @@ def _prompts(
     connection: Connection, project_id: int, pairs: Sequence[tuple[AnyRow, AnyRow]]
 ) -> list[int]:
     """Ids of the filled-in templates; an equal prompt is shared."""
-    table = tables.prompts
-    wanted: dict[str, dict[str, Any]] = {}
+    wanted: dict[str, _NewPrompt] = {}
     digests: list[str] = []
     rendered: dict[tuple[int, int], str] = {}
+    messages_of: dict[int, list[dict[str, Any]]] = {}
     for template, entry in pairs:
+        if template.id not in messages_of:
+            messages_of[template.id] = read_json(template.messages)
         pair = (template.id, entry.id)
         if pair not in rendered:
-            messages = render(template.messages, entry.input_values)
+            messages = render(messages_of[template.id], read_json(entry.input_values))
             rendered[pair] = content = digest(template.id, entry.id, messages)
-            wanted[content] = {
-                "project_id": project_id,
-                "prompt_template_id": template.id,
-                "template_variables_id": entry.id,
-                "messages": messages,
-                "digest": content,
-            }
+            wanted[content] = _NewPrompt(template.id, entry.id, dump(messages), content)
         digests.append(rendered[pair])
-    query: AnySelect = select(table.c.id, table.c.digest).where(table.c.project_id == project_id)
-    known = {row.digest: row.id for row in select_in(connection, query, table.c.digest, wanted)}
+    known = {
+        row.digest: row.id for row in fetch(connection, _KNOWN, dump(list(wanted)), project_id)
+    }
     new = [row for content, row in wanted.items() if content not in known]
     if new:
-        time = now()
-        ids = reserve_ids(connection, table, len(new))
-        connection.execute(
-            insert(table),
-            [{**row, "id": i, "created_at": time} for i, row in zip(ids, new, strict=True)],
+        time = time_text(now())
+        ids = reserve_ids(connection, tables.prompts, len(new))
+        run_many(
+            connection,
+            _INSERT,
+            [
+                (
+                    prompt_id,
+                    project_id,
+                    one.template_id,
+                    one.entry_id,
+                    one.messages,
+                    one.digest,
+                    time,
+                )
+                for prompt_id, one in zip(ids, new, strict=True)
+            ],
         )
-        known.update((row["digest"], i) for i, row in zip(ids, new, strict=True))
+        known.update((one.digest, i) for i, one in zip(ids, new, strict=True))
     return [known[content] for content in digests]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -13,16 +14,30 @@ from elluminate_async.server.store import tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
+    fetch,
     now,
     reserve_ids,
     row_by_id,
     rows_by_id,
+)
+from elluminate_async.server.store.text import (
+    dump,
+    ids_text,
+    read_json,
+    wire_json,
+    wire_text,
+    wire_time,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 table = tables.prompt_templates
+
+_OF_IDS = """
+SELECT id, name, version, messages, response_format_json_schema, tools, tool_choice,
+ criterion_set_id, created_at, updated_at FROM prompt_templates
+WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"""
 
 
 def create(
@@ -114,6 +129,35 @@ def documents(
     """The templates of these ids."""
     rows = rows_by_id(connection, table, project_id, ids)
     return {template_id: _document(row) for template_id, row in rows.items()}
+
+
+def texts(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, str]:
+    """The templates of these ids, as JSON."""
+    rows = fetch(connection, _OF_IDS, ids_text(ids), project_id)
+    return {row.id: _text(*row) for row in rows}
+
+
+@lru_cache(maxsize=256)
+def _text(
+    template_id: int,
+    name: str,
+    version: int,
+    messages: str,
+    response_format: str | None,
+    tools: str | None,
+    tool_choice: str | None,
+    criterion_set_id: int | None,
+    created_at: str,
+    updated_at: str,
+) -> str:
+    placeholders = dump(placeholders_in(read_json(messages)))
+    return (
+        f'{{"id":{template_id},"name":{wire_text(name)},"version":{version},'
+        f'"messages":{messages},"placeholders":{placeholders},'
+        f'"response_format_json_schema":{wire_json(response_format)},"tools":{wire_json(tools)},'
+        f'"tool_choice":{wire_json(tool_choice)},"criterion_set_id":{dump(criterion_set_id)},'
+        f'"created_at":{wire_time(created_at)},"updated_at":{wire_time(updated_at)}}}'
+    )
 
 
 def of_criterion_sets(

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, select
 
 from elluminate_async.schemas import Rating
 from elluminate_async.server.store import criteria, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
-    AnySelect,
+    fetch,
     now,
     reserve_ids,
     rows_by_id,
-    select_in,
+    run_many,
 )
+from elluminate_async.server.store.text import ids_text, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,82 +26,81 @@ if TYPE_CHECKING:
 
 table = tables.ratings
 
+# A plus keeps an index on the project from being taken instead of the ids.
+_WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
+_ALIVE = f"SELECT id FROM responses {_WANTED}"
+_KNOWN = f"SELECT id FROM criteria {_WANTED}"
+_CURRENT = """
+SELECT id, response_id, criterion_id FROM ratings
+WHERE response_id IN (SELECT value FROM json_each(?)) AND is_current"""
+_SUPERSEDE = "UPDATE ratings SET is_current = 0 WHERE id = ?"
+_INSERT = """
+INSERT INTO ratings (id, project_id, response_id, criterion_id, rating, reasoning, job_id,
+ created_at, is_current) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge said of one response by one criterion."""
+    """What the judge said of one response by one criterion.
+
+    Attributes:
+        task_id: Of the job that asked; None for a request that waited.
+    """
 
     response_id: int
     criterion_id: int
     rating: str
     reasoning: str | None
+    task_id: str | None = None
 
 
-def record(
-    connection: Connection, project_id: int, job_id: str | None, verdicts: Sequence[Verdict]
-) -> list[int]:
-    """Keep verdicts; each takes the place of the one before it.
+def record(connection: Connection, project_id: int, verdicts: Sequence[Verdict]) -> list[int]:
+    """Keep verdicts; each takes the place of the one before it, in this list too.
 
     Verdicts on what was deleted while the judge was at work are dropped.
 
     Returns:
         The ids of the new ratings.
     """
-    alive = rows_by_id(
-        connection, tables.responses, project_id, {one.response_id for one in verdicts}
-    )
-    known = rows_by_id(
-        connection, tables.criteria, project_id, {one.criterion_id for one in verdicts}
-    )
+    alive = _existing(connection, project_id, _ALIVE, {one.response_id for one in verdicts})
+    known = _existing(connection, project_id, _KNOWN, {one.criterion_id for one in verdicts})
     kept = [one for one in verdicts if one.response_id in alive and one.criterion_id in known]
     if not kept:
         return []
-    connection.execute(
-        update(table)
-        .where(
-            table.c.response_id == bindparam("of_response"),
-            table.c.criterion_id == bindparam("by_criterion"),
-            table.c.is_current,
-        )
-        .values(is_current=False),
-        [{"of_response": one.response_id, "by_criterion": one.criterion_id} for one in kept],
+    last = {(one.response_id, one.criterion_id): one for one in kept}
+    older = fetch(connection, _CURRENT, ids_text({response_id for response_id, _ in last}))
+    run_many(
+        connection,
+        _SUPERSEDE,
+        [(row.id,) for row in older if (row.response_id, row.criterion_id) in last],
     )
     ids = reserve_ids(connection, table, len(kept))
-    time = now()
-    connection.execute(
-        insert(table),
+    time = time_text(now())
+    run_many(
+        connection,
+        _INSERT,
         [
-            {
-                "id": rating_id,
-                "project_id": project_id,
-                "response_id": one.response_id,
-                "criterion_id": one.criterion_id,
-                "rating": one.rating,
-                "reasoning": one.reasoning,
-                "is_current": True,
-                "job_id": job_id,
-                "created_at": time,
-            }
+            (
+                rating_id,
+                project_id,
+                one.response_id,
+                one.criterion_id,
+                one.rating,
+                one.reasoning,
+                one.task_id,
+                time,
+                last[one.response_id, one.criterion_id] is one,
+            )
             for rating_id, one in zip(ids, kept, strict=True)
         ],
     )
     return list(ids)
 
 
-def of_responses(
-    connection: Connection, project_id: int, response_ids: Iterable[int]
-) -> dict[int, list[Rating]]:
-    """The current ratings of each response, in the order of the criteria."""
-    query = select(table).where(table.c.project_id == project_id, table.c.is_current)
-    return _grouped(connection, project_id, query, response_ids)
-
-
-def of_job(
-    connection: Connection, project_id: int, job_id: str, response_ids: Iterable[int]
-) -> dict[int, list[Rating]]:
-    """The ratings that one job made, also where newer ones exist."""
-    query = select(table).where(table.c.project_id == project_id, table.c.job_id == job_id)
-    return _grouped(connection, project_id, query, response_ids)
+def _existing(
+    connection: Connection, project_id: int, statement: str, ids: Iterable[int]
+) -> set[int]:
+    return {row.id for row in fetch(connection, statement, ids_text(ids), project_id)}
 
 
 def by_ids(connection: Connection, project_id: int, ids: Sequence[int]) -> list[Rating]:
@@ -121,20 +121,6 @@ def find_ids(connection: Connection, project_id: int, response_id: int | None) -
 def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, Rating]:
     """The ratings of these ids."""
     return {rating.id: rating for rating in by_ids(connection, project_id, list(ids))}
-
-
-def _grouped(
-    connection: Connection, project_id: int, query: AnySelect, response_ids: Iterable[int]
-) -> dict[int, list[Rating]]:
-    grouped: dict[int, list[Rating]] = {response_id: [] for response_id in response_ids}
-    rows = sorted(
-        select_in(connection, query, table.c.response_id, grouped),
-        key=lambda row: (row.criterion_id, row.id),
-    )
-    asked = criteria.documents(connection, project_id, {row.criterion_id for row in rows})
-    for row in rows:
-        grouped[row.response_id].append(_document(row, asked[row.criterion_id]))
-    return grouped
 
 
 def _document(row: AnyRow, criterion: Criterion) -> Rating:

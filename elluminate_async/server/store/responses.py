@@ -5,34 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
-from elluminate_async.schemas import (
-    GenerationMetadata,
-    LLMConfig,
-    Message,
-    Prompt,
-    PromptResponse,
-)
-from elluminate_async.server.store import prompt_templates, ratings, tables, template_variables
+from elluminate_async.schemas import GenerationMetadata
+from elluminate_async.server.store import counts, documents, tables
 from elluminate_async.server.store.rows import (
-    AnyRow,
     AnySelect,
+    digest,
+    fetch,
     now,
     row_by_id,
-    rows_by_id,
+    run_many,
     select_in,
 )
+from elluminate_async.server.store.text import WireText, dump, ids_text, time_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from elluminate_async.schemas import PromptTemplate, TemplateVariables
+    from elluminate_async.schemas import LLMConfig
+    from elluminate_async.server.store.rows import PageRequest
 
 table = tables.responses
 prompts = tables.prompts
 
-_METADATA = ("duration_seconds", "input_tokens", "output_tokens", "reasoning_tokens")
 _BOUNDED = ("duration_seconds", "input_tokens", "output_tokens")
 
 
@@ -55,13 +51,43 @@ class ResponseFilter:
     bounds: tuple[tuple[str, float], ...] = ()
 
 
-def find_ids(connection: Connection, project_id: int, wanted: ResponseFilter) -> list[int]:
+def page(
+    connection: Connection,
+    project_id: int,
+    wanted: ResponseFilter,
+    request: PageRequest,
+    seed: int | None,
+) -> WireText:
+    """One page of finished responses; with a seed, in an order that only the seed knows."""
+    if seed is None and wanted == ResponseFilter(experiment_id=wanted.experiment_id):
+        shown, count = counts.finished_ids(
+            connection, project_id, wanted.experiment_id, request.start, request.size
+        )
+    else:
+        ids = _find_ids(connection, project_id, wanted)
+        if seed is not None:
+            ids.sort(key=lambda row_id: digest(seed, row_id))
+        shown, count = request.of(ids), len(ids)
+    found = documents.responses(connection, project_id, shown)
+    items = ",".join(found[row_id] for row_id in shown)
+    return WireText(f'{{"items":[{items}],"count":{count}}}')
+
+
+_FINISHED = """
+SELECT r.id FROM json_each(?) AS wanted CROSS JOIN responses AS r ON r.id = wanted.value
+WHERE +r.project_id = ? AND r.is_ready ORDER BY r.id"""
+
+
+def _find_ids(connection: Connection, project_id: int, wanted: ResponseFilter) -> list[int]:
     """Ids of finished responses in the order their jobs were accepted: the inputs' order."""
     query = select(table.c.id).where(table.c.project_id == project_id, table.c.is_ready)
-    query = _limit(query, wanted)
+    limited = _limit(query, wanted)
     if wanted.response_ids is None:
-        return list(connection.scalars(query.order_by(table.c.id)))
-    return sorted(row.id for row in select_in(connection, query, table.c.id, wanted.response_ids))
+        return list(connection.scalars(limited.order_by(table.c.id)))
+    if limited is query:
+        ids = ids_text(set(wanted.response_ids))
+        return [row.id for row in fetch(connection, _FINISHED, ids, project_id)]
+    return sorted(row.id for row in select_in(connection, limited, table.c.id, wanted.response_ids))
 
 
 def _limit(query: AnySelect, wanted: ResponseFilter) -> AnySelect:
@@ -92,63 +118,17 @@ def _limit(query: AnySelect, wanted: ResponseFilter) -> AnySelect:
     return query
 
 
-def get(connection: Connection, project_id: int, response_id: int) -> PromptResponse:
+def get(connection: Connection, project_id: int, response_id: int) -> WireText:
     """One response with its ratings."""
     row_by_id(connection, table, project_id, "response", response_id)
-    return documents(connection, project_id, [response_id])[response_id]
-
-
-def documents(
-    connection: Connection, project_id: int, ids: Iterable[int]
-) -> dict[int, PromptResponse]:
-    """The responses of these ids, with prompts and current ratings."""
-    rows = rows_by_id(connection, table, project_id, ids)
-    made_from = prompt_documents(connection, project_id, {row.prompt_id for row in rows.values()})
-    rated = ratings.of_responses(connection, project_id, rows)
-    return {
-        response_id: PromptResponse(
-            id=response_id,
-            prompt=made_from[row.prompt_id],
-            messages=[Message.model_validate(message) for message in row.messages or ()],
-            generation_metadata=_metadata(row),
-            error=row.error,
-            epoch=row.epoch,
-            ratings=rated[response_id],
-            annotation=row.annotation,
-            created_at=row.created_at,
-        )
-        for response_id, row in rows.items()
-    }
-
-
-def prompt_documents(
-    connection: Connection, project_id: int, ids: Iterable[int]
-) -> dict[int, Prompt]:
-    """The prompts of these ids; documents they have in common are shared."""
-    rows = rows_by_id(connection, prompts, project_id, ids)
-    templates: dict[int, PromptTemplate] = prompt_templates.documents(
-        connection, project_id, {row.prompt_template_id for row in rows.values()}
-    )
-    variables: dict[int, TemplateVariables] = template_variables.documents(
-        connection, project_id, {row.template_variables_id for row in rows.values()}
-    )
-    return {
-        prompt_id: Prompt(
-            id=prompt_id,
-            prompt_template=templates[row.prompt_template_id],
-            template_variables=variables[row.template_variables_id],
-            messages=row.messages,
-            created_at=row.created_at,
-        )
-        for prompt_id, row in rows.items()
-    }
+    return WireText(documents.responses(connection, project_id, [response_id])[response_id])
 
 
 def annotate(
     connection: Connection, project_id: int, response_id: int, annotation: str
-) -> PromptResponse:
+) -> WireText:
     """Set a response's annotation."""
-    get(connection, project_id, response_id)
+    row_by_id(connection, table, project_id, "response", response_id)
     connection.execute(update(table).where(table.c.id == response_id).values(annotation=annotation))
     return get(connection, project_id, response_id)
 
@@ -179,23 +159,6 @@ class Answer:
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
 
-    def columns(self) -> dict[str, Any]:
-        """The row's columns."""
-        config = self.config
-        return {
-            "is_ready": True,
-            "messages": self.messages,
-            "error": self.error,
-            "llm_model_config": None if config is None else config.model_dump(mode="json"),
-            "llm_model_name": None if config is None else config.llm_model_name,
-            "duration_seconds": self.duration_seconds,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "reasoning_tokens": self.reasoning_tokens,
-            "cached_tokens": self.cached_tokens,
-            "created_at": now(),
-        }
-
 
 def uploaded(messages: list[dict[str, Any]], metadata: GenerationMetadata | None) -> Answer:
     """A response that is stored as given."""
@@ -212,27 +175,91 @@ def uploaded(messages: list[dict[str, Any]], metadata: GenerationMetadata | None
     )
 
 
-def complete(connection: Connection, response_id: int, answer: Answer) -> None:
-    """Give a waiting row its answer."""
-    connection.execute(update(table).where(table.c.id == response_id).values(**answer.columns()))
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """A response to be made; without an answer it waits to be generated."""
+
+    id: int
+    experiment_id: int
+    prompt_id: int
+    llm_config_id: int
+    epoch: int
+    answer: Answer | None
 
 
-def insert_all(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows in one statement."""
-    if rows:
-        connection.execute(insert(table), rows)
+_ANSWER_COLUMNS = (
+    "messages", "llm_model_config", "llm_model_name", "duration_seconds", "input_tokens",
+    "output_tokens", "reasoning_tokens", "cached_tokens", "error", "created_at", "is_ready",
+)  # fmt: skip
+_COLUMNS = (
+    *_ANSWER_COLUMNS, "id", "project_id", "experiment_id", "prompt_id", "llm_config_id",
+    "epoch", "annotation",
+)  # fmt: skip
+_INSERT = (
+    f"INSERT INTO responses ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
+)
+_COMPLETE = (
+    f"UPDATE responses SET {', '.join(f'{name} = ?' for name in _ANSWER_COLUMNS)} "
+    "WHERE id = ? AND NOT is_ready"
+)
 
 
-def _metadata(row: AnyRow) -> GenerationMetadata | None:
-    if row.llm_model_config is None and all(getattr(row, name) is None for name in _METADATA):
-        return None
-    config = row.llm_model_config
-    return GenerationMetadata(
-        # Clients up to 0.7 want a configuration wherever there is metadata.
-        llm_model_config=LLMConfig.model_validate(config or {"llm_model_name": "unknown"}),
-        duration_seconds=row.duration_seconds,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        reasoning_tokens=row.reasoning_tokens,
-        cached_tokens=row.cached_tokens,
+def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) -> None:
+    """Make rows."""
+    columns = _columns_of(time_text(now()))
+    none = Answer([], None, None)
+    run_many(
+        connection,
+        _INSERT,
+        [
+            (
+                *columns(row.answer or none, is_ready=row.answer is not None),
+                row.id,
+                project_id,
+                row.experiment_id,
+                row.prompt_id,
+                row.llm_config_id,
+                row.epoch,
+                "",
+            )
+            for row in rows
+        ],
     )
+
+
+def complete(connection: Connection, answers: Iterable[tuple[int, Answer]]) -> None:
+    """Give waiting rows, named by their ids, their answers."""
+    columns = _columns_of(time_text(now()))
+    run_many(
+        connection,
+        _COMPLETE,
+        [(*columns(answer, is_ready=True), response_id) for response_id, answer in answers],
+    )
+
+
+def _columns_of(time: str) -> Callable[..., tuple[object, ...]]:
+    """A maker of `_ANSWER_COLUMNS`, which writes down each configuration once."""
+    configs: dict[int, tuple[LLMConfig, str]] = {}
+
+    def columns(answer: Answer, *, is_ready: bool) -> tuple[object, ...]:
+        config = answer.config
+        text = None
+        if config is not None:
+            if id(config) not in configs:
+                configs[id(config)] = (config, config.model_dump_json())
+            text = configs[id(config)][1]
+        return (
+            dump(answer.messages),
+            text,
+            None if config is None else config.llm_model_name,
+            answer.duration_seconds,
+            answer.input_tokens,
+            answer.output_tokens,
+            answer.reasoning_tokens,
+            answer.cached_tokens,
+            answer.error,
+            time,
+            is_ready,
+        )
+
+    return columns

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from sqlalchemy import Column, Connection, Row, Select, Table, insert, select, update
+from sqlalchemy import Column, Connection, Row, Select, Table, select
 
 from elluminate_async.server.problems import not_found
-from elluminate_async.server.store import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +21,9 @@ AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 
 _IDS_PER_STATEMENT = 5_000
+_RESERVE = """
+INSERT INTO sequences (name, next_id) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET next_id = next_id + ? RETURNING next_id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,14 @@ class PageRequest:
     number: int
     size: int
 
+    @property
+    def start(self) -> int:
+        """Place of the first item, from 0."""
+        return (self.number - 1) * self.size
+
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """The items of this page."""
-        start = (self.number - 1) * self.size
-        return items[start : start + self.size]
+        return items[self.start : self.start + self.size]
 
 
 def now() -> datetime:
@@ -50,16 +56,8 @@ def digest(*parts: object) -> str:
 
 def reserve_ids(connection: Connection, table: Table, count: int = 1) -> range:
     """Take ``count`` ids of the table, ascending and never given out before."""
-    row = connection.execute(
-        update(tables.sequences)
-        .where(tables.sequences.c.name == table.name)
-        .values(next_id=tables.sequences.c.next_id + count)
-        .returning(tables.sequences.c.next_id)
-    ).one_or_none()
-    if row is None:
-        connection.execute(insert(tables.sequences), {"name": table.name, "next_id": 1 + count})
-        return range(1, 1 + count)
-    return range(row.next_id - count, row.next_id)
+    ((next_id,),) = fetch(connection, _RESERVE, table.name, 1 + count, count)
+    return range(next_id - count, next_id)
 
 
 def chunks(values: Iterable[T], size: int = _IDS_PER_STATEMENT) -> Iterator[list[T]]:
@@ -93,6 +91,21 @@ def row_by_id(
     if row is None:
         raise not_found(noun, row_id)
     return row
+
+
+def fetch(connection: Connection, statement: str, *parameters: object) -> Sequence[AnyRow]:
+    """The rows of a statement in SQLite's own words, its values as the driver has them.
+
+    For what is done for every item: what SQLAlchemy makes of each value takes longer than
+    the database does.
+    """
+    return connection.exec_driver_sql(statement, parameters).all()
+
+
+def run_many(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Run a statement in SQLite's own words, once for each row of parameters."""
+    if rows:
+        connection.exec_driver_sql(statement, list(rows))
 
 
 def select_in(

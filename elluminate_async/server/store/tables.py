@@ -24,8 +24,8 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 1
-"""Version of these tables; a database of another version is refused."""
+SCHEMA_VERSION = 2
+"""Version of these tables and of those of `counts`; a later one is refused."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -218,7 +218,6 @@ responses = _table(
     Column("error", Text),
     Column("annotation", Text, nullable=False),
     _time("created_at"),
-    Index("responses_by_experiment", "experiment_id", "id"),
 )
 
 ratings = _table(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from elluminate_async.server.store import criteria, llm_configs, tables
-from elluminate_async.server.store.rows import rows_by_id
+from elluminate_async.server.problems import Problem, not_found
+from elluminate_async.server.store import criteria, llm_configs
+from elluminate_async.server.store.rows import fetch
+from elluminate_async.server.store.text import ids_text, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
-    from elluminate_async.schemas import Criterion
+    from elluminate_async.schemas import Criterion, LLMConfig
     from elluminate_async.server.store.llm_configs import StoredConfig
 
 
@@ -27,57 +30,95 @@ class Work:
         error: Why it has no output.
         criteria: The questions of its experiment's criterion set.
         config: Which model answers.
-        generation_params: The experiment's own sampling, over the configuration's.
+        sampling: The configuration with the experiment's own parameters over it; works
+            with the same share it.
     """
 
     response_id: int
     prompt: list[dict[str, Any]]
     messages: list[dict[str, Any]] | None
     error: str | None
-    criteria: tuple[Criterion, ...]
+    criteria: Sequence[Criterion]
     config: StoredConfig
-    generation_params: dict[str, Any]
+    sampling: LLMConfig
     response_format: dict[str, Any] | None
     tools: list[dict[str, Any]] | None
     tool_choice: str | dict[str, Any] | None
 
 
+_ROWS = """
+SELECT r.id, r.is_ready, r.messages, r.error, p.messages AS prompt,
+ t.response_format_json_schema, t.tools, t.tool_choice,
+ e.id AS experiment_id, e.criterion_set_id, e.generation_params,
+ c.id AS config_id, c.name AS config_name, c.document, c.api_key, c.is_default
+FROM json_each(?) AS wanted
+CROSS JOIN responses AS r ON r.id = wanted.value
+CROSS JOIN prompts AS p ON p.id = r.prompt_id
+CROSS JOIN prompt_templates AS t ON t.id = p.prompt_template_id
+CROSS JOIN experiments AS e ON e.id = r.experiment_id
+CROSS JOIN llm_configs AS c ON c.id = coalesce(r.llm_config_id, ?)
+WHERE +r.project_id = ? ORDER BY r.id"""
+_RATABLE = """
+SELECT r.id, EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = e.criterion_set_id)
+ AS has_criteria
+FROM json_each(?) AS wanted
+CROSS JOIN responses AS r ON r.id = wanted.value
+CROSS JOIN experiments AS e ON e.id = r.experiment_id
+WHERE +r.project_id = ? AND r.is_ready"""
+
+
+def require_ratable(connection: Connection, project_id: int, response_ids: Sequence[int]) -> None:
+    """404 for a response that is not there or not finished, 400 for one without criteria."""
+    wanted = dict.fromkeys(response_ids)
+    found = dict(fetch(connection, _RATABLE, ids_text(wanted), project_id))
+    for response_id in wanted:
+        if response_id not in found:
+            raise not_found("response", response_id)
+        if not found[response_id]:
+            raise Problem(400, f"there are no criteria to rate response {response_id} by")
+
+
 def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -> list[Work]:
     """The work of these responses, in order of id; deleted ones are left out."""
-    rows = rows_by_id(connection, tables.responses, project_id, response_ids)
-
-    def of(table: Any, ids: Iterable[int]) -> dict[int, Any]:
-        return rows_by_id(connection, table, project_id, ids)
-
-    prompts = of(tables.prompts, {row.prompt_id for row in rows.values()})
-    templates = of(
-        tables.prompt_templates, {prompt.prompt_template_id for prompt in prompts.values()}
-    )
-    experiments = of(tables.experiments, {row.experiment_id for row in rows.values()})
-    asked = criteria.of_sets(
-        connection, project_id, {one.criterion_set_id for one in experiments.values()}
-    )
     default = llm_configs.default_id(connection, project_id)
-    configs = llm_configs.stored(
-        connection, project_id, {default, *(row.llm_config_id or default for row in rows.values())}
-    )
+    rows = fetch(connection, _ROWS, ids_text(set(response_ids)), default, project_id)
+    asked = criteria.of_sets(connection, project_id, {row.criterion_set_id for row in rows})
+    # What comes from a template, an experiment or a configuration is read once and shared.
+    configs: dict[int, StoredConfig] = {}
+    samplings: dict[tuple[int, int], LLMConfig] = {}
+    parse = cache(_parse)
     result: list[Work] = []
-    for response_id, row in sorted(rows.items()):
-        prompt = prompts[row.prompt_id]
-        template = templates[prompt.prompt_template_id]
-        experiment = experiments[row.experiment_id]
+    for row in rows:
+        config_id, kind = row.config_id, (row.config_id, row.experiment_id)
+        if config_id not in configs:
+            configs[config_id] = llm_configs.stored(
+                config_id, row.config_name, row.document, row.api_key, row.is_default
+            )
+        if kind not in samplings:
+            params = parse(row.generation_params)
+            samplings[kind] = _sampling(configs[config_id].config, params)
         result.append(
             Work(
-                response_id=response_id,
-                prompt=prompt.messages,
-                messages=row.messages if row.is_ready else None,
+                response_id=row.id,
+                prompt=read_json(row.prompt),
+                messages=read_json(row.messages or "[]") if row.is_ready else None,
                 error=row.error,
-                criteria=tuple(asked[experiment.criterion_set_id]),
-                config=configs[row.llm_config_id or default],
-                generation_params=experiment.generation_params or {},
-                response_format=template.response_format_json_schema,
-                tools=template.tools,
-                tool_choice=template.tool_choice,
+                criteria=asked[row.criterion_set_id],
+                config=configs[config_id],
+                sampling=samplings[kind],
+                response_format=parse(row.response_format_json_schema),
+                tools=parse(row.tools),
+                tool_choice=parse(row.tool_choice),
             )
         )
     return result
+
+
+def _parse(column: str | None) -> Any:
+    return None if column is None else read_json(column)
+
+
+def _sampling(config: LLMConfig, generation_params: dict[str, Any] | None) -> LLMConfig:
+    known = type(config).model_fields.keys()
+    own = {k: v for k, v in (generation_params or {}).items() if k in known and v is not None}
+    return config.model_copy(update=own)

@@ -1,0 +1,114 @@
+"""Responses as JSON, straight from their columns: pages and results are made of many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from elluminate_async.server.store import collections, criteria, prompt_templates
+from elluminate_async.server.store.rows import AnyRow, fetch
+from elluminate_async.server.store.text import (
+    ids_text,
+    wire_config,
+    wire_json,
+    wire_messages,
+    wire_number,
+    wire_text,
+    wire_time,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+# Cross joins keep the order of the tables, and a plus keeps an index from being used: without
+# statistics the planner takes one that all rows of a project share for as good as any.
+_RESPONSES = """
+SELECT r.id, r.epoch, r.messages, r.llm_model_config, r.duration_seconds, r.input_tokens,
+ r.output_tokens, r.reasoning_tokens, r.cached_tokens, r.error, r.annotation, r.created_at,
+ p.id AS prompt_id, p.prompt_template_id, p.messages AS prompt, p.created_at AS prompt_created_at,
+ e.id AS entry_id, e.input_values, e.collection_id, e.environment_config,
+ e.created_at AS entry_created_at
+FROM json_each(?) AS wanted
+CROSS JOIN responses AS r ON r.id = wanted.value
+CROSS JOIN prompts AS p ON p.id = r.prompt_id
+CROSS JOIN entries AS e ON e.id = p.template_variables_id
+WHERE +r.project_id = ?"""
+_RATINGS = """
+SELECT r.response_id, r.id, r.criterion_id, r.rating, r.reasoning, r.created_at
+FROM json_each(?) AS wanted CROSS JOIN ratings AS r ON r.response_id = wanted.value
+WHERE {which} AND +r.project_id = ? ORDER BY r.criterion_id, r.id"""
+_CURRENT_RATINGS = _RATINGS.format(which="r.is_current")
+_RATINGS_OF_JOB = _RATINGS.format(which="+r.job_id = ?")
+
+
+def responses(connection: Connection, project_id: int, ids: Collection[int]) -> dict[int, str]:
+    """The responses of these ids, with prompts and current ratings."""
+    wanted = ids_text(ids)
+    rows = fetch(connection, _RESPONSES, wanted, project_id)
+    templates = prompt_templates.texts(
+        connection, project_id, {row.prompt_template_id for row in rows}
+    )
+    collection_of = collections.texts(connection, project_id, {row.collection_id for row in rows})
+    rated = _grouped(
+        connection, project_id, fetch(connection, _CURRENT_RATINGS, wanted, project_id)
+    )
+    return {
+        row.id: _response(
+            row, templates[row.prompt_template_id], collection_of[row.collection_id], rated
+        )
+        for row in rows
+    }
+
+
+def ratings_of_job(
+    connection: Connection, project_id: int, task_id: str, response_ids: Sequence[int]
+) -> list[str]:
+    """The ratings that one job made, also where newer ones exist: a list for each id."""
+    wanted = ids_text(set(response_ids))
+    rows = fetch(connection, _RATINGS_OF_JOB, wanted, task_id, project_id)
+    rated = _grouped(connection, project_id, rows)
+    return [f"[{','.join(rated.get(response_id, ()))}]" for response_id in response_ids]
+
+
+def _response(
+    row: AnyRow, template: str, collection: str, rated: Mapping[int, Sequence[str]]
+) -> str:
+    return (
+        f'{{"id":{row.id},"prompt":{{"id":{row.prompt_id},"prompt_template":{template},'
+        f'"template_variables":{{"id":{row.entry_id},"input_values":{row.input_values},'
+        f'"collection":{collection},"environment_config":{wire_json(row.environment_config)},'
+        f'"created_at":{wire_time(row.entry_created_at)}}},"messages":{wire_json(row.prompt)},'
+        f'"created_at":{wire_time(row.prompt_created_at)}}},'
+        f'"messages":{wire_messages(row.messages)},"generation_metadata":{_metadata(row)},'
+        f'"error":{wire_text(row.error)},"epoch":{row.epoch},'
+        f'"ratings":[{",".join(rated.get(row.id, ()))}],"annotation":{wire_text(row.annotation)},'
+        f'"created_at":{wire_time(row.created_at)}}}'
+    )
+
+
+def _metadata(row: AnyRow) -> str:
+    config = row.llm_model_config
+    known = (row.duration_seconds, row.input_tokens, row.output_tokens, row.reasoning_tokens)
+    if config is None and known == (None, None, None, None):
+        return "null"
+    duration, *tokens = map(wire_number, (*known, row.cached_tokens))
+    return (
+        f'{{"llm_model_config":{wire_config(config)},"duration_seconds":{duration},'
+        f'"input_tokens":{tokens[0]},"output_tokens":{tokens[1]},"reasoning_tokens":{tokens[2]},'
+        f'"cached_tokens":{tokens[3]},"custom_api_info":null}}'
+    )
+
+
+def _grouped(
+    connection: Connection, project_id: int, rows: Sequence[AnyRow]
+) -> dict[int, list[str]]:
+    asked = criteria.texts(connection, project_id, {row.criterion_id for row in rows})
+    grouped: dict[int, list[str]] = {}
+    for row in rows:
+        grouped.setdefault(row.response_id, []).append(
+            f'{{"id":{row.id},"criterion":{asked[row.criterion_id]},'
+            f'"rating":{wire_text(row.rating)},"reasoning":{wire_text(row.reasoning)},'
+            f'"created_at":{wire_time(row.created_at)}}}'
+        )
+    return grouped
