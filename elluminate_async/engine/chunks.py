@@ -31,9 +31,10 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as one is made for each item and would take twice the time.
+@dataclass(slots=True)
 class Item(Generic[V]):
-    """One entry to send.
+    """One entry to send; never changed.
 
     Attributes:
         position: Its index in the caller's list.
@@ -72,6 +73,11 @@ class Chunk(Generic[V]):
     passed: tuple[Passed, ...]
     done: Mapping[int, Any] | None = None
     sent: OpenChunk | None = None
+
+    @property
+    def has_more_positions(self) -> bool:
+        """Whether it is about positions beside those of its items."""
+        return bool(self.passed) or any([item.aliases for item in self.items])
 
     @property
     def is_of_earlier_run(self) -> bool:

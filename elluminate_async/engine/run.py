@@ -231,7 +231,8 @@ class _Run(Generic[V, R]):
         self.exhausted = True
 
     def _count(self, entry: Entry[V]) -> None:
-        self.positions = max(self.positions, entry.position + 1)
+        if entry.position >= self.positions:
+            self.positions = entry.position + 1
         if isinstance(entry, Item) and entry.aliases:
             self.positions = max(self.positions, max(entry.aliases) + 1)
 
@@ -387,11 +388,14 @@ class _Run(Generic[V, R]):
         if self._keep_failed and (failed := {p for p, o in pairs if isinstance(o, ItemError)}):
             self.failed_items |= {i.position: i for i in chunk.items if i.position in failed}
         await self._deliver(full)
-        for _, outcome in full:
-            self._tally.count(outcome)
+        if self._call.options.on_progress is not None:
+            for _, outcome in full:
+                self._tally.count(outcome)
 
     def _whole(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> Pairs[R]:
         """Outcomes for all positions of ``chunk``: passed on, of aliases, of what is left."""
+        if len(pairs) == len(chunk.items) and not chunk.has_more_positions:
+            return pairs
         outcomes = dict(pairs)
         full: Pairs[R] = [(passed.position, passed.error) for passed in chunk.passed]
         for item in chunk.items:

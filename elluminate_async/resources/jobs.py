@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -199,13 +200,17 @@ async def follow_job(
             ``deadline`` or ``stalled``, and the job goes on.
         AuthenticationError, PermissionDeniedError: The key was refused.
     """
+    clock = asyncio.timeout(policy.job_stall)
     try:
-        with anyio.move_on_after(policy.job_stall) as scope:
-            news = _News(scope, policy.job_stall, connection.limits)
+        async with clock:
+            news = _News(clock, policy.job_stall, connection.limits)
             return await _follow(connection, kind, *segments, policy=policy, news=news)
-        code, text = "stalled", f"has shown nothing new for {policy.job_stall:.0f} s"
     except DeadlineError:
         code, text = "deadline", "had not ended by the deadline, and goes on at the service"
+    except TimeoutError:
+        if not clock.expired():
+            raise
+        code, text = "stalled", f"has shown nothing new for {policy.job_stall:.0f} s"
     except NotFoundError:
         code, text = None, "was accepted, and the service does not know it any more"
     raise OutcomeUnknownError(
@@ -214,10 +219,10 @@ async def follow_job(
 
 
 class _News:
-    """Moves the end of ``scope`` on, for as long as a job's status changes."""
+    """Puts ``clock`` off, for as long as a job's status changes."""
 
-    def __init__(self, scope: anyio.CancelScope, seconds: float, limits: Limits) -> None:
-        self._scope = scope
+    def __init__(self, clock: asyncio.Timeout, seconds: float, limits: Limits) -> None:
+        self._clock = clock
         self._seconds = seconds
         self._limits = limits
         self._last: StatusDocument | None = None
@@ -225,14 +230,16 @@ class _News:
     def look(self) -> None:
         """The job is about to be looked at: not before the end of a hold, which is no stall."""
         if held := self._limits.held_for():
-            end = anyio.current_time() + held + self._seconds
-            self._scope.deadline = max(self._scope.deadline, end)
+            end = asyncio.get_running_loop().time() + held + self._seconds
+            if not self._clock.expired():
+                self._clock.reschedule(max(self._clock.when() or 0.0, end))
 
     def see(self, document: StatusDocument) -> None:
         """A status of the job."""
         if document != self._last:
             self._last = document
-            self._scope.deadline = anyio.current_time() + self._seconds
+            if not self._clock.expired():
+                self._clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
 
 
 async def _follow(

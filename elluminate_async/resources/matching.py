@@ -49,9 +49,10 @@ class NaturalKey(NamedTuple):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as one is made for each item and would take twice the time.
+@dataclass(slots=True)
 class Wanted:
-    """A position and the key its row will have."""
+    """A position and the key its row will have; never changed."""
 
     position: int
     key: NaturalKey
@@ -134,14 +135,9 @@ def match_result(
     Where one does not, or the length differs, the rows are matched by their keys alone, and
     what is ``interchangeable`` also by its variables, where the service sets epochs itself.
     """
-    if (
-        in_order
-        and len(rows) == len(wanted)
-        and all(
-            row.prompt.template_variables.id == entry.key.template_variables_id
-            for entry, row in zip(wanted, rows, strict=True)
-        )
-    ):
+    if in_order and [row.prompt.template_variables.id for row in rows] == [
+        entry.key.template_variables_id for entry in wanted
+    ]:
         return {entry.position: row for entry, row in zip(wanted, rows, strict=True)}
     pool = RowPool(rows)
     found = pool.claim(wanted)

@@ -218,14 +218,17 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
             continue
         if not document:
             continue
-        try:
-            ratings = _RATINGS.validate_python(document)
-        except ValidationError as error:
-            text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
-            outcomes[id] = _rating_error(id, text, "protocol")
-            continue
+        ratings: list[Rating] = document
+        # Either all documents were read with the status, or none was.
+        if type(document[0]) is not Rating:
+            try:
+                ratings = _RATINGS.validate_python(document)
+            except ValidationError as error:
+                text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
+                outcomes[id] = _rating_error(id, text, "protocol")
+                continue
         outcomes[id] = ratings
-        if not all(map(_is_verdict, ratings)):
+        if not all([type(rating.rating) is RatingValue for rating in ratings]):
             bad = [rating.criterion.id for rating in ratings if not _is_verdict(rating)]
             outcomes[id] = _incomplete(id, bad, len(ratings))
     return outcomes

@@ -330,7 +330,7 @@ def _unique(responses: Sequence[object]) -> Iterator[Entry[int]]:
         else:
             positions[id_of(entry, f"responses[{position}]")].append(position)
     for id, (first, *others) in positions.items():
-        yield Item(first, id, size=_ID_BYTES, aliases=tuple(others))
+        yield Item(first, id, _ID_BYTES, tuple(others))
 
 
 async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[int]]:
@@ -355,7 +355,7 @@ def _check(responses: Sequence[object]) -> None:
     problems: list[str] = []
     entries = responses.outcomes if isinstance(responses, Batch) else responses
     for position, entry in enumerate(cast("Sequence[object]", entries)):
-        if isinstance(entry, PromptResponse | ItemError):
+        if type(entry) is PromptResponse or isinstance(entry, ItemError):
             continue
         try:
             id_of(entry, f"responses[{position}]")

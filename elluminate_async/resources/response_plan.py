@@ -8,6 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+from pydantic import TypeAdapter
+
 from elluminate_async.batch import Batch
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.recovery import fingerprint_of
@@ -34,10 +36,13 @@ Output: TypeAlias = str | Sequence[Mapping[str, Any]]
 _BODY_BYTES = 220
 """About what one item without messages takes in a request."""
 
+_BODY = TypeAdapter(dict[str, list[dict[str, Any]]])
 
-@dataclass(frozen=True, slots=True)
+
+# Not frozen, as one is made for each item and would take twice the time.
+@dataclass(slots=True)
 class Spec:
-    """One response to generate or to store.
+    """One response to generate or to store; never changed.
 
     Attributes:
         variables: The row, or its id.
@@ -103,10 +108,16 @@ class ResponsePlan:
         problems = [
             problem
             for position, entry in enumerate(cast("Iterable[object]", entries))
-            if (problem := self._problem(position, entry))
+            if not self._fits(entry) and (problem := self._problem(position, entry))
         ]
         if problems:
             raise InputError(first_problems(problems))
+
+    def _fits(self, entry: object) -> bool:
+        """Whether nothing is wrong with ``entry``, for what most entries are."""
+        if type(entry) is TemplateVariables:
+            return self.placeholders <= entry.input_values.keys()
+        return type(entry) is int
 
     def _problem(self, position: int, entry: object) -> str | None:
         if isinstance(entry, TemplateVariables):
@@ -153,16 +164,17 @@ class ResponsePlan:
                 position += 1
 
     def _entry(self, position: int, entry: object, seen: Counter[int] | None) -> Entry[Spec]:
-        if isinstance(entry, ItemError):
-            return Passed(position, entry)
-        if problem := self._problem(position, entry):
-            raise InputError(problem)
+        if not self._fits(entry):
+            if isinstance(entry, ItemError):
+                return Passed(position, entry)
+            if problem := self._problem(position, entry):
+                raise InputError(problem)
         variables = cast("TemplateVariables | int", entry)
         epoch: int | None = None
         if seen is not None:
             id = variables if isinstance(variables, int) else variables.id
             epoch = seen[id] = seen.get(id, 0) + 1
-        return Item(position, Spec(variables, epoch=epoch), size=_BODY_BYTES)
+        return Item(position, Spec(variables, (), None, epoch), _BODY_BYTES)
 
     @property
     def arguments(self) -> dict[str, int | None]:
@@ -186,6 +198,26 @@ class ResponsePlan:
             messages=[dict(message) for message in spec.messages],
             metadata=spec.metadata,
         )
+
+    def batch_body(self, specs: Iterable[tuple[Spec, int]]) -> bytes:
+        """The request for these items and their epochs: `body` of each.
+
+        Written from plain data, as a model for each item takes several times as long.
+        """
+        template, experiment, config = self.template_id, self.experiment_id, self.llm_config_id
+        entries = [
+            {
+                "prompt_template_id": template,
+                "template_variables_id": spec.variables_id,
+                "experiment_id": experiment,
+                "epoch": epoch,
+                "llm_config_id": config,
+                "messages": [dict(message) for message in spec.messages],
+                "metadata": spec.metadata,
+            }
+            for spec, epoch in specs
+        ]
+        return _BODY.dump_json({"prompt_response_ins": entries})
 
 
 @dataclass(slots=True)

@@ -22,7 +22,6 @@ from elluminate_async.errors import (
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting
-from elluminate_async.resources.connection import encode
 from elluminate_async.resources.jobs import (
     Denials,
     accepted_work,
@@ -41,7 +40,7 @@ from elluminate_async.resources.matching import (
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
 from elluminate_async.schemas.jobs import JobStatus, ResponseJobStatus
-from elluminate_async.schemas.responses import Message, PromptResponse, ResponseBatchRequest
+from elluminate_async.schemas.responses import Message, PromptResponse
 from elluminate_async.schemas.version import Capability
 
 _BATCHES = ("responses", "batches")
@@ -114,8 +113,7 @@ class ResponseRun:
     def body(self, wanted: Sequence[Wanted], items: Sequence[Item[Spec]]) -> bytes:
         """The request for those of ``items`` that are wanted."""
         specs = {item.position: item.value for item in items}
-        bodies = [self.plan.body(specs[entry.position], epoch=entry.key.epoch) for entry in wanted]
-        return encode(ResponseBatchRequest(prompt_response_ins=bodies))
+        return self.plan.batch_body((specs[entry.position], entry.key.epoch) for entry in wanted)
 
     async def post(self, body: bytes, sending: Sending, items: int) -> str:
         """Send a chunk of so many items; the id of its job.
@@ -274,7 +272,10 @@ class ResponseRun:
 
     def _outcomes(self, found: dict[int, PromptResponse]) -> dict[int, PromptResponse | ItemError]:
         return {
-            position: outcome_of(position, row, self.operation) for position, row in found.items()
+            position: row
+            if row.error is None and row.messages
+            else outcome_of(position, row, self.operation)
+            for position, row in found.items()
         }
 
 

@@ -114,7 +114,7 @@ class HttpTransport:
                 raise tries.cut_short_by(error) from None
             if isinstance(result, Answer) and verdict_on(result) is Verdict.ACCEPTED:
                 self._throttle.accepted(tries.spent + tries.cost)
-                return replace(result, attempts=tries.count + 1)
+                return replace(result, attempts=tries.count + 1) if tries.count else result
             wait = tries.wait_after(result)
             if request.log is not None and not tries.ambiguous:
                 request.log.not_applied()
