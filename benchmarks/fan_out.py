@@ -4,10 +4,10 @@
 
 The engine beside `asyncio.gather` with a semaphore, aiometer's `run_all` and the `abatch` of
 LangChain's `RunnableLambda`. All await the same coroutine once per item, which returns at once
-or gives way to the event loop once, and give back the results in input order, which are
-compared with the inputs. The engine sends items in chunks: of one item, as the others do, and
-of its default size, where the chunk awaits its items one after the other. No network and no
-service: what is measured is starting, bounding and collecting.
+(or, with ``--waiting``, gives way to the event loop once), and give back the results in input
+order, which are compared with the inputs. The engine sends items in chunks: of one item, as the
+others do, and of its default size, where the chunk awaits its items one after the other. No
+network and no service: what is measured is starting, bounding and collecting.
 
 Each run is a process of its own, so that its highest memory is its own too; the contenders
 take turns. A run first awaits a few hundred items, which is warm-up, then notes CPU time and
@@ -194,11 +194,11 @@ def ratios(lines: Sequence[dict[str, Any]], no_op: str, figure: str) -> list[dic
     return found
 
 
-def run(items: int, repeats: int, peers_python: str) -> list[dict[str, Any]]:
+def run(items: int, repeats: int, peers_python: str, no_ops: Sequence[str]) -> list[dict[str, Any]]:
     """All runs, the contenders in turn; one line each."""
     lines: list[dict[str, Any]] = []
     for repeat in range(repeats):
-        for no_op in NO_OPS:
+        for no_op in no_ops:
             for contender in CONTENDERS:
                 python = sys.executable if contender in ENGINE else peers_python
                 line = measure_apart(python, contender, no_op, items)
@@ -225,17 +225,18 @@ def write(lines: Sequence[dict[str, Any]]) -> None:
                 for figure in figures
             ),
         ]
-        for no_op in NO_OPS
+        for no_op in dict.fromkeys(line["item"] for line in lines)
         for contender in CONTENDERS
     ]
     head = ["contender", "an item", "CPU, us an item", "wall, us an item", "peak, bytes an item"]
     write_table("fan_out", head, rows)
 
 
-def main(items: int, repeats: int, peers_python: str, *, table: bool) -> None:
+def main(items: int, repeats: int, peers_python: str, *, waiting: bool, table: bool) -> None:
     pin(CLIENT_CORE)
-    lines = run(items, repeats, peers_python)
-    for no_op in NO_OPS:
+    no_ops = list(NO_OPS) if waiting else list(NO_OPS)[:1]
+    lines = run(items, repeats, peers_python, no_ops)
+    for no_op in no_ops:
         for figure in ("cpu_us_per_item", "wall_us_per_item", "peak_bytes_per_item"):
             for line in ratios(lines, no_op, figure):
                 emit(benchmark="fan_out", **line)
@@ -246,12 +247,13 @@ def main(items: int, repeats: int, peers_python: str, *, table: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--peers-python",
         default=str(ROOT / ".venv-peers/fanout/bin/python"),
         help="of an environment with requirements/fanout.txt; `make bench` makes one",
     )
+    parser.add_argument("--waiting", action="store_true", help="items that give way, too")
     parser.add_argument("--table", action="store_true", help="write the table of the README")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -259,4 +261,10 @@ if __name__ == "__main__":
         contender, no_op, items = arguments.measure
         print(json.dumps(asyncio.run(measure(contender, no_op, int(items)))))
     else:
-        main(arguments.items, arguments.repeats, arguments.peers_python, table=arguments.table)
+        main(
+            arguments.items,
+            arguments.repeats,
+            arguments.peers_python,
+            waiting=arguments.waiting,
+            table=arguments.table,
+        )

@@ -193,7 +193,7 @@ async def main(seconds: float, *, table: bool) -> None:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each limit's run")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each limit's run")
     parser.add_argument("--table", action="store_true", help="write the table of the README")
     parser.add_argument("--role", help=argparse.SUPPRESS)
     return parser.parse_args(given)

@@ -1,6 +1,6 @@
 """How many items a second does the embedded server take; is a page quick with 10^6 stored?
 
-    python benchmarks/server.py --items 4000 --stored 1000000
+    python -m benchmarks.server --items 4000 --stored 1000000
 
 The server has a process and a core of its own, a durable file, and a model that answers at
 once; what is measured is the server, so the load comes from bare aiohttp on another core.
@@ -30,6 +30,8 @@ from typing import Any, TypeAlias
 
 import aiohttp
 
+from benchmarks.common.children import ROOT
+from benchmarks.common.report import emit, number, spread, write_table
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
 
 LOAD_CORE, SERVER_CORE = 0, 1
@@ -119,8 +121,8 @@ class Service:
         todo = iter(enumerate(bodies))
 
         async def work() -> None:
-            for number, body in todo:
-                ends[number] = await self.job(route, body)
+            for index, body in todo:
+                ends[index] = await self.job(route, body)
 
         cpu, started = self.cpu_seconds(), time.perf_counter()
         await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
@@ -134,8 +136,9 @@ class Service:
 def service(db: Path, session: aiohttp.ClientSession) -> Generator[Service]:
     """A server in its own process, until the end of the block."""
     command = [sys.executable, __file__, "--serve", str(db)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
             yield Service(process, session)
@@ -260,14 +263,14 @@ async def pages(at: Service, experiment: int, count: int, repeats: int = 21) -> 
     took: dict[str, list[float]] = {"first": [], "middle": [], "last": []}
     for repeat in range(repeats + 1):
         shown: list[int] = []
-        for name, number in zip(took, (1, (last + 1) // 2, last), strict=True):
+        for name, place in zip(took, (1, (last + 1) // 2, last), strict=True):
             started = time.perf_counter()
-            text = await at.get(f"/responses?experiment_id={experiment}&page={number}")
+            text = await at.get(f"/responses?experiment_id={experiment}&page={place}")
             if repeat:
                 took[name].append((time.perf_counter() - started) * 1e3)
             page = json.loads(text)
             assert page["count"] == count
-            assert len(page["items"]) == min(PAGE, count - (number - 1) * PAGE)
+            assert len(page["items"]) == min(PAGE, count - (place - 1) * PAGE)
             shown += [one["id"] for one in page["items"]]
         assert shown == sorted(set(shown))
     return {name: round(statistics.median(some), 2) for name, some in took.items()}
@@ -308,19 +311,52 @@ async def run(options: argparse.Namespace, show: Callable[[Figures], None]) -> N
                     show({**line, "stored": options.stored})
 
 
+def write(lines: Sequence[Figures]) -> None:
+    """The tables: rates, and pages."""
+    rates_of: dict[tuple[str, int], list[Figures]] = {}
+    page_rows: list[list[object]] = []
+    for line in lines:
+        if "items_per_second" in line:
+            rates_of.setdefault((line["work"], line.get("stored", FEW)), []).append(line)
+        elif "experiment_of" in line:
+            place = [f"{line['stored']:,}", f"{line['experiment_of']:,}"]
+            page_rows.append([*place, *(number(ms) for ms in line["ms"].values())])
+        elif "median_ms" in line:
+            one_item = f"{number(line['median_ms'])} ms"
+            page_rows.append(["", "a batch of one item, from POST to result", one_item, "", ""])
+    rows = [
+        [
+            work,
+            f"{stored:,}",
+            *(
+                spread([line[figure] for line in found])
+                for figure in ("items_per_second", "server_cpu_us_per_item")
+            ),
+        ]
+        for (work, stored), found in rates_of.items()
+    ]
+    write_table("server", ["call", "stored", "items a second", "server CPU, us an item"], rows)
+    head = ["stored", "of these in the experiment", "first page, ms", "middle, ms", "last, ms"]
+    write_table("server pages", head, page_rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--items", type=int, default=4_000)
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--stored", type=int, default=1_000_000)
     parser.add_argument("--folder", help="where the database goes; the system's default without")
+    parser.add_argument("--table", action="store_true", help="write the tables of the README")
     parser.add_argument("--serve", metavar="DB", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
         asyncio.run(serve(options.serve))
         return
     pin(LOAD_CORE)
-    asyncio.run(run(options, lambda figures: print(json.dumps(figures), flush=True)))
+    lines: list[Figures] = []
+    asyncio.run(run(options, lambda figures: lines.append(emit(**figures))))
+    if options.table:
+        write(lines)
 
 
 if __name__ == "__main__":
