@@ -65,6 +65,24 @@ async def test_documents_have_the_form_of_their_schema(api: Api, model: Scripted
 
 
 @pytest.mark.parametrize("depth", [10, 240])
+async def test_deep_configuration(api: Api, depth: int) -> None:
+    """A response stored with a configuration of many levels can be listed."""
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    experiment, entries = await api.setup(["a"])
+    body = batch(experiment, entries)
+    body["prompt_response_ins"][0]["messages"] = [{"role": "assistant", "content": "x"}]
+    config = {"llm_model_name": "m", "custom_api_config": {"a": value}}
+    body["prompt_response_ins"][0]["metadata"] = {"llm_model_config": config}
+    task = await api.post("/responses/batches", body)
+    assert (await api.ended(f"/responses/batches/{task}"))["status"] == "SUCCESS"
+    (listed,) = await api.items("/responses")
+    shown = listed["generation_metadata"]["llm_model_config"]["custom_api_config"]
+    assert shown == {"a": value}
+
+
+@pytest.mark.parametrize("depth", [10, 240])
 async def test_deep_values(api: Api, depth: int) -> None:
     """A row as deep as a collection takes it can be generated from, listed and rated."""
     value: object = "x"
