@@ -116,6 +116,20 @@ async def test_batch_fails_when_all_items_do(api: Api, model: ScriptedModel) -> 
     assert len(await api.items("/responses")) == 1
 
 
+async def test_deleted_experiment_has_no_job(api: Api, model: ScriptedModel) -> None:
+    """The status of a job is 404 as soon as its experiment is deleted, also while it runs."""
+    experiment, _ = await api.setup(["a"])
+    model.gate.clear()
+    await api.post(f"/experiments/{experiment}/run", {})
+    task = (await api.get(f"/experiments/{experiment}"))["generation_task_id"]
+    await model.reached(1)
+    path = f"/experiments/{experiment}/generation/{task}"
+    assert (await api.get(path))["status"] == "STARTED"
+    await api("DELETE", f"/experiments/{experiment}")
+    assert (await api("GET", path)).status == 404
+    assert (await api("GET", f"{path}/stream")).status == 404
+
+
 async def test_failed_job_stays_failed(session: aiohttp.ClientSession) -> None:
     """An answer that cannot be kept ends its job; those that come meanwhile do not revive it."""
 
