@@ -100,6 +100,8 @@ class Recorder:
                     await self._keep([one])
                 return
             job = reports[0][0]
+            # What came meanwhile is not to be kept after the job's failure is.
+            self._waiting.pop(job, None)
             if not job.ended.done():
                 job.ended.set_exception(error)
             return

@@ -7,13 +7,14 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from elluminate_async.server import LocalServer, ModelError, WireProfile
-from tests.server.api import Api, batch
+from elluminate_async.server import LocalServer, ModelAnswer, ModelError, WireProfile
+from elluminate_async.server.models.base import text_of
+from tests.server.api import Api, ScriptedModel, batch
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from tests.server.api import ScriptedModel
+    from elluminate_async.server import ModelRequest
 
 
 async def test_results_come_in_the_order_of_the_items(api: Api) -> None:
@@ -113,6 +114,38 @@ async def test_batch_fails_when_all_items_do(api: Api, model: ScriptedModel) -> 
     assert status["status"] == "FAILURE"
     assert "the endpoint is gone" in status["error_msg"]
     assert len(await api.items("/responses")) == 1
+
+
+async def test_deleted_experiment_has_no_job(api: Api, model: ScriptedModel) -> None:
+    """The status of a job is 404 as soon as its experiment is deleted, also while it runs."""
+    experiment, _ = await api.setup(["a"])
+    model.gate.clear()
+    await api.post(f"/experiments/{experiment}/run", {})
+    task = (await api.get(f"/experiments/{experiment}"))["generation_task_id"]
+    await model.reached(1)
+    path = f"/experiments/{experiment}/generation/{task}"
+    assert (await api.get(path))["status"] == "STARTED"
+    await api("DELETE", f"/experiments/{experiment}")
+    assert (await api("GET", path)).status == 404
+    assert (await api("GET", f"{path}/stream")).status == 404
+
+
+async def test_failed_job_stays_failed(session: aiohttp.ClientSession) -> None:
+    """An answer that cannot be kept ends its job; those that come meanwhile do not revive it."""
+
+    class Staggered(ScriptedModel):
+        async def complete(self, request: ModelRequest) -> ModelAnswer:
+            number = int(text_of(request.messages[-1]).split()[1].rstrip("."))
+            await asyncio.sleep(number * 0.002)
+            return ModelAnswer("half of a pair: \ud83d" if number == 3 else "fine")
+
+    async with LocalServer(model=Staggered()) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup([str(number) for number in range(60)])
+        task = await api.post("/responses/batches", batch(experiment, entries))
+        assert (await api.ended(f"/responses/batches/{task}"))["status"] == "FAILURE"
+        await asyncio.sleep(0.1)
+        assert (await api.get(f"/responses/batches/{task}"))["status"] == "FAILURE"
 
 
 async def test_stored_responses(api: Api, model: ScriptedModel) -> None:
@@ -335,8 +368,6 @@ async def test_hosted_profile(session: aiohttp.ClientSession) -> None:
 
 async def test_model_calls_are_bounded(session: aiohttp.ClientSession) -> None:
     """No more than max_model_calls are in flight, over all jobs."""
-    from tests.server.api import ScriptedModel
-
     model = ScriptedModel()
     async with LocalServer(model=model, max_model_calls=3) as server:
         api = Api(session, server)

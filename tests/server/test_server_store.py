@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import OperationalError
 
 from elluminate_async import PromptResponse
 from elluminate_async.errors import ConfigurationError
@@ -62,6 +63,24 @@ async def test_documents_have_the_form_of_their_schema(api: Api, model: Scripted
     assert listed["items"][4]["generation_metadata"] is None
     assert listed["items"][5]["generation_metadata"]["duration_seconds"] == 1e-7
     assert await api.get("/responses/2") == listed["items"][1]
+
+
+@pytest.mark.parametrize("depth", [10, 240])
+async def test_deep_configuration(api: Api, depth: int) -> None:
+    """A response stored with a configuration of many levels can be listed."""
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    experiment, entries = await api.setup(["a"])
+    body = batch(experiment, entries)
+    body["prompt_response_ins"][0]["messages"] = [{"role": "assistant", "content": "x"}]
+    config = {"llm_model_name": "m", "custom_api_config": {"a": value}}
+    body["prompt_response_ins"][0]["metadata"] = {"llm_model_config": config}
+    task = await api.post("/responses/batches", body)
+    assert (await api.ended(f"/responses/batches/{task}"))["status"] == "SUCCESS"
+    (listed,) = await api.items("/responses")
+    shown = listed["generation_metadata"]["llm_model_config"]["custom_api_config"]
+    assert shown == {"a": value}
 
 
 @pytest.mark.parametrize("depth", [10, 240])
@@ -194,6 +213,22 @@ async def test_failed_write_of_a_group(database: Database) -> None:
         return [row.name for row in rows]
 
     assert await database.read(names) == kept
+
+
+def _bound(connection: Connection) -> None:
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 20}")
+
+
+async def test_write_that_does_not_fit_costs_no_other(database: Database) -> None:
+    """A full disk takes back the whole transaction; what fits is written all the same."""
+    await database.write(_bound)
+    names = ["0", "1", "x" * 1_000_000, "2", "y" * 1_000_000, "3"]
+    results = await asyncio.gather(
+        *(database.write(_put, name) for name in names), return_exceptions=True
+    )
+    assert [one for one in results if isinstance(one, str)] == ["0", "1", "2", "3"]
+    assert [type(one) for one in results].count(OperationalError) == 2
 
 
 async def test_writes_share_commits(database: Database) -> None:

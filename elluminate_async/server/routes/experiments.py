@@ -129,6 +129,8 @@ async def stream_generation(
 async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> dict[str, Any]:
     job = project.service.jobs.running(project.id, task_id)
     if job is not None and job.plan.experiment_id == experiment_id:
+        # It may have been deleted meanwhile: its job goes on for a while.
+        await project.read(store.logs, experiment_id)
         return jobs.generation_document(JobStatusName.STARTED, None, job.progress)
     return await project.read(jobs.generation_status, experiment_id, task_id)
 

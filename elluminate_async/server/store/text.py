@@ -92,4 +92,4 @@ def wire_config(column: str | None) -> str:
     """A column's model configuration with all keys of the wire."""
     # Clients up to 0.7 want one wherever there is metadata.
     config = column or '{"llm_model_name":"unknown"}'
-    return LLMConfig.model_validate_json(config).model_dump_json()
+    return LLMConfig.model_validate(read_json(config)).model_dump_json()

@@ -8,9 +8,10 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection, Engine
@@ -27,6 +28,10 @@ class _Write:
     done: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
+
+
+class _UndoneError(Exception):
+    """One write made the database take back the whole transaction, as a full disk does."""
 
 
 class Writer:
@@ -74,6 +79,8 @@ class Writer:
                 self._waiting.clear()
             try:
                 taken = self._commit(group)
+            except _UndoneError:
+                taken = self._commit_each(group)
             except Exception as error:
                 taken = len(group)
                 for write in group:
@@ -102,6 +109,15 @@ class Writer:
                     transaction.rollback()
         return taken
 
+    def _commit_each(self, group: Sequence[_Write]) -> int:
+        for write in group:
+            write.result = write.error = None
+            try:
+                self._commit([write])
+            except Exception as error:
+                write.error = write.error or error
+        return len(group)
+
 
 def _run_within(connection: Connection, write: _Write) -> None:
     connection.exec_driver_sql("SAVEPOINT one_write")
@@ -109,6 +125,8 @@ def _run_within(connection: Connection, write: _Write) -> None:
         write.result = write.work(connection)
     except Exception as error:
         write.error = error
+        if not cast("sqlite3.Connection", connection.connection.dbapi_connection).in_transaction:
+            raise _UndoneError from error
         connection.exec_driver_sql("ROLLBACK TO one_write")
     connection.exec_driver_sql("RELEASE one_write")
 
