@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,8 @@ PROBE = Request("GET", ("api", "v0", "projects"))
 """The cheapest request of the protocol; sent to see whether a service that was away is back."""
 
 PROBE_SECONDS = 5.0
+
+STREAM_END_SECONDS = 0.02
 
 
 class HttpTransport:
@@ -247,6 +249,7 @@ class HttpTransport:
                     reading = self._events(request, response, policy, decoder or Decoder())
                     async with aclosing(reading) as events:
                         yield events
+                    await self._end_of(response)
                 finally:
                     response.release()
                 return
@@ -325,6 +328,18 @@ class HttpTransport:
             for piece in decompressor.feed(data):
                 for event in decoder.feed(piece):
                     yield event
+
+    async def _end_of(self, response: aiohttp.ClientResponse) -> None:
+        """Wait shortly for the end of a stream that is not needed any more.
+
+        Its last event and its end often come apart, and a connection whose answer has not
+        ended is closed instead of used again.
+        """
+        if response.content.is_eof():
+            return
+        with suppress(TimeoutError, *NETWORK_ERRORS):
+            async with self._session.running(asyncio.timeout(STREAM_END_SECONDS)):
+                await response.content.readany()
 
     @asynccontextmanager
     async def _slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
