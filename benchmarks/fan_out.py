@@ -247,7 +247,7 @@ def main(items: int, repeats: int, peers_python: str, *, waiting: bool, table: b
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument(
         "--peers-python",
         default=str(ROOT / ".venv-peers/fanout/bin/python"),

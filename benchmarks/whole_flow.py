@@ -22,7 +22,7 @@ import os
 import statistics
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,11 @@ async def stage(
             yield made
 
 
-async def cell(stage: Stage, items: int, latency: float, round_trip: float, rounds: int) -> Figures:
-    """All contenders in turn, some rounds of it."""
-    figures: Figures = {}
+@contextlib.asynccontextmanager
+async def contending(
+    stage: Stage, items: int, latency: float
+) -> AsyncGenerator[dict[Contender, Child]]:
+    """The contenders that take part, each in a process of its own and warm."""
     contenders = [
         one
         for one in CONTENDERS
@@ -159,21 +161,35 @@ async def cell(stage: Stage, items: int, latency: float, round_trip: float, roun
         for one, child in children.items():
             if not one.extra:
                 await stage.run(child, 10, 0.0, draw=1, polling=0.02)
-        for draw in range(1, rounds + 1):
-            for one, child in children.items():
-                found = await stage.run(child, items, round_trip, draw, **dict(one.extra))
-                if latency:
-                    found["ideal_s"] = ideal_seconds(items, latency, round_trip, draw)
-                figures.setdefault(one.name, []).append(found)
-                emit(
-                    benchmark="whole_flow",
-                    items=items,
-                    model_ms=latency * 1000,
-                    link_ms=round_trip * 1000,
-                    hosted=stage.hosted,
-                    client=one.name,
-                    **found,
-                )
+        yield children
+
+
+async def cell(
+    stage: Stage,
+    children: Mapping[Contender, Child],
+    items: int,
+    latency: float,
+    round_trip: float,
+    rounds: int,
+) -> Figures:
+    """All contenders in turn, some rounds of it."""
+    figures: Figures = {}
+    for draw in range(1, rounds + 1):
+        for one, child in children.items():
+            found = await stage.run(child, items, round_trip, draw, **dict(one.extra))
+            if latency:
+                found["ideal_s"] = ideal_seconds(items, latency, round_trip, draw)
+            figures.setdefault(one.name, []).append(found)
+            emit(
+                benchmark="whole_flow",
+                items=items,
+                model_ms=latency * 1000,
+                link_ms=round_trip * 1000,
+                hosted=stage.hosted,
+                client=one.name,
+                **found,
+            )
+    tell(figures, items, latency, round_trip)
     return figures
 
 
@@ -289,15 +305,19 @@ async def main(sizes: Sequence[int], rounds: int | None, *, table: bool) -> None
     for latency in LATENCIES:
         async with stage(latency, sorted({10, *sizes})) as made:
             for items in sizes:
-                for round_trip in ROUND_TRIPS:
-                    count = rounds or ROUNDS.get(items, 1)
-                    figures = await cell(made, items, latency, round_trip, count)
-                    tell(figures, items, latency, round_trip)
-                    results[items, latency, round_trip] = figures
-    async with stage(HOSTED_LATENCY, [10, HOSTED_ITEMS], hosted=True) as made:
-        hosted = await cell(
-            made, HOSTED_ITEMS, HOSTED_LATENCY, HOSTED_ROUND_TRIP, rounds or ROUNDS[HOSTED_ITEMS]
-        )
+                async with contending(made, items, latency) as children:
+                    for link in ROUND_TRIPS:
+                        count = rounds or ROUNDS.get(items, 1)
+                        results[items, latency, link] = await cell(
+                            made, children, items, latency, link, count
+                        )
+    place = HOSTED_ITEMS, HOSTED_LATENCY
+    async with (
+        stage(HOSTED_LATENCY, [10, HOSTED_ITEMS], hosted=True) as made,
+        contending(made, *place) as children,
+    ):
+        count = rounds or ROUNDS[HOSTED_ITEMS]
+        hosted = await cell(made, children, *place, HOSTED_ROUND_TRIP, count)
     if table:
         write(results)
         write_hosted(hosted)
