@@ -106,6 +106,26 @@ async def test_failed_item_is_a_row_with_an_error(api: Api, model: ScriptedModel
     ]
 
 
+async def test_half_of_a_character_costs_nobody_anything(session: aiohttp.ClientSession) -> None:
+    """What no file can hold of an answer becomes a question mark, and its neighbours are kept."""
+
+    class Torn(ScriptedModel):
+        async def complete(self, request: ModelRequest) -> ModelAnswer:
+            prompt, odd = text_of(request.messages[-1]), [{"x": float("nan")}]
+            if "b" in prompt:
+                return ModelAnswer("torn: \ud83d", tool_calls=[{"id": "\ud83d", "ü": 1}])
+            return ModelAnswer("fine", tool_calls=odd if "c" in prompt else None)
+
+    async with LocalServer(model=Torn()) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["x", "b", "c"])
+        x, b, c = (await api.generate(experiment, entries))["result"]
+    assert x["messages"][0]["content"] == "fine"
+    assert b["messages"][0]["content"] == "torn: ?"
+    assert b["messages"][0]["tool_calls"] == [{"id": "?", "ü": 1}]
+    assert "not JSON compliant" in c["error"]
+
+
 async def test_batch_fails_when_all_items_do(api: Api, model: ScriptedModel) -> None:
     """FAILURE with a text, and the rows are there all the same."""
     experiment, entries = await api.setup(["a"])
@@ -137,7 +157,7 @@ async def test_failed_job_stays_failed(session: aiohttp.ClientSession) -> None:
         async def complete(self, request: ModelRequest) -> ModelAnswer:
             number = int(text_of(request.messages[-1]).split()[1].rstrip("."))
             await asyncio.sleep(number * 0.002)
-            return ModelAnswer("half of a pair: \ud83d" if number == 3 else "fine")
+            return ModelAnswer("fine", input_tokens=2**70 if number == 3 else 1)
 
     async with LocalServer(model=Staggered()) as server:
         api = Api(session, server)
