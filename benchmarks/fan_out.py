@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 10
 WARM_UP_ITEMS = 500
-ENGINE = ("engine, chunks of 1", "engine, chunks of 50")
+ENGINE = ("engine, chunks of 1", "engine, chunks of 100")
 PEERS = ("gather", "aiometer", "langchain")
 
 NoOp = Callable[[int], Awaitable[int]]
@@ -108,7 +108,7 @@ async def langchain(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
 
 CONTENDERS: dict[str, Contender] = {
     ENGINE[0]: partial(engine, 1),
-    ENGINE[1]: partial(engine, 50),
+    ENGINE[1]: partial(engine, 100),
     "gather": gather,
     "aiometer": aiometer,
     "langchain": langchain,

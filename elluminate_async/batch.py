@@ -326,7 +326,7 @@ class BatchOptions:
     """
 
     max_concurrency: int = 10
-    chunk_size: int = 50
+    chunk_size: int = 100
     chunk_bytes: int = 1 << 20
     chunk_linger: float = 0.05
     rate_limit: RateLimit | None = None

@@ -10,7 +10,7 @@ import aiohttp
 
 from benchmarks.contenders.meter import Checks, checker, serve_lines
 
-CHUNK_SIZE, CONCURRENCY = 50, 10  # this client's defaults
+CHUNK_SIZE, CONCURRENCY = 100, 10  # this client's defaults
 
 
 async def flow(task: dict[str, Any]) -> Checks:
