@@ -39,6 +39,10 @@ class _Response:
         except ConnectionCut:
             raise aiohttp.ClientPayloadError("cut") from None
 
+    def is_eof(self) -> bool:
+        """Nothing of it is under way: what comes next comes at once."""
+        return True
+
     def release(self) -> None:
         pass
 
