@@ -86,6 +86,25 @@ async def test_a_streams_event_comes_before_its_end() -> None:
         assert (await anext(aiter(events))).data == "1"
 
 
+@pytest.mark.parametrize(("ends", "connections"), [(True, 1), (False, 2)])
+async def test_a_streams_connection_is_used_again(ends: bool, connections: int) -> None:
+    """A stream that was left at its last event is waited for, shortly, until its end comes."""
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    async def script(received: Received, connection: Connection) -> bytes:
+        await connection.send(head + b"9\r\ndata: 1\n\n\r\n")
+        await anyio.sleep(0.003)
+        if not ends:
+            await connection.client_left()
+        return b"0\r\n\r\n"
+
+    async with serving(script) as (server, transport):
+        for _ in range(2):
+            async with transport.stream(GET, budget()) as events:
+                assert (await anext(aiter(events))).data == "1"
+        assert server.connections == connections
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [(401, AuthenticationError), (404, NotFoundError), (503, ServerError), (418, APIError)],
