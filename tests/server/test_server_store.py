@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -240,12 +241,12 @@ async def test_writes_share_commits(database: Database) -> None:
 
 
 async def test_job_that_cannot_be_kept_costs_no_other(session: aiohttp.ClientSession) -> None:
-    """A text that no database holds ends its own job, not those written with it."""
+    """A figure that no database holds ends its own job, not those written with it."""
 
     class Broken(ScriptedModel):
         async def complete(self, request: Any) -> Any:
             answer = await super().complete(request)
-            return type(answer)("\ud800") if "SAY BAD" in answer.text else answer
+            return replace(answer, input_tokens=2**70) if "SAY BAD" in answer.text else answer
 
     model = Broken()
     async with LocalServer(model=model) as server:
