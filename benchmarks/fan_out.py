@@ -30,11 +30,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.common.children import CLIENT_CORE, ROOT, pin
 from benchmarks.common.report import emit, spread, write_table
+from benchmarks.contenders.meter import memory_mib
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -115,14 +115,6 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 
-def status_bytes(field: str) -> int:
-    """A figure of this process's memory, such as ``VmHWM``, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no {field} in /proc/self/status: this needs Linux")
-
-
 def cpu_seconds() -> float:
     """CPU time of this process, of all its threads."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -136,10 +128,10 @@ async def measure(contender: str, no_op: str, items: int) -> dict[str, object]:
     values = [1_000_000 + n for n in range(items)]
     await run(values[:WARM_UP_ITEMS])
     gc.collect()
-    resident, cpu, wall = status_bytes("VmRSS"), cpu_seconds(), time.perf_counter()
+    resident, cpu, wall = memory_mib("VmRSS"), cpu_seconds(), time.perf_counter()
     results = await run(values)
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-    highest = status_bytes("VmHWM")
+    highest = memory_mib("VmHWM")
     # Fast and wrong is not a result.
     assert list(results) == values
     return {
@@ -149,7 +141,7 @@ async def measure(contender: str, no_op: str, items: int) -> dict[str, object]:
         "concurrency": CONCURRENCY,
         "cpu_us_per_item": round(1e6 * cpu / items, 2),
         "wall_us_per_item": round(1e6 * wall / items, 2),
-        "peak_bytes_per_item": round((highest - resident) / items, 1),
+        "peak_bytes_per_item": round((highest - resident) * 2**20 / items, 1),
     }
 
 

@@ -30,21 +30,14 @@ from typing import Any, TypeAlias
 
 import aiohttp
 
-from benchmarks.common.children import ROOT
+from benchmarks.common.children import CLIENT_CORE, ROOT, SERVER_CORE, pin
 from benchmarks.common.report import emit, number, spread, write_table
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
 
-LOAD_CORE, SERVER_CORE = 0, 1
 CHUNK, IN_FLIGHT, CRITERIA, PAGE = 100, 12, 2, 100
 FEW = 1_000
 
 Figures: TypeAlias = dict[str, Any]
-
-
-def pin(core: int) -> None:
-    """Keep this process to one core, where the system has that and enough of them."""
-    if hasattr(os, "sched_setaffinity") and core in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {core})
 
 
 class Instant:
@@ -352,7 +345,7 @@ def main() -> None:
     if options.serve is not None:
         asyncio.run(serve(options.serve))
         return
-    pin(LOAD_CORE)
+    pin(CLIENT_CORE)
     lines: list[Figures] = []
     asyncio.run(run(options, lambda figures: lines.append(emit(**figures))))
     if options.table:

@@ -388,9 +388,7 @@ class _Run(Generic[V, R]):
         if self._keep_failed and (failed := {p for p, o in pairs if isinstance(o, ItemError)}):
             self.failed_items |= {i.position: i for i in chunk.items if i.position in failed}
         await self._deliver(full)
-        if self._call.options.on_progress is not None:
-            for _, outcome in full:
-                self._tally.count(outcome)
+        self._tally.count(full)
 
     def _whole(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> Pairs[R]:
         """Outcomes for all positions of ``chunk``: passed on, of aliases, of what is left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from elluminate_async.batch import Batch, Outcome, Progress
 from elluminate_async.errors import ItemError, OutcomeUnknownError
@@ -80,13 +80,16 @@ class Tally:
     failed: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def count(self, outcome: object) -> None:
-        """Count one more position, where somebody wants to know."""
+    def count(self, pairs: Pairs[Any]) -> None:
+        """Count these positions one by one, where somebody wants to know."""
         if self.on_progress is None:
             return
-        if isinstance(outcome, ItemError):
-            self.failed += 1
-        else:
-            self.succeeded += 1
-        elapsed = time.monotonic() - self.started
-        self.on_progress(Progress(self.operation, self.total, self.succeeded, self.failed, elapsed))
+        for _, outcome in pairs:
+            if isinstance(outcome, ItemError):
+                self.failed += 1
+            else:
+                self.succeeded += 1
+            elapsed = time.monotonic() - self.started
+            self.on_progress(
+                Progress(self.operation, self.total, self.succeeded, self.failed, elapsed)
+            )
