@@ -104,6 +104,16 @@ ROWS = {
     119: "TLS downgrade, SSLKEYLOG, custom CA",
     120: "pickle/yaml/eval of remote data",
     122: "version check/telemetry",
+    123: "resume after the database was replaced at the same URL, ids in another order",
+    124: "resume after an entry, template, configuration, rating mode or criterion was edited",
+    125: "resume of a LocalServer's database on another port",
+    126: "503 / refused / reset for 0.2 to 20 s; with keys, without",
+    127: "outage beyond the patience; next calls",
+    128: "rows of 200 KB x 100; a result or page over the cap",
+    129: "JSON that costs far more than its bytes",
+    130: "lone surrogate in one input; one row of another version in a listing",
+    131: "key echoed raw, JSON-escaped, URL-coded, base64, in a header, in malformed HTTP",
+    132: "on_progress raises CancelledError, StopAsyncIteration, KeyboardInterrupt",
 }
 
 NOT_HERE: dict[int, str] = {}
