@@ -38,6 +38,7 @@ from elluminate_async.errors import (
     RedirectError,
     RejectedError,
     ServerError,
+    ServiceUnavailableError,
     TransportError,
     WrongEventLoopError,
 )
@@ -115,6 +116,7 @@ __all__ = [
     "RedirectError",
     "RejectedError",
     "ServerError",
+    "ServiceUnavailableError",
     "TemplateVariables",
     "TransportError",
     "WrongEventLoopError",

@@ -305,7 +305,13 @@ class BatchOptions:
         item_limit: Strict limit on items sent to be generated or rated, such as
             ``RateLimit(3000, 60.0)``; those of a repeated chunk count again, uploads never.
             No chunk has more items than it. None for none.
-        max_attempts: Sendings of one request, the first included; 1 never sends again.
+        retry_for: Seconds in which a request is sent again that the way or the moment failed
+            (502, 503, 504, 408, refused, reset, timed out), where a repetition does no harm:
+            a GET, one under an idempotency key that the service honours, one that was not
+            sent. Once the service has answered nobody for so long, calls fail at once with
+            `ServiceUnavailableError` until it answers. 0 never sends again.
+        max_attempts: Sendings of one request that fails by what may be its own, such as a
+            plain 500 or an unreadable answer, the first included; 1 never sends again.
             An answer of 429 does not count, it is bounded by the deadline.
         max_retry_after: A longer ``Retry-After`` than this, in seconds, fails at once.
         connect_timeout: Seconds for one connection, TLS included.
@@ -331,6 +337,7 @@ class BatchOptions:
     chunk_linger: float = 0.05
     rate_limit: RateLimit | None = None
     item_limit: RateLimit | None = None
+    retry_for: float = 120.0
     max_attempts: int = 3
     max_retry_after: float = 120.0
     connect_timeout: float = 10.0
@@ -348,7 +355,8 @@ class BatchOptions:
             if field.name in _COUNTS:
                 _positive(f"BatchOptions.{field.name}", value, whole=True)
             elif field.name not in _OTHERS:
-                _positive(f"BatchOptions.{field.name}", value)
+                zero = field.name == "retry_for"
+                _positive(f"BatchOptions.{field.name}", value, or_zero=zero)
         # Told at runtime too: a tuple or a plain function call is an easy slip.
         for name in ("rate_limit", "item_limit"):
             limit: object = getattr(self, name)
@@ -378,11 +386,13 @@ _OTHERS = frozenset({"rate_limit", "item_limit", "on_progress", "replay_after_se
 _COUNTS = frozenset({"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"})
 
 
-def _positive(name: str, value: object, *, whole: bool = False) -> None:
+def _positive(name: str, value: object, *, whole: bool = False, or_zero: bool = False) -> None:
     wanted = "a whole number of at least 1" if whole else "a finite number above 0"
+    if or_zero:
+        wanted += ", or 0"
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         _refuse(name, value, wanted)
-    if not math.isfinite(value) or value <= 0:
+    if not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
         _refuse(name, value, wanted)
 
 

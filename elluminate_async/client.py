@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from elluminate_async.batch import BatchOptions
 from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.engine.limits import Limits
+from elluminate_async.errors import InputError
 from elluminate_async.resources.batches import checked_options
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.connection import Connection
@@ -110,6 +111,27 @@ class AsyncClient:
     def options(self) -> BatchOptions:
         """The defaults for batches; derive a call's own with ``client.options.replace(...)``."""
         return self._connection.options
+
+    async def ping(self, timeout: float = 2.0) -> float:
+        """Ask the service for the least that it can be asked for, once, and wait for its answer.
+
+        For a health check. It is sent whatever is known of an outage, and an answer ends one.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            Seconds until the answer.
+
+        Raises:
+            ServiceUnavailableError: No answer in time, or one of 5xx.
+            AuthenticationError, PermissionDeniedError: The service is there and refuses the key.
+            DeadlineError: The client's own limits held it back for so long.
+            InputError: ``timeout`` is no number above 0.
+        """
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"timeout must be a number of seconds above 0, not {timeout!r:.80}")
+        return await self._connection.transport.ping(timeout)
 
     async def close(self) -> None:
         """End everything that still runs and close all connections; again does nothing."""

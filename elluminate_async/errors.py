@@ -9,6 +9,7 @@
     ├── WrongEventLoopError (RuntimeError)  the client belongs to another event loop
     ├── MissingExtraError (ImportError)     an optional dependency is not installed
     ├── DeadlineError (TimeoutError)        the deadline passed before an answer
+    ├── ServiceUnavailableError             the service has answered nobody for a while
     ├── TransportError                      no complete, readable answer
     │   ├── ConnectError                    no byte of the request was sent
     │   ├── AttemptTimeoutError (TimeoutError)
@@ -40,6 +41,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
 DETAIL_LIMIT = 4_000
@@ -119,6 +121,32 @@ class DeadlineError(ElluminateError, TimeoutError):
     attempts: int = 0
 
 
+class ServiceUnavailableError(ElluminateError):
+    """The service has answered nobody for ``retry_for`` seconds, so this call did not wait.
+
+    While the outage lasts every call fails so, at once; as soon as the service answers,
+    calls go through again.
+
+    Attributes:
+        since: When the first of the requests failed that nobody was answered since; UTC.
+        last: How the last one failed.
+        retry_after: Seconds until the service is asked again: a call before that fails alike.
+        attempts: How often this call's request was sent.
+    """
+
+    code: ClassVar[str] = "unavailable"
+    attempts: int = 0
+
+    def __init__(self, *, since: datetime, last: str, retry_after: float) -> None:
+        super().__init__(
+            f"the service is unavailable: no answer since {since:%Y-%m-%d %H:%M:%S} UTC, "
+            f"last: {last}; it is asked again in {retry_after:.0f} s"
+        )
+        self.since = since
+        self.last = last
+        self.retry_after = retry_after
+
+
 class JournalError(ElluminateError):
     """The journal cannot be used for this call; without it nothing is sent.
 
@@ -160,6 +188,7 @@ class ConnectError(TransportError):
     """The service could not be reached; no byte of the request was sent."""
 
     code: ClassVar[str] = "connect"
+    reason: str = ""  # the system's word for why
     exhausted: bool = False  # this process had no descriptor for one more connection
 
 
@@ -311,7 +340,7 @@ class ItemError(ElluminateError):
         code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
             ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
             ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
-            ``protocol``, ``deadline``, ``stalled``, ``bad_input``, ``failed``.
+            ``protocol``, ``unavailable``, ``deadline``, ``stalled``, ``bad_input``, ``failed``.
         operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
             that travels from `generate_many` into `rate_many` keeps its own.
         attempts: How often the item was sent; 0 when it never was.

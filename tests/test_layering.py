@@ -18,15 +18,16 @@ MAX_FUNCTION_LINES = 65
 # `_version` holds one constant and is free to all.
 L0 = {"errors", "schemas"}
 L1 = {"config", "batch"}
-L2 = {"engine", "transport"}
+L2 = {"engine", "limits", "transport"}
 PUBLIC = {""}  # the names of elluminate_async/__init__.py
 ALLOWED = {
     "errors": set[str](),
     "schemas": {"schemas"},
     "config": L0,
     "batch": L0,
-    "engine": L0 | {"batch", "engine"},
-    "transport": L0 | {"config", "transport"},
+    "limits": L0 | {"batch", "limits"},
+    "engine": L0 | {"batch", "limits", "engine"},
+    "transport": L0 | {"config", "limits", "transport"},
     "resources": L0 | L1 | L2 | {"resources"},
     "client": L0 | L1 | L2 | {"resources"},
     "server": L0 | {"server"},
@@ -42,6 +43,7 @@ LIBRARIES = {
     "schemas": {"pydantic"},
     "config": {"dotenv"},
     "batch": set[str](),
+    "limits": {"anyio", "aiolimiter"},
     "engine": {"anyio", "aiolimiter"},
     # yarl is aiohttp's own URL type.
     "transport": {"aiohttp", "yarl", "anyio"},

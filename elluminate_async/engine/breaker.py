@@ -7,12 +7,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 import anyio
 
-Probe: TypeAlias = Callable[[], Awaitable[bool]]
-"""Asks the service for the least that it can be asked for; whether it answered."""
+from elluminate_async.errors import ServiceUnavailableError
+from elluminate_async.limits.backoff import back_off
+
+Probe: TypeAlias = Callable[[], Awaitable[str | None]]
+"""Asks the service for the least that it can be asked for: None, or why there was no answer."""
 
 DOUBT: Final = 5
 """Failures in a row from which on nothing is sent again."""
@@ -24,14 +28,30 @@ OPEN_SECONDS: Final = 3.0
 """Seconds that those must have taken."""
 
 PROBE_INTERVAL: Final = 1.0
+PROBE_INTERVAL_CAP: Final = 4.0
+"""Seconds between two probes: the shortest; doubled by each that fails, up to the cap."""
+
+FORGET: Final = 60.0
+"""Seconds after which failures say nothing any more, when nobody was waiting meanwhile."""
 
 _GROWTH: Final = 0.02
 _MEMORY: Final = 10.0
+_LOOK: Final = 1.0  # seconds after which who waits looks whether more are let in by now
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
+    """A request that is held back.
+
+    Attributes:
+        retry: Whether it was sent before.
+        wary: Whether it waits after a single failure, as it may be lost by another.
+        patience: Seconds without an answer to anybody after which it gives up.
+    """
+
     retry: bool
+    wary: bool
+    patience: float
     turn: anyio.Event = field(default_factory=anyio.Event)
     ticket: int = 0
     probing: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -40,28 +60,47 @@ class _Waiter:
 class Breaker:
     """Stops what would only fail, finds out when the service is back, and lets all in again.
 
-    After `DOUBT` failures in a row with no success, no request is sent again; after `OPEN` in
-    `OPEN_SECONDS`, none is sent. What is held back waits, and loses no attempt; once a second
-    one of those who wait sends the probe, and an answer to that ends the outage.
+    After `DOUBT` failures in a row with no success, no request is sent again; after
+    ``open_after`` in ``open_seconds``, none is sent. What is held back waits, and loses no
+    attempt; every few seconds one of those who wait sends the probe, and an answer to that
+    ends the outage. Without a probe, one of those who wait goes alone, after a back-off that
+    doubles until one is answered.
 
     Then those who waited are let in, first come first served, beginning with one and one more
     for each answer, up to as many at once as before the outage and 2 % more each second.
 
+    Who has waited until nobody was answered for ``patience`` seconds gives up, and so does at
+    once whoever comes after that, but for the one that is to ask whether the service is back.
+
     Args:
         ready: Waited for before each probe.
+        open_after: Failures in a row from which on nothing is sent.
+        open_seconds: Seconds that those must have taken.
 
     Attributes:
-        probe: None for none; then only an answer to what was sent before ends an outage.
+        probe: None for none.
     """
 
-    def __init__(self, ready: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        ready: Callable[[], Awaitable[None]],
+        *,
+        open_after: int = OPEN,
+        open_seconds: float = OPEN_SECONDS,
+    ) -> None:
         self.probe: Probe | None = None
         self._ready = ready
+        self._open_after = open_after
+        self._open_seconds = open_seconds
         self._failures = 0
         self._failing_since = 0.0
+        self._failed_at = 0.0
+        self._reason = ""
         self._open = False
+        self._alone = False  # while one has been let in to find out
         self._waiting: deque[_Waiter] = deque()
-        self._probe_at = 0.0
+        self._ask_at = 0.0
+        self._asked = 0  # times since the last answer
         self._let_in: float | None = None  # while those who waited are let in, how many at once
         self._returned_at = 0.0
         self._ticket = 0
@@ -69,25 +108,71 @@ class Breaker:
         self._peak = self._peak_before = 0
         self._peak_since = 0.0
 
-    def blocks(self, *, retry: bool) -> bool:
+    @property
+    def is_tried(self) -> bool:
+        """Whether one has been let in alone, to find out whether the service is back."""
+        return self._alone
+
+    @property
+    def silent_since(self) -> float | None:
+        """`time.monotonic` of the first failure since the last answer; None for none."""
+        return self._failing_since if self._failures else None
+
+    def blocks(self, *, retry: bool, wary: bool = False) -> bool:
         """Whether such a request must wait for an answer to somebody."""
-        return self._open or (retry and self._failures >= DOUBT)
+        if self._alone:
+            return False
+        return self._open or ((retry or wary) and self._failures >= (1 if wary else DOUBT))
 
-    def try_enter(self, *, retry: bool) -> int | None:
+    def _holds(self, waiter: _Waiter) -> bool:
+        if self._alone:
+            return False
+        return self.blocks(retry=waiter.retry, wary=waiter.wary) or (
+            waiter.patience > 0 and self._is_over(waiter.patience)
+        )
+
+    def _is_over(self, patience: float) -> bool:
+        return self._failures > 0 and time.monotonic() - self._failing_since >= patience
+
+    def try_enter(
+        self, *, retry: bool, wary: bool = False, patience: float = math.inf
+    ) -> int | None:
         """The ticket to `leave` by of a request that may be sent now; None for one that waits."""
-        if self._let_in is None and not self.blocks(retry=retry):
-            return self._take()
-        return None
+        if self._failures:
+            self._forget()
+            if self.blocks(retry=retry, wary=wary) or (patience > 0 and self._is_over(patience)):
+                return None
+        return self._take() if self._let_in is None else None
 
-    async def enter(self, *, retry: bool) -> int:
-        """Return when the request may be sent, with the ticket to `leave` by."""
-        if (ticket := self.try_enter(retry=retry)) is not None:
+    def _forget(self) -> None:
+        idle = not self._waiting and not self._in_flight
+        if idle and time.monotonic() - self._failed_at >= FORGET:
+            self._failures = self._asked = 0
+            self._open = self._alone = False
+            self._let_in = None
+
+    async def enter(self, *, retry: bool, wary: bool = False, patience: float = math.inf) -> int:
+        """Return when the request may be sent, with the ticket to `leave` by.
+
+        Args:
+            retry: Whether it was sent before.
+            wary: Whether it is to wait after a single failure.
+            patience: Seconds.
+
+        Raises:
+            ServiceUnavailableError: Nobody was answered for ``patience`` seconds.
+        """
+        ticket = self.try_enter(retry=retry, wary=wary, patience=patience)
+        if ticket is not None:
             return ticket
-        waiter = _Waiter(retry)
+        waiter = _Waiter(retry, wary, patience)
         self._waiting.append(waiter)
         self._wake()
         try:
             while not waiter.turn.is_set():
+                held = self._alone or self._holds(waiter)
+                if held and self._is_over(patience) and time.monotonic() < self._ask_at:
+                    raise self.outage()
                 await self._wait(waiter)
         except BaseException:
             if waiter.turn.is_set():
@@ -98,30 +183,59 @@ class Breaker:
             raise
         return waiter.ticket
 
+    def outage(self) -> ServiceUnavailableError:
+        """The error of who gives up now."""
+        now = time.monotonic()
+        wait = self._ask_at - now
+        return ServiceUnavailableError(
+            since=datetime.now(UTC) - timedelta(seconds=now - self._failing_since),
+            last=self._reason,
+            retry_after=max(PROBE_INTERVAL, wait if math.isfinite(wait) else 0.0),
+        )
+
     async def _wait(self, waiter: _Waiter) -> None:
-        """Wait for the turn until the next probe is due, or send that."""
-        pause = PROBE_INTERVAL
-        if self.probe is not None and self.blocks(retry=waiter.retry):
-            pause = min(pause, self._probe_at - time.monotonic())
-        if self.probe is None or pause > 0:
-            with anyio.move_on_after(pause):
-                await waiter.turn.wait()
+        """Wait for the turn until somebody is to ask, or ask."""
+        pause = _LOOK
+        if self._holds(waiter):
+            now = time.monotonic()
+            pause = min(pause, self._ask_at - now)
+            if self._failures and now < self._failing_since + waiter.patience:
+                pause = min(pause, self._failing_since + waiter.patience - now)
+            if self._ask_at <= now:
+                await self._ask(waiter)
+                return
+        with anyio.move_on_after(pause):
+            await waiter.turn.wait()
+        self._wake()
+
+    async def _ask(self, waiter: _Waiter) -> None:
+        """Find out whether the service is back."""
+        if self.probe is None:
+            # By one that waits: alone, as it may be lost.
+            self._ask_at = math.inf
+            self._open, self._alone, self._let_in = False, True, 1.0
+            self._ticket += 1
+            self._in_flight = 0
             self._wake()
             return
-        there: bool | None = None
+        reason: str | None = "cancelled"
         # Left once its turn has come by another's probe: one that hangs keeps nobody back.
         with anyio.CancelScope() as waiter.probing:
-            self._probe_at = math.inf
+            self._ask_at = math.inf
             try:
                 await self._ready()
             finally:
                 # From its sending on: one that hangs does not keep the next from being sent.
-                self._probe_at = time.monotonic() + PROBE_INTERVAL
-            there = await self.probe()
-        if there is True:
+                pause = min(PROBE_INTERVAL_CAP, PROBE_INTERVAL * 2.0 ** min(self._asked, 30))
+                self._ask_at = time.monotonic() + pause
+                self._asked += 1
+            reason = await self.probe()
+        if waiter.probing.cancelled_caught:
+            return
+        if reason is None:
             self.answered()
-        elif there is False:
-            self.failed()
+        else:
+            self.failed(reason)
 
     def leave(self, ticket: int) -> None:
         """The exchange is over, or was never begun."""
@@ -131,7 +245,9 @@ class Breaker:
 
     def answered(self) -> None:
         """The service answered something: it is there."""
-        self._failures = 0
+        self._failures = self._asked = 0
+        if self.probe is None:
+            self._ask_at = 0.0
         if self._open:
             self._open = False
             self._let_in, self._returned_at = 1.0, time.monotonic()
@@ -139,26 +255,38 @@ class Breaker:
             self._in_flight = 0
         elif self._let_in is not None:
             self._let_in += 1
+        if self._alone:
+            self._alone, self._returned_at = False, time.monotonic()
         self._wake()
 
-    def failed(self) -> None:
-        """There was no answer, or one that the service failed."""
+    def failed(self, reason: str, *, at_once: bool = False) -> None:
+        """There was no answer, or one that the service failed.
+
+        Args:
+            reason: In a few words.
+            at_once: Send nothing from now on, whatever the number of failures.
+        """
         now = time.monotonic()
         if not self._failures:
             self._failing_since = now
         self._failures += 1
-        if self._failures >= OPEN and now - self._failing_since >= OPEN_SECONDS:
-            self._open, self._let_in = True, None
+        self._failed_at, self._reason = now, reason
+        enough = self._failures >= self._open_after
+        if self._alone or at_once or (enough and now - self._failing_since >= self._open_seconds):
+            if not self._open and self.probe is None:
+                self._asked += 1
+                self._ask_at = now + back_off(self._asked)
+            self._open, self._alone, self._let_in = True, False, None
 
     def _wake(self) -> None:
-        while self._waiting and not self.blocks(retry=self._waiting[0].retry):
+        while self._waiting and not self._holds(self._waiting[0]):
             if self._in_flight >= self._most():
                 return
             waiter = self._waiting.popleft()
             waiter.ticket = self._take()
             waiter.turn.set()
             waiter.probing.cancel()
-        if not self._waiting:
+        if not self._waiting and not self._alone:
             self._let_in = None
 
     def _most(self) -> float:

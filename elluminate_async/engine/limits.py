@@ -7,6 +7,7 @@ set are strict; below them the client finds out by itself what the service takes
 from __future__ import annotations
 
 import copy
+import math
 import random
 import time
 from contextlib import AsyncExitStack
@@ -16,13 +17,15 @@ import anyio
 from aiolimiter import AsyncLimiter
 
 from elluminate_async.engine.adaptive import AdaptiveGate, AdaptivePace
-from elluminate_async.engine.breaker import Breaker
+from elluminate_async.engine.breaker import DOUBT, Breaker
 from elluminate_async.engine.budget import RetryBudget
 from elluminate_async.engine.weights import WeightedGate
+from elluminate_async.limits.ticket import Ticket
 
 if TYPE_CHECKING:
     from elluminate_async.batch import RateLimit
     from elluminate_async.engine.breaker import Probe
+    from elluminate_async.errors import ServiceUnavailableError
 
 _BURST_SHARE = 0.02
 _JITTER_SHARE = 0.005
@@ -101,6 +104,8 @@ class Limits:
         self._hold = Hold()
         self._budget = RetryBudget()
         self._breaker = Breaker(self._windows)
+        # What answers a GET may still fail every chunk, and one that is lost is lost money.
+        self._chunks = Breaker(self._windows, open_after=DOUBT, open_seconds=0.0)
         self._strict = (StrictLimits(rate_limit, item_limit),)
 
     def narrowed(self, strict: StrictLimits) -> Limits:
@@ -130,7 +135,9 @@ class Limits:
         """Send ``probe`` to find out whether a service that was away is back."""
         self._breaker.probe = probe
 
-    def try_admit(self, *, items: int = 0, cost: int = 0) -> int | None:
+    def try_admit(
+        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+    ) -> Ticket | None:
         """The ticket of a request that nothing bounds now; None for one that is to `admit`."""
         bounded = any(
             scope.requests is not None or (items and scope.items is not None)
@@ -138,42 +145,78 @@ class Limits:
         )
         if cost or bounded or not self._pace.is_off or self._hold.left():
             return None
-        return self._breaker.try_enter(retry=False)
+        place = None
+        if chunk:
+            place = self._chunks.try_enter(retry=False, patience=patience)
+            if place is None:
+                return None
+        service = self._breaker.try_enter(retry=False, patience=patience)
+        if service is None:
+            self._leave(self._chunks, place)
+            return None
+        return Ticket(service, place)
 
-    async def admit(self, *, items: int = 0, cost: int = 0) -> int:
+    async def admit(
+        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+    ) -> Ticket:
         """Return when one more request may start: after every hold, inside every window.
 
         Args:
             items: What the request counts towards the limit on items.
             cost: What it draws on the retry budget; 0 for a first sending.
+            chunk: Whether it sends a chunk: after one that failed, those go one by one until
+                the service has taken one.
+            patience: Seconds without an answer to anybody after which it gives up.
 
         Returns:
             A ticket, with which to call `ended`.
+
+        Raises:
+            ServiceUnavailableError: The service answered nobody for ``patience`` seconds.
         """
         retry = cost > 0
         if retry:
             await self._budget.spend(cost)
         while True:
-            ticket = await self._breaker.enter(retry=retry)
+            place = await self._chunks.enter(retry=retry, patience=patience) if chunk else None
             try:
-                if await self._start(items, retry=retry):
-                    return ticket
+                # One that goes alone may be lost, so it waits for a sign of the service.
+                wary = chunk and self._chunks.is_tried
+                service = await self._breaker.enter(retry=retry, wary=wary, patience=patience)
+                try:
+                    if await self._start(items, retry=retry, wary=wary, chunk=chunk):
+                        return Ticket(service, place)
+                except BaseException:
+                    self._breaker.leave(service)
+                    raise
+                self._breaker.leave(service)
             except BaseException:
-                self._breaker.leave(ticket)
+                self._leave(self._chunks, place)
                 raise
-            self._breaker.leave(ticket)
+            self._leave(self._chunks, place)
 
-    async def _start(self, items: int, *, retry: bool) -> bool:
+    @staticmethod
+    def _leave(breaker: Breaker, ticket: int | None) -> None:
+        if ticket is not None:
+            breaker.leave(ticket)
+
+    async def _start(self, items: int, *, retry: bool, wary: bool, chunk: bool) -> bool:
         """Wait for all windows; False when the service went away meanwhile."""
         async with AsyncExitStack() as turns:
             gates = [scope.items for scope in self._strict if items and scope.items is not None]
             counts = [await turns.enter_async_context(gate.turn(items)) for gate in gates]
             await self._windows()
-            if self._breaker.blocks(retry=retry):
+            if self._breaker.blocks(retry=retry, wary=wary):
+                return False
+            if chunk and not wary and self._chunks.blocks(retry=retry):
                 return False
             for count in counts:
                 count()
             return True
+
+    async def window(self) -> None:
+        """Return when one request more is inside every window, whatever the service does."""
+        await self._windows()
 
     async def _windows(self) -> None:
         await self._hold.wait()
@@ -188,9 +231,10 @@ class Limits:
             # that came into their windows during the hold would all start at its end.
             await self._hold.wait()
 
-    def ended(self, ticket: int) -> None:
+    def ended(self, ticket: Ticket) -> None:
         """Learn that an admitted request is over, whatever became of it."""
-        self._breaker.leave(ticket)
+        self._breaker.leave(ticket.service)
+        self._leave(self._chunks, ticket.chunk)
 
     def hold(self, seconds: float) -> None:
         """Admit nothing for so long; a longer hold in force stays."""
@@ -215,10 +259,26 @@ class Limits:
         """Learn that this process has no room for so many: fewer at once."""
         self._gate.refused()
 
-    def answered(self) -> None:
+    def answered(self, *, chunk: bool = False) -> None:
         """Learn that the service is there: it answered, yes or no."""
         self._breaker.answered()
+        if chunk:
+            self._chunks.answered()
 
-    def failed(self) -> None:
+    def failed(self, reason: str) -> None:
         """Learn that it did not answer, or could not."""
-        self._breaker.failed()
+        self._breaker.failed(reason)
+
+    def chunk_failed(self, reason: str, *, lost: bool) -> None:
+        """Learn that a chunk was not answered; with ``lost`` it cannot be sent again."""
+        self._chunks.failed(reason, at_once=lost)
+
+    def outage(self, since: float, *, chunk: bool = False) -> ServiceUnavailableError | None:
+        """The error to raise where nobody was answered since then, on `time.monotonic`.
+
+        With ``chunk``, also where no chunk was.
+        """
+        for breaker in (self._breaker, self._chunks) if chunk else (self._breaker,):
+            if breaker.silent_since is not None and breaker.silent_since <= since:
+                return breaker.outage()
+        return None

@@ -27,7 +27,9 @@ R = TypeVar("R")
 
 Outcomes: TypeAlias = AsyncIterator[tuple[int, R | ItemError]]
 
-PASSING = frozenset({"connect", "deadline", "http_429", "not_sent", "timeout", "transport"})
+PASSING = frozenset(
+    {"connect", "deadline", "http_429", "not_sent", "timeout", "transport", "unavailable"}
+)
 """Codes of failures that say nothing of the item: another run sends it again."""
 
 _NOTED_AT_ONCE = 4_096

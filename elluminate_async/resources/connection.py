@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -21,6 +22,9 @@ from elluminate_async.errors import (
     InputError,
     NotFoundError,
     ProtocolError,
+    ServerError,
+    ServiceUnavailableError,
+    TransportError,
 )
 from elluminate_async.schemas.base import Page, Repeated
 from elluminate_async.schemas.projects import Project
@@ -45,6 +49,7 @@ SINGLE_CALL_DEADLINE = 300.0
 """Seconds for a call that is not a batch, its retries included; a shorter deadline rules."""
 
 _VERSION_CHECK_DEADLINE = 10.0
+_VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]
@@ -81,6 +86,7 @@ class Connection:
         self._selecting = anyio.Lock()
         self._skip_version_check = skip_version_check
         self._version_check: asyncio.Task[None] | None = None
+        self._check_version_at = 0.0
         self._capabilities: frozenset[str] = frozenset()
 
     def kept(self, kind: type[T], id: int) -> T | None:
@@ -109,10 +115,7 @@ class Connection:
             return self._project
         policy = policy or self.policy()
         async with holding(self._selecting, policy):
-            if self._version_check is None and not self._skip_version_check:
-                self._version_check = asyncio.create_task(self._check_version())
-                self.tasks.add(self._version_check)
-                self._version_check.add_done_callback(self.tasks.discard)
+            self._begin_version_check()
             if self._project is None:
                 self._project = await self._select_project(policy)
         return self._project
@@ -133,16 +136,35 @@ class Connection:
             path="/api/v0/projects",
         )
 
+    def _begin_version_check(self) -> None:
+        """Have it run beside what is asked for, unless it was made or need not be."""
+        if self._skip_version_check or time.monotonic() < self._check_version_at:
+            return
+        self._check_version_at = math.inf
+        self._version_check = asyncio.create_task(self._check_version())
+        self.tasks.add(self._version_check)
+        self._version_check.add_done_callback(self.tasks.discard)
+
     async def _check_version(self) -> None:
         body = CompatibilityRequest(current_sdk_version=PROTOCOL_VERSION)
-        request = Request("POST", (*_ROOT, "version", "compatible"), body=encode(body))
-        try:
-            policy = self.policy(deadline=_VERSION_CHECK_DEADLINE, max_attempts=1)
-            found = decode(CompatibilityAnswer, await self.transport.send(request, policy))
-        except ElluminateError as error:
-            # Nothing is known then, and nothing assumed; the calls themselves will tell.
-            logger.info("the version check failed: %s", error)
-            return
+        path = (*_ROOT, "version", "compatible")
+        request = Request("POST", path, body=encode(body), harmless=True)
+        give_up_at = time.monotonic() + self.options.retry_for
+        while True:
+            try:
+                policy = self.policy(deadline=_VERSION_CHECK_DEADLINE)
+                found = decode(CompatibilityAnswer, await self.transport.send(request, policy))
+            except ElluminateError as error:
+                # While the service answers nothing else either, that says nothing of this.
+                waits = self._project is None and time.monotonic() < give_up_at
+                if waits and _is_outage(error) and not isinstance(error, ServiceUnavailableError):
+                    continue
+                if _is_outage(error):
+                    self._check_version_at = time.monotonic() + _VERSION_CHECK_PAUSE
+                # Nothing is known then, and nothing assumed; the calls themselves will tell.
+                logger.info("the version check failed: %s", error)
+                return
+            break
         self._capabilities = found.capabilities
         if not found.is_compatible:
             logger.warning(
@@ -155,6 +177,7 @@ class Connection:
     async def has(self, capability: Capability, policy: Policy) -> bool:
         """Whether the service advertises ``capability``; waits for the version check."""
         await self.open(policy)
+        self._begin_version_check()
         if self._version_check is not None and not self._version_check.done():
             await asyncio.wait({self._version_check}, timeout=policy.remaining())
         return capability in self._capabilities
@@ -180,6 +203,7 @@ class Connection:
         return Policy(
             deadline_at=deadline_at,
             max_attempts=max_attempts or chosen.max_attempts,
+            retry_for=chosen.retry_for,
             max_retry_after=chosen.max_retry_after,
             connect_timeout=chosen.connect_timeout,
             attempt_timeout=chosen.attempt_timeout,
@@ -237,6 +261,11 @@ class Connection:
         with anyio.CancelScope(shield=True):
             await end_tasks(set(self.tasks))
             await self.transport.close()
+
+
+def _is_outage(error: ElluminateError) -> bool:
+    passing = DeadlineError | ServiceUnavailableError | TransportError | ServerError
+    return isinstance(error, passing) and not isinstance(error, ProtocolError)
 
 
 @asynccontextmanager

@@ -28,13 +28,13 @@ from elluminate_async.errors import (
     ServerError,
     TransportError,
 )
+from elluminate_async.limits.backoff import back_off
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.resources.journaling import Sending
 from elluminate_async.schemas.base import Repeated
 from elluminate_async.schemas.jobs import TERMINAL
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer, Request
-from elluminate_async.transport.retry import back_off
 from elluminate_async.transport.sse import Decoder
 
 if TYPE_CHECKING:

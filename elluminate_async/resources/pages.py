@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import NotFoundError, ProtocolError
+from elluminate_async.limits.backoff import back_off
 from elluminate_async.resources.connection import decode
 from elluminate_async.schemas.base import Page, WireModel
-from elluminate_async.transport.retry import back_off
 
 if TYPE_CHECKING:
     from elluminate_async.resources.connection import Connection, QueryValue

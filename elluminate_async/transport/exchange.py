@@ -71,7 +71,7 @@ class Request:
         last_event_id: Of the stream that this one takes up again.
         fresh_connection: Not one that another request has used.
         items: What it counts towards a limit on items.
-        log: Told of each sending.
+        log: Told of each sending; only what sends a chunk has one.
     """
 
     method: str
@@ -91,6 +91,11 @@ class Request:
     def target(self) -> str:
         """The quoted path."""
         return "/" + "/".join(map(_quoted, self.path))
+
+    @property
+    def is_chunk(self) -> bool:
+        """Whether it sends a chunk, for which others of its batch may wait."""
+        return self.log is not None
 
     @property
     def repeatable(self) -> bool:
@@ -271,6 +276,7 @@ def transport_error(
             error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL
         )
         unreachable.exhausted = exhausted
+        unreachable.reason = text
         return unreachable
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return AttemptTimeoutError(f"no answer to {what} in time", sent=True)
@@ -280,6 +286,14 @@ def transport_error(
     if isinstance(error, ValueError | HttpProcessingError):
         return ProtocolError(f"unreadable answer to {what}: {text}", sent=True)
     return TransportError(f"the connection broke during {what}: {text}", sent=True)
+
+
+def reason_of(result: Answer | TransportError) -> str:
+    """Why there was no answer that counts, in a few words."""
+    if isinstance(result, Answer):
+        return f"HTTP {result.status}"
+    # Of a failed connection the cause alone: the address and a hint are around it.
+    return getattr(result, "reason", None) or str(result)
 
 
 def multipart_file(

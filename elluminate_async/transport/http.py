@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
-import anyio.lowlevel
 
 from elluminate_async.errors import (
     AttemptTimeoutError,
-    ConnectError,
     DeadlineError,
     ElluminateError,
     ProtocolError,
-    RateLimitError,
     RedirectError,
+    ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.transport.admission import Admission
 from elluminate_async.transport.exchange import (
     NETWORK_ERRORS,
     Answer,
@@ -32,6 +31,7 @@ from elluminate_async.transport.exchange import (
     decompressor_of,
     excerpt,
     read_answer,
+    reason_of,
     transport_error,
 )
 from elluminate_async.transport.redirects import Trail
@@ -44,7 +44,7 @@ from elluminate_async.transport.retry import (
     verdict_on,
 )
 from elluminate_async.transport.session import SentFlag, Session
-from elluminate_async.transport.slots import Lane, Slots
+from elluminate_async.transport.slots import Lane
 from elluminate_async.transport.sse import Decoder, Event
 from elluminate_async.transport.tries import Tries
 
@@ -88,8 +88,8 @@ class HttpTransport:
     ) -> None:
         self._settings = settings
         self._throttle = throttle
-        self._slots = Slots(connections)
         self._session = Session(settings, ssl_context)
+        self._admission = Admission(self._session, throttle, connections)
         throttle.probe_with(self._probe)
 
     @property
@@ -120,9 +120,9 @@ class HttpTransport:
             wait = tries.wait_after(result)
             if request.log is not None and not tries.ambiguous:
                 request.log.not_applied()
-            held = isinstance(result, Answer) and result.status == 429 and self._slow_down(result)
+            held = self._admission.slow_down(result)
             if wait is None:
-                raise tries.last_error()
+                raise self._outage(request, tries) or tries.last_error()
             request = to_repeat(request, result)
             if held:
                 continue
@@ -131,15 +131,14 @@ class HttpTransport:
             )
             await anyio.sleep(wait)
 
-    def _slow_down(self, answer: Answer) -> bool:
-        """Learn from a 429; whether the client is held, so that the gate does the waiting."""
-        self._throttle.refused()
-        if answer.retry_after is None:
-            return False
-        # The limit is the client's, not this request's: everything waits, also when this
-        # request does not.
-        self._throttle.hold(answer.retry_after)
-        return True
+    def _outage(self, request: Request, tries: Tries) -> ServiceUnavailableError | None:
+        """The error of a request that was given up because nobody was answered meanwhile."""
+        if not tries.outlasted or tries.failing_since is None:
+            return None
+        outage = self._throttle.outage(tries.failing_since, chunk=request.is_chunk)
+        if outage is not None:
+            outage.attempts, outage.ambiguous = tries.count, tries.ambiguous
+        return outage
 
     async def _attempt(
         self, request: Request, policy: Policy, cost: int
@@ -148,11 +147,14 @@ class HttpTransport:
         trail = Trail(request, self._settings.base_url)
         lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
         while True:
-            async with self._slot(lane, policy), self._leave(policy, request.items, cost):
+            async with (
+                self._admission.slot(lane, policy),
+                self._admission.leave(policy, request, cost),
+            ):
                 if request.log is not None:
                     await request.log.before_sending()
                 result = await self._exchange(request, trail.url, policy)
-                self._learn(result)
+                self._admission.learn(request, result)
             if not isinstance(result, Answer) or not trail.leads_on(result):
                 return result
             cost = 0
@@ -204,25 +206,47 @@ class HttpTransport:
             sent=sent,
         )
 
-    def _learn(self, result: Answer | TransportError) -> None:
-        """Tell the limits whether the service is there."""
-        if is_answer(result):
-            self._throttle.answered()
-        elif isinstance(result, ConnectError) and result.exhausted:
-            self._throttle.crowded()
-        elif isinstance(result, Answer) or result.worth_repeating:
-            self._throttle.failed()
-
-    async def _probe(self) -> bool:
-        """Whether the service answers."""
+    async def _probe(self) -> str | None:
+        """None when the service answers; else why not."""
         policy = Policy(time.monotonic() + PROBE_SECONDS, attempt_timeout=PROBE_SECONDS)
         try:
             result = await self._exchange(PROBE, Trail(PROBE, self._settings.base_url).url, policy)
         except DeadlineError:
-            return False
-        if isinstance(result, Answer) and result.status == 429:
-            self._slow_down(result)
-        return is_answer(result)
+            return f"no answer within {PROBE_SECONDS:.0f} s"
+        self._admission.slow_down(result)
+        return None if is_answer(result) else reason_of(result)
+
+    async def ping(self, seconds: float) -> float:
+        """Seconds until the service's answer to the least that it can be asked for.
+
+        It is asked once, whatever is known of an outage.
+
+        Raises:
+            ServiceUnavailableError: There was no answer within ``seconds``, or a 5xx.
+            AuthenticationError, PermissionDeniedError: It answered, and refuses the key.
+            DeadlineError: The client's own limits held it back for so long.
+        """
+        policy = Policy(time.monotonic() + seconds, attempt_timeout=seconds)
+        async with self._admission.slot(Lane.CONTROL, policy):
+            async with self._admission.waiting(policy):
+                await self._throttle.window()
+            began = time.monotonic()
+            try:
+                result = await self._exchange(
+                    PROBE, Trail(PROBE, self._settings.base_url).url, policy
+                )
+            except DeadlineError:
+                result = AttemptTimeoutError(f"no answer within {seconds:.3g} s", sent=True)
+            took = time.monotonic() - began
+        self._admission.learn(PROBE, result)
+        if not is_answer(result) and (outage := self._throttle.outage(time.monotonic())):
+            outage.attempts = 1
+            raise outage
+        if isinstance(result, TransportError):
+            raise result
+        if result.status in (401, 403):
+            raise api_error(PROBE, result)
+        return took
 
     @asynccontextmanager
     async def stream(
@@ -239,9 +263,9 @@ class HttpTransport:
         """
         trail = Trail(request, self._settings.base_url)
         while True:
-            async with self._slot(Lane.STREAM, policy):
+            async with self._admission.slot(Lane.STREAM, policy):
                 # Open, it is no request in flight any more: it may outlive an outage.
-                async with self._leave(policy):
+                async with self._admission.leave(policy, request):
                     response = await self._open_stream(request, trail, policy)
                 if response is None:
                     continue
@@ -282,12 +306,11 @@ class HttpTransport:
         if isinstance(answer, TransportError):
             self._session.check_open(sent=flag.sent)
             policy.remaining()
-            self._learn(answer)
+            self._admission.learn(request, answer)
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
-        self._learn(answer)
-        if answer.status == 429:
-            self._slow_down(answer)
+        self._admission.learn(request, answer)
+        self._admission.slow_down(answer)
         if trail.leads_on(answer):
             return trail.follow(answer)
         if answer.status < 400:
@@ -340,54 +363,6 @@ class HttpTransport:
         with suppress(TimeoutError, *NETWORK_ERRORS):
             async with self._session.running(asyncio.timeout(STREAM_END_SECONDS)):
                 await response.content.readany()
-
-    @asynccontextmanager
-    async def _slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
-        """A connection."""
-        self._session.check_usable()
-        policy.remaining()
-        # Not after a cancellation, also where nothing is waited for before the first byte.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        if not self._slots.try_acquire(lane):
-            async with self._waiting(policy):
-                await self._slots.acquire(lane)
-        try:
-            yield
-        finally:
-            self._slots.release(lane)
-
-    @asynccontextmanager
-    async def _leave(self, policy: Policy, items: int = 0, cost: int = 0) -> AsyncGenerator[None]:
-        """The limits' leave to send one request now: last, so that their rates stay true."""
-        held = self._throttle.held_for()
-        if not policy.tolerates(held):
-            raise RateLimitError(
-                f"the service asked this client to wait, and {held:.0f} s of that are left: "
-                "longer than max_retry_after in BatchOptions allows",
-                status=429,
-                retry_after=held,
-                attempts=0,
-            )
-        throttle = policy.throttle or self._throttle
-        policy.remaining()
-        ticket = throttle.try_admit(items=items, cost=cost)
-        if ticket is None:
-            async with self._waiting(policy):
-                ticket = await throttle.admit(items=items, cost=cost)
-        try:
-            yield
-        finally:
-            throttle.ended(ticket)
-
-    @asynccontextmanager
-    async def _waiting(self, policy: Policy) -> AsyncGenerator[None]:
-        """Wait until the deadline at most, outside of every attempt's clock."""
-        try:
-            async with self._session.running(asyncio.timeout(policy.remaining())):
-                yield
-        except TimeoutError:
-            self._session.check_open(sent=False)
-            raise DeadlineError("the deadline passed while waiting for a permit") from None
 
     def _translate(self, error: BaseException, request: Request, *, sent: bool) -> TransportError:
         return transport_error(error, request, self._settings.base_url, sent=sent)

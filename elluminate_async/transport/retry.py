@@ -6,14 +6,22 @@ known not to have been applied, or when the service recognises the repetition by
 
 from __future__ import annotations
 
-import random
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol, TypeAlias
 
-from elluminate_async.errors import ConnectError, DeadlineError, TransportError
+from elluminate_async.errors import (
+    ConnectError,
+    DeadlineError,
+    ProtocolError,
+    ServiceUnavailableError,
+    TransportError,
+)
+from elluminate_async.limits.backoff import back_off, throttle_back_off
+from elluminate_async.limits.ticket import Ticket
 from elluminate_async.transport.exchange import Answer, Request
 
 # What a retry costs, by why it is one. Source: botocore, and a fraction for what was not sent.
@@ -21,9 +29,7 @@ COST_FAILED = 14
 COST_THROTTLED = 5
 COST_NOT_SENT = 1
 
-BACKOFF_BASE = 0.05
-THROTTLE_BASE = 1.0
-BACKOFF_CAP = 20.0
+SHORTEST_WAIT = 0.1
 HOLD_LEEWAY = 1.2  # a hold lasts a little longer than the service asked for
 
 
@@ -51,6 +57,10 @@ _AMBIGUOUS_4XX = frozenset({408})
 _REFUSED_HERE = frozenset({421, 425})
 
 
+# Of the way or of the moment: a gateway's own, those of a known one (520 to 527), a time-out.
+_PASSING = frozenset({408, 502, 503, 504, *range(520, 528)})
+
+
 def verdict_on(result: Answer | TransportError) -> Verdict:
     """The verdict on one attempt. Every 5xx is ambiguous, 503 too."""
     if isinstance(result, TransportError):
@@ -62,8 +72,18 @@ def verdict_on(result: Answer | TransportError) -> Verdict:
     return Verdict.AMBIGUOUS
 
 
-Probe: TypeAlias = Callable[[], Awaitable[bool]]
-"""Asks the service for the least that it can be asked for; whether it answered."""
+def is_passing(result: Answer | TransportError) -> bool:
+    """Whether the way or the moment failed it, and nothing that the request holds.
+
+    An unreadable answer and a plain 500 may be due to the request, so they are none.
+    """
+    if isinstance(result, Answer):
+        return result.status in _PASSING
+    return result.worth_repeating and not isinstance(result, ProtocolError)
+
+
+Probe: TypeAlias = Callable[[], Awaitable[str | None]]
+"""Asks the service for the least that it can be asked for: None, or why there was no answer."""
 
 
 class Throttle(Protocol):
@@ -73,16 +93,28 @@ class Throttle(Protocol):
         """Send ``probe`` to find out whether a service that was away is back."""
         ...
 
-    def try_admit(self, *, items: int = 0, cost: int = 0) -> int | None:
+    def try_admit(
+        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+    ) -> Ticket | None:
         """The ticket of a request that may start at once; None for one that is to `admit`."""
         ...
 
-    async def admit(self, *, items: int = 0, cost: int = 0) -> int:
-        """Return when the next request may start, with a ticket to call `ended` with."""
+    async def admit(
+        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+    ) -> Ticket:
+        """Return when the next request may start, with a ticket to call `ended` with.
+
+        Raises:
+            ServiceUnavailableError: The service has not answered for ``patience`` seconds.
+        """
         ...
 
-    def ended(self, ticket: int) -> None:
+    def ended(self, ticket: Ticket) -> None:
         """Learn that an admitted request is over, whatever became of it."""
+        ...
+
+    async def window(self) -> None:
+        """Return when one request more is inside every window, whatever the service does."""
         ...
 
     def hold(self, seconds: float) -> None:
@@ -105,12 +137,20 @@ class Throttle(Protocol):
         """Learn that this process has no room for so many at once."""
         ...
 
-    def answered(self) -> None:
+    def answered(self, *, chunk: bool = False) -> None:
         """Learn that the service is there: it answered, yes or no."""
         ...
 
-    def failed(self) -> None:
+    def failed(self, reason: str) -> None:
         """Learn that it did not answer, or could not."""
+        ...
+
+    def chunk_failed(self, reason: str, *, lost: bool) -> None:
+        """Learn that a chunk was not answered; with ``lost`` it cannot be sent again."""
+        ...
+
+    def outage(self, since: float, *, chunk: bool = False) -> ServiceUnavailableError | None:
+        """The error to raise where nobody, or no ``chunk``, was answered since then."""
         ...
 
 
@@ -120,8 +160,10 @@ class Policy:
 
     Attributes:
         deadline_at: `time.monotonic` at which it must have ended.
-        max_attempts: Sendings, the first included; being told to come later is not one,
-            unless this is 1: then nothing is ever sent again.
+        max_attempts: Sendings that fail by what may be the request's own, the first
+            included; with 1 nothing is ever sent again.
+        retry_for: Seconds in which a request is sent again that the way or the moment failed;
+            with 0 nothing is ever sent again.
         max_retry_after: The longest ``Retry-After`` in seconds that is waited for.
         connect_timeout: Seconds for one connection.
         attempt_timeout: Seconds for one exchange, from sending to the last byte.
@@ -132,12 +174,23 @@ class Policy:
 
     deadline_at: float
     max_attempts: int = 3
+    retry_for: float = 120.0
     max_retry_after: float = 120.0
     connect_timeout: float = 10.0
     attempt_timeout: float = 60.0
     stream_silence: float = 45.0
     job_stall: float = 1800.0
     throttle: Throttle | None = None
+
+    @property
+    def sends_again(self) -> bool:
+        """Whether any request is sent more than once."""
+        return self.max_attempts > 1 and self.retry_for > 0
+
+    @property
+    def patience(self) -> float:
+        """Seconds without an answer to anybody after which nothing is waited for any more."""
+        return self.retry_for if self.sends_again else 0.0
 
     def clock(self, seconds: float) -> float:
         """``seconds``, or what is left until the deadline where that is less."""
@@ -168,7 +221,7 @@ class Policy:
 
 def is_answer(result: Answer | TransportError) -> bool:
     """Whether the service is there: it answered, and not that it failed."""
-    return isinstance(result, Answer) and result.status < 500
+    return isinstance(result, Answer) and result.status < 500 and not is_passing(result)
 
 
 def told_to_wait(request: Request, result: Answer | TransportError) -> bool:
@@ -185,26 +238,54 @@ def told_to_wait(request: Request, result: Answer | TransportError) -> bool:
 
 def wait_when_told(result: Answer | TransportError, times: int, policy: Policy) -> float | None:
     """Seconds to wait after being told so for the ``times``-th time; None to give up."""
-    wait = _asked(result) or back_off(times, base=THROTTLE_BASE)
-    return wait if policy.max_attempts > 1 and policy.allows(wait) else None
+    wait = _asked(result) or throttle_back_off(times)
+    return wait if policy.sends_again and policy.allows(wait) else None
+
+
+def may_repeat(request: Request, result: Answer | TransportError) -> bool:
+    """Whether another sending does no harm, and could end otherwise."""
+    if isinstance(result, Answer):
+        if result.is_redirect:
+            return False
+    elif not result.worth_repeating:
+        return False
+    verdict = verdict_on(result)
+    return verdict is Verdict.NOT_SENT or (verdict is Verdict.AMBIGUOUS and request.repeatable)
 
 
 def wait_after_failure(
-    request: Request, result: Answer | TransportError, failures: int, policy: Policy
+    request: Request,
+    result: Answer | TransportError,
+    failures: int,
+    policy: Policy,
+    *,
+    own_failures: int = 0,
+    failing_for: float = 0.0,
 ) -> float | None:
-    """Seconds to wait before the next attempt; None when there must be none."""
-    verdict = verdict_on(result)
-    again = verdict is Verdict.NOT_SENT or (verdict is Verdict.AMBIGUOUS and request.repeatable)
-    if isinstance(result, TransportError) and not result.worth_repeating:
-        again = False
-    if isinstance(result, Answer) and result.is_redirect:
-        again = False
+    """Seconds to wait before the next attempt; None when there must be none.
+
+    Args:
+        request: What was sent.
+        result: How that ended.
+        failures: Failed attempts so far.
+        policy: Its budget and clocks.
+        own_failures: Those of them that may be the request's own; 0 for all.
+        failing_for: Seconds since the first of them.
+    """
+    if not policy.sends_again:
+        return None
+    asked = _asked(result)
+    wait = asked or back_off(failures)
     if isinstance(result, Answer) and result.status in _REFUSED_HERE:
         again = failures == 1
-    if not again or failures >= policy.max_attempts:
-        return None
-    wait = _asked(result) or back_off(failures)
-    return wait if policy.allows(wait) else None
+    elif is_passing(result):
+        left = policy.retry_for - failing_for
+        # The last attempt is shortly before the end, and not at once after the one before.
+        wait = wait if asked else min(wait, max(left - SHORTEST_WAIT, SHORTEST_WAIT))
+        again = may_repeat(request, result) and wait < left
+    else:
+        again = may_repeat(request, result) and (own_failures or failures) < policy.max_attempts
+    return wait if again and policy.allows(wait) else None
 
 
 def to_repeat(request: Request, result: Answer | TransportError) -> Request:
@@ -215,13 +296,3 @@ def to_repeat(request: Request, result: Answer | TransportError) -> Request:
 
 def _asked(result: Answer | TransportError) -> float | None:
     return result.retry_after if isinstance(result, Answer) else None
-
-
-def back_off(failures: int, *, base: float = BACKOFF_BASE) -> float:
-    """Seconds before the next attempt: full jitter over ``base·2^(failures-1)``, capped.
-
-    Args:
-        failures: Failed attempts so far, at least 1.
-        base: Upper end of the first wait.
-    """
-    return random.uniform(0, min(BACKOFF_CAP, base * 2.0 ** min(failures - 1, 30)))

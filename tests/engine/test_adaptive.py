@@ -11,8 +11,8 @@ import pytest
 
 from elluminate_async.engine.adaptive import AdaptiveGate, AdaptivePace
 from elluminate_async.engine.limits import Limits
+from elluminate_async.limits.backoff import throttle_back_off
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
-from elluminate_async.transport.retry import THROTTLE_BASE, back_off
 
 ITEMS = 2_000
 SLOTS = 16
@@ -70,7 +70,7 @@ def seconds_for(service: HiddenLimit, *, latency: float, adaptive: bool = True) 
                 refusals += 1
                 if adaptive:
                     limits.refused()
-                    await anyio.sleep(back_off(refusals, base=THROTTLE_BASE))
+                    await anyio.sleep(throttle_back_off(refusals))
                 else:
                     await anyio.sleep(0.02)
 

@@ -222,7 +222,7 @@ async def test_a_stream_that_is_left() -> None:
             async for _ in events:
                 break
         await all_closed(server)
-        assert transport._slots.held == 0
+        assert transport._admission.held == 0
 
 
 async def test_a_stream_with_an_endless_line(monkeypatch: pytest.MonkeyPatch) -> None:

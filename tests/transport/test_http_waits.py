@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from itertools import pairwise
@@ -19,7 +20,9 @@ from elluminate_async.errors import (
     ElluminateError,
     RateLimitError,
     ServerError,
+    ServiceUnavailableError,
 )
+from elluminate_async.limits.ticket import Ticket
 from elluminate_async.testing.clock import VIRTUAL_TIME, VirtualLoop
 from elluminate_async.testing.raw import RawServer, replies, reply
 from elluminate_async.transport.exchange import Request
@@ -280,7 +283,7 @@ async def test_the_deadline_ends_repeating() -> None:
 async def _outage(transport: HttpTransport) -> None:
     """From here on nothing but probes is sent until there is an answer."""
     for _ in range(30):
-        transport._throttle.failed()
+        transport._throttle.failed("HTTP 503")
         await anyio.sleep(0.2)
 
 
@@ -320,16 +323,23 @@ class Delaying:
     def probe_with(self, probe: Probe) -> None:
         pass
 
-    def try_admit(self, *, items: int = 0, cost: int = 0) -> int | None:
+    def try_admit(
+        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+    ) -> Ticket | None:
         return None
 
-    async def admit(self, *, items: int = 0, cost: int = 0) -> int:
+    async def admit(
+        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+    ) -> Ticket:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         loop.now += 100
-        return 0
+        return Ticket(0)
 
-    def ended(self, ticket: int) -> None:
+    def ended(self, ticket: Ticket) -> None:
+        pass
+
+    async def window(self) -> None:
         pass
 
     def hold(self, seconds: float) -> None:
@@ -347,11 +357,17 @@ class Delaying:
     def crowded(self) -> None:
         pass
 
-    def answered(self) -> None:
+    def answered(self, *, chunk: bool = False) -> None:
         pass
 
-    def failed(self) -> None:
+    def failed(self, reason: str) -> None:
         pass
+
+    def chunk_failed(self, reason: str, *, lost: bool) -> None:
+        pass
+
+    def outage(self, since: float, *, chunk: bool = False) -> ServiceUnavailableError | None:
+        return None
 
 
 async def test_a_deadline_that_passes_at_the_moment_of_admission() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,14 +16,18 @@ from elluminate_async.errors import (
     ProtocolError,
     TransportError,
 )
-from elluminate_async.transport.exchange import Answer, Request
-from elluminate_async.transport.retry import (
+from elluminate_async.limits.backoff import (
     BACKOFF_BASE,
     BACKOFF_CAP,
     THROTTLE_BASE,
+    THROTTLE_CAP,
+    back_off,
+    throttle_back_off,
+)
+from elluminate_async.transport.exchange import Answer, Request
+from elluminate_async.transport.retry import (
     Policy,
     Verdict,
-    back_off,
     told_to_wait,
     verdict_on,
     wait_after_failure,
@@ -41,8 +46,18 @@ def answer(status: int, **headers: str) -> Answer:
     return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, b"")
 
 
-def policy(seconds: float = 1000.0, max_attempts: int = 3, max_retry_after: float = 120) -> Policy:
-    return Policy(time.monotonic() + seconds, max_attempts, max_retry_after)
+def policy(
+    seconds: float = 1000.0,
+    max_attempts: int = 3,
+    max_retry_after: float = 120,
+    retry_for: float = 120,
+) -> Policy:
+    return Policy(
+        time.monotonic() + seconds,
+        max_attempts=max_attempts,
+        max_retry_after=max_retry_after,
+        retry_for=retry_for,
+    )
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
@@ -136,15 +151,60 @@ def test_what_was_refused_for_how_it_came_is_sent_once_more(status: int) -> None
     assert wait_after_failure(POST, answer(status), 2, policy()) is None
 
 
+OWN = [answer(500), answer(501), ProtocolError("x", sent=True)]
+PASSING = [
+    *map(answer, (408, 502, 503, 504, 520)),
+    ConnectError("x", sent=False),
+    AttemptTimeoutError("x", sent=True),
+    TransportError("x", sent=True),
+]
+
+
+@pytest.mark.parametrize("result", OWN)
 @pytest.mark.parametrize("max_attempts", [1, 2, 5])
-def test_max_attempts_counts_the_first(max_attempts: int) -> None:
-    """After n failures of n attempts there is none left."""
+def test_max_attempts_counts_the_first(result: Answer | TransportError, max_attempts: int) -> None:
+    """After n failures of n attempts that may be the request's own there is none left."""
     budget = policy(max_attempts=max_attempts)
 
-    waits = [wait_after_failure(GET, answer(503), n, budget) for n in range(1, max_attempts + 1)]
+    waits = [wait_after_failure(GET, result, n, budget) for n in range(1, max_attempts + 1)]
 
     assert waits[-1] is None
     assert None not in waits[:-1]
+
+
+@pytest.mark.parametrize("result", PASSING)
+def test_what_the_moment_failed_is_bounded_by_time(result: Answer | TransportError) -> None:
+    """However often: until `retry_for` seconds after its first failure, and then no more."""
+    budget = policy(max_attempts=2, retry_for=30)
+
+    assert wait_after_failure(GET, result, 50, budget, failing_for=20) is not None
+    assert wait_after_failure(GET, result, 50, budget, failing_for=30) is None
+
+
+def test_the_last_attempt_is_at_the_end_of_the_time() -> None:
+    """A back-off is cut to what is left of it; a figure of the service's is not."""
+    budget = policy(retry_for=30)
+
+    assert wait_after_failure(GET, answer(503), 9, budget, failing_for=29) == pytest.approx(
+        1, abs=0.2
+    )
+    told = answer(503, Retry_After="2")
+    assert wait_after_failure(GET, told, 9, budget, failing_for=29) is None
+
+
+def test_failures_of_both_kinds_have_bounds_of_their_own() -> None:
+    """Ten that the moment failed take nothing from the attempts of a plain 500."""
+    assert wait_after_failure(GET, answer(500), 12, policy(), own_failures=2) is not None
+    assert wait_after_failure(GET, answer(500), 13, policy(), own_failures=3) is None
+
+
+@pytest.mark.parametrize("result", [*OWN, *PASSING, answer(421)])
+@pytest.mark.parametrize("changes", [{"retry_for": 0}, {"max_attempts": 1}])
+def test_nothing_is_sent_again_where_that_is_turned_off(
+    result: Answer | TransportError, changes: dict[str, Any]
+) -> None:
+    """By either option, whatever failed it."""
+    assert wait_after_failure(GET, result, 1, policy(**changes)) is None
 
 
 def test_retry_after_replaces_the_back_off() -> None:
@@ -162,7 +222,8 @@ def test_a_retry_after_that_is_too_long_ends_it() -> None:
 
 
 def test_one_attempt_means_one_request() -> None:
-    """With ``max_attempts=1`` being told to wait is final as well."""
+    """With ``max_attempts=1`` or ``retry_for=0`` being told to wait is final as well."""
+    assert wait_when_told(answer(429), 1, policy(retry_for=0)) is None
     assert wait_when_told(answer(429), 1, policy(max_attempts=1)) is None
     assert wait_when_told(answer(429, Retry_After="1"), 1, policy(max_attempts=1)) is None
 
@@ -197,18 +258,24 @@ def test_anything_else_does_not_say_to_wait(
     assert not told_to_wait(request_, result)
 
 
-@given(st.integers(1, 10_000), st.sampled_from([BACKOFF_BASE, THROTTLE_BASE]))
-def test_back_off_is_bounded(failures: int, base: float) -> None:
-    """Between nothing and base times a power of two, and never above the cap."""
-    wait = back_off(failures, base=base)
+@given(st.integers(1, 10_000))
+def test_back_off_is_bounded(failures: int) -> None:
+    """Doubled up to the cap, and at least a half of that; told to wait, anything up to it."""
+    most = min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(failures - 1, 1000))
+    assert most / 2 <= back_off(failures) <= most
 
-    assert 0 <= wait <= min(BACKOFF_CAP, base * 2.0 ** min(failures - 1, 1000))
+    most = min(THROTTLE_CAP, THROTTLE_BASE * 2.0 ** min(failures - 1, 1000))
+    assert 0 <= throttle_back_off(failures) <= most
 
 
-def test_back_off_is_spread_over_its_whole_range() -> None:
-    """Full jitter: clients that failed together do not come back together."""
-    waits = [back_off(5, base=1.0) for _ in range(2000)]
+def test_back_off_is_spread_over_its_range() -> None:
+    """Clients that failed together do not come back together: a half of it is jitter."""
+    waits = [back_off(5) for _ in range(2000)]
+    assert min(waits) < 4.2
+    assert max(waits) > 7.8
+    assert 5.8 < sum(waits) / len(waits) < 6.2
 
+    waits = [throttle_back_off(5) for _ in range(2000)]
     assert min(waits) < 1
     assert max(waits) > 15
     assert 7 < sum(waits) / len(waits) < 9

@@ -61,7 +61,7 @@ async def serving(
         async with transport_to(server.url, **arguments) as transport:
             yield server, transport
         await all_closed(server)
-        assert transport._slots.held == 0
+        assert transport._admission.held == 0
     # An unclosed socket or response warns when it is collected, and a warning is an error.
     gc.collect()
 

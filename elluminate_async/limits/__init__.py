@@ -1,0 +1,1 @@
+"""What requests and chunks wait for; below the engine and the transport, which both use it."""

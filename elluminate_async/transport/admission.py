@@ -1,0 +1,127 @@
+"""What an attempt waits for before its clock starts, and what the limits learn of its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio.lowlevel
+
+from elluminate_async.errors import (
+    ConnectError,
+    DeadlineError,
+    RateLimitError,
+    TransportError,
+)
+from elluminate_async.transport.exchange import Answer, Request, reason_of
+from elluminate_async.transport.retry import (
+    Policy,
+    Throttle,
+    Verdict,
+    is_answer,
+    is_passing,
+    verdict_on,
+)
+from elluminate_async.transport.slots import Lane, Slots
+
+if TYPE_CHECKING:
+    from elluminate_async.transport.session import Session
+
+
+class Admission:
+    """A connection and the limits' leave for each attempt, waited for outside of its clock.
+
+    Args:
+        session: Ends what waits when it is closed.
+        throttle: The client's limits.
+        connections: Requests on the wire at once; as many streams may be open besides.
+    """
+
+    def __init__(self, session: Session, throttle: Throttle, connections: int) -> None:
+        self._session = session
+        self._throttle = throttle
+        self._slots = Slots(connections)
+
+    @asynccontextmanager
+    async def slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
+        """A connection."""
+        self._session.check_usable()
+        policy.remaining()
+        # Not after a cancellation, also where nothing is waited for before the first byte.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if not self._slots.try_acquire(lane):
+            async with self.waiting(policy):
+                await self._slots.acquire(lane)
+        try:
+            yield
+        finally:
+            self._slots.release(lane)
+
+    @asynccontextmanager
+    async def leave(self, policy: Policy, request: Request, cost: int = 0) -> AsyncGenerator[None]:
+        """The limits' leave to send one request now: last, so that their rates stay true."""
+        held = self._throttle.held_for()
+        if not policy.tolerates(held):
+            raise RateLimitError(
+                f"the service asked this client to wait, and {held:.0f} s of that are left: "
+                "longer than max_retry_after in BatchOptions allows",
+                status=429,
+                retry_after=held,
+                attempts=0,
+            )
+        throttle = policy.throttle or self._throttle
+        policy.remaining()
+        items, chunk, patience = request.items, request.is_chunk, policy.patience
+        ticket = throttle.try_admit(items=items, cost=cost, chunk=chunk, patience=patience)
+        if ticket is None:
+            async with self.waiting(policy):
+                ticket = await throttle.admit(
+                    items=items, cost=cost, chunk=chunk, patience=patience
+                )
+        try:
+            yield
+        finally:
+            throttle.ended(ticket)
+
+    @asynccontextmanager
+    async def waiting(self, policy: Policy) -> AsyncGenerator[None]:
+        """Wait until the deadline at most, outside of every attempt's clock."""
+        try:
+            async with self._session.running(asyncio.timeout(policy.remaining())):
+                yield
+        except TimeoutError:
+            self._session.check_open(sent=False)
+            raise DeadlineError("the deadline passed while waiting for a permit") from None
+
+    @property
+    def held(self) -> int:
+        """Connections in use."""
+        return self._slots.held
+
+    def learn(self, request: Request, result: Answer | TransportError) -> None:
+        """Tell the limits whether the service is there."""
+        if is_answer(result):
+            self._throttle.answered(chunk=request.is_chunk)
+        elif isinstance(result, ConnectError) and result.exhausted:
+            self._throttle.crowded()
+        elif isinstance(result, Answer) or result.worth_repeating:
+            reason = reason_of(result)
+            self._throttle.failed(reason)
+            if request.is_chunk:
+                lost = verdict_on(result) is Verdict.AMBIGUOUS and not request.repeatable
+                if lost or is_passing(result):
+                    self._throttle.chunk_failed(reason, lost=lost)
+
+    def slow_down(self, result: Answer | TransportError) -> bool:
+        """Learn from a 429; whether the client is held, so that the gate does the waiting."""
+        if not isinstance(result, Answer) or result.status != 429:
+            return False
+        self._throttle.refused()
+        if result.retry_after is None:
+            return False
+        # The limit is the client's, not this request's: everything waits, also when this
+        # request does not.
+        self._throttle.hold(result.retry_after)
+        return True
