@@ -11,7 +11,7 @@ from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import InputError
 from elluminate_async.resources.batches import checked_options
 from elluminate_async.resources.collections import CollectionsResource
-from elluminate_async.resources.connection import Connection
+from elluminate_async.resources.connection import ENTERING_PATIENCE, Connection
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
 from elluminate_async.resources.experiments import ExperimentsResource
@@ -34,8 +34,9 @@ class AsyncClient:
     """The service, asynchronously.
 
     Use it as ``async with AsyncClient() as client``: entering selects the project and so
-    finds a wrong key or address at once; leaving ends all that still runs. Without the
-    ``with``, the first call does what entering does, and `close` what leaving does.
+    finds a wrong key at once, and within a few seconds a wrong address; leaving ends all that
+    still runs. Without the ``with``, the first call does what entering does, and `close` what
+    leaving does.
 
     A client belongs to the event loop of its first call. Making one sends nothing and needs
     no loop. Its resources are its attributes, named as the service names them.
@@ -139,7 +140,7 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._connection.open()
+            await self._connection.open(self._connection.policy(patience=ENTERING_PATIENCE))
         except BaseException:
             await self.close()
             raise

@@ -140,7 +140,7 @@ class ServiceUnavailableError(ElluminateError):
     def __init__(self, *, since: datetime, last: str, retry_after: float) -> None:
         super().__init__(
             f"the service is unavailable: no answer since {since:%Y-%m-%d %H:%M:%S} UTC, "
-            f"last: {last}; it is asked again in {retry_after:.0f} s"
+            f"last: {last} (it is asked again in {retry_after:.0f} s)"
         )
         self.since = since
         self.last = last
@@ -188,7 +188,6 @@ class ConnectError(TransportError):
     """The service could not be reached; no byte of the request was sent."""
 
     code: ClassVar[str] = "connect"
-    reason: str = ""  # the system's word for why
     exhausted: bool = False  # this process had no descriptor for one more connection
 
 

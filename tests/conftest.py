@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
+from elluminate_async.limits import backoff
+
 pytest_plugins = ["tests.matrix"]
 
 # The same cases each time; `make soak` draws others with --hypothesis-profile=fresh.
@@ -16,3 +18,10 @@ settings.load_profile("same")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def quick_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Next to no wait between attempts, where a test asks what is sent and not when."""
+    monkeypatch.setattr(backoff, "BACKOFF_BASE", 0.01)
+    monkeypatch.setattr(backoff, "BACKOFF_CAP", 0.05)

@@ -237,6 +237,11 @@ class Breaker:
         else:
             self.failed(reason)
 
+    def ask_now(self) -> None:
+        """There is reason to think that the service is back: the next request finds out."""
+        if math.isfinite(self._ask_at):
+            self._ask_at = 0.0
+
     def leave(self, ticket: int) -> None:
         """The exchange is over, or was never begun."""
         if ticket == self._ticket:

@@ -265,6 +265,11 @@ class Limits:
         if chunk:
             self._chunks.answered()
 
+    def found(self) -> None:
+        """Learn that the service answers who asks whether it is there."""
+        self._breaker.answered()
+        self._chunks.ask_now()
+
     def failed(self, reason: str) -> None:
         """Learn that it did not answer, or could not."""
         self._breaker.failed(reason)

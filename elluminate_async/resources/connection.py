@@ -48,6 +48,9 @@ logger = logging.getLogger("elluminate_async")
 SINGLE_CALL_DEADLINE = 300.0
 """Seconds for a call that is not a batch, its retries included; a shorter deadline rules."""
 
+ENTERING_PATIENCE = 5.0
+"""Seconds for which ``async with`` waits for a service that is away: nothing is lost by then."""
+
 _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
 _ROOT = ("api", "v0")
@@ -188,9 +191,12 @@ class Connection:
         *,
         deadline: float | None = None,
         deadline_at: float | None = None,
-        max_attempts: int | None = None,
+        patience: float = math.inf,
     ) -> Policy:
-        """Budget and clocks by ``options``, those of a single call unless a deadline is given."""
+        """Budget and clocks by ``options``, those of a single call unless a deadline is given.
+
+        With ``patience``, seconds, an outage is not waited out for longer than that.
+        """
         chosen = options or self.options
         if deadline_at is None:
             seconds = min(SINGLE_CALL_DEADLINE, chosen.deadline) if deadline is None else deadline
@@ -202,8 +208,8 @@ class Connection:
             throttle = self.limits.narrowed(StrictLimits(rate, items))
         return Policy(
             deadline_at=deadline_at,
-            max_attempts=max_attempts or chosen.max_attempts,
-            retry_for=chosen.retry_for,
+            max_attempts=chosen.max_attempts,
+            retry_for=min(chosen.retry_for, patience),
             max_retry_after=chosen.max_retry_after,
             connect_timeout=chosen.connect_timeout,
             attempt_timeout=chosen.attempt_timeout,

@@ -276,7 +276,6 @@ def transport_error(
             error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL
         )
         unreachable.exhausted = exhausted
-        unreachable.reason = text
         return unreachable
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return AttemptTimeoutError(f"no answer to {what} in time", sent=True)
@@ -292,8 +291,7 @@ def reason_of(result: Answer | TransportError) -> str:
     """Why there was no answer that counts, in a few words."""
     if isinstance(result, Answer):
         return f"HTTP {result.status}"
-    # Of a failed connection the cause alone: the address and a hint are around it.
-    return getattr(result, "reason", None) or str(result)
+    return str(result)
 
 
 def multipart_file(

@@ -244,6 +244,7 @@ class HttpTransport:
             raise outage
         if isinstance(result, TransportError):
             raise result
+        self._throttle.found()
         if result.status in (401, 403):
             raise api_error(PROBE, result)
         return took

@@ -141,6 +141,10 @@ class Throttle(Protocol):
         """Learn that the service is there: it answered, yes or no."""
         ...
 
+    def found(self) -> None:
+        """Learn that the service answers who asks whether it is there."""
+        ...
+
     def failed(self, reason: str) -> None:
         """Learn that it did not answer, or could not."""
         ...

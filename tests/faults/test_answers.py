@@ -17,6 +17,7 @@ from elluminate_async import (
     ElluminateError,
     OutcomeUnknownError,
     ProtocolError,
+    ServiceUnavailableError,
     TransportError,
 )
 from elluminate_async.testing.raw import Connection, Received, Script, reply
@@ -25,7 +26,7 @@ from tests.faults.spoiled import WAYS, Way
 from tests.matrix import Fired
 from tests.transport.wiring import all_closed
 
-OPTIONS = SETTLING.replace(max_attempts=2)
+OPTIONS = SETTLING.replace(max_attempts=2, retry_for=1.0)
 
 EACH_ROW = [
     pytest.param(
@@ -79,6 +80,7 @@ def first_row(received: Received) -> object:
     return json.loads(received.body)["prompt_response_ins"][0]["template_variables_id"]
 
 
+@pytest.mark.usefixtures("quick_back_off")
 @pytest.mark.parametrize(("ways", "options"), EACH_ROW)
 async def test_a_chunk_whose_answer_is_spoiled(
     ways: dict[str, Way], options: BatchOptions, fired: Fired
@@ -92,7 +94,9 @@ async def test_a_chunk_whose_answer_is_spoiled(
             spoiler.add(variables[4 * number].id, way, done=True)
             spoiler.add(variables[4 * number + 2].id, way, done=False)
         responses = await stage.client.responses.generate_many(
-            template_variables=variables, experiment=stage.experiment, options=options
+            template_variables=variables,
+            experiment=stage.experiment,
+            options=options.replace(retry_for=120.0),
         )
 
         assert len(gateway.posts()) == 2 * len(ways) + 1
@@ -116,7 +120,7 @@ NOT_ASKED_AGAIN = {"204", "205", "200 empty", "login page", *WAYS[49]}
 async def test_a_question_whose_answer_is_spoiled(
     ways: dict[str, Way], options: BatchOptions, fired: Fired
 ) -> None:
-    """Asked again up to `max_attempts`; a whole answer that is no such document is not."""
+    """Asked again, a broken one for `retry_for`, an unreadable one up to `max_attempts`."""
     ends: dict[str, Collection | ElluminateError] = {}
     async with (
         behind_gateway() as (stage, gateway),
@@ -145,11 +149,16 @@ async def test_a_question_whose_answer_is_spoiled(
         await all_closed(gateway)
     for number, name in enumerate(ways):
         once, ever = ends[f"once{number}"], ends[f"ever{number}"]
-        asked = 1 if name in NOT_ASKED_AGAIN else 2
-        assert isinstance(ever, TransportError)
-        assert ever.attempts == spoiler.ran[f"ever{number}"] == asked
+        assert isinstance(ever, TransportError | ServiceUnavailableError)
+        assert ever.attempts == spoiler.ran[f"ever{number}"]
         assert len(str(ever)) < 700
-        if asked == 1:
+        if name in NOT_ASKED_AGAIN:
+            assert ever.attempts == 1
+        elif isinstance(ever, ProtocolError):
+            assert ever.attempts == options.max_attempts
+        else:
+            assert ever.attempts >= 2
+        if name in NOT_ASKED_AGAIN:
             assert type(once) is ProtocolError
         else:
             assert isinstance(once, Collection)

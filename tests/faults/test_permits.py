@@ -14,6 +14,7 @@ import pytest
 from elluminate_async.batch import RateLimit
 from elluminate_async.engine.adaptive import AdaptiveGate
 from elluminate_async.engine.limits import Limits
+from elluminate_async.limits.ticket import Ticket
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.transport.slots import Lane, Slots
 from tests.matrix import Fired
@@ -72,7 +73,7 @@ def strict(seeded: random.Random) -> Gate:
         return await limits.admit(items=seeded.randrange(5))
 
     def ended(ticket: object) -> None:
-        assert isinstance(ticket, int)
+        assert isinstance(ticket, Ticket)
         limits.ended(ticket)
 
     return Gate(admit, ended, None, disturb)
@@ -85,7 +86,7 @@ def retries(seeded: random.Random) -> Gate:
         return await limits.admit(cost=seeded.choice([0, 5, 14]))
 
     def ended(ticket: object) -> None:
-        assert isinstance(ticket, int)
+        assert isinstance(ticket, Ticket)
         limits.accepted(14)
         limits.ended(ticket)
 

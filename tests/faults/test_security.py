@@ -142,7 +142,7 @@ async def test_what_a_service_says_forges_no_line_of_a_log(fired: Fired) -> None
     logger.setLevel(logging.DEBUG)
     errors: list[ElluminateError] = []
     try:
-        async with staged() as stage:
+        async with staged(options=BatchOptions(retry_for=0.3)) as stage:
             (row,) = await stage.variables(["a"])
 
             detail = json.dumps({"detail": EVIL}).encode()

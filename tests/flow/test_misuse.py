@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from elluminate_async import (
     InputError,
     NotFoundError,
     RateLimit,
+    ServiceUnavailableError,
     WrongEventLoopError,
 )
 from elluminate_async.server import LocalServer
@@ -44,11 +46,24 @@ async def test_a_wrong_key_is_found_on_entering() -> None:
 
 async def test_an_unreachable_server_is_named(unused_port: int) -> None:
     """The text names the address and what to check; nothing was sent."""
+    url = f"http://127.0.0.1:{unused_port}"
     with pytest.raises(ConnectError, match=rf"127.0.0.1:{unused_port}.*base_url") as caught:
-        async with AsyncClient(base_url=f"http://127.0.0.1:{unused_port}", api_key="k"):
+        async with AsyncClient(base_url=url, api_key="k", options=BatchOptions(retry_for=0)):
             raise AssertionError("entered")
     assert caught.value.sent is False
-    assert caught.value.attempts == 3
+    assert caught.value.attempts == 1
+
+
+async def test_an_unreachable_server_is_waited_for_a_little(unused_port: int) -> None:
+    """Entering tries for some seconds, far less than `retry_for`, and then says since when."""
+    started = time.monotonic()
+    with pytest.raises(ServiceUnavailableError, match=rf"127.0.0.1:{unused_port}") as caught:
+        async with AsyncClient(base_url=f"http://127.0.0.1:{unused_port}", api_key="k"):
+            raise AssertionError("entered")
+
+    assert time.monotonic() - started < BatchOptions().retry_for / 2
+    assert caught.value.attempts > 1
+    assert not caught.value.ambiguous
 
 
 @pytest.fixture

@@ -155,18 +155,20 @@ async def test_what_is_still_unknown_stays_so(staging: Staging, tmp_path: Path) 
 
 
 async def test_with_keys_an_unknown_one_is_sent_again(staging: Staging, tmp_path: Path) -> None:
-    """An outage outlasted all attempts: the next call replays the same keys."""
-    async with staging(None, OPTIONS.replace(max_attempts=2)) as stage:
-        stage.recorder.before = Once(503, times=100)
+    """An outage outlasted `retry_for`: the next call replays the same keys."""
+    async with staging(None, OPTIONS.replace(retry_for=0.5)) as stage:
+        stage.recorder.before = Once(503, times=10_000)
         first = await stage.generate(VALUES, journal=tmp_path / "run")
         stage.recorder.before = None
+        await stage.client.ping()
 
         again = await stage.generate(VALUES, journal=tmp_path / "run")
 
         assert len(first.failed) == 30
+        assert {e.code for e in first.failed.values()} == {"outcome_unknown", "unavailable"}
         assert echoed(again) == ECHOES
-        keys = [s.headers["idempotency-key"] for s in stage.recorder.requests if is_batch(s)]
-        assert len(set(keys)) == 6
+        batches = [s for s in stage.recorder.requests if is_batch(s)]
+        assert len({s.headers["idempotency-key"] for s in batches}) == 6
         assert set(stage.model.answered.values()) == {1}
 
 

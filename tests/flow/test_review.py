@@ -59,7 +59,7 @@ async def test_an_outage_while_a_job_is_followed_costs_nothing(stage: Stage) -> 
         template_variables=variables, experiment=stage.experiment
     )
 
-    assert outage.fired > 3
+    assert outage.fired >= 2
     assert not responses.failed
 
 

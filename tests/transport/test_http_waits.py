@@ -360,6 +360,9 @@ class Delaying:
     def answered(self, *, chunk: bool = False) -> None:
         pass
 
+    def found(self) -> None:
+        pass
+
     def failed(self, reason: str) -> None:
         pass
 
