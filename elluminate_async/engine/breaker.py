@@ -28,8 +28,7 @@ OPEN_SECONDS: Final = 3.0
 """Seconds that those must have taken."""
 
 PROBE_INTERVAL: Final = 1.0
-PROBE_INTERVAL_CAP: Final = 4.0
-"""Seconds between two probes: the shortest; doubled by each that fails, up to the cap."""
+"""Seconds between two probes."""
 
 FORGET: Final = 60.0
 """Seconds after which failures say nothing any more, when nobody was waiting meanwhile."""
@@ -62,8 +61,8 @@ class Breaker:
 
     After `DOUBT` failures in a row with no success, no request is sent again; after
     ``open_after`` in ``open_seconds``, none is sent. What is held back waits, and loses no
-    attempt; every few seconds one of those who wait sends the probe, and an answer to that
-    ends the outage. Without a probe, one of those who wait goes alone, after a back-off that
+    attempt; once a second one of those who wait sends the probe, and an answer to that ends
+    the outage. Without a probe, one of those who wait goes alone, after a back-off that
     doubles until one is answered.
 
     Then those who waited are let in, first come first served, beginning with one and one more
@@ -100,7 +99,7 @@ class Breaker:
         self._alone = False  # while one has been let in to find out
         self._waiting: deque[_Waiter] = deque()
         self._ask_at = 0.0
-        self._asked = 0  # times since the last answer
+        self._tried = 0  # times that one went alone since the last answer
         self._let_in: float | None = None  # while those who waited are let in, how many at once
         self._returned_at = 0.0
         self._ticket = 0
@@ -147,7 +146,7 @@ class Breaker:
     def _forget(self) -> None:
         idle = not self._waiting and not self._in_flight
         if idle and time.monotonic() - self._failed_at >= FORGET:
-            self._failures = self._asked = 0
+            self._failures = self._tried = 0
             self._open = self._alone = False
             self._let_in = None
 
@@ -226,9 +225,7 @@ class Breaker:
                 await self._ready()
             finally:
                 # From its sending on: one that hangs does not keep the next from being sent.
-                pause = min(PROBE_INTERVAL_CAP, PROBE_INTERVAL * 2.0 ** min(self._asked, 30))
-                self._ask_at = time.monotonic() + pause
-                self._asked += 1
+                self._ask_at = time.monotonic() + PROBE_INTERVAL
             reason = await self.probe()
         if waiter.probing.cancelled_caught:
             return
@@ -250,7 +247,7 @@ class Breaker:
 
     def answered(self) -> None:
         """The service answered something: it is there."""
-        self._failures = self._asked = 0
+        self._failures = self._tried = 0
         if self.probe is None:
             self._ask_at = 0.0
         if self._open:
@@ -279,8 +276,8 @@ class Breaker:
         enough = self._failures >= self._open_after
         if self._alone or at_once or (enough and now - self._failing_since >= self._open_seconds):
             if not self._open and self.probe is None:
-                self._asked += 1
-                self._ask_at = now + back_off(self._asked)
+                self._tried += 1
+                self._ask_at = now + back_off(self._tried)
             self._open, self._alone, self._let_in = True, False, None
 
     def _wake(self) -> None:

@@ -140,13 +140,39 @@ async def start_job(
             )
             wait = back_off(failures)
             if not again or not policy.allows(wait):
+                connection.limits.chunk_failed(str(error), lost=True)
                 raise unknown_outcome(error, operation) from None
             await anyio.sleep(wait)
         except ElluminateError as error:
+            if not failures:
+                await check_halves(connection, sending, error, operation, policy)
             # After an unreadable 2xx no later refusal proves that nothing was done.
             if error.ambiguous or failures:
                 raise unknown_outcome(error, operation) from None
             raise
+
+
+async def check_halves(
+    connection: Connection,
+    sending: Sending,
+    error: ElluminateError,
+    operation: str,
+    policy: Policy,
+) -> None:
+    """Look at what ``error`` means for a chunk that may be halved, or is a part of one.
+
+    Raises:
+        ChunkRefusedError: All attempts were answered 500, which one of the items may cause.
+        OutcomeUnknownError: The key of a part is bound to the whole, as it seems: the answer
+            to that was lost.
+    """
+    if sending.in_doubt and getattr(error, "status", None) == 422:
+        raise unknown_outcome(error, operation) from None
+    if isinstance(error, ServerError) and error.status == 500 and policy.sends_again:
+        if not await connection.has(Capability.IDEMPOTENCY_KEYS, policy):
+            return
+        if halves := sending.halved(error):
+            raise halves from None
 
 
 class _IdUnreadableError(ProtocolError):

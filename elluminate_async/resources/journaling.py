@@ -7,13 +7,21 @@ import hashlib
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from elluminate_async.engine.call import ChunkRefusedError
 from elluminate_async.engine.records import Header, OpenChunk
 from elluminate_async.engine.recovery import Recovery
-from elluminate_async.errors import ElluminateError, InputError, ItemError, OutcomeUnknownError
+from elluminate_async.errors import (
+    ElluminateError,
+    InputError,
+    ItemError,
+    OutcomeUnknownError,
+    ServerError,
+)
 from elluminate_async.resources.connection import new_key
 from elluminate_async.schemas.version import Capability
 
@@ -60,6 +68,8 @@ class ChunkLog:
         self._setting = setting
         self._operation = operation
         self.recovery: Recovery[Any, Any] | None = None
+        self._doubted: dict[int, KeyInDoubt] = {}
+        self._failures = 0
 
     def open_with(
         self,
@@ -91,6 +101,33 @@ class ChunkLog:
         project = await connection.open(self._setting.policy)
         return Header(connection.transport.base_url, project.id, self._operation, arguments, total)
 
+    def halved(
+        self, error: ServerError, key: str, positions: Sequence[int]
+    ) -> ChunkRefusedError | None:
+        """How to go on after all attempts at a chunk were answered 500; None for no more.
+
+        One of its items may be the reason, so it is halved. But one of the answers may have been
+        lost on the way, with the work done: then the key is bound to the whole chunk. So the
+        halves are sent under the same key until the service has taken one of them, which proves
+        that the whole was never applied; where it was, the service refuses them.
+        """
+        self._failures += 1
+        if self._failures > MOST_FAILED:
+            return None
+        doubt = KeyInDoubt(key)
+        self._doubted |= dict.fromkeys(positions, doubt)
+        return ChunkRefusedError(error, is_proved=lambda: doubt.is_free)
+
+    def key_for(self, positions: Sequence[int]) -> str:
+        """The key to send a chunk under that was never sent as it is."""
+        doubt = self._doubted.get(positions[0])
+        return new_key() if doubt is None or doubt.is_free else doubt.key
+
+    def doubts(self, positions: Sequence[int]) -> bool:
+        """Whether the key of these may be bound to a larger chunk that they were part of."""
+        doubt = self._doubted.get(positions[0])
+        return doubt is not None and not doubt.is_free
+
     def intend(self, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]) -> Intent:
         """How to send a chunk that was never sent."""
         return Intent(self, positions, body, facts)
@@ -118,6 +155,9 @@ class ChunkLog:
 
     def accepted(self, key: str, job_id: str) -> None:
         """Note the job that a chunk became."""
+        self._failures = 0
+        for doubt in self._doubted.values():
+            doubt.is_free = doubt.is_free or doubt.key == key
         if self.recovery is not None:
             self.recovery.journal.task(key, job_id)
 
@@ -138,6 +178,22 @@ class ChunkLog:
             )
 
 
+MOST_FAILED = 12
+"""Chunks answered 500 for good before any was taken, until none is halved any more."""
+
+
+@dataclass(slots=True, eq=False)
+class KeyInDoubt:
+    """The key of a chunk that was answered 500 by all attempts.
+
+    Attributes:
+        is_free: Whether the service has taken a part under it, so that the whole was not applied.
+    """
+
+    key: str
+    is_free: bool = False
+
+
 class Sending:
     """A chunk that an earlier run sent and that is sent again: the journal knows of it.
 
@@ -154,6 +210,15 @@ class Sending:
     def not_applied(self) -> None:
         """The service did nothing with it now, which tells nothing of the earlier run."""
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether its key may be bound to a larger chunk that it was a part of."""
+        return False
+
+    def halved(self, error: ServerError) -> ChunkRefusedError | None:
+        """How to go on after ``error`` by its halves; None where it must stay whole."""
+        return None
+
 
 class Intent(Sending):
     """A chunk to be sent: its idempotency key, and what the journal is told of its sendings.
@@ -166,7 +231,7 @@ class Intent(Sending):
     def __init__(
         self, log: ChunkLog, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]
     ) -> None:
-        super().__init__(new_key())
+        super().__init__(log.key_for(positions))
         self._log = log
         self._positions = positions
         self._body = body
@@ -187,6 +252,15 @@ class Intent(Sending):
             self.not_applied()
             raise
         self._stands = True
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether its key may be bound to a larger chunk that it was a part of."""
+        return self._log.doubts(self._positions)
+
+    def halved(self, error: ServerError) -> ChunkRefusedError | None:
+        """How to go on after ``error`` by its halves; None where it must stay whole."""
+        return self._log.halved(error, self.key, self._positions)
 
     def not_applied(self) -> None:
         """The service did nothing with it."""

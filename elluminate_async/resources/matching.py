@@ -18,6 +18,7 @@ from elluminate_async.errors import (
     DeadlineError,
     RateLimitError,
     ServerError,
+    ServiceUnavailableError,
     TransportError,
 )
 from elluminate_async.resources.connection import holding
@@ -323,7 +324,7 @@ class ListingMatcher:
             try:
                 await anyio.sleep(self._setting.policy.clock(wait))
                 found |= await self._look_for(missing)
-            except UNREADABLE:
+            except (*UNREADABLE, ServiceUnavailableError):
                 # What was claimed is kept; whoever asked may settle the rest.
                 return found
         return found
@@ -343,7 +344,7 @@ class ListingMatcher:
             rows = len(self._rows.known)
             try:
                 found |= await self._look_for(missing)
-            except DeadlineError:
+            except (DeadlineError, ServiceUnavailableError):
                 break
             except UNREADABLE as error:
                 logger.debug("the listing could not be read, trying again: %s", error)

@@ -18,6 +18,7 @@ from elluminate_async.errors import (
     ItemError,
     OutcomeUnknownError,
     RatingError,
+    ServiceUnavailableError,
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import holding
@@ -157,7 +158,10 @@ class RatingRun:
         outcomes: dict[int, list[Rating] | ItemError] = {}
         readable = False
         while await settling.next_look():
-            found = await self.new_ratings(ids, before)
+            try:
+                found = await self.new_ratings(ids, before)
+            except ServiceUnavailableError:
+                return outcomes, False
             readable = found is not None
             outcomes = found or outcomes
             if all(isinstance(outcomes.get(id), list) for id in ids):

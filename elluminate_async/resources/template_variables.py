@@ -23,6 +23,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.jobs import check_halves
 from elluminate_async.resources.journaling import (
     ChunkLog,
     Journal,
@@ -271,6 +272,8 @@ class _Upload:
                 harmless=self._skip_existing,
             )
         except ElluminateError as error:
+            setting = self._setting
+            await check_halves(setting.connection, sending, error, "add", setting.policy)
             if error.ambiguous and not self._skip_existing:
                 raise unknown_outcome(error, "add") from None
             if isinstance(error, RejectedError | PayloadTooLargeError):

@@ -125,8 +125,8 @@ async def test_a_burst_of_failures_does_not_open() -> None:
     assert not await is_held(service, retry=False)
 
 
-async def test_one_probe_every_few_seconds() -> None:
-    """However many wait: after 1, 2, 4, 4, … s; the first answer ends the outage for all."""
+async def test_one_probe_a_second() -> None:
+    """However many wait; the first answer ends the outage for all."""
     service = Service()
     service.up = False
     service.fail(OPEN)
@@ -140,8 +140,9 @@ async def test_one_probe_every_few_seconds() -> None:
         assert service.at == []
         service.up = True
 
+    assert len(service.probes) == 32
     gaps = [b - a for a, b in zip(service.probes, service.probes[1:], strict=False)]
-    assert gaps == pytest.approx([1, 2, *[4] * 7], abs=0.1)
+    assert min(gaps) >= 1
     assert len(service.at) == 50
     assert min(service.at) - started < 31.2
 

@@ -21,6 +21,7 @@ from elluminate_async import (
     OutcomeUnknownError,
     PromptResponse,
     ServerError,
+    ServiceUnavailableError,
 )
 from elluminate_async.server import WireProfile
 from elluminate_async.testing.raw import Connection, RawServer, Received, replies, reply
@@ -105,7 +106,7 @@ BROADCAST = "255.255.255.255"
 async def test_a_service_that_cannot_be_reached(
     kind: str, names: dict[str, Resolve], fired: Fired
 ) -> None:
-    """No byte was sent: a POST is tried again within the attempts, and nothing is in doubt."""
+    """No byte was sent: a POST is tried again for `retry_for`, and nothing is in doubt."""
 
     def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
         fired()
@@ -115,10 +116,14 @@ async def test_a_service_that_cannot_be_reached(
 
     names["service.localhost"] = resolve
     async with transport_to(f"http://service.localhost:{refusing()}") as transport:
-        error = await failing(transport.send(POST, budget(max_attempts=3)))
+        error = await failing(transport.send(POST, budget(retry_for=1.0)))
+        once = await failing(transport.send(POST, budget(retry_for=0)))
 
-    assert type(error) is ConnectError
-    assert (error.sent, error.ambiguous, error.attempts) == (False, False, 3)
+    assert type(error) is ServiceUnavailableError
+    assert not error.ambiguous
+    assert error.attempts >= 2
+    assert type(once) is ConnectError
+    assert (once.sent, once.ambiguous, once.attempts) == (False, False, 1)
     assert "http://service.localhost:" in str(error)
     assert "base_url" in str(error)
 
@@ -166,14 +171,15 @@ async def test_a_black_hole(fired: Fired) -> None:
         transport_to(f"http://127.0.0.1:{port}") as transport,
     ):
         started = time.monotonic()
-        clocks = budget(connect_timeout=0.3, max_attempts=2)
+        clocks = budget(connect_timeout=0.3, retry_for=1.0)
         error = await failing(transport.send(POST, clocks))
         seconds = time.monotonic() - started
-        fired(times=2)
+        assert type(error) is ServiceUnavailableError
+        fired(times=error.attempts)
 
-    assert type(error) is ConnectError
-    assert (error.sent, error.ambiguous, error.attempts) == (False, False, 2)
-    assert 0.6 <= seconds < 3
+    assert not error.ambiguous
+    assert error.attempts >= 2
+    assert 0.6 <= seconds < 10
 
 
 @asynccontextmanager

@@ -69,7 +69,7 @@ def strict(seeded: random.Random) -> Gate:
     def disturb() -> None:
         seeded.choice([limits.accepted, limits.answered, lambda: limits.hold(0.001)])()
 
-    async def admit() -> int:
+    async def admit() -> Ticket:
         return await limits.admit(items=seeded.randrange(5))
 
     def ended(ticket: object) -> None:
@@ -82,7 +82,7 @@ def strict(seeded: random.Random) -> Gate:
 def retries(seeded: random.Random) -> Gate:
     limits = Limits(PERMITS, None)
 
-    async def admit() -> int:
+    async def admit() -> Ticket:
         return await limits.admit(cost=seeded.choice([0, 5, 14]))
 
     def ended(ticket: object) -> None:

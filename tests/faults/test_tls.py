@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from elluminate_async import AsyncClient, ConnectError
+from elluminate_async import AsyncClient, ConnectError, ServiceUnavailableError
 from elluminate_async.testing.raw import RawServer, replies, reply
 from tests.matrix import Fired
 from tests.transport.wiring import KEY, OK, POST, budget, failing, transport_to
@@ -133,14 +133,15 @@ async def test_a_port_without_tls(handler: Handler, fired: Fired) -> None:
     port: int = server.sockets[0].getsockname()[1]
     started = time.monotonic()
     async with transport_to(f"https://127.0.0.1:{port}") as transport:
-        clocks = budget(max_attempts=2, connect_timeout=0.4)
+        clocks = budget(retry_for=1.0, connect_timeout=0.4)
         error = await failing(transport.send(POST, clocks))
     seconds = time.monotonic() - started
     server.close()
 
-    assert type(error) is ConnectError
-    assert (error.sent, error.ambiguous, error.attempts) == (False, False, 2)
-    assert seconds < 5
+    assert type(error) is ServiceUnavailableError
+    assert not error.ambiguous
+    assert error.attempts >= 2
+    assert seconds < 10
 
 
 async def test_a_context_of_ones_own_is_used(tmp_path: Path, fired: Fired) -> None:
