@@ -33,19 +33,11 @@ class ChunkRefusedError(Exception):
 
     Raised by a `SendChunk`. What it left without an outcome is halved until the item stands
     alone.
-
-    Args:
-        error: The refusal.
-        is_proved: Whether the service did nothing; asked once the whole chunk was sent. None
-            where the refusal itself proves it.
     """
 
-    def __init__(
-        self, error: ElluminateError, *, is_proved: Callable[[], bool] | None = None
-    ) -> None:
+    def __init__(self, error: ElluminateError) -> None:
         super().__init__(str(error))
         self.error = error
-        self.is_proved = is_proved
 
 
 @dataclass(frozen=True, slots=True)

@@ -345,9 +345,7 @@ class _Run(Generic[V, R]):
 
     async def _send(self, chunk: Chunk[V], pairs: Pairs[R]) -> Chunk[V]:
         """Send a chunk, halved where the service refuses it as a whole."""
-        operation = self._call.operation
         todo: list[Sequence[Item[V]]] = [chunk.items]
-        doubtful: list[tuple[Item[V], ChunkRefusedError]] = []
         while todo:
             part = todo.pop()
             pending = {item.position: item for item in part}
@@ -365,19 +363,14 @@ class _Run(Generic[V, R]):
                     middle = len(left) // 2
                     todo += [left[middle:], left[:middle]]
                     continue
-                if refused.is_proved is not None:
-                    doubtful += [(item, refused) for item in left]
-                    continue
                 failure = refused.error
             except ElluminateError as error:
                 if isinstance(error, endings.FATAL):
                     raise
                 error.ambiguous = error.ambiguous or chunk.is_of_earlier_run
                 failure = error
+            operation = self._call.operation
             pairs += [(p, endings.failed(failure, p, operation)) for p in pending]
-        for item, refused in doubtful:
-            refused.error.ambiguous = refused.is_proved is not None and not refused.is_proved()
-            pairs.append((item.position, endings.failed(refused.error, item.position, operation)))
         return chunk
 
     def _sending(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import anyio
@@ -103,6 +104,7 @@ async def start_job(
     connection: Connection,
     *segments: str,
     body: bytes,
+    empty: bytes,
     sending: Sending,
     operation: str,
     policy: Policy,
@@ -111,41 +113,38 @@ async def start_job(
     """POST a chunk under its idempotency key; the id of its job.
 
     Where the service honours keys, an answer without a readable id is asked for again. Of what
-    is sent, ``items`` count towards the limit on items.
+    is sent, ``items`` count towards the limit on items. ``empty`` is the body of no items.
 
     Raises:
         OutcomeUnknownError: It was sent, and whether a job was made is not known. This is
             where a look at the service's own rows may settle it.
+        ChunkRefusedError: It was answered 500, which one of its items may cause.
         ElluminateError: It was not accepted.
     """
     failures = 0
+
+    async def post(body: bytes, sending: Sending, items: int = 0) -> Answer:
+        return await connection.call(
+            "POST", *segments, body=body, policy=policy, keyed=True, sending=sending, items=items
+        )
+
+    keyed = await connection.has(Capability.IDEMPOTENCY_KEYS, policy)
     while True:
         try:
-            answer = await connection.call(
-                "POST",
-                *segments,
-                body=body,
-                policy=policy,
-                keyed=True,
-                sending=sending,
-                items=items,
-            )
-            return _job_id(answer, failures)
+            return _job_id(await post(body, sending, items), failures)
         except _IdUnreadableError as error:
             failures += 1
             # A 2xx: there may be a job, and only its key can name it. Its intent stands.
             sending = Sending(sending.key)
-            again = failures < policy.max_attempts and await connection.has(
-                Capability.IDEMPOTENCY_KEYS, policy
-            )
+            again = failures < policy.max_attempts and keyed
             wait = back_off(failures)
             if not again or not policy.allows(wait):
                 connection.limits.chunk_failed(str(error), lost=True)
                 raise unknown_outcome(error, operation) from None
             await anyio.sleep(wait)
         except ElluminateError as error:
-            if not failures:
-                await check_halves(connection, sending, error, operation, policy)
+            if keyed and not failures:
+                await check_halves(error, sending, partial(post, empty))
             # After an unreadable 2xx no later refusal proves that nothing was done.
             if error.ambiguous or failures:
                 raise unknown_outcome(error, operation) from None
@@ -153,26 +152,34 @@ async def start_job(
 
 
 async def check_halves(
-    connection: Connection,
-    sending: Sending,
-    error: ElluminateError,
-    operation: str,
-    policy: Policy,
+    error: ElluminateError, sending: Sending, seal: Callable[[Sending], Awaitable[object]]
 ) -> None:
-    """Look at what ``error`` means for a chunk that may be halved, or is a part of one.
+    """Have a chunk halved, all attempts at which were answered 500, as an item may cause that.
+
+    But one of the answers may have been lost on the way, with the work done. So an empty chunk
+    is sent under the same key: where the service takes it, the key is bound to that, which
+    proves that the chunk itself was not applied, and never will be.
+
+    Args:
+        error: How the chunk ended.
+        sending: Of the chunk.
+        seal: Sends the empty chunk, where the service honours keys.
 
     Raises:
-        ChunkRefusedError: All attempts were answered 500, which one of the items may cause.
-        OutcomeUnknownError: The key of a part is bound to the whole, as it seems: the answer
-            to that was lost.
+        ChunkRefusedError: It is to be halved.
+        ServerError: It was not applied, and halving has not helped others.
     """
-    if sending.in_doubt and getattr(error, "status", None) == 422:
-        raise unknown_outcome(error, operation) from None
-    if isinstance(error, ServerError) and error.status == 500 and policy.sends_again:
-        if not await connection.has(Capability.IDEMPOTENCY_KEYS, policy):
-            return
-        if halves := sending.halved(error):
-            raise halves from None
+    if not isinstance(error, ServerError) or error.status != 500 or error.attempts < 2:
+        return
+    try:
+        await seal(Sending(sending.key))
+    except ElluminateError as unsealed:
+        logger.debug("a chunk that failed may have been applied: %s", unsealed)
+        return
+    error.ambiguous = False
+    if not sending.may_halve():
+        raise error
+    raise ChunkRefusedError(error) from None
 
 
 class _IdUnreadableError(ProtocolError):

@@ -7,12 +7,10 @@ import hashlib
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from elluminate_async.engine.call import ChunkRefusedError
 from elluminate_async.engine.records import Header, OpenChunk
 from elluminate_async.engine.recovery import Recovery
 from elluminate_async.errors import (
@@ -20,7 +18,6 @@ from elluminate_async.errors import (
     InputError,
     ItemError,
     OutcomeUnknownError,
-    ServerError,
 )
 from elluminate_async.resources.connection import new_key
 from elluminate_async.schemas.version import Capability
@@ -68,7 +65,6 @@ class ChunkLog:
         self._setting = setting
         self._operation = operation
         self.recovery: Recovery[Any, Any] | None = None
-        self._doubted: dict[int, KeyInDoubt] = {}
         self._failures = 0
 
     def open_with(
@@ -101,32 +97,10 @@ class ChunkLog:
         project = await connection.open(self._setting.policy)
         return Header(connection.transport.base_url, project.id, self._operation, arguments, total)
 
-    def halved(
-        self, error: ServerError, key: str, positions: Sequence[int]
-    ) -> ChunkRefusedError | None:
-        """How to go on after all attempts at a chunk were answered 500; None for no more.
-
-        One of its items may be the reason, so it is halved. But one of the answers may have been
-        lost on the way, with the work done: then the key is bound to the whole chunk. So the
-        halves are sent under the same key until the service has taken one of them, which proves
-        that the whole was never applied; where it was, the service refuses them.
-        """
+    def may_halve(self) -> bool:
+        """Whether to halve a chunk whose attempts were all answered 500; counts it."""
         self._failures += 1
-        if self._failures > MOST_FAILED:
-            return None
-        doubt = KeyInDoubt(key)
-        self._doubted |= dict.fromkeys(positions, doubt)
-        return ChunkRefusedError(error, is_proved=lambda: doubt.is_free)
-
-    def key_for(self, positions: Sequence[int]) -> str:
-        """The key to send a chunk under that was never sent as it is."""
-        doubt = self._doubted.get(positions[0])
-        return new_key() if doubt is None or doubt.is_free else doubt.key
-
-    def doubts(self, positions: Sequence[int]) -> bool:
-        """Whether the key of these may be bound to a larger chunk that they were part of."""
-        doubt = self._doubted.get(positions[0])
-        return doubt is not None and not doubt.is_free
+        return self._failures <= MOST_FAILED
 
     def intend(self, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]) -> Intent:
         """How to send a chunk that was never sent."""
@@ -156,8 +130,6 @@ class ChunkLog:
     def accepted(self, key: str, job_id: str) -> None:
         """Note the job that a chunk became."""
         self._failures = 0
-        for doubt in self._doubted.values():
-            doubt.is_free = doubt.is_free or doubt.key == key
         if self.recovery is not None:
             self.recovery.journal.task(key, job_id)
 
@@ -182,18 +154,6 @@ MOST_FAILED = 12
 """Chunks answered 500 for good before any was taken, until none is halved any more."""
 
 
-@dataclass(slots=True, eq=False)
-class KeyInDoubt:
-    """The key of a chunk that was answered 500 by all attempts.
-
-    Attributes:
-        is_free: Whether the service has taken a part under it, so that the whole was not applied.
-    """
-
-    key: str
-    is_free: bool = False
-
-
 class Sending:
     """A chunk that an earlier run sent and that is sent again: the journal knows of it.
 
@@ -210,14 +170,9 @@ class Sending:
     def not_applied(self) -> None:
         """The service did nothing with it now, which tells nothing of the earlier run."""
 
-    @property
-    def in_doubt(self) -> bool:
-        """Whether its key may be bound to a larger chunk that it was a part of."""
+    def may_halve(self) -> bool:
+        """Whether it may be sent in halves: not where an earlier run has sent it whole."""
         return False
-
-    def halved(self, error: ServerError) -> ChunkRefusedError | None:
-        """How to go on after ``error`` by its halves; None where it must stay whole."""
-        return None
 
 
 class Intent(Sending):
@@ -231,7 +186,7 @@ class Intent(Sending):
     def __init__(
         self, log: ChunkLog, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]
     ) -> None:
-        super().__init__(log.key_for(positions))
+        super().__init__(new_key())
         self._log = log
         self._positions = positions
         self._body = body
@@ -253,14 +208,9 @@ class Intent(Sending):
             raise
         self._stands = True
 
-    @property
-    def in_doubt(self) -> bool:
-        """Whether its key may be bound to a larger chunk that it was a part of."""
-        return self._log.doubts(self._positions)
-
-    def halved(self, error: ServerError) -> ChunkRefusedError | None:
-        """How to go on after ``error`` by its halves; None where it must stay whole."""
-        return self._log.halved(error, self.key, self._positions)
+    def may_halve(self) -> bool:
+        """Whether it may be sent in halves."""
+        return self._log.may_halve()
 
     def not_applied(self) -> None:
         """The service did nothing with it."""

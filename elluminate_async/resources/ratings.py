@@ -284,6 +284,9 @@ class RatingsResource(Resource):
                 self._connection,
                 *_BATCHES,
                 body=body,
+                empty=encode(
+                    RatingBatchRequest(prompt_response_ids=[], rating_mode=run.rating_mode)
+                ),
                 sending=sending,
                 operation="rate",
                 policy=run.setting.policy,

@@ -129,6 +129,7 @@ class ResponseRun:
                 connection,
                 *_BATCHES,
                 body=body,
+                empty=self.plan.batch_body(()),
                 sending=sending,
                 operation=self.operation,
                 policy=policy,

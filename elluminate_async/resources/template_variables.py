@@ -40,6 +40,7 @@ from elluminate_async.schemas.template_variables import (
     EntryRequest,
     TemplateVariables,
 )
+from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer, multipart_file
 
 if TYPE_CHECKING:
@@ -257,23 +258,28 @@ class _Upload:
         return created
 
     async def _post(self, content: bytes, sending: Sending) -> Answer:
-        body, content_type = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
-        try:
-            return await self._setting.connection.call(
+        connection, policy = self._setting.connection, self._setting.policy
+
+        async def post(content: bytes, sending: Sending) -> Answer:
+            body, kind = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
+            return await connection.call(
                 "POST",
                 *self._entries,
                 "batches",
                 query={"skip_existing": self._skip_existing},
                 body=body,
-                content_type=content_type,
-                policy=self._setting.policy,
+                content_type=kind,
+                policy=policy,
                 keyed=True,
                 sending=sending,
                 harmless=self._skip_existing,
             )
+
+        try:
+            return await post(content, sending)
         except ElluminateError as error:
-            setting = self._setting
-            await check_halves(setting.connection, sending, error, "add", setting.policy)
+            if await connection.has(Capability.IDEMPOTENCY_KEYS, policy):
+                await check_halves(error, sending, partial(post, b""))
             if error.ambiguous and not self._skip_existing:
                 raise unknown_outcome(error, "add") from None
             if isinstance(error, RejectedError | PayloadTooLargeError):

@@ -149,10 +149,28 @@ class ScriptedService:
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN)
         await self._runner.setup()
+        await self.come_back()
+        return self
+
+    async def go_away(self) -> None:
+        """Refuse connections and cut those that are open, as when the process has ended.
+
+        What was accepted before goes on, and is there when it comes back.
+        """
+        assert self._runner is not None, "not entered"
+        assert self._runner.server is not None, "not entered"
+        for site in list(self._runner.sites):
+            await site.stop()
+        for connection in list(self._runner.server.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def come_back(self) -> None:
+        """Listen again, at the same address."""
+        assert self._runner is not None, "not entered"
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=1024)
         await site.start()
         self._port = self._runner.addresses[0][1]
-        return self
 
     async def __aexit__(
         self,
