@@ -209,7 +209,8 @@ async def measure(cell: Cell) -> Found:
         twice=sum(times > 1 for times in made.values()),
         seconds=seconds,
         sent=service.traffic.total - before,
-        accepted=accepted(service) - accepted_before,
+        # Where only chunks fail, the probes are accepted.
+        accepted=accepted(service) - accepted_before - outage.probes * (cell.scope == "chunks"),
         probes=outage.probes,
         peak_after=peaks[0],
     )

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 from benchmarks.outage import Cell, Kind, Scope, measure
