@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 
 import anyio
 import pytest
@@ -16,6 +15,7 @@ from elluminate_async.errors import (
     RejectedError,
     ServerError,
 )
+from elluminate_async.testing.clock import VIRTUAL_TIME
 from elluminate_async.testing.raw import RawServer, replies, reply
 from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.http import HttpTransport
@@ -27,15 +27,15 @@ from tests.transport.wiring import (
     POST,
     budget,
     failing,
+    refusing,
     serving,
     transport_to,
 )
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 # --- what is sent
@@ -110,14 +110,14 @@ async def test_a_connection_is_used_again() -> None:
 
 async def test_a_post_goes_through_once_the_port_opens() -> None:
     """What was refused before a byte left is repeated, for a POST too."""
-    port = free_port()
     server = RawServer(replies(OK))
-    async with transport_to(f"http://127.0.0.1:{port}") as transport:
-        sending = asyncio.ensure_future(transport.send(POST, budget(max_attempts=1000)))
-        await anyio.sleep(0.05)
-        listening = await asyncio.start_server(server._serve, "127.0.0.1", port)
-        answer = await sending
-        listening.close()
+    with refusing() as bound:
+        async with transport_to(f"http://127.0.0.1:{bound.getsockname()[1]}") as transport:
+            sending = asyncio.ensure_future(transport.send(POST, budget(max_attempts=1000)))
+            await anyio.sleep(0.05)
+            listening = await asyncio.start_server(server._serve, sock=bound)
+            answer = await sending
+            listening.close()
 
     assert answer.attempts > 1
     assert len(server.requests) == 1

@@ -20,6 +20,7 @@ from elluminate_async.errors import (
     ServerError,
     TransportError,
 )
+from elluminate_async.testing.clock import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, Script, replies, reply
 from elluminate_async.transport import exchange
 from elluminate_async.transport.http import HttpTransport
@@ -35,6 +36,12 @@ from tests.transport.wiring import (
     serving,
     then_close,
 )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 # --- streams
 
@@ -215,7 +222,7 @@ async def test_a_stream_that_is_left() -> None:
     async def endless(received: Received, connection: Connection) -> None:
         await connection.send(HEAD)
         while True:
-            await connection.send(b"data: x\n\n")
+            await connection.send(b"data: x\n\n" * 5_000)
 
     async with serving(endless) as (server, transport):
         async with transport.stream(GET, budget()) as events:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import socket
 import time
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -30,12 +31,20 @@ POST = Request("POST", ["api", "things"], body=b'{"a": 1}')
 KEYED = Request("POST", ["api", "things"], body=b"{}", idempotency_key="key-1", key_honoured=True)
 
 
-def budget(deadline: float = 10.0, **changes: Any) -> Policy:
+def budget(deadline: float = 60.0, **changes: Any) -> Policy:
     return Policy(time.monotonic() + deadline, **changes)
 
 
 def settings_for(url: str) -> Settings:
     return Settings.resolve(base_url=url, api_key=KEY, environment={})
+
+
+@contextmanager
+def refusing() -> Generator[socket.socket]:
+    """A port that is taken, so that nobody else gets it, and where nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock
 
 
 @asynccontextmanager
@@ -68,14 +77,14 @@ async def serving(
 
 async def all_closed(server: RawServer) -> None:
     """Return when no connection is open any more; fail when one stays."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while server.open:  # noqa: ASYNC110
             await anyio.sleep(0.002)
 
 
 async def until_received(server: RawServer, count: int) -> None:
     """Return when so many requests have come in."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while len(server.requests) < count:  # noqa: ASYNC110
             await anyio.sleep(0.002)
 
@@ -86,7 +95,7 @@ async def hang(received: Received, connection: Connection) -> None:
 
 async def failing(sending: Awaitable[Answer]) -> ElluminateError:
     """The error that ``sending`` ends with, within its own deadline."""
-    with anyio.fail_after(15), pytest.raises(ElluminateError) as caught:
+    with anyio.fail_after(120), pytest.raises(ElluminateError) as caught:
         await sending
     return caught.value
 
