@@ -95,8 +95,8 @@ class Recorder:
         )
 
     async def quiet(self) -> None:
-        """Return when no request is open any more; fail after five seconds."""
-        with anyio.fail_after(5):
+        """Return when no request is open any more; fail after a minute."""
+        with anyio.fail_after(60):
             while self.open:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
 
@@ -162,8 +162,8 @@ class Recorder:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return when ``condition`` holds; fail after ten seconds."""
-    with anyio.fail_after(10):
+    """Return when ``condition`` holds; fail after a minute."""
+    with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110
             await anyio.sleep(0.001)
 
