@@ -6,7 +6,9 @@ A test module asks for it with::
     def anyio_backend() -> object:
         return VIRTUAL_TIME
 
-`time.monotonic` is the loop's clock while the loop runs, as the package reads both.
+`time.monotonic` is the loop's clock while the loop runs, as the package reads both. While a
+thread works for the loop, by `asyncio`'s executors or `anyio.to_thread`, the clock stands still:
+an embedded server with its database runs in virtual time, other processes do not.
 """
 
 from __future__ import annotations
@@ -14,8 +16,12 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio.to_thread
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -24,7 +30,7 @@ T = TypeVar("T")
 
 _GRACE = 0.005  # real seconds in which sockets must be silent before the clock jumps
 _TURN = 1e-8  # virtual seconds of a turn: rounding may ask for a time that is not later
-_STUCK = 10.0  # real seconds without a timer and without a socket's event
+_STUCK = 60.0  # real seconds without a timer and without a socket's event
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -32,19 +38,85 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self._threads_at_work = 0
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
         """Virtual seconds."""
         return self.now
 
+    @property
+    def waits_for_a_thread(self) -> bool:
+        """Whether a thread works for this loop."""
+        return self._threads_at_work > 0
+
     def run_forever(self) -> None:
         """Run with `time.monotonic` as this clock."""
         real, time.monotonic = time.monotonic, self.time
         try:
-            super().run_forever()
+            with _threads_counted():
+                super().run_forever()
         finally:
             time.monotonic = real
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """As ever; the clock stands still until the result is here."""
+        future = super().run_in_executor(executor, func, *args)
+        self.thread_begins()
+        future.add_done_callback(lambda _: self.thread_ended())
+        return future
+
+    def thread_begins(self) -> None:
+        """Stop the clock, until `thread_ended`."""
+        self._threads_at_work += 1
+
+    def thread_ended(self) -> None:
+        """Let the clock jump again, unless other threads work."""
+        self._threads_at_work -= 1
+
+
+@contextmanager
+def _threads_counted() -> Generator[None]:
+    """Tell the virtual loop that a thread gets work from, and that the work is done."""
+    submit, run_sync = ThreadPoolExecutor.submit, anyio.to_thread.run_sync
+
+    def counted_submit(self: ThreadPoolExecutor, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = submit(self, *args, **kwargs)
+        if isinstance(loop := _running_loop(), VirtualLoop):
+            loop.thread_begins()
+            future.add_done_callback(lambda _: ended(loop))
+        return future
+
+    def ended(loop: VirtualLoop) -> None:
+        # A loop that is closed meanwhile has no clock any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.thread_ended)
+
+    async def counted_run_sync(*args: Any, **kwargs: Any) -> Any:
+        loop = _running_loop()
+        if not isinstance(loop, VirtualLoop):
+            return await run_sync(*args, **kwargs)
+        loop.thread_begins()
+        try:
+            return await run_sync(*args, **kwargs)
+        finally:
+            loop.thread_ended()
+
+    ThreadPoolExecutor.submit = counted_submit
+    anyio.to_thread.run_sync = counted_run_sync
+    try:
+        yield
+    finally:
+        ThreadPoolExecutor.submit, anyio.to_thread.run_sync = submit, run_sync
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class _JumpingSelector(selectors.BaseSelector):
@@ -53,7 +125,7 @@ class _JumpingSelector(selectors.BaseSelector):
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
+        if timeout is None or (timeout > 0 and self._loop.waits_for_a_thread):
             # Only another thread or a socket can go on from here.
             ready = self._real.select(_STUCK)
             if not ready:

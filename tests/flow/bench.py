@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from elluminate_async import AsyncClient, BatchOptions, Collection, Experiment, PromptTemplate
 from elluminate_async.server import LocalServer, ModelAnswer, ModelError, ModelRequest, OfflineModel
@@ -23,6 +25,10 @@ JOB = re.compile(r".*/(?:responses|ratings)/batches/([^/]+)(/stream)?$")
 TERMINAL = re.compile(rb'"status": ?"(SUCCESS|FAILURE)"')
 
 
+def _nothing() -> None:
+    pass
+
+
 class EchoModel:
     """Answers with the prompt itself, so that a swapped answer shows; judges offline."""
 
@@ -32,6 +38,7 @@ class EchoModel:
         self.delay = 0.0
         self.slow: Callable[[str], float] = lambda prompt: self.delay
         self.answered = Counter[str]()
+        self.noticed: Callable[[], None] = _nothing
         self._judge = OfflineModel()
 
     @property
@@ -45,6 +52,7 @@ class EchoModel:
                 raise ModelError("the judge is out")
             return await self._judge.complete(request)
         self.answered[prompt] += 1
+        self.noticed()
         if seconds := self.slow(prompt):
             await anyio.sleep(seconds)
         if self.failing(prompt):
@@ -82,6 +90,7 @@ class Recorder:
     before: Fault | None = None
     lose: str | None = None
     after: Fault | None = None
+    noticed: Callable[[], None] = _nothing
 
     def wrap(self, app: ASGIApp) -> Recorder:
         self.app = app
@@ -108,6 +117,7 @@ class Recorder:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         seen = Seen(time.monotonic(), scope["method"], scope["path"], headers)
         self.requests.append(seen)
+        self.noticed()
         self.open += 1
         try:
             await self._watched(seen, scope, receive, send)
@@ -166,6 +176,23 @@ async def until(condition: Callable[[], bool]) -> None:
     with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110
             await anyio.sleep(0.001)
+
+
+async def cancelled_when(
+    stage: Stage, condition: Callable[[], bool], call: Coroutine[Any, Any, object]
+) -> None:
+    """Begin the call, and cancel it at the request or model call at which ``condition`` holds."""
+    task = asyncio.ensure_future(call)
+
+    def look() -> None:
+        if condition():
+            stage.recorder.noticed = stage.model.noticed = _nothing
+            task.cancel()
+
+    stage.recorder.noticed = stage.model.noticed = look
+    look()
+    with anyio.fail_after(60), pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def _nowhere(message: Message) -> None:

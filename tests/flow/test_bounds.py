@@ -1,4 +1,4 @@
-"""Bounds as the server sees them: chunks in flight, nothing left behind."""
+"""Bounds as the server sees them: chunks in flight, requests per window, nothing left behind."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -19,12 +20,18 @@ from elluminate_async import (
     BatchOptions,
     Progress,
     PromptResponse,
+    RateLimit,
     TemplateVariables,
 )
-from elluminate_async.testing import ScriptedService
+from elluminate_async.testing import VIRTUAL_TIME, ScriptedService
 from tests.flow.bench import Seen, Stage, answer, until
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import is_batch
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 async def test_concurrency_holds_over_generate_rate_and_retries(staging: Staging) -> None:
@@ -53,6 +60,37 @@ async def test_concurrency_holds_over_generate_rate_and_retries(staging: Staging
         assert stage.recorder.count("batches$", "POST") > 60
         assert set(stage.model.answered.values()) == {1}
         assert stage.client._connection.limits.free_chunks == 7
+
+
+async def test_a_rate_limit_is_strict_and_used(staging: Staging) -> None:
+    """20 per 2 s: at most 20 requests in any 2 s (one more for jitter), 95 % of them used."""
+    limit = RateLimit(20, 2.0)
+    options = BatchOptions(chunk_size=5, max_concurrency=8, rate_limit=limit)
+    async with staging(options=options) as stage:
+        await stage.generate([f"v{i}" for i in range(200)])
+        times = [seen.at for seen in stage.recorder.requests]
+
+    assert len(times) >= 80
+    most = max(sum(start <= at < start + 2.0 for at in times) for start in times)
+    assert most <= 21
+    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.95 * 10
+
+
+async def test_a_limit_of_one_call_narrows_that_call(staging: Staging) -> None:
+    """An override's rate limit holds for the call it was given to."""
+    async with staging() as stage:
+        variables = await stage.variables([f"v{i}" for i in range(30)])
+        stage.recorder.requests.clear()
+        await stage.client.responses.generate_many(
+            template_variables=variables,
+            experiment=stage.experiment,
+            options=stage.client.options.replace(chunk_size=5, rate_limit=RateLimit(5, 0.5)),
+        )
+        times = [seen.at for seen in stage.recorder.requests]
+
+    most = max(sum(start <= at < start + 0.5 for at in times) for start in times)
+    assert len(times) == 12
+    assert most <= 6
 
 
 async def nothing_left(stage: Stage) -> None:
@@ -124,11 +162,13 @@ async def test_cancelling_a_batch_is_quick_and_clean(staging: Staging) -> None:
         stage.model.delay = 5
         task = asyncio.current_task()
         assert task is not None
+        begun = time.monotonic()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await stage.client.responses.generate_many(
                     template_variables=variables, experiment=stage.experiment
                 )
+        assert time.monotonic() - begun < 1.3
         assert task.cancelling() == 0
         await nothing_left(stage)
 

@@ -16,8 +16,15 @@ from elluminate_async import (
     RateLimitError,
 )
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import BATCH, Seen, Stage, answer
 from tests.flow.conftest import Staging
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(25)]
 

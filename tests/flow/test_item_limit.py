@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from elluminate_async import BatchOptions, RateLimit
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Seen, Stage
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import is_batch
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(60)]
 

@@ -24,7 +24,13 @@ from elluminate_async import (
     WrongEventLoopError,
 )
 from elluminate_async.server import LocalServer
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Stage
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 def test_no_key_says_where_one_can_come_from(monkeypatch: pytest.MonkeyPatch) -> None:

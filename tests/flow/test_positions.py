@@ -18,8 +18,15 @@ from elluminate_async import (
     RatingMode,
 )
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Stage
 from tests.flow.conftest import Staging
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 PROFILES = [
     pytest.param(WireProfile(), id="keys-and-results"),

@@ -20,10 +20,17 @@ from elluminate_async import (
     OutcomeUnknownError,
 )
 from elluminate_async.server import WireProfile
-from tests.flow.bench import Seen, Stage, answer, until
+from elluminate_async.testing import VIRTUAL_TIME
+from tests.flow.bench import Seen, Stage, answer, cancelled_when, until
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import Once, is_batch
 from tests.matrix import Fired
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(30)]
 ECHOES = [f"echo say {value}" for value in VALUES]
@@ -40,11 +47,8 @@ async def service(request: pytest.FixtureRequest, staging: Staging) -> AsyncIter
 
 async def cancelled_after(stage: Stage, answers: int, **arguments: Any) -> None:
     """Begin the call, and cancel it once the model gave so many answers."""
-    task = asyncio.create_task(stage.generate(VALUES, **arguments))
-    await until(lambda: stage.model.answered.total() >= answers)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    generating = stage.generate(VALUES, **arguments)
+    await cancelled_when(stage, lambda: stage.model.answered.total() >= answers, generating)
 
 
 def posts(stage: Stage, noun: str = "responses") -> int:
@@ -292,11 +296,8 @@ async def test_ratings_are_taken_up(service: Stage, tmp_path: Path) -> None:
     """A call of `rate_many` that was cancelled: every response is rated once, by each criterion."""
     responses = await service.generate(VALUES)
     rate = service.client.ratings.rate_many
-    task = asyncio.create_task(rate(responses, journal=tmp_path / "run"))
-    await until(lambda: service.recorder.count("ratings/batches/.*") >= 2)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    rating = rate(responses, journal=tmp_path / "run")
+    await cancelled_when(service, lambda: service.recorder.count("ratings/batches/.*") >= 2, rating)
 
     first = await rate(responses, journal=tmp_path / "run")
     service.recorder.requests.clear()
@@ -406,11 +407,7 @@ async def test_an_item_that_spoils_its_chunk_is_found_again(service: Stage, tmp_
             template_variables=rows, experiment=service.experiment, journal=tmp_path / "run"
         )
 
-    task = asyncio.create_task(run())
-    await until(lambda: posts(service) >= 4)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancelled_when(service, lambda: posts(service) >= 4, run())
 
     responses = await run()
 

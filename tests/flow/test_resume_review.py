@@ -13,11 +13,17 @@ import pytest
 from starlette.types import Send
 
 from elluminate_async import AsyncClient, BatchOptions, JournalError, OutcomeUnknownError
-from elluminate_async.testing import Fault, ScriptedService
+from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService
 from tests.flow.bench import Seen, answer, until
 from tests.flow.conftest import Staging
 from tests.matrix import Fired
 from tests.testing.bench import bench, inputs_of
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(10)]
 OPTIONS = BatchOptions(chunk_size=5, max_concurrency=1, settle=0.4)
@@ -57,6 +63,7 @@ async def test_a_cancellation_never_leaves_the_journal_locked(
         assert set(stage.model.answered.values()) == {1}
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the disk is as slow as a second
 async def test_a_cancelled_repetition_does_not_take_back_the_first_sending(
     staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

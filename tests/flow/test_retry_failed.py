@@ -16,9 +16,16 @@ from elluminate_async import (
     OutcomeUnknownError,
 )
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Stage, until
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import Once
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(20)]
 OPTIONS = BatchOptions(chunk_size=5, max_concurrency=2, settle=0.3)

@@ -27,8 +27,15 @@ from elluminate_async import (
     TemplateVariables,
 )
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Seen, Stage, answer
 from tests.flow.conftest import Staging
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 HOSTED = WireProfile.hosted(page_size=7, listing_seed=2)
 VALUES = [f"v{i}" for i in range(10)]
@@ -208,8 +215,9 @@ async def test_what_an_input_raises_has_what_arrived(staging: Staging) -> None:
 
 async def test_a_client_closed_under_a_stream_says_so(stage: Stage) -> None:
     """Its consumer gets `ClientClosedError`; nobody cancelled the consumer."""
-    variables = await stage.variables(VALUES * 5)
-    stage.model.delay = 0.05
+    variables = await stage.variables([f"v{i}" for i in range(50)])
+    first = {f"say v{i}" for i in range(10)}
+    stage.model.slow = lambda prompt: 0.0 if prompt in first else 60.0
     stream = stage.client.responses.stream_generate_many(
         template_variables=variables, experiment=stage.experiment
     )

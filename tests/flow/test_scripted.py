@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 from elluminate_async import OutcomeUnknownError
-from elluminate_async.testing import Fault, ScriptedService
+from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService
 from elluminate_async.testing.faults import refuse
 from tests.testing.bench import OPTIONS, bench, inputs_of
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 GENERATE = "POST responses/batches"
 RATE = "POST ratings/batches"

@@ -16,8 +16,15 @@ from starlette.types import Send
 from elluminate_async import AsyncClient, BatchOptions, ElluminateError, Progress
 from elluminate_async.config import Settings
 from elluminate_async.server import LocalServer
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import EchoModel, Recorder, Seen, Stage, answer, set_stage
 from tests.matrix import Fired
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 CANARY = "canary-4f9d0c-key"
 

@@ -9,9 +9,16 @@ from starlette.types import Send
 
 from elluminate_async import BatchOptions, OutcomeUnknownError
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Seen, Stage, answer
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import Once, is_batch
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(15)]
 OPTIONS = BatchOptions(chunk_size=5, max_concurrency=1, settle=0.4)
