@@ -20,11 +20,18 @@ from elluminate_async import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, Script, reply
 from tests.faults.gateway import SETTLING, Gateway, behind_gateway, is_post, is_stream
 from tests.faults.spoiled import WAYS, Way
 from tests.matrix import Fired
 from tests.transport.wiring import all_closed
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 OPTIONS = SETTLING.replace(max_attempts=2, retry_for=1.0)
 

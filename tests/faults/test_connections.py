@@ -24,6 +24,7 @@ from elluminate_async import (
     ServiceUnavailableError,
 )
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, replies, reply
 from tests.faults.gateway import HOSTED, SETTLING, Gateway, behind_gateway, in_turn, is_post
 from tests.flow.conftest import staged
@@ -38,6 +39,12 @@ from tests.transport.wiring import (
     serving,
     transport_to,
 )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 INTERIM = (
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"

@@ -21,6 +21,7 @@ from elluminate_async import (
 )
 from elluminate_async.resources import journaling
 from elluminate_async.resources.jobs import MOST_DENIED
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, Script, replies, reply
 from tests.faults.gateway import HOSTED, SETTLING, Choose, behind_gateway, is_post
 from tests.flow.bench import Fault, Seen, answer
@@ -28,6 +29,12 @@ from tests.flow.conftest import staged
 from tests.flow.test_faults import is_batch
 from tests.matrix import Fired
 from tests.transport.wiring import GET, OK, POST, budget, failing, serving
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(18)]
 

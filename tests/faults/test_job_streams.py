@@ -15,10 +15,17 @@ import pytest
 from elluminate_async import AuthenticationError, BatchOptions, Progress
 from elluminate_async.resources import jobs
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, Script, reply
 from tests.faults.gateway import Gateway, behind_gateway, in_turn, is_stream
 from tests.matrix import Fired
 from tests.transport.wiring import HEAD
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 KEYS = WireProfile()
 VALUES = ["a", "b", "c"]

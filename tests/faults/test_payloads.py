@@ -17,10 +17,17 @@ from elluminate_async import (
 from elluminate_async.errors import DETAIL_LIMIT
 from elluminate_async.resources import matching
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, Script, replies, reply
 from tests.faults.gateway import HOSTED, Choose, Gateway, behind_gateway, is_stream
 from tests.matrix import Fired
 from tests.transport.wiring import POST, budget, failing, serving
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(10)]
 Row = dict[str, Any]

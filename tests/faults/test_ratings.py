@@ -8,13 +8,19 @@ import pytest
 
 from elluminate_async import Batch, BatchOptions, PromptResponse, Rating, RatingError
 from elluminate_async.server import WireProfile
-from elluminate_async.testing import Exchange, Fault, ScriptedService, run_virtually
+from elluminate_async.testing import VIRTUAL_TIME, Exchange, Fault, ScriptedService, run_virtually
 from elluminate_async.testing.faults import refuse
 from tests.faults.inprocess import client_of, experiment_of
 from tests.faults.rewriting import is_listing, rewrite
 from tests.flow.bench import Seen
 from tests.flow.conftest import staged
 from tests.matrix import Fired
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(12)]
 HOSTED = WireProfile.hosted(page_size=7)

@@ -9,6 +9,7 @@ import pytest
 
 from elluminate_async.batch import RateLimit
 from elluminate_async.errors import ElluminateError, RedirectError
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, Script, reply
 from elluminate_async.transport.exchange import Request
 from tests.matrix import Fired
@@ -26,6 +27,12 @@ from tests.transport.wiring import (
     then_close,
     transport_to,
 )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 pytestmark = pytest.mark.row(15)
 

@@ -29,11 +29,17 @@ from elluminate_async import (
 )
 from elluminate_async.cli import output
 from elluminate_async.cli.flow import FlowResult
-from elluminate_async.testing import RawServer, replies, reply
+from elluminate_async.testing import VIRTUAL_TIME, RawServer, replies, reply
 from tests.flow.bench import Seen, Stage, answer
 from tests.flow.conftest import staged
 from tests.matrix import Fired
 from tests.transport.test_http_faults import certificate
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 PACKAGE = Path(__file__).parents[2] / "elluminate_async"
 BAD_IDS = ["../../x", "1?x=", "%2f", "1/../2", "\r\nX-Evil: 1", "", None, True]

@@ -20,10 +20,17 @@ from elluminate_async import (
     OutcomeUnknownError,
 )
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.faults.rewriting import is_listing, rewrite, value_of
 from tests.flow.bench import Seen, answer
 from tests.flow.conftest import staged
 from tests.matrix import Fired
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(25)]
 HOSTED = WireProfile.hosted(page_size=7)

@@ -16,9 +16,16 @@ import pytest
 import trustme
 
 from elluminate_async import AsyncClient, ConnectError, ServiceUnavailableError
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import RawServer, replies, reply
 from tests.matrix import Fired
 from tests.transport.wiring import KEY, OK, POST, budget, failing, transport_to
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 pytestmark = pytest.mark.row(21)
 

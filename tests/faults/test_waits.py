@@ -8,10 +8,16 @@ import pytest
 from starlette.types import Send
 
 from elluminate_async import Batch, BatchOptions, PromptResponse
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Seen, Stage, answer
 from tests.flow.conftest import staged
 from tests.flow.test_faults import is_batch
 from tests.matrix import Fired
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 class Told:
