@@ -28,7 +28,7 @@ def test_a_benchmark_runs_and_prints_json_lines(script: str, arguments: list[str
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) >= 3

@@ -33,7 +33,7 @@ def run(path: Path, environment: dict[str, str], folder: Path) -> subprocess.Com
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

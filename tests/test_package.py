@@ -14,7 +14,7 @@ CORE = {"aiohttp", "aiolimiter", "anyio", "pydantic", "python-dotenv"}
 def run(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(argument) for argument in arguments],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def test_the_first_example_runs_as_it_stands(tmp_path: Path) -> None:
 
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ def run(*arguments: str, folder: Path, **environment: str) -> subprocess.Complet
         env={**kept, **environment, "COLUMNS": "100"},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=600,
         check=False,
     )
 

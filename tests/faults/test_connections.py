@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from tests.transport.wiring import (
     POST,
     budget,
     failing,
+    nobody_listens,
     serving,
     transport_to,
 )
@@ -104,6 +105,13 @@ def refusing() -> int:
         return sock.getsockname()[1]
 
 
+@pytest.fixture
+def closed_port() -> Generator[int]:
+    """A port that nobody listens at, and that nobody can take meanwhile."""
+    with nobody_listens() as bound:
+        yield bound.getsockname()[1]
+
+
 BROADCAST = "255.255.255.255"
 """An address that no machine has a route for a connection to."""
 
@@ -111,7 +119,7 @@ BROADCAST = "255.255.255.255"
 @pytest.mark.row(19)
 @pytest.mark.parametrize("kind", ["refused", "unreachable", "no such name"])
 async def test_a_service_that_cannot_be_reached(
-    kind: str, names: dict[str, Resolve], fired: Fired
+    kind: str, names: dict[str, Resolve], closed_port: int, fired: Fired
 ) -> None:
     """No byte was sent: a POST is tried again for `retry_for`, and nothing is in doubt."""
 
@@ -122,7 +130,7 @@ async def test_a_service_that_cannot_be_reached(
         return [to("127.0.0.1" if kind == "refused" else BROADCAST, port)]
 
     names["service.localhost"] = resolve
-    async with transport_to(f"http://service.localhost:{refusing()}") as transport:
+    async with transport_to(f"http://service.localhost:{closed_port}") as transport:
         error = await failing(transport.send(POST, budget(retry_for=1.0)))
         once = await failing(transport.send(POST, budget(retry_for=0)))
 
@@ -137,7 +145,9 @@ async def test_a_service_that_cannot_be_reached(
 
 @pytest.mark.row(19)
 @pytest.mark.parametrize("kind", ["refused", "unreachable", "no such name"])
-async def test_a_name_that_flaps(kind: str, names: dict[str, Resolve], fired: Fired) -> None:
+async def test_a_name_that_flaps(
+    kind: str, names: dict[str, Resolve], closed_port: int, fired: Fired
+) -> None:
     """Every other look-up leads nowhere, and a batch is none the worse; no chunk comes twice."""
     looked = 0
 
@@ -152,7 +162,7 @@ async def test_a_name_that_flaps(kind: str, names: dict[str, Resolve], fired: Fi
             fired()
             if kind == "no such name":
                 raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-            return [to(BROADCAST, port) if kind == "unreachable" else to("127.0.0.1", refusing())]
+            return [to(BROADCAST, port) if kind == "unreachable" else to("127.0.0.1", closed_port)]
 
         names["service.localhost"] = resolve
         async with AsyncClient(
@@ -210,10 +220,12 @@ async def black_hole(host: str) -> AsyncGenerator[int]:
 
 @pytest.mark.row(30)
 @pytest.mark.parametrize("how", ["refuses", "black hole"])
-async def test_ipv6_is_dead(how: str, names: dict[str, Resolve], fired: Fired) -> None:
+async def test_ipv6_is_dead(
+    how: str, names: dict[str, Resolve], closed_port: int, fired: Fired
+) -> None:
     """A name of two addresses, the first of which is dead: the second is used, soon."""
     async with behind_gateway() as (stage, gateway), black_hole("::1") as hole:
-        port6 = hole if how == "black hole" else refusing()
+        port6 = hole if how == "black hole" else closed_port
 
         def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
             fired()

@@ -27,7 +27,7 @@ def environment(**more: str) -> dict[str, str]:
 
 async def run(*arguments: str, folder: Path, **more: str) -> subprocess.CompletedProcess[bytes]:
     """A program beside this one's servers, with warnings as errors."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(600):
         return await anyio.run_process(
             [sys.executable, "-W", "error", *arguments],
             cwd=folder,
@@ -70,7 +70,7 @@ async def test_a_signal_ends_the_program_cleanly(
             # What runs in a shell's background ignores SIGINT, and its children with it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
-        with anyio.fail_after(30):
+        with anyio.fail_after(300):
             while not service.traffic.count("stream"):  # noqa: ASYNC110
                 await anyio.sleep(0.02)
         started = time.monotonic()

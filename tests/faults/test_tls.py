@@ -104,7 +104,7 @@ async def listening(context: ssl.SSLContext, heard: list[bytes]) -> AsyncGenerat
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        await asyncio.wait(shaking, timeout=5)
+        await asyncio.wait(shaking, timeout=60)
 
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

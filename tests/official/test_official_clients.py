@@ -49,7 +49,7 @@ def run(version: str, program: str, url: str) -> str:
         capture_output=True,
         text=True,
         env={**known, "ELLUMINATE_API_KEY": KEY, "ELLUMINATE_BASE_URL": url},
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -20,10 +20,16 @@ from elluminate_async.errors import NotFoundError, ProtocolError, ServerError
 from elluminate_async.resources.connection import Connection
 from elluminate_async.resources.pages import MAX_PASSES, PAGES_AHEAD, Listing
 from elluminate_async.schemas.base import WireModel
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection as Wire
 from elluminate_async.testing.raw import RawServer, Received, reply
 from elluminate_async.transport.http import HttpTransport
 from tests.matrix import Fired
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 class Row(WireModel):
@@ -361,7 +367,7 @@ async def test_a_page_that_is_none_once_is_asked_for_again() -> None:
 async def test_ten_thousand_rows() -> None:
     """Reading stays linear."""
     table = Table(10_000, size=500)
-    started = time.monotonic()
+    started = time.process_time()  # however busy the machine is
 
     assert await ids_of(table) == table.ids
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

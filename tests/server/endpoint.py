@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -16,13 +17,20 @@ Reply = Callable[[dict[str, Any]], JSONResponse]
 
 
 class Endpoint:
-    """An OpenAI-compatible endpoint: remembers requests and answers as told."""
+    """An OpenAI-compatible endpoint: remembers requests and answers as told.
+
+    Attributes:
+        delay: Seconds that an answer takes.
+        holds_after: So many requests are answered; later ones wait until ``released``.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.delay = 0.0
+        self.holds_after = math.inf
+        self.released = asyncio.Event()
         self._asked = asyncio.Condition()
         self.reply: Reply = lambda body: completion(body["messages"][-1]["content"].upper())
 
@@ -34,10 +42,13 @@ class Endpoint:
     async def handle(self, request: Request) -> JSONResponse:
         body = await request.json()
         self.requests.append(body)
+        number = len(self.requests)
         self.keys.append(request.headers.get("authorization"))
         async with self._asked:
             self._asked.notify_all()
         await asyncio.sleep(self.delay)
+        if number > self.holds_after:
+            await self.released.wait()
         return self.reply(body)
 
 

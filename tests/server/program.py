@@ -40,7 +40,7 @@ class Program:
         self.process.kill()
         self.process.wait()
 
-    def end(self, number: signal.Signals = signal.SIGTERM, *, within: float = 2) -> int:
+    def end(self, number: signal.Signals = signal.SIGTERM, *, within: float = 60) -> int:
         """Signal it and wait for its exit code."""
         self.process.send_signal(number)
         return self.process.wait(within)

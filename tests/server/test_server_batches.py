@@ -7,14 +7,22 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from elluminate_async.server import LocalServer, ModelAnswer, ModelError, WireProfile
 from elluminate_async.server.models.base import text_of
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch
 
 if TYPE_CHECKING:
     import aiohttp
 
     from elluminate_async.server import ModelRequest
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 async def test_results_come_in_the_order_of_the_items(api: Api) -> None:
@@ -53,19 +61,19 @@ async def test_late_stream_gets_the_end_at_once(api: Api) -> None:
     experiment, entries = await api.setup(["a"])
     task = await api.post("/responses/batches", batch(experiment, entries))
     await api.ended(f"/responses/batches/{task}")
-    started = time.perf_counter()
+    started = time.monotonic()
     text = await api.stream(f"/responses/batches/{task}/stream")
-    assert time.perf_counter() - started < 0.3
+    assert time.monotonic() - started < 0.3
     assert text.count(b"data: ") == 1
 
 
 async def test_end_is_not_held_back(api: Api) -> None:
     """The terminal event does not wait for the polling interval."""
     experiment, entries = await api.setup(["a"])
-    started = time.perf_counter()
+    started = time.monotonic()
     task = await api.post("/responses/batches", batch(experiment, entries))
     await api.stream(f"/responses/batches/{task}/stream?polling_interval=10")
-    assert time.perf_counter() - started < 1
+    assert time.monotonic() - started < 1
 
 
 async def test_empty_batch_is_null(api: Api) -> None:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from elluminate_async.schemas import LLMConfig
 from elluminate_async.server import LocalServer, ModelError, ModelRequest, OpenAIModel
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api
 from tests.server.endpoint import completion, refusal
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     import aiohttp
 
     from tests.server.endpoint import Endpoint
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 @pytest.fixture

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from elluminate_async.testing import VIRTUAL_TIME
+
 if TYPE_CHECKING:
     from tests.server.api import Api
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 async def test_version_check_names_capabilities(api: Api) -> None:

@@ -9,12 +9,18 @@ import pytest
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server import LocalServer, security
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import aiohttp
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from elluminate_async.errors import ConfigurationError
 from elluminate_async.schemas import Page
 from elluminate_async.server import LocalServer
 from elluminate_async.server.store.database import Database
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiohttp
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 BLOCK = 4096
 

@@ -7,8 +7,15 @@ import asyncio
 import pytest
 
 from elluminate_async import AsyncClient
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.soak.fuzz import fuzz
 from tests.soak.runs import MIX, Case, run
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 SLOW = ("429", "429-retry-after", "hang", "hang-processed")
 """Kinds that cost seconds each."""

@@ -11,6 +11,7 @@ import pytest
 from elluminate_async import OutcomeUnknownError
 from elluminate_async.testing import (
     KINDS,
+    VIRTUAL_TIME,
     ConnectionCut,
     Exchange,
     Fault,
@@ -21,6 +22,12 @@ from elluminate_async.testing import (
 )
 from elluminate_async.testing.faults import lose, refuse
 from tests.testing.bench import OPTIONS, bench, inputs_of
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 BATCHES = "POST responses/batches"
 STREAM = "GET responses/batches/{job}/stream"

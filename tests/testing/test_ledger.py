@@ -18,6 +18,7 @@ from elluminate_async import (
     RatingError,
 )
 from elluminate_async.testing import (
+    VIRTUAL_TIME,
     Ledger,
     Made,
     Rated,
@@ -26,6 +27,12 @@ from elluminate_async.testing import (
     check_ratings,
     nonce_of,
 )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 INPUTS = [{"x": f"value {number}"} for number in range(4)]
 IDS = [11, 12, 13]

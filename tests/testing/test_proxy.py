@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from elluminate_async.testing import (
+    VIRTUAL_TIME,
     Bandwidth,
     FaultProxy,
     Latency,
@@ -21,6 +22,11 @@ from elluminate_async.testing import (
     Timeout,
     Toxic,
 )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
 
 
 @asynccontextmanager

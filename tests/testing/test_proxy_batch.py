@@ -8,6 +8,7 @@ import pytest
 
 from elluminate_async import AsyncClient, BatchOptions
 from elluminate_async.testing import (
+    VIRTUAL_TIME,
     Bandwidth,
     FaultProxy,
     Latency,
@@ -21,6 +22,12 @@ from elluminate_async.testing import (
     check_batch,
 )
 from tests.testing.bench import bench, inputs_of
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 OPTIONS = BatchOptions(
     chunk_size=10,

@@ -102,7 +102,7 @@ def test_in_a_suite_of_its_own(tmp_path: Path, tests: str, passed: int) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

@@ -27,7 +27,7 @@ from tests.transport.wiring import (
     POST,
     budget,
     failing,
-    refusing,
+    nobody_listens,
     serving,
     transport_to,
 )
@@ -111,7 +111,7 @@ async def test_a_connection_is_used_again() -> None:
 async def test_a_post_goes_through_once_the_port_opens() -> None:
     """What was refused before a byte left is repeated, for a POST too."""
     server = RawServer(replies(OK))
-    with refusing() as bound:
+    with nobody_listens() as bound:
         async with transport_to(f"http://127.0.0.1:{bound.getsockname()[1]}") as transport:
             sending = asyncio.ensure_future(transport.send(POST, budget(max_attempts=1000)))
             await anyio.sleep(0.05)

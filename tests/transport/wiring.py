@@ -40,10 +40,10 @@ def settings_for(url: str) -> Settings:
 
 
 @contextmanager
-def refusing() -> Generator[socket.socket]:
+def nobody_listens(host: str = "127.0.0.1") -> Generator[socket.socket]:
     """A port that is taken, so that nobody else gets it, and where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.bind((host, 0))
         yield sock
 
 
