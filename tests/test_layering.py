@@ -21,7 +21,7 @@ L1 = {"config", "batch"}
 L2 = {"engine", "limits", "transport"}
 PUBLIC = {""}  # the names of elluminate_async/__init__.py
 ALLOWED = {
-    "errors": set[str](),
+    "errors": {"errors"},
     "schemas": {"schemas"},
     "config": L0,
     "batch": L0,

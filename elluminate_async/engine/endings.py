@@ -15,8 +15,10 @@ from elluminate_async.errors import (
     NotFoundError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    TransportError,
     WrongEventLoopError,
 )
+from elluminate_async.errors.causes import cause_name
 
 FATAL = (
     AuthenticationError,
@@ -43,18 +45,20 @@ def failed(error: ElluminateError | None, position: int, operation: str) -> Item
     )
 
 
-def unsent(position: int, operation: str) -> ItemError:
-    """An item whose turn did not come before the deadline."""
+def unsent(position: int, operation: str, held: float = 0.0) -> ItemError:
+    """An item whose turn did not come before the deadline, the client ``held`` for so long yet."""
     return ItemError(
         "the deadline passed before this item was sent",
         position=position,
         code="deadline",
         operation=operation,
         attempts=0,
+        retry_after=held or None,
+        cause=DeadlineError.__name__,
     )
 
 
-def not_resumed(position: int, operation: str) -> OutcomeUnknownError:
+def not_resumed(position: int, operation: str, held: float = 0.0) -> OutcomeUnknownError:
     """An item that an earlier run may have sent, and that this one did not come to."""
     return OutcomeUnknownError(
         "an earlier run may have sent this item, and the deadline passed before its outcome "
@@ -63,6 +67,8 @@ def not_resumed(position: int, operation: str) -> OutcomeUnknownError:
         code="deadline",
         operation=operation,
         attempts=0,
+        retry_after=held or None,
+        cause=DeadlineError.__name__,
     )
 
 
@@ -87,6 +93,8 @@ def unknown_outcome(
         status=error.status if isinstance(error, APIError) else None,
         request_id=getattr(error, "request_id", None),
         response_id=response_id,
+        retry_after=getattr(error, "retry_after", None),
+        cause=cause_name(error),
     )
 
 
@@ -98,6 +106,8 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         return unknown_outcome(error, operation).at(position)
     ours: dict[type[BaseException], str] = {DeadlineError: "deadline", InputError: "bad_input"}
     code = ours.get(type(error)) or str(getattr(error, "code", "failed"))
+    # Such as a certificate that is not trusted, which it will not be the next time either.
+    fails_alike = isinstance(error, TransportError) and not error.worth_repeating
     return ItemError(
         str(error),
         position=position,
@@ -106,4 +116,7 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         attempts=int(getattr(error, "attempts", 1)),
         status=getattr(error, "status", None),
         request_id=getattr(error, "request_id", None),
+        retryable=False if fails_alike else None,
+        retry_after=getattr(error, "retry_after", None),
+        cause=cause_name(error),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from elluminate_async.batch import Batch, Outcome, Progress
-from elluminate_async.errors import ItemError, OutcomeUnknownError
+from elluminate_async.errors import DeadlineError, ItemError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from elluminate_async.batch import ProgressCallback
@@ -59,7 +59,12 @@ class Slots(Generic[R]):
         for position in range(length):
             if position not in self._slots:
                 self._slots[position] = ItemError(
-                    text, position=position, code=code, operation=self._operation, attempts=0
+                    text,
+                    position=position,
+                    code=code,
+                    operation=self._operation,
+                    attempts=0,
+                    cause=DeadlineError.__name__ if code == "deadline" else None,
                 )
         return Batch[R].from_slots(length, self._slots, surplus=self._surplus)
 

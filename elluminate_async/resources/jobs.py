@@ -228,9 +228,9 @@ async def follow_job(
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
 
     Raises:
-        OutcomeUnknownError: The service does not know the job any more; or the job had not
-            ended by the deadline, or shown anything new for too long: then the code is
-            ``deadline`` or ``stalled``, and the job goes on.
+        OutcomeUnknownError: The service does not know the job any more: ``job_forgotten``; or
+            the job had not ended by the deadline, or shown anything new for too long: then the
+            code is ``deadline`` or ``stalled``, and the job goes on.
         AuthenticationError, PermissionDeniedError: The key was refused.
     """
     clock = asyncio.timeout(policy.job_stall)
@@ -245,9 +245,13 @@ async def follow_job(
             raise
         code, text = "stalled", f"has shown nothing new for {policy.job_stall:.0f} s"
     except NotFoundError:
-        code, text = None, "was accepted, and the service does not know it any more"
+        code, text = "job_forgotten", "was accepted, and the service does not know it any more"
     raise OutcomeUnknownError(
-        f"the job {segments[-1]} {text}", position=0, operation=operation, code=code
+        f"the job {segments[-1]} {text}",
+        position=0,
+        operation=operation,
+        code=code,
+        cause=DeadlineError.__name__ if code == "deadline" else None,
     )
 
 

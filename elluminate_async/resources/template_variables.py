@@ -12,6 +12,7 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Item, Source, closing
 from elluminate_async.engine.endings import unknown_outcome
+from elluminate_async.engine.memory import whole_request
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
@@ -166,6 +167,7 @@ class TemplateVariablesResource(Resource):
         return setting.call(
             "add",
             partial(self._send_chunk, upload),
+            partial(self._send_chunk, upload),
             total=total,
             options=setting.options.replace(chunk_size=ROWS_PER_UPLOAD),
             max_in_flight=1,
@@ -177,8 +179,10 @@ class TemplateVariablesResource(Resource):
         self, upload: _Upload, items: Sequence[Item[bytes]], earlier: OpenChunk | None = None
     ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
         rows = await upload.send(items, earlier)
-        for item in items:
-            if (row := rows.take(item.value)) is not None:
+        left = {item.position for item in items}
+        # Of equal rows each goes to one position, those that have theirs included.
+        for item in items if earlier is None else whole_request(earlier, items):
+            if (row := rows.take(item.value)) is not None and item.position in left:
                 yield item.position, row
 
     async def generate(
@@ -237,8 +241,11 @@ class _Upload:
 
     async def send(self, items: Sequence[Item[bytes]], earlier: OpenChunk | None) -> _Found:
         """Upload one chunk; the rows that its values have now."""
+        request = items
+        if earlier is not None and not self._skip_existing:
+            request = whole_request(earlier, items)
         lines = dict.fromkeys(item.value for item in items) if self._skip_existing else None
-        content = b"\n".join(lines or [item.value for item in items])
+        content = b"\n".join(lines or [item.value for item in request])
         if earlier is None or self._skip_existing:
             # Rows that exist are skipped, so an upload that an earlier run began does no harm.
             intent = self.log.intend([item.position for item in items], content, {})
