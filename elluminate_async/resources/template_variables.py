@@ -24,6 +24,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.existing import ExistingRows, content_key
 from elluminate_async.resources.jobs import check_halves
 from elluminate_async.resources.journaling import (
     ChunkLog,
@@ -116,7 +117,9 @@ class TemplateVariablesResource(Resource):
             JournalError: The journal cannot be used, or is of another call or other inputs.
 
         Cost: one upload per 1,000 rows or ``chunk_bytes``, one after another so that the
-        rows keep their order; with rows that existed already, one listing of the collection.
+        rows keep their order. Rows that existed already are looked up: one request for each of
+        a few where the service answers an equal entry with the row that exists, as the embedded
+        server does; else a listing of the collection, read until all have been seen.
         Memory: O(n) results, one upload.
         """
         setting = BatchSetting.begin(self._connection, options)
@@ -236,7 +239,7 @@ class _Upload:
         self._setting = setting
         self._entries = entries
         self._skip_existing = skip_existing
-        self._existing: _Found | None = None
+        self._existing = ExistingRows(setting, entries)
         self._all: dict[int, TemplateVariables] | None = None
 
     async def send(self, items: Sequence[Item[bytes]], earlier: OpenChunk | None) -> _Found:
@@ -257,11 +260,10 @@ class _Upload:
         created = _Found(shared=self._skip_existing)
         rows = decode(list[TemplateVariables], answer)
         created.add(rows)
-        if self._existing is not None:
-            # The listing was read once; a later upload may repeat a value of this one.
-            self._existing.add(rows)
-        if self._skip_existing and not all(created.has(item.value) for item in items):
-            created.add(await self._those_before(items))
+        if self._skip_existing:
+            self._existing.added(rows)
+            if before := [item.value for item in items if not created.has(item.value)]:
+                created.add(await self._existing.find(before))
         return created
 
     async def _post(self, content: bytes, sending: Sending) -> Answer:
@@ -309,13 +311,6 @@ class _Upload:
             setting.connection, TemplateVariables, *self._entries, policy=setting.policy
         )
 
-    async def _those_before(self, items: Sequence[Item[bytes]]) -> list[TemplateVariables]:
-        if self._existing is None:
-            self._existing = _Found(shared=True)
-            self._existing.add(await self._list())
-        found = (self._existing.take(item.value) for item in items)
-        return [row for row in found if row is not None]
-
 
 def _entries(collection: Collection | int) -> tuple[str | int, ...]:
     return ("collections", id_of(collection, "collection"), "entries")
@@ -360,11 +355,6 @@ def encode_row(value: object, position: int) -> bytes:
         return json.dumps(dict(row), ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise InputError(f"values[{position}] cannot be written as JSON: {error}") from None
-
-
-def content_key(values: Mapping[str, Any]) -> str:
-    """The same for equal contents, whatever the order of the names."""
-    return json.dumps(values, sort_keys=True)
 
 
 def _check_rows(values: Sequence[object]) -> None:

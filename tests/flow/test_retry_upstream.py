@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from elluminate_async import (
     ClientClosedError,
     ItemError,
     OutcomeUnknownError,
+    PromptResponse,
     TemplateVariables,
 )
 from elluminate_async.server import ModelAnswer, ModelRequest, OfflineModel
@@ -190,9 +192,7 @@ async def test_equal_rows_are_generated_and_rated_apart(staging: Staging) -> Non
         rows = Batch([row, ItemError("no row", position=1, operation="add"), row])
 
         async def repair(*args: object) -> None:
-            outcomes = args[1]
-            assert isinstance(outcomes, dict)
-            outcomes[1] = row
+            cast("dict[int, object]", args[1])[1] = row
 
         rows.resend_with(repair)
         responses = await stage.client.responses.generate_many(
@@ -215,12 +215,10 @@ async def test_one_response_at_two_repaired_positions_is_rated_once(staging: Sta
         judge = CountingJudge(stage)
         (response,) = await stage.generate(["a"])
         failures = [ItemError("none", position=p, operation="generate") for p in range(2)]
-        responses = Batch(failures)
+        responses: Batch[PromptResponse] = Batch(failures)
 
         async def repair(*args: object) -> None:
-            outcomes = args[1]
-            assert isinstance(outcomes, dict)
-            outcomes.update({0: response, 1: response})
+            cast("dict[int, object]", args[1]).update({0: response, 1: response})
 
         responses.resend_with(repair)
         ratings = await stage.client.ratings.rate_many(responses)
