@@ -28,7 +28,7 @@ Outcome: TypeAlias = T | ItemError
 """What one position ends with."""
 
 Resend: TypeAlias = Callable[
-    [Mapping[int, ItemError], dict[int, Outcome[T]], "bool | None", "BatchOptions | None"],
+    [Mapping[int, ItemError], dict[int, Outcome[T]], bool | None, "BatchOptions | None"],
     Awaitable[None],
 ]
 """Sends once more what failed, and fills in what becomes of it."""
@@ -117,15 +117,14 @@ class Batch(Sequence[T], Generic[T]):
     def raise_if_all_failed(self) -> Self:
         """This batch, unless all its items failed; an empty one has none that did.
 
-        For a service that answers for the batch as it would for one request: its handlers of
-        429, 503 or an unreachable host see the error that they know.
+        For a web service, whose handlers of 429, 503 or an unreachable host see the error that
+        they know.
 
         Raises:
-            ElluminateError: The one error that all items failed by, such as `RateLimitError`,
-                `ServerError`, `ConnectError` or `DeadlineError`, with its ``status``, the
-                longest ``retry_after``, and this batch as its ``partial``. What it says of
-                the exchange is what the items kept of it.
-            BatchError: All failed, by different errors or by none that they share.
+            ElluminateError: The one that all items failed by, such as `RateLimitError`,
+                `ServiceUnavailableError`, `ServerError` or `ConnectError`, with its status, the
+                longest ``retry_after`` of an item, and this batch as its ``partial``.
+            BatchError: All failed, and not by one such error.
         """
         errors = self.failed
         if not errors or len(errors) < len(self):
@@ -166,16 +165,13 @@ class Batch(Sequence[T], Generic[T]):
                 together), or is being retried already.
             ElluminateError: One that is true of all items; what had come is in the batch.
 
-        Cost: that of the first call, for the items that failed. Memory: a batch keeps the items
-        that failed, the whole requests of those that are unknown, and an input `Batch` that had
-        failures.
+        Cost: that of the first call, for the items that failed. Memory: the batch keeps these,
+        the whole requests of what is unknown, and an input `Batch` that had failures.
         """
         resend = self._resend
         if resend is None:
-            raise InputError(
-                "this batch cannot be retried, as it is not the very one that a call returned: "
-                "call the method again with the inputs of batch.failed"
-            )
+            text = "this batch cannot be retried, as it is not the very one that a call returned"
+            raise InputError(f"{text}: call the method again with the inputs of batch.failed")
         if self._retrying:
             raise InputError("this batch is being retried already: await that first")
         self._retrying = True

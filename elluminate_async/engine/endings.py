@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
@@ -19,6 +21,12 @@ from elluminate_async.errors import (
     WrongEventLoopError,
 )
 from elluminate_async.errors.causes import cause_name
+
+if TYPE_CHECKING:
+    from elluminate_async.engine.chunks import Chunk
+    from elluminate_async.engine.slots import Pairs
+
+R = TypeVar("R")
 
 FATAL = (
     AuthenticationError,
@@ -120,3 +128,24 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         retry_after=getattr(error, "retry_after", None),
         cause=cause_name(error),
     )
+
+
+def of_whole(
+    chunk: Chunk[Any], pairs: Pairs[R], operation: str, error: Exception | None = None
+) -> Pairs[R]:
+    """Outcomes for all positions of ``chunk``: passed on, of aliases, of what ``error`` left."""
+    if len(pairs) == len(chunk.items) and not chunk.has_more_positions:
+        return pairs
+    outcomes = dict(pairs)
+    full: Pairs[R] = [(passed.position, passed.error) for passed in chunk.passed]
+    for item in chunk.items:
+        outcome = outcomes.get(item.position)
+        if outcome is None:
+            if isinstance(error, ElluminateError) and not chunk.is_of_earlier_run:
+                outcome = failed(error, item.position, operation)
+            else:
+                outcome = cut_off(item.position, operation)
+        full.append((item.position, outcome))
+        for alias in item.aliases:
+            full.append((alias, outcome.at(alias) if isinstance(outcome, ItemError) else outcome))
+    return full

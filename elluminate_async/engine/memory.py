@@ -5,7 +5,7 @@ chunk under its very key, which does its work once however often it arrives. Exa
 in chunks of 5 the answer to the second POST was lost::
 
     memory.intend(key, (5, 6, 7, 8, 9), facts)      before it was sent
-    memory.conclude(items, unknown={5, 6, 7, 8, 9})  after its last attempt
+    memory.conclude(items, failed)                  after its last attempt
     memory.find(7)                                   the chunk, with all its items
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.records import OpenChunk
-from elluminate_async.errors import OutcomeUnknownError
+from elluminate_async.errors import ItemError, OutcomeUnknownError
 
 KEYS_LAST = 6 * 86_400.0
 """Seconds for which a key is relied on; a service that honours keys keeps them for a week."""
@@ -100,16 +100,21 @@ class Memory:
                 if not kept.left:
                     self._by_key.pop(kept.key, None)
 
-    def conclude(self, items: Sequence[Item[Any]], unknown: Collection[int]) -> None:
-        """The sending of ``items`` has ended, and left the outcomes of some unknown."""
-        if not unknown:
-            self.forget(item.position for item in items)
-            return
-        self.forget(item.position for item in items if item.position not in unknown)
-        by_position = {item.position: item for item in items}
-        for kept in {id(c): c for p in unknown if (c := self._chunk_of.get(p))}.values():
-            if not kept.items and by_position.keys() >= {*kept.positions}:
-                kept.items = tuple(by_position[position] for position in kept.positions)
+    def conclude(self, items: Sequence[Item[Any]], failed: Mapping[int, ItemError]) -> None:
+        """The sending of ``items`` has ended: keep those whose outcomes are unknown.
+
+        Their errors are told whether there is a way to go on with them.
+        """
+        unknown = {p: e for p, e in failed.items() if isinstance(e, OutcomeUnknownError)}
+        self.forget([item.position for item in items if item.position not in unknown])
+        by_position: dict[int, Item[Any]] = {}
+        for position, error in unknown.items():
+            kept = self._chunk_of.get(position)
+            error.retryable = kept is not None and kept.is_safe and not is_over(error)
+            if kept is not None and not kept.items:
+                by_position = by_position or {item.position: item for item in items}
+                if by_position.keys() >= {*kept.positions}:
+                    kept.items = tuple(by_position[p] for p in kept.positions)
 
     def keep_only(self, positions: Collection[int]) -> None:
         """Forget all other positions."""

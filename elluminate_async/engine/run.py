@@ -35,7 +35,7 @@ from elluminate_async.engine.chunks import (
     read_into,
 )
 from elluminate_async.engine.crew import Crew
-from elluminate_async.engine.memory import KeptChunk, is_over
+from elluminate_async.engine.memory import KeptChunk
 from elluminate_async.engine.retrier import Retrier
 from elluminate_async.engine.slots import Pairs, Slots, Tally
 from elluminate_async.engine.stream import HostedStream
@@ -45,7 +45,6 @@ from elluminate_async.errors import (
     InputError,
     ItemError,
     JournalError,
-    OutcomeUnknownError,
 )
 
 if TYPE_CHECKING:
@@ -347,7 +346,7 @@ class _Run(Generic[V, R]):
         self._call.recovery.note(chunk, pairs, left if unprocessed else ())
 
     def _note_cut(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
-        whole = self._whole(chunk, pairs, error)
+        whole = endings.of_whole(chunk, pairs, self._call.operation, error)
         self.cut += whole
         if self._keep_failed:
             self._keep(chunk, whole)
@@ -404,7 +403,7 @@ class _Run(Generic[V, R]):
     async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
         if self._keep_failed:
             self._keep(chunk, pairs)
-        full = self._whole(chunk, pairs, None)
+        full = endings.of_whole(chunk, pairs, self._call.operation)
         await self._deliver(full)
         self._tally.count(full)
 
@@ -413,32 +412,7 @@ class _Run(Generic[V, R]):
         failed = {p: outcome for p, outcome in pairs if isinstance(outcome, ItemError)}
         if failed:
             self.failed_items |= {i.position: i for i in chunk.items if i.position in failed}
-        unknown = {p: e for p, e in failed.items() if isinstance(e, OutcomeUnknownError)}
-        memory = self._call.memory
-        memory.conclude(chunk.items, unknown)
-        for position, error in unknown.items():
-            kept = memory.find(position)
-            error.retryable = kept is not None and kept.is_safe and not is_over(error)
-
-    def _whole(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> Pairs[R]:
-        """Outcomes for all positions of ``chunk``: passed on, of aliases, of what is left."""
-        if len(pairs) == len(chunk.items) and not chunk.has_more_positions:
-            return pairs
-        outcomes = dict(pairs)
-        full: Pairs[R] = [(passed.position, passed.error) for passed in chunk.passed]
-        for item in chunk.items:
-            outcome = outcomes.get(item.position)
-            if outcome is None:
-                operation = self._call.operation
-                if isinstance(error, ElluminateError) and not chunk.is_of_earlier_run:
-                    outcome = endings.failed(error, item.position, operation)
-                else:
-                    outcome = endings.cut_off(item.position, operation)
-            full.append((item.position, outcome))
-            for alias in item.aliases:
-                twin = outcome.at(alias) if isinstance(outcome, ItemError) else outcome
-                full.append((alias, twin))
-        return full
+        self._call.memory.conclude(chunk.items, failed)
 
     def _stop(self, error: BaseException) -> None:
         self._fatal = self._fatal or error

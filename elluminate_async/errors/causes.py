@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any
 
 from elluminate_async.errors import (
@@ -16,6 +18,7 @@ from elluminate_async.errors import (
     OutcomeUnknownError,
     ProtocolError,
     RedirectError,
+    ServiceUnavailableError,
     TransportError,
     api_error_class,
 )
@@ -29,7 +32,9 @@ _KINDS: tuple[type[ElluminateError], ...] = (
     RedirectError,
     DeadlineError,
     InputError,
+    ServiceUnavailableError,
 )
+_OUTAGE = re.compile(r"no answer since (\S+ \S+) UTC, last: (.*); it is asked again in", re.DOTALL)
 _BY_NAME = {kind.__name__: kind for kind in _KINDS}
 
 
@@ -66,6 +71,8 @@ def one_cause(errors: Collection[ItemError]) -> ElluminateError | None:
         facts |= {"status": status, "detail": text, "method": "", "path": "", "body": None}
     if issubclass(kind, TransportError):
         facts["sent"] = not issubclass(kind, ConnectError)
+    if issubclass(kind, ServiceUnavailableError):
+        facts |= _outage(text)
     # Not by the constructors, which differ, but as unpickling does.
     cause.__dict__.update(facts)
     return cause
@@ -77,3 +84,12 @@ def _told_by(error: ItemError) -> str:
     if error.retry_after is not None:
         text = text.removesuffix(f", told to wait {error.retry_after:g} s")
     return text
+
+
+def _outage(text: str) -> dict[str, Any]:
+    """What the text of a `ServiceUnavailableError` says of it, to the second."""
+    since, last = datetime.now(UTC), text
+    if said := _OUTAGE.search(text):
+        since = datetime.fromisoformat(said[1]).replace(tzinfo=UTC)
+        last = said[2]
+    return {"since": since, "last": last}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from elluminate_async import (
     RateLimitError,
     RejectedError,
     ServerError,
+    ServiceUnavailableError,
 )
 from elluminate_async.engine.endings import item_error
 from elluminate_async.errors import (
@@ -39,7 +41,7 @@ from elluminate_async.server import WireProfile
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import Once
 
-OPTIONS = BatchOptions(chunk_size=2, max_attempts=1)
+OPTIONS = BatchOptions(chunk_size=2, max_attempts=1, retry_for=0)
 HOSTED = WireProfile.hosted()
 VALUES = [f"v{i}" for i in range(6)]
 
@@ -147,6 +149,18 @@ def test_an_error_without_an_answer_is_raised_too(original: ElluminateError) -> 
     assert getattr(caught.value, "sent", None) == getattr(original, "sent", None)
 
 
+def test_an_outage_is_raised_as_it_was() -> None:
+    """A service's handler of 503 sees since when, how the last request failed, and the wait."""
+    since = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+    original = ServiceUnavailableError(since=since, last="connection; refused", retry_after=4.0)
+    with pytest.raises(ServiceUnavailableError) as caught:
+        failures(original).raise_if_all_failed()
+
+    error = caught.value
+    assert (error.since, error.last, error.retry_after) == (since, "connection; refused", 4.0)
+    assert str(error) == str(original)
+
+
 def test_the_longest_wait_of_any_item_counts() -> None:
     """Who waits for less is refused again."""
     waits = [5.0, 11.0, None, 2.0]
@@ -213,7 +227,7 @@ async def test_an_outage_by_503_is_seen_as_one(
     staging: Staging, profile: WireProfile | None
 ) -> None:
     """`ServerError` also of what is unknown by it, which only keys make worth sending again."""
-    async with staging(profile, OPTIONS.replace(settle=0.2)) as stage:
+    async with staging(profile, OPTIONS.replace(settle=0.2, chunk_size=10)) as stage:
         rows = await stage.variables(VALUES)
         stage.recorder.before = Once(503, times=100)
         batch = await stage.client.responses.generate_many(

@@ -24,7 +24,10 @@ from tests.flow.test_faults import Once, is_batch
 
 VALUES = [f"v{i}" for i in range(10)]
 ECHOES = [f"echo say {value}" for value in VALUES]
-OPTIONS = BatchOptions(chunk_size=5, max_concurrency=2, settle=0.3, max_attempts=1)
+OPTIONS = BatchOptions(chunk_size=5, max_concurrency=2, settle=0.3, max_attempts=1, retry_for=0)
+PATIENT = OPTIONS.replace(retry_for=60, max_attempts=3)
+"""For a retry after an outage, which is not to fail for what the client still has in mind."""
+
 HOSTED = WireProfile.hosted(page_size=7, listing_seed=3)
 KEYS_ONLY = WireProfile(page_size=7, results_with_status=False)
 
@@ -39,6 +42,12 @@ def posts(stage: Stage, noun: str = "responses") -> int:
     return stage.recorder.count(f"{noun}/batches$", "POST")
 
 
+async def back(stage: Stage) -> None:
+    """The outage is over, and the client knows."""
+    stage.recorder.before = stage.recorder.after = None
+    await stage.client.ping(60)
+
+
 def all_unknown(batch: Batch[Any]) -> bool:
     """Whether every position is an unknown outcome."""
     return {type(outcome) for outcome in batch.outcomes} == {OutcomeUnknownError}
@@ -48,7 +57,7 @@ async def generated(stage: Stage, **arguments: Any) -> Batch[Any]:
     """A batch of which all was processed and nothing is known: each answer was lost."""
     stage.recorder.after = fault = Once(502, times=100)
     batch = await stage.generate(VALUES, **arguments)
-    stage.recorder.after = None
+    await back(stage)
     assert fault.fired >= 2
     assert all_unknown(batch)
     return batch
@@ -62,7 +71,7 @@ async def test_with_keys_the_unknown_is_repeated_under_them(
     async with staging(options=OPTIONS) as stage:
         batch = await generated(stage)
 
-        await batch.retry_failed(include_unknown=include_unknown)
+        await batch.retry_failed(include_unknown=include_unknown, options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES
         assert {stage.model.answered[f"say {value}"] for value in VALUES} == {1}
@@ -76,8 +85,9 @@ async def test_what_never_arrived_is_sent_under_its_first_key(staging: Staging) 
         stage.recorder.before = Once(503, times=2)
         batch = await stage.generate(VALUES)
         assert all_unknown(batch)
+        await back(stage)
 
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES
         assert set(stage.model.answered.values()) == {1}
@@ -90,7 +100,7 @@ async def test_a_word_keeps_the_unknown_as_it_is(staging: Staging) -> None:
         batch = await generated(stage)
         stage.recorder.requests.clear()
 
-        await batch.retry_failed(include_unknown=False)
+        await batch.retry_failed(include_unknown=False, options=PATIENT)
 
         assert all_unknown(batch)
         assert stage.recorder.requests == []
@@ -104,14 +114,15 @@ async def test_retries_in_a_row_keep_to_the_keys(staging: Staging) -> None:
             stage.recorder.before = Once(503, times=2)
             await batch.retry_failed()
             assert all_unknown(batch)
+            await back(stage)
 
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES
         assert {stage.model.answered[f"say {value}"] for value in VALUES} == {1}
         assert len(keys_of(stage)) == 2
         stage.recorder.requests.clear()
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
         assert stage.recorder.requests == []
 
 
@@ -120,7 +131,7 @@ async def test_other_options_leave_a_chunk_as_it_was_sent(staging: Staging) -> N
     async with staging(options=OPTIONS) as stage:
         batch = await generated(stage)
 
-        await batch.retry_failed(options=OPTIONS.replace(chunk_size=1))
+        await batch.retry_failed(options=PATIENT.replace(chunk_size=1))
 
         assert not batch.failed
         assert posts(stage) == 4
@@ -144,7 +155,7 @@ async def test_a_job_that_outlived_the_deadline_is_followed(staging: Staging) ->
         assert {error.code for error in batch.failed.values()} == {"deadline"}
         stage.model.delay = 0.0
 
-        await batch.retry_failed(options=OPTIONS.replace(deadline=30))
+        await batch.retry_failed(options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES
         assert set(stage.model.answered.values()) == {1}
@@ -166,7 +177,7 @@ async def test_a_job_is_followed_without_keys_too(
         )
         assert all_unknown(batch)
 
-        await batch.retry_failed(include_unknown=include_unknown)
+        await batch.retry_failed(include_unknown=include_unknown, options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES[:5]
         assert set(stage.model.answered.values()) == {1}
@@ -175,18 +186,19 @@ async def test_a_job_is_followed_without_keys_too(
 
 async def test_without_keys_it_stays_unknown_until_asked_for(staging: Staging) -> None:
     """Nothing is sent by default; with a word it is sent anew, under keys of its own."""
-    async with staging(HOSTED, OPTIONS) as stage:
-        stage.recorder.before = Once(503, times=2)
+    async with staging(HOSTED, OPTIONS.replace(chunk_size=10)) as stage:
+        stage.recorder.before = Once(503)
         batch = await stage.generate(VALUES)
         first = keys_of(stage)
         assert all_unknown(batch)
+        await back(stage)
         stage.recorder.requests.clear()
 
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
         assert all_unknown(batch)
         assert posts(stage) == 0
 
-        await batch.retry_failed(include_unknown=True)
+        await batch.retry_failed(include_unknown=True, options=PATIENT)
         assert [row.response_str for row in batch] == ECHOES
         assert not keys_of(stage) & first
 
@@ -205,7 +217,7 @@ async def test_a_chunk_that_is_known_in_part_is_repeated_whole(staging: Staging)
         assert list(batch.failed) == [3]
         before = dict(batch.succeeded)
 
-        await batch.retry_failed(options=OPTIONS.replace(deadline=30))
+        await batch.retry_failed(options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES[:5]
         assert all(batch[position] is row for position, row in before.items())
@@ -227,11 +239,11 @@ async def test_a_refused_chunk_is_remembered_by_its_halves(staging: Staging) -> 
         batch = await stage.client.responses.generate_many(
             template_variables=[*rows, 987_654], experiment=stage.experiment
         )
-        stage.recorder.after = None
+        await back(stage)
         assert lose.fired > 0
         assert len(batch.failed) > 1
 
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
 
         assert {p: r.response_str for p, r in batch.succeeded.items()} == dict(
             enumerate(ECHOES[:4])
@@ -248,13 +260,13 @@ async def test_a_cancelled_retry_leaves_the_keys_to_the_next(staging: Staging) -
         stage.model.failing = lambda prompt: False
         stage.model.delay = 0.5
 
-        retry = asyncio.create_task(batch.retry_failed())
+        retry = asyncio.create_task(batch.retry_failed(options=PATIENT))
         await until(lambda: stage.model.answered.total() == 20)
         retry.cancel()
         with pytest.raises(asyncio.CancelledError):
             await retry
         assert all_unknown(batch)
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES
         assert set(stage.model.answered.values()) == {2}
@@ -266,10 +278,10 @@ async def test_ratings_are_repeated_under_their_keys(staging: Staging) -> None:
         responses = await stage.generate(VALUES)
         stage.recorder.after = Once(502, times=100, noun="ratings")
         batch = await stage.client.ratings.rate_many([*responses, responses[0]])
-        stage.recorder.after = None
+        await back(stage)
         assert all_unknown(batch)
 
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
 
         assert not batch.failed
         assert batch[10] == batch[0]
@@ -288,10 +300,10 @@ async def test_stored_responses_are_repeated_under_their_keys(staging: Staging) 
             template_variables=rows,
             experiment=stage.experiment,
         )
-        stage.recorder.after = None
+        await back(stage)
         assert all_unknown(batch)
 
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
 
         assert [row.response_str for row in batch] == [f"made {value}" for value in VALUES]
         assert len(await stage.client.responses.list(experiment=stage.experiment)) == 10
@@ -308,7 +320,7 @@ async def test_uploads_are_repeated_under_their_key(staging: Staging) -> None:
         )
         assert all_unknown(batch)
 
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
 
         assert [row.input_values["x"] for row in batch] == ["same", "same", "other"]
         assert len({row.id for row in batch}) == 3
@@ -322,9 +334,10 @@ async def test_a_batch_with_a_journal_keeps_to_its_keys(staging: Staging, tmp_pa
         stage.recorder.before = Once(503, times=2)
         await batch.retry_failed(include_unknown=True)
         assert all_unknown(batch)
+        await back(stage)
 
-        again = await stage.generate(VALUES, journal=tmp_path / "run")
-        await batch.retry_failed()
+        again = await stage.generate(VALUES, journal=tmp_path / "run", options=PATIENT)
+        await batch.retry_failed(options=PATIENT)
 
         assert [row.id for row in again] == [row.id for row in batch]
         assert {stage.model.answered[f"say {value}"] for value in VALUES} == {1}
@@ -339,8 +352,9 @@ async def test_what_a_journal_took_up_and_lost_again_is_remembered(
         stage.recorder.before = Once(503, times=2)
         batch = await stage.generate(VALUES, journal=tmp_path / "run")
         assert all_unknown(batch)
+        await back(stage)
 
-        await batch.retry_failed(include_unknown=True)
+        await batch.retry_failed(include_unknown=True, options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES
         assert {stage.model.answered[f"say {value}"] for value in VALUES} == {1}
@@ -356,7 +370,7 @@ async def test_keys_that_the_service_may_have_dropped_are_not_used(
         monkeypatch.setattr("elluminate_async.engine.memory.KEYS_LAST", 0.0)
         stage.recorder.requests.clear()
 
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
 
         assert all_unknown(batch)
         assert posts(stage) == 0
@@ -378,7 +392,7 @@ async def test_a_closed_client_repeats_nothing(staging: Staging) -> None:
         await stage.client.close()
 
         with pytest.raises(ClientClosedError):
-            await batch.retry_failed()
+            await batch.retry_failed(options=PATIENT)
 
         assert all_unknown(batch)
 
@@ -398,12 +412,12 @@ async def test_a_job_that_the_service_forgot_is_paid_again_only_if_asked(
         stage.recorder.before = forgotten
         batch = await stage.generate(VALUES)
         assert all_unknown(batch)
-        await batch.retry_failed()
+        await batch.retry_failed(options=PATIENT)
         assert all_unknown(batch)
         assert posts(stage) == 2
-        stage.recorder.before = None
+        await back(stage)
 
-        await batch.retry_failed(include_unknown=True)
+        await batch.retry_failed(include_unknown=True, options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES
         assert len(keys_of(stage)) == 4
@@ -419,7 +433,7 @@ async def test_only_what_is_unknown_is_remembered(staging: Staging) -> None:
         assert len(half.failed) == 5
         assert remembered(good) == 0
         assert remembered(half) == 1
-        await half.retry_failed()
+        await half.retry_failed(options=PATIENT)
         assert remembered(half) == 0
 
 

@@ -26,7 +26,7 @@ from tests.flow.test_faults import Once
 VALUES = [f"v{i}" for i in range(100)]
 ECHOES = [f"echo say {value}" for value in VALUES]
 BAD = [f"v{i}" for i in range(5, 100, 10)]
-OPTIONS = BatchOptions(chunk_size=10, max_attempts=1)
+OPTIONS = BatchOptions(chunk_size=10, max_attempts=1, retry_for=0)
 
 
 def fails(*values: str) -> Callable[[str], bool]:
