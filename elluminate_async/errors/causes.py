@@ -34,7 +34,7 @@ _KINDS: tuple[type[ElluminateError], ...] = (
     InputError,
     ServiceUnavailableError,
 )
-_OUTAGE = re.compile(r"no answer since (\S+ \S+) UTC, last: (.*); it is asked again in", re.DOTALL)
+_OUTAGE = re.compile(r"no answer since (\S+ \S+) UTC, last: (.*) \(it is asked again in", re.DOTALL)
 _BY_NAME = {kind.__name__: kind for kind in _KINDS}
 
 
