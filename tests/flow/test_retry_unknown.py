@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from starlette.types import Send
 
@@ -17,7 +18,7 @@ from elluminate_async import (
     InputError,
     OutcomeUnknownError,
 )
-from elluminate_async.server import WireProfile
+from elluminate_async.server import ModelAnswer, ModelRequest, WireProfile
 from tests.flow.bench import Seen, Stage, answer, until
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import Once, is_batch
@@ -27,6 +28,9 @@ ECHOES = [f"echo say {value}" for value in VALUES]
 OPTIONS = BatchOptions(chunk_size=5, max_concurrency=2, settle=0.3, max_attempts=1, retry_for=0)
 PATIENT = OPTIONS.replace(retry_for=60, max_attempts=3)
 """For a retry after an outage, which is not to fail for what the client still has in mind."""
+
+SHORT = 2.5
+"""Seconds: a deadline that passes, and in which a chunk is accepted on a busy machine too."""
 
 HOSTED = WireProfile.hosted(page_size=7, listing_seed=3)
 KEYS_ONLY = WireProfile(page_size=7, results_with_status=False)
@@ -40,6 +44,19 @@ def keys_of(stage: Stage, noun: str = "responses") -> set[str]:
 
 def posts(stage: Stage, noun: str = "responses") -> int:
     return stage.recorder.count(f"{noun}/batches$", "POST")
+
+
+def held_back(stage: Stage, prompt: str | None = None) -> anyio.Event:
+    """Have the model wait with its answers, or with the one to ``prompt``, until this is set."""
+    go_on, complete = anyio.Event(), stage.model.complete
+
+    async def wait(request: ModelRequest) -> ModelAnswer:
+        if prompt is None or request.messages[-1]["content"] == prompt:
+            await go_on.wait()
+        return await complete(request)
+
+    stage.model.complete = wait  # type: ignore[method-assign]
+    return go_on
 
 
 async def back(stage: Stage) -> None:
@@ -142,18 +159,18 @@ async def test_a_job_that_outlived_the_deadline_is_followed(staging: Staging) ->
     """Its rows are taken without a POST; what was never sent is sent."""
     async with staging(options=OPTIONS.replace(max_concurrency=1)) as stage:
         rows = await stage.variables(VALUES)
-        stage.model.delay = 1.0
+        go_on = held_back(stage)
         batch = await stage.client.responses.generate_many(
             template_variables=rows,
             experiment=stage.experiment,
-            options=OPTIONS.replace(max_concurrency=1, deadline=0.5),
+            options=OPTIONS.replace(max_concurrency=1, deadline=SHORT),
         )
         assert [isinstance(e, OutcomeUnknownError) for e in batch.failed.values()] == [
             *[True] * 5,
             *[False] * 5,
         ]
         assert {error.code for error in batch.failed.values()} == {"deadline"}
-        stage.model.delay = 0.0
+        go_on.set()
 
         await batch.retry_failed(options=PATIENT)
 
@@ -169,13 +186,14 @@ async def test_a_job_is_followed_without_keys_too(
     """To look at what was accepted pays for nothing, whatever the service."""
     async with staging(HOSTED, OPTIONS) as stage:
         rows = await stage.variables(VALUES[:5])
-        stage.model.delay = 1.5
+        go_on = held_back(stage)
         batch = await stage.client.responses.generate_many(
             template_variables=rows,
             experiment=stage.experiment,
-            options=OPTIONS.replace(deadline=1.0),
+            options=OPTIONS.replace(deadline=SHORT),
         )
         assert all_unknown(batch)
+        go_on.set()
 
         await batch.retry_failed(include_unknown=include_unknown, options=PATIENT)
 
@@ -207,14 +225,15 @@ async def test_a_chunk_that_is_known_in_part_is_repeated_whole(staging: Staging)
     """A key belongs to the whole body; positions that had their row keep that very row."""
     async with staging(KEYS_ONLY, OPTIONS) as stage:
         rows = await stage.variables(VALUES[:5])
-        stage.model.slow = lambda prompt: 2.0 if prompt == "say v3" else 0.0
+        go_on = held_back(stage, "say v3")
         stage.recorder.after = Once(502)
         batch = await stage.client.responses.generate_many(
             template_variables=rows,
             experiment=stage.experiment,
-            options=OPTIONS.replace(deadline=1.5),
+            options=OPTIONS.replace(deadline=SHORT),
         )
         assert list(batch.failed) == [3]
+        go_on.set()
         before = dict(batch.succeeded)
 
         await batch.retry_failed(options=PATIENT)
@@ -258,18 +277,20 @@ async def test_a_cancelled_retry_leaves_the_keys_to_the_next(staging: Staging) -
         stage.model.failing = lambda prompt: True
         batch = await stage.generate(VALUES)
         stage.model.failing = lambda prompt: False
-        stage.model.delay = 0.5
+        go_on = held_back(stage)
 
         retry = asyncio.create_task(batch.retry_failed(options=PATIENT))
-        await until(lambda: stage.model.answered.total() == 20)
+        await until(lambda: stage.recorder.count("/stream$") == 4)
         retry.cancel()
         with pytest.raises(asyncio.CancelledError):
             await retry
         assert all_unknown(batch)
+        go_on.set()
         await batch.retry_failed(options=PATIENT)
 
         assert [row.response_str for row in batch] == ECHOES
         assert set(stage.model.answered.values()) == {2}
+        assert posts(stage) == 4
 
 
 async def test_ratings_are_repeated_under_their_keys(staging: Staging) -> None:
