@@ -44,6 +44,7 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
+    JobError,
     JournalError,
 )
 
@@ -370,8 +371,7 @@ class _Run(Generic[V, R]):
                 self._call.memory.forget(pending)
                 if self._call.recovery is not None:
                     self._call.recovery.release(list(pending))
-                if chunk.sent is not None:
-                    chunk = replace(chunk, sent=None)
+                chunk = replace(chunk, sent=None)
                 if len(left) > 1:
                     middle = len(left) // 2
                     todo += [left[middle:], left[:middle]]
@@ -380,7 +380,8 @@ class _Run(Generic[V, R]):
             except ElluminateError as error:
                 if isinstance(error, endings.FATAL):
                     raise
-                error.ambiguous = error.ambiguous or chunk.is_of_earlier_run
+                # The end of its own job tells of a chunk, whoever sent it; nothing else does.
+                error.ambiguous |= chunk.is_of_earlier_run and not isinstance(error, JobError)
                 if isinstance(error, DeadlineError):
                     error.retry_after = self._call.limits.held_for() or None
                 failure = error

@@ -444,6 +444,39 @@ async def test_a_job_that_the_service_forgot_is_paid_again_only_if_asked(
         assert len(keys_of(stage)) == 4
 
 
+async def test_a_job_that_failed_meanwhile_is_no_doubt(staging: Staging) -> None:
+    """Followed to its failure it is known not to have a row: the next retry sends anew."""
+    async with staging(options=OPTIONS) as stage:
+        rows = await stage.variables(VALUES[:5])
+        go_on = held_back(stage)
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows,
+            experiment=stage.experiment,
+            options=OPTIONS.replace(deadline=SHORT),
+        )
+        assert all_unknown(batch)
+
+        async def fail(seen: Seen, send: Send) -> bool:
+            if not seen.path.endswith("/stream"):
+                return False
+            body = b'data: {"status": "FAILURE", "error_msg": "out of memory"}\n\n'
+            await answer(send, 200, body, {"content-type": "text/event-stream"})
+            return True
+
+        stage.recorder.before = fail
+        await batch.retry_failed(options=PATIENT)
+        assert {error.code for error in batch.failed.values()} == {"job_failed"}
+        assert not any(isinstance(error, OutcomeUnknownError) for error in batch.failed.values())
+        assert remembered(batch) == 0
+        stage.recorder.before = None
+        go_on.set()
+
+        await batch.retry_failed(options=PATIENT)
+
+        assert [row.response_str for row in batch] == ECHOES[:5]
+        assert len(keys_of(stage)) == 2
+
+
 async def test_only_what_is_unknown_is_remembered(staging: Staging) -> None:
     """A batch that went well holds no chunk of it, one in doubt those in doubt."""
     async with staging(options=OPTIONS) as stage:
