@@ -23,9 +23,6 @@ from elluminate_async.errors import ItemError, OutcomeUnknownError
 KEYS_LAST = 6 * 86_400.0
 """Seconds for which a key is relied on; a service that honours keys keeps them for a week."""
 
-JOB_OVER = frozenset({"no_result", "job_forgotten"})
-"""Codes of unknown outcomes that no further look at the job, and no repetition, will change."""
-
 
 @dataclass(slots=True)
 class KeptChunk(OpenChunk):
@@ -128,7 +125,7 @@ class Memory:
 
 def is_over(error: OutcomeUnknownError) -> bool:
     """Whether the job has ended, or is gone, without a word about this item."""
-    return error.code in JOB_OVER
+    return error.code == "no_result" or error.status == 404
 
 
 def whole_request(chunk: OpenChunk, items: Sequence[Item[Any]]) -> Sequence[Item[Any]]:

@@ -42,9 +42,8 @@ class ItemError(ElluminateError):
         position: Index of the item in the list the caller passed in, from 0.
         code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
             ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
-            ``job_failed``, ``job_forgotten``, ``http_<status>``, ``transport``, ``connect``,
-            ``timeout``, ``protocol``, ``unavailable``, ``deadline``, ``stalled``,
-            ``bad_input``, ``failed``.
+            ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
+            ``protocol``, ``unavailable``, ``deadline``, ``stalled``, ``bad_input``, ``failed``.
         operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
             that travels from `generate_many` into `rate_many` keeps its own.
         attempts: How often the item was sent; 0 when it never was.
@@ -160,7 +159,7 @@ class OutcomeUnknownError(ItemError):
     """The item was sent, and nothing proves whether the service processed it.
 
     Its code is ``outcome_unknown``, or the reason where there is one: ``deadline``,
-    ``stalled``, ``no_result``, ``job_forgotten``. It is not sent anew, as that could pay for
+    ``stalled``, ``no_result``. It is not sent anew, as that could pay for
     it twice. `Batch.retry_failed` follows the job that it is in, or repeats its request under
     its very key where the service honours keys; for what allows neither (then it is not
     `retryable`), look at the experiment's responses, or where a duplicate does no harm have it
