@@ -106,3 +106,9 @@ class Call(Generic[V, R]):
     resume: ResumeChunk[V, R] | None = None
     memory: Memory = field(default_factory=Memory)
     upstream: Upstream[V] | None = None
+
+    def release(self, positions: Sequence[int]) -> None:
+        """Note that these were refused, and so not processed."""
+        self.memory.forget(positions)
+        if self.recovery is not None:
+            self.recovery.release(positions)

@@ -124,7 +124,7 @@ class Memory:
 
 
 def is_over(error: OutcomeUnknownError) -> bool:
-    """Whether the job has ended, or is gone, without a word about this item."""
+    """Whether its job has ended, or is gone, without a word about this item."""
     return error.code == "no_result" or error.status == 404
 
 

@@ -48,9 +48,24 @@ class Retrier(Generic[V, R]):
     ) -> None:
         """Fill in new outcomes of ``failed``, as `Batch.retry_failed` says."""
         self._take_from_upstream(failed, outcomes)
-        kept: dict[str, KeptChunk] = {}
+        chunks, anew = self._sorted(failed, include_unknown)
+        if not chunks and not anew:
+            return
+        assert self._call.again is not None
+        try:
+            await self._run_again(self._call.again(options), chunks, anew, outcomes)
+        finally:
+            self._never_sent -= outcomes.keys()
+            for position, outcome in outcomes.items():
+                if not isinstance(outcome, ItemError):
+                    self._items.pop(position, None)
+
+    def _sorted(
+        self, failed: Mapping[int, ItemError], include_unknown: bool | None
+    ) -> tuple[list[Chunk[V]], list[Item[V]]]:
+        """The chunks to go on with, and the items to send anew."""
+        kept: dict[str, tuple[KeptChunk, list[Item[V]]]] = {}
         anew: list[Item[V]] = []
-        in_kept: dict[str, list[Item[V]]] = {}
         for position, item in sorted(self._items.items()):
             error = failed.get(position)
             if error is None:
@@ -61,31 +76,20 @@ class Retrier(Generic[V, R]):
             elif include_unknown is False:
                 continue
             elif chunk := self._to_go_on_with(position, error, include_unknown):
-                kept[chunk.key] = chunk
-                in_kept.setdefault(chunk.key, []).append(item)
+                kept.setdefault(chunk.key, (chunk, []))[1].append(item)
             elif include_unknown:
                 anew.append(item)
-        if not kept and not anew:
-            return
-        assert self._call.again is not None
-        chunks = [Chunk(tuple(in_kept[key]), (), sent=chunk) for key, chunk in kept.items()]
-        try:
-            await self._run_again(self._call.again(options), chunks, anew, outcomes)
-        finally:
-            self._never_sent -= outcomes.keys()
-            for position, outcome in outcomes.items():
-                if not isinstance(outcome, ItemError):
-                    self._items.pop(position, None)
+        return [Chunk(tuple(items), (), sent=chunk) for chunk, items in kept.values()], anew
 
     def _to_go_on_with(
         self, position: int, error: OutcomeUnknownError, include_unknown: bool | None
     ) -> KeptChunk | None:
         """The chunk that may tell what became of an item, where going on with it pays nothing."""
-        if include_unknown and is_over(error):
-            # What its job did not tell once it will hardly tell now: the caller wants it sent.
-            return None
         chunk = self.memory.find(position)
-        return chunk if chunk is not None and chunk.is_safe else None
+        if chunk is None or not chunk.is_safe:
+            return None
+        # What was not told once will hardly be told now, and the caller wants it sent.
+        return None if include_unknown and is_over(error) else chunk
 
     def _take_from_upstream(
         self, failed: Mapping[int, ItemError], outcomes: dict[int, Outcome[R]]

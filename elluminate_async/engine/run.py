@@ -22,7 +22,7 @@ import anyio
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine import endings
-from elluminate_async.engine.call import Call, ChunkRefusedError, LastLook
+from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import (
     Chunk,
     ChunkBuilder,
@@ -82,7 +82,7 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         if run.out_of_time and call.total is None and not run.exhausted:
             raise DeadlineError("the deadline passed before the input came to its end")
         if not run.out_of_time and call.last_look is not None:
-            await _settle(slots, call.last_look)
+            await slots.look_last(call.last_look)
     except BaseException as error:
         text = f"the batch ended before this item was sent: {error or type(error).__name__}"
         # An exception of the caller's own may take no attributes.
@@ -117,14 +117,6 @@ async def _run_again(
         await run.run(items, sent_before=chunks)
     finally:
         outcomes.update(run.cut)
-
-
-async def _settle(slots: Slots[R], last_look: LastLook[R]) -> None:
-    try:
-        slots.settle(*await last_look())
-    except ElluminateError as error:
-        # What is known by now stays known.
-        logger.debug("the last look failed: %s", error)
 
 
 def stream_batch(
@@ -368,9 +360,7 @@ class _Run(Generic[V, R]):
                     pairs.append((position, outcome))
             except ChunkRefusedError as refused:
                 left = list(pending.values())
-                self._call.memory.forget(pending)
-                if self._call.recovery is not None:
-                    self._call.recovery.release(list(pending))
+                self._call.release(list(pending))
                 chunk = replace(chunk, sent=None)
                 if len(left) > 1:
                     middle = len(left) // 2

@@ -271,6 +271,66 @@ async def test_a_refused_chunk_is_remembered_by_its_halves(staging: Staging) -> 
         assert set(stage.model.answered.values()) == {1}
 
 
+@pytest.mark.parametrize("include_unknown", [None, True])
+@pytest.mark.parametrize("applied", [True, False])
+async def test_a_chunk_that_was_answered_500_is_repeated_whole(
+    staging: Staging, applied: bool, include_unknown: bool | None
+) -> None:
+    """Nothing proved that it was not applied, so it was not halved: its key still stands."""
+    async with staging(options=PATIENT.replace(max_attempts=2)) as stage:
+        rows = await stage.variables(VALUES[:5])
+        fault = Once(500, times=100)
+        if applied:
+            stage.recorder.after = fault
+        else:
+            stage.recorder.before = fault
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows, experiment=stage.experiment
+        )
+        await back(stage)
+        assert fault.fired > 2
+        assert all_unknown(batch)
+        assert all(error.retryable for error in batch.failed.values())
+
+        await batch.retry_failed(include_unknown=include_unknown)
+
+        assert [row.response_str for row in batch] == ECHOES[:5]
+        assert set(stage.model.answered.values()) == {1}
+        assert len(keys_of(stage)) == 1
+
+
+async def test_a_key_that_was_used_up_without_the_chunk_is_replaced(staging: Staging) -> None:
+    """The empty chunk took the key, and its answer was lost: the service refuses the key then."""
+    async with staging(options=PATIENT.replace(max_attempts=2)) as stage:
+        rows = await stage.variables(VALUES[:4])
+        stage.recorder.before = failing = Once(500, times=2)
+        stage.recorder.after = lost = Once(500, times=2)
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows, experiment=stage.experiment
+        )
+        await back(stage)
+        assert (failing.fired, lost.fired) == (2, 2)
+        assert all_unknown(batch)
+
+        await batch.retry_failed()
+
+        assert [row.response_str for row in batch] == ECHOES[:4]
+        assert set(stage.model.answered.values()) == {1}
+
+
+async def test_halves_of_an_upload_are_all_added(staging: Staging) -> None:
+    """A plain 500 has it halved once it is proved that the whole was not applied."""
+    async with staging(options=PATIENT.replace(max_attempts=2)) as stage:
+        stage.recorder.before = fault = Once(500, times=2, noun="collections")
+        batch = await stage.client.template_variables.add_many(
+            [{"x": value} for value in VALUES], collection=stage.collection, skip_existing=False
+        )
+
+        assert fault.fired == 2
+        assert [row.input_values["x"] for row in batch] == VALUES
+        assert len(await stage.client.template_variables.list(stage.collection)) == 10
+
+
 async def test_a_cancelled_retry_leaves_the_keys_to_the_next(staging: Staging) -> None:
     """What was in flight at its end is taken up again, and generated once more by nobody."""
     async with staging(options=OPTIONS) as stage:
