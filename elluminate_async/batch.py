@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, overload
@@ -18,9 +18,9 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
-    OutcomeUnknownError,
     one_line,
 )
+from elluminate_async.errors.causes import one_cause
 
 T = TypeVar("T")
 
@@ -28,9 +28,10 @@ Outcome: TypeAlias = T | ItemError
 """What one position ends with."""
 
 Resend: TypeAlias = Callable[
-    [Collection[int], dict[int, Outcome[T]], "BatchOptions | None"], Awaitable[None]
+    [Mapping[int, ItemError], dict[int, Outcome[T]], bool | None, "BatchOptions | None"],
+    Awaitable[None],
 ]
-"""Sends the items of some positions once more, and fills in what becomes of them."""
+"""Sends once more what failed, and fills in what becomes of it."""
 
 
 class Batch(Sequence[T], Generic[T]):
@@ -113,23 +114,48 @@ class Batch(Sequence[T], Generic[T]):
             raise BatchError(_summary(self), list(self.failed.values()), batch=self)
         return self
 
+    def raise_if_all_failed(self) -> Self:
+        """This batch, unless all its items failed; an empty one has none that did.
+
+        For a web service, whose handlers of 429, 503 or an unreachable host see the error that
+        they know.
+
+        Raises:
+            ElluminateError: The one that all items failed by, such as `RateLimitError`,
+                `ServiceUnavailableError`, `ServerError` or `ConnectError`, with its status, the
+                longest ``retry_after`` of an item, and this batch as its ``partial``.
+            BatchError: All failed, and not by one such error.
+        """
+        errors = self.failed
+        if not errors or len(errors) < len(self):
+            return self
+        cause = one_cause(errors.values())
+        if cause is None:
+            return self.raise_for_failed()
+        cause.partial = self
+        raise cause
+
     def resend_with(self, resend: Resend[T]) -> None:
         """Have `retry_failed` send by this; what the call that made the batch does."""
         self._resend = resend
 
     async def retry_failed(
-        self, *, include_unknown: bool = False, options: BatchOptions | None = None
+        self, *, include_unknown: bool | None = None, options: BatchOptions | None = None
     ) -> Self:
         """Send what failed once more, and put the new outcomes in its place.
 
-        Positions that failed upstream and only passed through are left as they are: they
-        have nothing to send. So are, unless asked for, those whose outcome is unknown (each
-        `OutcomeUnknownError`, whatever its code), as the service may have processed them and
-        would be paid twice.
+        Positions that failed upstream and only passed through have nothing to send. Where the
+        input was a `Batch` and its own `retry_failed` has repaired some, these are sent now, and
+        the others take the error that they have there now.
 
         Args:
-            include_unknown: Send what has an `OutcomeUnknownError`, too.
-            options: Instead of those of the first call; the deadline begins anew.
+            include_unknown: What to do about an `OutcomeUnknownError`, which the service may
+                have processed. None: what costs nothing twice, which is to follow the job that
+                was made of it, or to repeat its request, just as it was, under its key where
+                the service honours keys. False: leave it as it is. True: also send anew, under
+                a new key, where there is no such way; that may be paid for twice.
+            options: Instead of those of the first call; the deadline begins anew. A request
+                that is repeated under its key keeps its size.
 
         Returns:
             This batch, changed in place.
@@ -139,26 +165,20 @@ class Batch(Sequence[T], Generic[T]):
                 together), or is being retried already.
             ElluminateError: One that is true of all items; what had come is in the batch.
 
-        Cost: that of the first call, for the items that failed.
+        Cost: that of the first call, for the items that failed. Memory: the batch keeps these,
+        the whole requests of what is unknown, and an input `Batch` that had failures.
         """
         resend = self._resend
         if resend is None:
-            raise InputError(
-                "this batch cannot be retried, as it is not the very one that a call returned: "
-                "call the method again with the inputs of batch.failed"
-            )
+            text = "this batch cannot be retried, as it is not the very one that a call returned"
+            raise InputError(f"{text}: call the method again with the inputs of batch.failed")
         if self._retrying:
             raise InputError("this batch is being retried already: await that first")
         self._retrying = True
-        positions = {
-            position
-            for position, error in self.failed.items()
-            if include_unknown or not isinstance(error, OutcomeUnknownError)
-        }
         outcomes: dict[int, Outcome[T]] = {}
         try:
-            if positions:
-                await resend(positions, outcomes, options)
+            if self.failed:
+                await resend(self.failed, outcomes, include_unknown, options)
         finally:
             # Also when it was cut short: what came is paid for.
             self._slots = tuple(outcomes.get(i, slot) for i, slot in enumerate(self._slots))

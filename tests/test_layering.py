@@ -21,7 +21,7 @@ L1 = {"config", "batch"}
 L2 = {"engine", "limits", "transport"}
 PUBLIC = {""}  # the names of elluminate_async/__init__.py
 ALLOWED = {
-    "errors": set[str](),
+    "errors": {"errors"},
     "schemas": {"schemas"},
     "config": L0,
     "batch": L0,
@@ -63,6 +63,7 @@ LIBRARIES = {
 RESOURCE_HELPERS = {
     "batches",
     "connection",
+    "existing",
     "jobs",
     "journaling",
     "matching",

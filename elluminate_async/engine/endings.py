@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
 from elluminate_async.errors import (
     APIError,
     AuthenticationError,
@@ -15,8 +17,16 @@ from elluminate_async.errors import (
     NotFoundError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    TransportError,
     WrongEventLoopError,
 )
+from elluminate_async.errors.causes import cause_name
+
+if TYPE_CHECKING:
+    from elluminate_async.engine.chunks import Chunk
+    from elluminate_async.engine.slots import Pairs
+
+R = TypeVar("R")
 
 FATAL = (
     AuthenticationError,
@@ -43,18 +53,20 @@ def failed(error: ElluminateError | None, position: int, operation: str) -> Item
     )
 
 
-def unsent(position: int, operation: str) -> ItemError:
-    """An item whose turn did not come before the deadline."""
+def unsent(position: int, operation: str, held: float = 0.0) -> ItemError:
+    """An item whose turn did not come before the deadline, the client ``held`` for so long yet."""
     return ItemError(
         "the deadline passed before this item was sent",
         position=position,
         code="deadline",
         operation=operation,
         attempts=0,
+        retry_after=held or None,
+        cause=DeadlineError.__name__,
     )
 
 
-def not_resumed(position: int, operation: str) -> OutcomeUnknownError:
+def not_resumed(position: int, operation: str, held: float = 0.0) -> OutcomeUnknownError:
     """An item that an earlier run may have sent, and that this one did not come to."""
     return OutcomeUnknownError(
         "an earlier run may have sent this item, and the deadline passed before its outcome "
@@ -63,6 +75,8 @@ def not_resumed(position: int, operation: str) -> OutcomeUnknownError:
         code="deadline",
         operation=operation,
         attempts=0,
+        retry_after=held or None,
+        cause=DeadlineError.__name__,
     )
 
 
@@ -87,6 +101,8 @@ def unknown_outcome(
         status=error.status if isinstance(error, APIError) else None,
         request_id=getattr(error, "request_id", None),
         response_id=response_id,
+        retry_after=getattr(error, "retry_after", None),
+        cause=cause_name(error),
     )
 
 
@@ -98,6 +114,8 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         return unknown_outcome(error, operation).at(position)
     ours: dict[type[BaseException], str] = {DeadlineError: "deadline", InputError: "bad_input"}
     code = ours.get(type(error)) or str(getattr(error, "code", "failed"))
+    # Such as a certificate that is not trusted, which it will not be the next time either.
+    fails_alike = isinstance(error, TransportError) and not error.worth_repeating
     return ItemError(
         str(error),
         position=position,
@@ -106,4 +124,28 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         attempts=int(getattr(error, "attempts", 1)),
         status=getattr(error, "status", None),
         request_id=getattr(error, "request_id", None),
+        retryable=False if fails_alike else None,
+        retry_after=getattr(error, "retry_after", None),
+        cause=cause_name(error),
     )
+
+
+def of_whole(
+    chunk: Chunk[Any], pairs: Pairs[R], operation: str, error: Exception | None = None
+) -> Pairs[R]:
+    """Outcomes for all positions of ``chunk``: passed on, of aliases, of what ``error`` left."""
+    if len(pairs) == len(chunk.items) and not chunk.has_more_positions:
+        return pairs
+    outcomes = dict(pairs)
+    full: Pairs[R] = [(passed.position, passed.error) for passed in chunk.passed]
+    for item in chunk.items:
+        outcome = outcomes.get(item.position)
+        if outcome is None:
+            if isinstance(error, ElluminateError) and not chunk.is_of_earlier_run:
+                outcome = failed(error, item.position, operation)
+            else:
+                outcome = cut_off(item.position, operation)
+        full.append((item.position, outcome))
+        for alias in item.aliases:
+            full.append((alias, outcome.at(alias) if isinstance(outcome, ItemError) else outcome))
+    return full

@@ -11,21 +11,18 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Iterable,
-    Mapping,
     Sequence,
 )
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import anyio
 
-from elluminate_async.batch import Batch, BatchOptions, Outcome
+from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine import endings
-from elluminate_async.engine.call import Call, ChunkRefusedError, LastLook
+from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import (
     Chunk,
     ChunkBuilder,
@@ -38,6 +35,8 @@ from elluminate_async.engine.chunks import (
     read_into,
 )
 from elluminate_async.engine.crew import Crew
+from elluminate_async.engine.memory import KeptChunk
+from elluminate_async.engine.retrier import Retrier
 from elluminate_async.engine.slots import Pairs, Slots, Tally
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
@@ -45,6 +44,7 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
+    JobError,
     JournalError,
 )
 
@@ -75,13 +75,14 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     was in flight is unknown there, and what was never sent has the code ``not_sent``.
     """
     slots = Slots[R](call.operation, call.total)
-    run = _Run(call, slots.fill, keep_failed=call.again is not None)
+    call.memory.is_kept = call.again is not None
+    run = _Run(call, slots.fill, keep_failed=call.memory.is_kept)
     try:
         await run.run(source)
         if run.out_of_time and call.total is None and not run.exhausted:
             raise DeadlineError("the deadline passed before the input came to its end")
         if not run.out_of_time and call.last_look is not None:
-            await _settle(slots, call.last_look)
+            await slots.look_last(call.last_look)
     except BaseException as error:
         text = f"the batch ended before this item was sent: {error or type(error).__name__}"
         # An exception of the caller's own may take no attributes.
@@ -95,35 +96,27 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     if result.failed:
         logger.warning("%s: %r", call.operation, result)
     if call.again is not None:
-        result.resend_with(partial(_send_again, call.again, run.failed_items))
+        call.memory.keep_only(result.failed)
+        result.resend_with(Retrier(call, run.failed_items, _run_again))
     return result
 
 
-async def _send_again(
-    again: Callable[[BatchOptions | None], Call[V, R]],
-    failed_items: Mapping[int, Item[V]],
-    positions: Collection[int],
+async def _run_again(
+    call: Call[V, R],
+    chunks: Sequence[Chunk[V]],
+    items: Sequence[Item[V]],
     outcomes: dict[int, Outcome[R]],
-    options: BatchOptions | None,
 ) -> None:
-    """Fill in new outcomes of those of ``positions`` whose items this call sent."""
+    """Go on with ``chunks``, send ``items``, and fill in what becomes of both."""
 
     async def take(pairs: Pairs[R]) -> None:
         outcomes.update(pairs)
 
-    run = _Run(again(options), take)
+    run = _Run(call, take, keep_failed=True)
     try:
-        await run.run([failed_items[p] for p in sorted(failed_items) if p in positions])
+        await run.run(items, sent_before=chunks)
     finally:
         outcomes.update(run.cut)
-
-
-async def _settle(slots: Slots[R], last_look: LastLook[R]) -> None:
-    try:
-        slots.settle(*await last_look())
-    except ElluminateError as error:
-        # What is known by now stays known.
-        logger.debug("the last look failed: %s", error)
 
 
 def stream_batch(
@@ -177,17 +170,18 @@ class _Run(Generic[V, R]):
         self._gave_way_at = -math.inf
         self._fatal: BaseException | None = None
 
-    async def run(self, source: Source[V]) -> None:
+    async def run(self, source: Source[V], sent_before: Sequence[Chunk[V]] = ()) -> None:
         """Send everything and deliver everything, or raise the first fatal error, bare."""
         recovery = self._call.recovery
         if recovery is None:
-            return await self._send_all(source, ChunkBuilder[V](self._call.options))
+            builder = ChunkBuilder[V](self._call.options)
+            return await self._send_all(source, builder, sent_before)
         try:
             await recovery.open()
             if self._call.total is not None and isinstance(source, Iterable):
                 source = list(source)
                 recovery.check_inputs(source)
-            await self._send_all(source, recovery.builder(self._call.options))
+            await self._send_all(source, recovery.builder(self._call.options), sent_before)
             if not self.out_of_time:
                 recovery.finished(self.positions)
         finally:
@@ -195,10 +189,14 @@ class _Run(Generic[V, R]):
                 self.failed_items |= recovery.skipped
             await recovery.close()
 
-    async def _send_all(self, source: Source[V], builder: ChunkBuilder[V]) -> None:
+    async def _send_all(
+        self, source: Source[V], builder: ChunkBuilder[V], sent_before: Sequence[Chunk[V]]
+    ) -> None:
         async with anyio.create_task_group() as tasks:
             self._scope = tasks.cancel_scope
             try:
+                for chunk in sent_before:
+                    await self._start(chunk, tasks)
                 if isinstance(source, AsyncIterable):
                     await self._send_async_source(source, builder, tasks)
                 else:
@@ -270,13 +268,16 @@ class _Run(Generic[V, R]):
 
     async def _start(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
         """Start ``chunk`` once it has its permits: before that there is no task for it."""
+        if chunk.sent is not None and self._keep_failed and not isinstance(chunk.sent, KeptChunk):
+            chunk = replace(chunk, sent=self._call.memory.adopt(chunk.sent, chunk.items))
         if not self.out_of_time and await self._permitted(chunk):
             if self._crew.hand_over(chunk, tasks):
                 # It comes as far as it can before the next: all at once would be a burst.
                 await asyncio.sleep(0)
             return
         ending = endings.not_resumed if chunk.is_of_earlier_run else endings.unsent
-        late = [(i.position, ending(i.position, self._call.operation)) for i in chunk.items]
+        held = self._call.limits.held_for()
+        late = [(i.position, ending(i.position, self._call.operation, held)) for i in chunk.items]
         await self._finish(late, chunk)
         self.out_of_time = True
         if self._call.total is None or not self._keep_failed:
@@ -338,7 +339,10 @@ class _Run(Generic[V, R]):
         self._call.recovery.note(chunk, pairs, left if unprocessed else ())
 
     def _note_cut(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
-        self.cut += self._whole(chunk, pairs, error)
+        whole = endings.of_whole(chunk, pairs, self._call.operation, error)
+        self.cut += whole
+        if self._keep_failed:
+            self._keep(chunk, whole)
         # Its own failure is what ended the run, or was noted by what did.
         with suppress(JournalError):
             self._note(chunk, pairs, None if isinstance(error, JournalError) else error)
@@ -356,9 +360,8 @@ class _Run(Generic[V, R]):
                     pairs.append((position, outcome))
             except ChunkRefusedError as refused:
                 left = list(pending.values())
-                if self._call.recovery is not None:
-                    self._call.recovery.release(list(pending))
-                    chunk = replace(chunk, sent=None)
+                self._call.release(list(pending))
+                chunk = replace(chunk, sent=None)
                 if len(left) > 1:
                     middle = len(left) // 2
                     todo += [left[middle:], left[:middle]]
@@ -367,7 +370,10 @@ class _Run(Generic[V, R]):
             except ElluminateError as error:
                 if isinstance(error, endings.FATAL):
                     raise
-                error.ambiguous = error.ambiguous or chunk.is_of_earlier_run
+                # The end of its own job tells of a chunk, whoever sent it; nothing else does.
+                error.ambiguous |= chunk.is_of_earlier_run and not isinstance(error, JobError)
+                if isinstance(error, DeadlineError):
+                    error.retry_after = self._call.limits.held_for() or None
                 failure = error
             operation = self._call.operation
             pairs += [(p, endings.failed(failure, p, operation)) for p in pending]
@@ -377,38 +383,27 @@ class _Run(Generic[V, R]):
         self, chunk: Chunk[V], part: Sequence[Item[V]]
     ) -> AsyncIterator[tuple[int, R | ItemError]]:
         recovery = self._call.recovery
+        if recovery is not None and (resumed := recovery.send(chunk, part)):
+            return resumed
+        if chunk.sent is not None and self._call.resume is not None:
+            return self._call.resume(part, chunk.sent)
         if recovery is not None:
-            if resumed := recovery.send(chunk, part):
-                return resumed
             recovery.before_sending(part)
         return self._call.send_chunk(part)
 
     async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
-        full = self._whole(chunk, pairs, None)
-        if self._keep_failed and (failed := {p for p, o in pairs if isinstance(o, ItemError)}):
-            self.failed_items |= {i.position: i for i in chunk.items if i.position in failed}
+        if self._keep_failed:
+            self._keep(chunk, pairs)
+        full = endings.of_whole(chunk, pairs, self._call.operation)
         await self._deliver(full)
         self._tally.count(full)
 
-    def _whole(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> Pairs[R]:
-        """Outcomes for all positions of ``chunk``: passed on, of aliases, of what is left."""
-        if len(pairs) == len(chunk.items) and not chunk.has_more_positions:
-            return pairs
-        outcomes = dict(pairs)
-        full: Pairs[R] = [(passed.position, passed.error) for passed in chunk.passed]
-        for item in chunk.items:
-            outcome = outcomes.get(item.position)
-            if outcome is None:
-                operation = self._call.operation
-                if isinstance(error, ElluminateError) and not chunk.is_of_earlier_run:
-                    outcome = endings.failed(error, item.position, operation)
-                else:
-                    outcome = endings.cut_off(item.position, operation)
-            full.append((item.position, outcome))
-            for alias in item.aliases:
-                twin = outcome.at(alias) if isinstance(outcome, ItemError) else outcome
-                full.append((alias, twin))
-        return full
+    def _keep(self, chunk: Chunk[V], pairs: Pairs[R]) -> None:
+        """Keep what it takes to send once more what failed, or to find out what became of it."""
+        failed = {p: outcome for p, outcome in pairs if isinstance(outcome, ItemError)}
+        if failed:
+            self.failed_items |= {i.position: i for i in chunk.items if i.position in failed}
+        self._call.memory.conclude(chunk.items, failed)
 
     def _stop(self, error: BaseException) -> None:
         self._fatal = self._fatal or error

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from elluminate_async.batch import Batch, Outcome, Progress
-from elluminate_async.errors import ItemError, OutcomeUnknownError
+from elluminate_async.errors import DeadlineError, ElluminateError, ItemError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from elluminate_async.batch import ProgressCallback
+    from elluminate_async.engine.call import LastLook
+
+logger = logging.getLogger("elluminate_async")
 
 R = TypeVar("R")
 
@@ -45,6 +49,13 @@ class Slots(Generic[R]):
                 self._slots[position] = outcome
         self._surplus = surplus
 
+    async def look_last(self, last_look: LastLook[R]) -> None:
+        """Take what may have come late; where that cannot be seen, what is known stays so."""
+        try:
+            self.settle(*await last_look())
+        except ElluminateError as error:
+            logger.debug("the last look failed: %s", error)
+
     def batch(self, read: int) -> Batch[R]:
         """The batch of a run that came to its end, of ``read`` positions unless known."""
         if self._total is None:
@@ -59,7 +70,12 @@ class Slots(Generic[R]):
         for position in range(length):
             if position not in self._slots:
                 self._slots[position] = ItemError(
-                    text, position=position, code=code, operation=self._operation, attempts=0
+                    text,
+                    position=position,
+                    code=code,
+                    operation=self._operation,
+                    attempts=0,
+                    cause=DeadlineError.__name__ if code == "deadline" else None,
                 )
         return Batch[R].from_slots(length, self._slots, surplus=self._surplus)
 

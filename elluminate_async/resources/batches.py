@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.batch import BatchOptions
-from elluminate_async.engine.call import Call, LastLook, SendChunk
+from elluminate_async.engine.call import Call, LastLook, ResumeChunk, SendChunk, Upstream
+from elluminate_async.engine.memory import Memory
 from elluminate_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,14 +28,21 @@ class BatchSetting:
 
     Attributes:
         policy: Shared by all requests of the call; its deadline is the call's.
+        memory: Of the chunks that the call, or one that it repeats, has sent.
     """
 
     connection: Connection
     options: BatchOptions
     policy: Policy
+    memory: Memory = field(default_factory=Memory)
 
     @classmethod
-    def begin(cls, connection: Connection, options: BatchOptions | None) -> BatchSetting:
+    def begin(
+        cls,
+        connection: Connection,
+        options: BatchOptions | None,
+        memory: Memory | None = None,
+    ) -> BatchSetting:
         """The setting of a call that begins now.
 
         Raises:
@@ -48,12 +56,14 @@ class BatchSetting:
                 # It could never be sent inside the limit.
                 chosen = chosen.replace(chunk_size=limit.requests)
         deadline_at = time.monotonic() + chosen.deadline
-        return cls(connection, chosen, connection.policy(chosen, deadline_at=deadline_at))
+        policy = connection.policy(chosen, deadline_at=deadline_at)
+        return cls(connection, chosen, policy, memory if memory is not None else Memory())
 
     def call(
         self,
         operation: str,
         send_chunk: SendChunk[V, R],
+        resume: ResumeChunk[V, R],
         *,
         total: int | None,
         options: BatchOptions | None = None,
@@ -61,12 +71,14 @@ class BatchSetting:
         last_look: LastLook[R] | None = None,
         recovery: Recovery[V, R] | None = None,
         again: Callable[[BatchSetting], Call[V, R]] | None = None,
+        upstream: Upstream[V] | None = None,
     ) -> Call[V, R]:
         """The engine's view of the call; ``again`` makes it with another setting."""
 
         def anew(options: BatchOptions | None) -> Call[V, R]:
             assert again is not None
-            call = again(BatchSetting.begin(self.connection, options or self.options))
+            chosen = options or self.options
+            call = again(BatchSetting.begin(self.connection, chosen, self.memory))
             if call.recovery is not None:
                 call.recovery.anew = True
             return dataclasses.replace(call, total=None)
@@ -82,6 +94,9 @@ class BatchSetting:
             last_look=last_look,
             recovery=recovery,
             again=anew if again is not None else None,
+            resume=resume,
+            memory=self.memory,
+            upstream=upstream,
         )
 
 

@@ -228,9 +228,9 @@ async def follow_job(
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
 
     Raises:
-        OutcomeUnknownError: The service does not know the job any more; or the job had not
-            ended by the deadline, or shown anything new for too long: then the code is
-            ``deadline`` or ``stalled``, and the job goes on.
+        OutcomeUnknownError: The service does not know the job any more, with the status 404; or
+            the job had not ended by the deadline, or shown anything new for too long: then the
+            code is ``deadline`` or ``stalled``, and the job goes on.
         AuthenticationError, PermissionDeniedError: The key was refused.
     """
     clock = asyncio.timeout(policy.job_stall)
@@ -247,7 +247,12 @@ async def follow_job(
     except NotFoundError:
         code, text = None, "was accepted, and the service does not know it any more"
     raise OutcomeUnknownError(
-        f"the job {segments[-1]} {text}", position=0, operation=operation, code=code
+        f"the job {segments[-1]} {text}",
+        position=0,
+        operation=operation,
+        code=code,
+        status=404 if code is None else None,
+        cause=DeadlineError.__name__ if code == "deadline" else None,
     )
 
 

@@ -55,7 +55,7 @@ def journal_path(journal: object) -> Path | None:
 
 
 class ChunkLog:
-    """What is noted of the chunks of one call; without a journal, nothing.
+    """What is noted of the chunks of one call: in the batch's memory, and in its journal.
 
     Attributes:
         recovery: The journal's use, once `open_with` was called.
@@ -109,17 +109,23 @@ class ChunkLog:
     async def note_intent(
         self, key: str, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]
     ) -> None:
-        """Have the journal know that a chunk may have been sent.
+        """Have the journal, and the batch, know that a chunk may have been sent.
 
         Raises:
             JournalError: It does not; the chunk must not be sent.
         """
+        memory = self._setting.memory
+        if self.recovery is None and not memory.is_kept:
+            return
+        noted = {**facts, "body": _digest(body), "keyed": await self._keyed()}
         if self.recovery is not None:
-            noted = {**facts, "body": _digest(body), "keyed": await self._keyed()}
             await self.recovery.journal.intent(key, positions, noted)
+        if memory.is_kept:
+            memory.intend(key, positions, noted)
 
     def note_release(self, positions: Sequence[int]) -> None:
-        """Have it know that it was not processed."""
+        """Have them know that it was not processed."""
+        self._setting.memory.forget(positions)
         if self.recovery is not None:
             self.recovery.release(positions)
 
@@ -130,11 +136,12 @@ class ChunkLog:
     def accepted(self, key: str, job_id: str) -> None:
         """Note the job that a chunk became."""
         self._failures = 0
+        self._setting.memory.accepted(key, job_id)
         if self.recovery is not None:
             self.recovery.journal.task(key, job_id)
 
     async def require_same(self, chunk: OpenChunk, body: bytes) -> None:
-        """Return when sending a chunk of an earlier run again cannot do its work twice.
+        """Return when sending a chunk that was sent before cannot do its work twice.
 
         Raises:
             OutcomeUnknownError: It may.
@@ -143,8 +150,8 @@ class ChunkLog:
         keyed = chunk.facts.get("keyed") and await self._keyed()
         if not keyed or chunk.facts.get("body") != _digest(body):
             raise OutcomeUnknownError(
-                "an earlier run was ended while it sent this item, and nothing tells whether "
-                "the service processed it",
+                "this item was being sent when its run was ended, and nothing tells whether the "
+                "service processed it",
                 position=0,
                 operation=self._operation,
             )

@@ -78,6 +78,11 @@ class Listing(Generic[M]):
         page = await self._page(None)
         return page.items[0] if page.items else None
 
+    async def first_page(self) -> tuple[list[M], int]:
+        """The rows of the first page, and the count of rows over all pages. One request."""
+        page = await self._page(1)
+        return page.items, page.count
+
     async def _all(self) -> list[M]:
         rows: list[M] = []
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
-from elluminate_async.engine.call import Call, ChunkRefusedError
+from elluminate_async.engine.call import Call, ChunkRefusedError, Upstream
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.endings import unknown_outcome
 from elluminate_async.engine.recovery import fingerprint_of
@@ -142,8 +142,13 @@ class RatingsResource(Resource):
             raise InputError("responses must be a list: pass [x] for one, or use rate(x)")
         if isinstance(responses, Sequence):
             _check(responses)
-        call = self._call(setting, rating_mode, known_length(responses), journal_path(journal))
-        return await run_batch(call, _source(responses))
+        source = _source(responses)
+        upstream = None
+        if isinstance(responses, Batch) and responses.failed:
+            upstream = Upstream(responses, _repaired)
+        total, path = known_length(responses), journal_path(journal)
+        call = self._call(setting, rating_mode, total, path, upstream)
+        return await run_batch(call, source)
 
     def stream_rate_many(
         self,
@@ -168,6 +173,7 @@ class RatingsResource(Resource):
         rating_mode: RatingMode,
         total: int | None,
         journal: Path | None,
+        upstream: Upstream[int] | None = None,
     ) -> Call[int, Ratings]:
         run = RatingRun(setting, _checked_mode(rating_mode))
         recovery = run.log.open_with(
@@ -182,10 +188,12 @@ class RatingsResource(Resource):
         return setting.call(
             "rate",
             partial(self._send_chunk, run),
+            partial(self._send_chunk, run),
             total=total,
             options=setting.options.replace(chunk_size=min(MAX_CHUNK, setting.options.chunk_size)),
             recovery=recovery,
             again=lambda anew: self._call(anew, rating_mode, total, journal),
+            upstream=upstream,
         )
 
     async def _send_chunk(
@@ -269,12 +277,14 @@ class RatingsResource(Resource):
     ) -> str:
         if earlier is not None and earlier.job_id is not None:
             return earlier.job_id
-        request = RatingBatchRequest(prompt_response_ids=[*ids], rating_mode=run.rating_mode)
+        # A key belongs to the whole request, whatever is known of its responses by now.
+        asked: Sequence[int] = ids if earlier is None else earlier.facts["ids"]
+        request = RatingBatchRequest(prompt_response_ids=[*asked], rating_mode=run.rating_mode)
         body = encode(request)
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await self._post(run, body, Sending(earlier.key), len(ids))
+                return await self._post(run, body, Sending(earlier.key), len(asked))
         intent = run.intend([item.position for item in items], ids, before, body)
         return await self._post(run, body, intent, len(ids))
 
@@ -317,23 +327,37 @@ def _source(responses: Responses) -> Source[int]:
     if isinstance(responses, AsyncIterable):
         return _async_source(cast("AsyncIterable[object]", responses))
     if isinstance(responses, Sequence):
-        return _unique(responses)
+        # A copy: the caller may change the list, or repair the batch, while this one runs.
+        outcomes = responses.outcomes if isinstance(responses, Batch) else tuple(responses)
+        return _unique(outcomes)
     return (_entry(position, entry) for position, entry in enumerate(responses))
 
 
 def _unique(responses: Sequence[object]) -> Iterator[Entry[int]]:
-    outcomes = responses.outcomes if isinstance(responses, Batch) else responses
     positions: defaultdict[int, list[int]] = defaultdict(list)
-    # A copy: the caller may change the list while the batch runs.
-    for position, entry in enumerate(tuple(cast("Sequence[object]", outcomes))):
+    for position, entry in enumerate(responses):
         if isinstance(entry, PromptResponse):
             positions[entry.id].append(position)
         elif isinstance(entry, ItemError):
             yield Passed(position, entry)
         else:
             positions[id_of(entry, f"responses[{position}]")].append(position)
+    yield from _items_of(positions)
+
+
+def _items_of(positions: Mapping[int, Sequence[int]]) -> Iterator[Item[int]]:
+    """One item for each response, by the positions that it has."""
     for id, (first, *others) in positions.items():
         yield Item(first, id, _ID_BYTES, tuple(others))
+
+
+def _repaired(responses: Mapping[int, Any], outcomes: Sequence[object]) -> Iterator[Item[int]]:
+    """The items for responses that came after their batch had been rated, by position."""
+    del outcomes
+    positions: defaultdict[int, list[int]] = defaultdict(list)
+    for position, response in responses.items():
+        positions[id_of(response, f"responses[{position}]")].append(position)
+    return _items_of(positions)
 
 
 async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[int]]:

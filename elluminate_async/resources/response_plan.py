@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 from pydantic import TypeAdapter
 
 from elluminate_async.batch import Batch
+from elluminate_async.engine.call import Upstream
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
@@ -175,6 +176,23 @@ class ResponsePlan:
             id = variables if isinstance(variables, int) else variables.id
             epoch = seen[id] = seen.get(id, 0) + 1
         return Item(position, Spec(variables, (), None, epoch), _BODY_BYTES)
+
+    def upstream(self, variables: Variables) -> Upstream[Spec] | None:
+        """What may still come of ``variables``, where they are a `Batch` with failures."""
+        if isinstance(variables, Batch) and variables.failed:
+            return Upstream(variables, self._repaired)
+        return None
+
+    def _repaired(
+        self, rows: Mapping[int, Any], outcomes: Sequence[object]
+    ) -> Iterator[Item[Spec]]:
+        # Their epochs come after those of equal rows, which were asked for before.
+        others = (row for position, row in enumerate(outcomes) if position not in rows)
+        seen = Counter(row.id for row in others if isinstance(row, TemplateVariables))
+        for position, row in rows.items():
+            entry = self._entry(position, row, seen)
+            assert isinstance(entry, Item)
+            yield entry
 
     @property
     def arguments(self) -> dict[str, int | None]:

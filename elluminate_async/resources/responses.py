@@ -8,9 +8,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from elluminate_async.batch import Batch, Outcome
-from elluminate_async.engine.call import Call, ChunkRefusedError
+from elluminate_async.engine.call import Call, ChunkRefusedError, Upstream
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.endings import unknown_outcome
+from elluminate_async.engine.memory import whole_request
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
     ElluminateError,
@@ -41,7 +42,7 @@ from elluminate_async.resources.response_plan import (
     output_messages,
     stored_specs,
 )
-from elluminate_async.resources.response_run import ResponseRun, outcome_of
+from elluminate_async.resources.response_run import ResponseRun, outcome_of, whole_of
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
@@ -202,8 +203,11 @@ class ResponsesResource(Resource):
         if isinstance(variables, Sequence):
             plan.check_variables(variables)
         path = journal_path(journal)
-        call = self._call("generate", setting, plan, known_length(variables), path)
-        return await run_batch(call, plan.source(variables))
+        source = plan.source(variables)
+        call = self._call(
+            "generate", setting, plan, known_length(variables), path, plan.upstream(variables)
+        )
+        return await run_batch(call, source)
 
     def stream_generate_many(
         self,
@@ -294,6 +298,7 @@ class ResponsesResource(Resource):
         plan: ResponsePlan,
         total: int | None,
         journal: Path | None,
+        upstream: Upstream[Spec] | None = None,
     ) -> Call[Spec, PromptResponse]:
         run = ResponseRun(operation, setting, plan, sized=total is not None)
         recovery = run.log.open_with(
@@ -308,10 +313,12 @@ class ResponsesResource(Resource):
         return setting.call(
             operation,
             partial(self._send_chunk, run),
+            partial(self._send_chunk, run),
             total=total,
             last_look=run.last_look,
             recovery=recovery,
             again=lambda anew: self._call(operation, anew, plan, total, journal),
+            upstream=upstream,
         )
 
     async def _send_chunk(
@@ -380,11 +387,15 @@ class ResponsesResource(Resource):
     ) -> str:
         if earlier is not None and earlier.job_id is not None:
             return earlier.job_id
-        body = run.body(wanted, items)
         if earlier is not None:
+            # A key belongs to the whole request, whatever is known of its items by now.
+            request = whole_request(earlier, items)
+            asked = wanted if request is items else whole_of(earlier)
+            body = run.body(asked, request)
             await run.log.require_same(earlier, body)
             with earlier_sending():
-                return await run.post(body, Sending(earlier.key), len(wanted))
+                return await run.post(body, Sending(earlier.key), len(asked))
+        body = run.body(wanted, items)
         return await run.post(body, run.intend(wanted, body), len(wanted))
 
     async def update_annotation(

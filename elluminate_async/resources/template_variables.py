@@ -12,6 +12,7 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Item, Source, closing
 from elluminate_async.engine.endings import unknown_outcome
+from elluminate_async.engine.memory import whole_request
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
@@ -23,6 +24,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.existing import ExistingRows, content_key
 from elluminate_async.resources.jobs import check_halves
 from elluminate_async.resources.journaling import (
     ChunkLog,
@@ -115,7 +117,9 @@ class TemplateVariablesResource(Resource):
             JournalError: The journal cannot be used, or is of another call or other inputs.
 
         Cost: one upload per 1,000 rows or ``chunk_bytes``, one after another so that the
-        rows keep their order; with rows that existed already, one listing of the collection.
+        rows keep their order. Rows that existed already are looked up: one request for each of
+        a few where the service answers an equal entry with the row that exists, as the embedded
+        server does; else a listing of the collection, read until all have been seen.
         Memory: O(n) results, one upload.
         """
         setting = BatchSetting.begin(self._connection, options)
@@ -166,6 +170,7 @@ class TemplateVariablesResource(Resource):
         return setting.call(
             "add",
             partial(self._send_chunk, upload),
+            partial(self._send_chunk, upload),
             total=total,
             options=setting.options.replace(chunk_size=ROWS_PER_UPLOAD),
             max_in_flight=1,
@@ -177,8 +182,10 @@ class TemplateVariablesResource(Resource):
         self, upload: _Upload, items: Sequence[Item[bytes]], earlier: OpenChunk | None = None
     ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
         rows = await upload.send(items, earlier)
-        for item in items:
-            if (row := rows.take(item.value)) is not None:
+        left = {item.position for item in items}
+        # Of equal rows each goes to one position, those that have theirs included.
+        for item in items if earlier is None else whole_request(earlier, items):
+            if (row := rows.take(item.value)) is not None and item.position in left:
                 yield item.position, row
 
     async def generate(
@@ -232,13 +239,16 @@ class _Upload:
         self._setting = setting
         self._entries = entries
         self._skip_existing = skip_existing
-        self._existing: _Found | None = None
+        self._existing = ExistingRows(setting, entries)
         self._all: dict[int, TemplateVariables] | None = None
 
     async def send(self, items: Sequence[Item[bytes]], earlier: OpenChunk | None) -> _Found:
         """Upload one chunk; the rows that its values have now."""
+        request = items
+        if earlier is not None and not self._skip_existing:
+            request = whole_request(earlier, items)
         lines = dict.fromkeys(item.value for item in items) if self._skip_existing else None
-        content = b"\n".join(lines or [item.value for item in items])
+        content = b"\n".join(lines or [item.value for item in request])
         if earlier is None or self._skip_existing:
             # Rows that exist are skipped, so an upload that an earlier run began does no harm.
             intent = self.log.intend([item.position for item in items], content, {})
@@ -250,11 +260,10 @@ class _Upload:
         created = _Found(shared=self._skip_existing)
         rows = decode(list[TemplateVariables], answer)
         created.add(rows)
-        if self._existing is not None:
-            # The listing was read once; a later upload may repeat a value of this one.
-            self._existing.add(rows)
-        if self._skip_existing and not all(created.has(item.value) for item in items):
-            created.add(await self._those_before(items))
+        if self._skip_existing:
+            self._existing.added(rows)
+            if before := [item.value for item in items if not created.has(item.value)]:
+                created.add(await self._existing.find(before))
         return created
 
     async def _post(self, content: bytes, sending: Sending) -> Answer:
@@ -302,13 +311,6 @@ class _Upload:
             setting.connection, TemplateVariables, *self._entries, policy=setting.policy
         )
 
-    async def _those_before(self, items: Sequence[Item[bytes]]) -> list[TemplateVariables]:
-        if self._existing is None:
-            self._existing = _Found(shared=True)
-            self._existing.add(await self._list())
-        found = (self._existing.take(item.value) for item in items)
-        return [row for row in found if row is not None]
-
 
 def _entries(collection: Collection | int) -> tuple[str | int, ...]:
     return ("collections", id_of(collection, "collection"), "entries")
@@ -353,11 +355,6 @@ def encode_row(value: object, position: int) -> bytes:
         return json.dumps(dict(row), ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise InputError(f"values[{position}] cannot be written as JSON: {error}") from None
-
-
-def content_key(values: Mapping[str, Any]) -> str:
-    """The same for equal contents, whatever the order of the names."""
-    return json.dumps(values, sort_keys=True)
 
 
 def _check_rows(values: Sequence[object]) -> None:

@@ -24,6 +24,9 @@ class Capability(StrEnum):
     RESULTS_WITH_STATUS = "results-with-status"
     """The terminal status document of a batch holds ``result``, in the request's order."""
 
+    EQUAL_ENTRIES = "equal-entries"
+    """An entry that is added singly and exists already is answered with the row that exists."""
+
 
 class CompatibilityRequest(WireModel):
     """Body of the version check."""

@@ -17,17 +17,25 @@ class WireProfile:
             them, always in the same way.
         results_with_status: Whether a batch's status document tells progress and results.
         idempotency_keys: Whether a repeated batch POST gets the stored answer.
+        equal_entries: Whether it is advertised that an entry which exists is not added twice.
     """
 
     page_size: int = 100
     listing_seed: int | None = None
     results_with_status: bool = True
     idempotency_keys: bool = True
+    equal_entries: bool = True
 
     @classmethod
     def hosted(cls, page_size: int = 100, listing_seed: int | None = None) -> WireProfile:
         """As the hosted service answers: no capability beyond its protocol."""
-        return cls(page_size, listing_seed, results_with_status=False, idempotency_keys=False)
+        return cls(
+            page_size,
+            listing_seed,
+            results_with_status=False,
+            idempotency_keys=False,
+            equal_entries=False,
+        )
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -35,5 +43,6 @@ class WireProfile:
         offered = {
             Capability.RESULTS_WITH_STATUS: self.results_with_status,
             Capability.IDEMPOTENCY_KEYS: self.idempotency_keys,
+            Capability.EQUAL_ENTRIES: self.equal_entries,
         }
         return frozenset(name for name, is_offered in offered.items() if is_offered)

@@ -148,9 +148,8 @@ async def test_what_the_deadline_kept_from_being_sent_can_be_retried(
         await batch.retry_failed(options=stage.client.options.replace(deadline=30))
 
         assert unsent == [2, 3, 4, 5, 6, 7, 8, 9]
-        assert {p: r.response_str for p, r in batch.succeeded.items()} == {
-            p: f"echo say v{p}" for p in unsent
-        }
+        # Those that were unknown came of the job that outlived the deadline.
+        assert [r.response_str for r in batch] == [f"echo say v{p}" for p in range(10)]
         assert set(stage.model.answered.values()) == {1}
 
 

@@ -36,8 +36,14 @@ All of them carry data, not only prose, and survive pickling.
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from elluminate_async.errors.base import ElluminateError as ElluminateError
+from elluminate_async.errors.base import one_line as one_line
+from elluminate_async.errors.items import GenerationError as GenerationError
+from elluminate_async.errors.items import ItemError as ItemError
+from elluminate_async.errors.items import OutcomeUnknownError as OutcomeUnknownError
+from elluminate_async.errors.items import RatingError as RatingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,43 +52,6 @@ if TYPE_CHECKING:
 
 DETAIL_LIMIT = 4_000
 """Characters of a service's error text that are kept; the rest is cut."""
-
-
-def one_line(text: str) -> str:
-    """``text`` with line ends, control and bidirectional characters escaped.
-
-    What a service says must not forge a line of a log, nor drive a terminal.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, Any]) -> object:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
-class ElluminateError(Exception):
-    """Base of everything this package raises on purpose.
-
-    Attributes:
-        partial: For an error that ended a whole batch: the `Batch` of what had arrived
-            by then, the unsent positions failed with code ``not_sent``. Otherwise None.
-        ambiguous: True when the service may have applied the request that failed.
-    """
-
-    partial: Any = None  # a Batch; typed there, as errors sit below batches
-    ambiguous: bool = False
-
-    def __str__(self) -> str:
-        return one_line(super().__str__())
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # BaseException.__reduce__ replays __init__ with positional arguments only.
-        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
 
 
 class ConfigurationError(ElluminateError, ValueError):
@@ -116,9 +85,11 @@ class DeadlineError(ElluminateError, TimeoutError):
 
     Attributes:
         attempts: How often the request was sent before that.
+        retry_after: Seconds that the service had asked to wait for and that were left of it.
     """
 
     attempts: int = 0
+    retry_after: float | None = None
 
 
 class ServiceUnavailableError(ElluminateError):
@@ -326,119 +297,3 @@ _BY_STATUS: dict[int, type[APIError]] = {
 def api_error_class(status: int) -> type[APIError]:
     """The class for an HTTP status that is not 2xx."""
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
-
-
-class ItemError(ElluminateError):
-    """One item of a batch failed; its siblings were not affected.
-
-    Plain data: it holds no traceback and no cause, so that ten thousand of them pin no
-    frames, and `to_dict` gives one line of JSON.
-
-    Attributes:
-        position: Index of the item in the list the caller passed in, from 0.
-        code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
-            ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
-            ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
-            ``protocol``, ``unavailable``, ``deadline``, ``stalled``, ``bad_input``, ``failed``.
-        operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
-            that travels from `generate_many` into `rate_many` keeps its own.
-        attempts: How often the item was sent; 0 when it never was.
-        status: HTTP status behind it, if there was one.
-        request_id: The service's id of the exchange, if it sent one.
-        text: What happened, in words.
-        response_id: The service's id of the response concerned, if there is one.
-    """
-
-    default_code: ClassVar[str] = "failed"
-
-    def __init__(
-        self,
-        text: str,
-        *,
-        position: int,
-        code: str | None = None,
-        operation: str,
-        attempts: int = 1,
-        status: int | None = None,
-        request_id: str | None = None,
-        response_id: int | None = None,
-    ) -> None:
-        super().__init__(text)
-        self.position = position
-        self.code = code if code is not None else self.default_code
-        self.operation = operation
-        self.attempts = attempts
-        self.status = status
-        self.request_id = request_id
-        self.response_id = response_id
-
-    @property
-    def text(self) -> str:
-        """What happened, in words."""
-        return str(self.args[0])
-
-    def __str__(self) -> str:
-        return one_line(f"{self.operation}[{self.position}] {self.code}: {self.args[0]}")
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self}>"
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data; `from_dict` is the way back."""
-        data = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-        for of_any_error in ("partial", "ambiguous"):
-            data.pop(of_any_error, None)
-        return {"type": type(self).__name__, "text": self.text, **data}
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> ItemError:
-        """The error that `to_dict` was called on; an unknown type gives an `ItemError`."""
-        rest = dict(data)
-        cls = _ITEM_ERRORS.get(rest.pop("type", ""), ItemError)
-        return cls(rest.pop("text"), **rest)
-
-    def at(self, position: int) -> Self:
-        """The same failure at another position (an item that was sent once for two)."""
-        if position == self.position:
-            return self
-        twin = copy.copy(self)
-        twin.position = position
-        return twin
-
-
-class GenerationError(ItemError):
-    """The service has a row for this item, and the row holds an error, not an answer.
-
-    Attributes:
-        output: The text that there is of the answer, broken off as it may be; often empty.
-    """
-
-    default_code: ClassVar[str] = "generation_failed"
-
-    def __init__(self, text: str, *, output: str = "", **rest: Any) -> None:
-        super().__init__(text, **rest)
-        self.output = output
-
-
-class RatingError(ItemError):
-    """The judge gave no verdict, or not one for every criterion. Never a NO."""
-
-    default_code: ClassVar[str] = "rating_failed"
-
-
-class OutcomeUnknownError(ItemError):
-    """The item was sent, and nothing proves whether the service processed it.
-
-    Its code is ``outcome_unknown``, or the reason where there is one: ``deadline``,
-    ``stalled``, ``no_result``. It is not sent again, as that could pay for it twice. Look at
-    the experiment's responses, or where a duplicate does no harm have it sent again by
-    ``batch.retry_failed(include_unknown=True)``. A call with a journal is best made again as it
-    was: it looks for what became of it first.
-    """
-
-    default_code: ClassVar[str] = "outcome_unknown"
-
-
-_ITEM_ERRORS: dict[str, type[ItemError]] = {
-    cls.__name__: cls for cls in (ItemError, GenerationError, RatingError, OutcomeUnknownError)
-}

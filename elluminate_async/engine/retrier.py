@@ -1,0 +1,104 @@
+"""`Retrier`: what a batch's `retry_failed` sends of the call that made it, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from elluminate_async.engine.chunks import Chunk, Item
+from elluminate_async.engine.memory import KeptChunk, is_over
+from elluminate_async.errors import ItemError, OutcomeUnknownError
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions, Outcome
+    from elluminate_async.engine.call import Call
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+RunAgain: TypeAlias = Callable[
+    ["Call[V, R]", Sequence[Chunk[V]], Sequence[Item[V]], dict[int, "Outcome[R]"]],
+    Awaitable[None],
+]
+"""Runs a call over chunks that were sent before and over items; fills in their outcomes."""
+
+
+class Retrier(Generic[V, R]):
+    """Kept by a batch, with what it takes to send its failed items once more.
+
+    Attributes:
+        memory: The chunks with unknown outcomes, as they were sent.
+    """
+
+    def __init__(
+        self, call: Call[V, R], failed_items: dict[int, Item[V]], run_again: RunAgain[V, R]
+    ) -> None:
+        self.memory = call.memory
+        self._call = call
+        self._items = failed_items
+        self._never_sent: set[int] = set()
+        self._run_again = run_again
+
+    async def __call__(
+        self,
+        failed: Mapping[int, ItemError],
+        outcomes: dict[int, Outcome[R]],
+        include_unknown: bool | None,
+        options: BatchOptions | None,
+    ) -> None:
+        """Fill in new outcomes of ``failed``, as `Batch.retry_failed` says."""
+        self._take_from_upstream(failed, outcomes)
+        chunks, anew = self._sorted(failed, include_unknown)
+        if not chunks and not anew:
+            return
+        assert self._call.again is not None
+        try:
+            await self._run_again(self._call.again(options), chunks, anew, outcomes)
+        finally:
+            self._never_sent -= outcomes.keys()
+            for position, outcome in outcomes.items():
+                if not isinstance(outcome, ItemError):
+                    self._items.pop(position, None)
+
+    def _sorted(
+        self, failed: Mapping[int, ItemError], include_unknown: bool | None
+    ) -> tuple[list[Chunk[V]], list[Item[V]]]:
+        """The chunks to go on with, and the items to send anew."""
+        kept: dict[str, tuple[KeptChunk, list[Item[V]]]] = {}
+        anew: list[Item[V]] = []
+        for position, item in sorted(self._items.items()):
+            error = failed.get(position)
+            if error is None:
+                # Settled by a last look at the service.
+                continue
+            if position in self._never_sent or not isinstance(error, OutcomeUnknownError):
+                anew.append(item)
+            elif include_unknown is False:
+                continue
+            elif chunk := self._to_go_on_with(position, error, include_unknown):
+                kept.setdefault(chunk.key, (chunk, []))[1].append(item)
+            elif include_unknown:
+                anew.append(item)
+        return [Chunk(tuple(items), (), sent=chunk) for chunk, items in kept.values()], anew
+
+    def _to_go_on_with(
+        self, position: int, error: OutcomeUnknownError, include_unknown: bool | None
+    ) -> KeptChunk | None:
+        """The chunk that may tell what became of an item, where going on with it pays nothing."""
+        chunk = self.memory.find(position)
+        if chunk is None or not chunk.is_safe:
+            return None
+        # What was not told once will hardly be told now, and the caller wants it sent.
+        return None if include_unknown and is_over(error) else chunk
+
+    def _take_from_upstream(
+        self, failed: Mapping[int, ItemError], outcomes: dict[int, Outcome[R]]
+    ) -> None:
+        """Take over new errors of what failed upstream, and the items that were repaired there."""
+        upstream = self._call.upstream
+        if upstream is None:
+            return
+        errors, items = upstream.news()
+        outcomes |= {p: e for p, e in errors.items() if e is not failed.get(p)}
+        self._items |= {item.position: item for item in items}
+        self._never_sent.update(item.position for item in items)

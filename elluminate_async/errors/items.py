@@ -1,0 +1,179 @@
+"""`ItemError` and its kinds: one position of a batch that failed."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from elluminate_async.errors.base import ElluminateError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+_WORTH_SENDING = frozenset(
+    {
+        "connect",
+        "deadline",
+        "generation_failed",
+        "http_408",
+        "http_421",
+        "http_425",
+        "http_429",
+        "incomplete",
+        "job_failed",
+        "no_result",
+        "not_sent",
+        "rating_failed",
+        "timeout",
+        "transport",
+        "unavailable",
+    }
+)
+
+
+class ItemError(ElluminateError):
+    """One item of a batch failed; its siblings were not affected.
+
+    Plain data: it holds no traceback and no cause, so that ten thousand of them pin no
+    frames, and `to_dict` gives one line of JSON.
+
+    Attributes:
+        position: Index of the item in the list the caller passed in, from 0.
+        code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
+            ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
+            ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
+            ``protocol``, ``unavailable``, ``deadline``, ``stalled``, ``bad_input``, ``failed``.
+        operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
+            that travels from `generate_many` into `rate_many` keeps its own.
+        attempts: How often the item was sent; 0 when it never was.
+        status: HTTP status behind it, if there was one.
+        request_id: The service's id of the exchange, if it sent one.
+        text: What happened, in words.
+        response_id: The service's id of the response concerned, if there is one.
+        retryable: Whether sending the item again as it is makes sense. True for what passes:
+            429, 5xx, 408, 421, 425, ``connect`` (but for a bad certificate), ``timeout``,
+            ``transport``, ``deadline``, ``not_sent``, ``unavailable``; and for what the model,
+            the judge or a job may do better the next time, at its cost: ``generation_failed``,
+            ``rating_failed``, ``incomplete``, ``job_failed``, ``no_result``. False for other
+            statuses of 4xx, ``protocol``, ``bad_input`` and ``failed``. Of an
+            `OutcomeUnknownError`, whatever its code, it is True only where the batch's
+            `Batch.retry_failed` goes on with what was sent and so pays for nothing twice.
+        retry_after: Seconds that the service asked to wait, as of when the item failed, if
+            it did.
+        cause: Name of the class of the error behind it, if there was one: ``"ServerError"``.
+    """
+
+    default_code: ClassVar[str] = "failed"
+    # Of errors that an earlier version pickled.
+    retryable: bool = False
+    retry_after: float | None = None
+    cause: str | None = None
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        position: int,
+        code: str | None = None,
+        operation: str,
+        attempts: int = 1,
+        status: int | None = None,
+        request_id: str | None = None,
+        response_id: int | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        cause: str | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.position = position
+        self.code = code if code is not None else self.default_code
+        self.operation = operation
+        self.attempts = attempts
+        self.status = status
+        self.request_id = request_id
+        self.response_id = response_id
+        self.retryable = self._is_retryable() if retryable is None else retryable
+        self.retry_after = retry_after
+        self.cause = cause
+
+    def _is_retryable(self) -> bool:
+        """By the code alone."""
+        return self.code in _WORTH_SENDING or self.code.startswith("http_5")
+
+    @property
+    def text(self) -> str:
+        """What happened, in words."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return one_line(f"{self.operation}[{self.position}] {self.code}: {self.args[0]}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data; `from_dict` is the way back."""
+        data = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+        for of_any_error in ("partial", "ambiguous"):
+            data.pop(of_any_error, None)
+        return {"type": type(self).__name__, "text": self.text, **data}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ItemError:
+        """The error that `to_dict` was called on; an unknown type gives an `ItemError`."""
+        rest = dict(data)
+        cls = _ITEM_ERRORS.get(rest.pop("type", ""), ItemError)
+        return cls(rest.pop("text"), **rest)
+
+    def at(self, position: int) -> Self:
+        """The same failure at another position (an item that was sent once for two)."""
+        if position == self.position:
+            return self
+        twin = copy.copy(self)
+        twin.position = position
+        return twin
+
+
+class GenerationError(ItemError):
+    """The service has a row for this item, and the row holds an error, not an answer.
+
+    Attributes:
+        output: The text that there is of the answer, broken off as it may be; often empty.
+    """
+
+    default_code: ClassVar[str] = "generation_failed"
+
+    def __init__(self, text: str, *, output: str = "", **rest: Any) -> None:
+        super().__init__(text, **rest)
+        self.output = output
+
+
+class RatingError(ItemError):
+    """The judge gave no verdict, or not one for every criterion. Never a NO."""
+
+    default_code: ClassVar[str] = "rating_failed"
+
+
+class OutcomeUnknownError(ItemError):
+    """The item was sent, and nothing proves whether the service processed it.
+
+    Its code is ``outcome_unknown``, or the reason where there is one: ``deadline``,
+    ``stalled``, ``no_result``. It is not sent anew, as that could pay for
+    it twice. `Batch.retry_failed` follows the job that it is in, or repeats its request under
+    its very key where the service honours keys; for what allows neither (then it is not
+    `retryable`), look at the experiment's responses, or where a duplicate does no harm have it
+    sent anew by ``batch.retry_failed(include_unknown=True)``. A call with a journal is best made
+    again as it was: it looks for what became of it first.
+    """
+
+    default_code: ClassVar[str] = "outcome_unknown"
+
+    def _is_retryable(self) -> bool:
+        """Only the batch knows whether it can go on with it."""
+        return False
+
+
+_ITEM_ERRORS: dict[str, type[ItemError]] = {
+    cls.__name__: cls for cls in (ItemError, GenerationError, RatingError, OutcomeUnknownError)
+}
