@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from json import JSONEncoder, loads
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, cast

@@ -95,7 +95,9 @@ class ChunkLog:
     async def _header(self, arguments: Mapping[str, Any], total: int | None) -> Header:
         connection = self._setting.connection
         project = await connection.open(self._setting.policy)
-        return Header(connection.transport.base_url, project.id, self._operation, arguments, total)
+        server = await connection.server_id(self._setting.policy)
+        url = connection.transport.base_url
+        return Header(url, project.id, self._operation, arguments, total, server)
 
     def may_halve(self) -> bool:
         """Whether to halve a chunk whose attempts were all answered 500; counts it."""

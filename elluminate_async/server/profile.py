@@ -17,17 +17,25 @@ class WireProfile:
             them, always in the same way.
         results_with_status: Whether a batch's status document tells progress and results.
         idempotency_keys: Whether a repeated batch POST gets the stored answer.
+        identity: Whether the version check tells the id that was made with the database.
     """
 
     page_size: int = 100
     listing_seed: int | None = None
     results_with_status: bool = True
     idempotency_keys: bool = True
+    identity: bool = True
 
     @classmethod
     def hosted(cls, page_size: int = 100, listing_seed: int | None = None) -> WireProfile:
         """As the hosted service answers: no capability beyond its protocol."""
-        return cls(page_size, listing_seed, results_with_status=False, idempotency_keys=False)
+        return cls(
+            page_size,
+            listing_seed,
+            results_with_status=False,
+            idempotency_keys=False,
+            identity=False,
+        )
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -90,7 +90,7 @@ async def test_sectors_that_never_reached_the_disk_are_a_torn_record(
     journal = Journal.open(path, HEADER)
     journal.outcomes(done={}, failed=[GenerationError("x" * 2000, position=2, operation="rate")])
     os.close(journal._descriptor)
-    data = path.read_bytes()  # noqa: ASYNC240
+    data = path.read_bytes()
     sector = (len(before) // 512 + 1) * 512
     for first, last in ((len(before), sector), (sector, sector + 512), (sector, len(data))):
         holed = data[:first] + bytes(last - first) + data[last:]
