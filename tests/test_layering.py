@@ -63,6 +63,7 @@ LIBRARIES = {
 RESOURCE_HELPERS = {
     "batches",
     "connection",
+    "echoes",
     "jobs",
     "journaling",
     "matching",

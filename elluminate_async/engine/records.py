@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from json import JSONEncoder, loads
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, cast
@@ -38,6 +38,7 @@ FORMAT = 2
 
 _PREFIX = 18  # two numbers of eight hex digits, a space after each
 _SECTOR = 512  # bytes that a disk writes as one
+_MOST_IDS = 100_000_000  # in one range of them
 _HEX = frozenset(b"0123456789abcdef ")
 _HEADER = b'{"kind":"HEADER","format":'
 _encode = JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -331,6 +332,29 @@ def check_header(path: Path, found: Record, header: Header, *, check_total: bool
             "begun with, or another path",
             path=path,
         )
+
+
+def ranges_of(ids: Iterable[int]) -> list[list[int]]:
+    """Ids as ascending [first, last] pairs."""
+    ranges: list[list[int]] = []
+    for id in sorted(ids):
+        if ranges and id == ranges[-1][1] + 1:
+            ranges[-1][1] = id
+        else:
+            ranges.append([id, id])
+    return ranges
+
+
+def ids_of_ranges(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
+    """The way back.
+
+    Raises:
+        ValueError: They are none, or more than any memory holds.
+    """
+    for first, last in ranges:
+        if not 0 <= last - first < _MOST_IDS:
+            raise ValueError(f"no range of ids: {first!r} to {last!r}")
+        yield from range(first, last + 1)
 
 
 def _by_position(pairs: Mapping[str, Any]) -> dict[int, Any]:

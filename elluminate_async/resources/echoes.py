@@ -9,25 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from elluminate_async.schemas.prompt_templates import render
 
 if TYPE_CHECKING:
-    from elluminate_async.schemas.experiments import Experiment
-    from elluminate_async.schemas.llm_configs import LLMConfig
-    from elluminate_async.schemas.prompt_templates import PromptTemplate
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.responses import PromptResponse
     from elluminate_async.schemas.template_variables import TemplateVariables
-
-_NOT_ASKED_WITH = {
-    "id", "name", "description", "api_key", "max_connections", "max_retries", "timeout",
-    "input_price_per_mtok", "output_price_per_mtok",
-}  # fmt: skip
-"""What a configuration has beside what decides on its answers."""
 
 
 def hash_of(value: object) -> str:
@@ -64,44 +55,32 @@ def hash_of_ratings(response: str, ratings: Sequence[Rating]) -> str:
     ])  # fmt: skip
 
 
-def pins_of_experiment(experiment: Experiment) -> dict[str, Any]:
-    """What must stay the same of an experiment for its rows to be of one call."""
-    created = experiment.created_at
-    return {
-        "id": experiment.id,
-        "created_at": created and created.isoformat(),
-        "collection": experiment.collection and experiment.collection.id,
-        "generation_params": f"#{hash_of(experiment.generation_params)}",
-    }
-
-
-def pins_of_template(template: PromptTemplate) -> dict[str, Any]:
-    """The same of a template."""
-    content = [
-        template.messages,
-        template.response_format_json_schema,
-        template.tools,
-        template.tool_choice,
-    ]
-    return {"id": template.id, "version": template.version, "content": f"#{hash_of(content)}"}
-
-
-def pins_of_config(config: LLMConfig) -> dict[str, Any]:
-    """The same of a configuration; what a later version may add counts once it is set."""
-    content = config.model_dump(mode="json", exclude=_NOT_ASKED_WITH, exclude_none=True)
-    return {"id": config.id, "content": f"#{hash_of(content)}"}
-
-
-def pins_of_criteria(criteria: Mapping[int, str]) -> dict[str, Any]:
-    """The same of criteria, by id."""
-    return {f"criterion {id}": f"#{hash_of(text)}" for id, text in sorted(criteria.items())}
-
-
 def config_of(row: PromptResponse) -> int | None:
     """The configuration that a row names."""
     metadata = row.generation_metadata
     config = metadata.llm_model_config if metadata is not None else None
     return config.id if config is not None else None
+
+
+# Not frozen, as one is made for each item and would take twice the time.
+@dataclass(slots=True)
+class Subject:
+    """A response to rate.
+
+    Attributes:
+        response: As the caller has it; None when only its id was given.
+        content: `hash_of_response` of it, once it was asked for or read.
+    """
+
+    id: int
+    response: PromptResponse | None = None
+    content: str | None = None
+
+    def hash(self) -> str | None:
+        """Of its content; None when nobody knows it."""
+        if self.content is None and self.response is not None:
+            self.content = hash_of_response(self.response)
+        return self.content
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from elluminate_async.engine.records import ids_of_ranges, ranges_of
 from elluminate_async.errors import (
     DeadlineError,
     RateLimitError,
@@ -275,23 +276,6 @@ def keys_left(chunk: OpenChunk) -> list[NaturalKey]:
     """The natural keys of the positions of an earlier run's chunk that have no outcome."""
     pairs = zip(chunk.positions, chunk.facts["keys"], strict=True)
     return [NaturalKey(*key) for position, key in pairs if position in chunk.left]
-
-
-def ranges_of(ids: Iterable[int]) -> list[list[int]]:
-    """Ids as ascending [first, last] pairs."""
-    ranges: list[list[int]] = []
-    for id in sorted(ids):
-        if ranges and id == ranges[-1][1] + 1:
-            ranges[-1][1] = id
-        else:
-            ranges.append([id, id])
-    return ranges
-
-
-def ids_of_ranges(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
-    """The way back."""
-    for first, last in ranges:
-        yield from range(first, last + 1)
 
 
 class ListingMatcher:

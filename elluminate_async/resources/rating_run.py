@@ -6,7 +6,6 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -25,14 +24,11 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import holding
-from elluminate_async.resources.echoes import (
-    hash_of_ratings,
-    hash_of_response,
-    pins_of_criteria,
-)
+from elluminate_async.resources.echoes import Subject, hash_of_ratings, hash_of_response
 from elluminate_async.resources.journaling import ChunkLog, Intent, not_own, not_there
 from elluminate_async.resources.matching import UNREADABLE
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.pins import pins_of_criteria
 from elluminate_async.resources.settling import Settling
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.jobs import JobStatus
@@ -45,27 +41,6 @@ logger = logging.getLogger("elluminate_async")
 _RATINGS = TypeAdapter(list[Rating])
 _INCOMPLETE = "incomplete"
 _NO_RESULT = "no_result"
-
-
-# Not frozen, as one is made for each item and would take twice the time.
-@dataclass(slots=True)
-class Subject:
-    """A response to rate.
-
-    Attributes:
-        response: As the caller has it; None when only its id was given.
-        content: `hash_of_response` of it, once it was asked for or read.
-    """
-
-    id: int
-    response: PromptResponse | None = None
-    content: str | None = None
-
-    def hash(self) -> str | None:
-        """Of its content; None when nobody knows it."""
-        if self.content is None and self.response is not None:
-            self.content = hash_of_response(self.response)
-        return self.content
 
 
 class RatingRun:

@@ -26,6 +26,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
+from elluminate_async.resources.echoes import Subject
 from elluminate_async.resources.jobs import (
     accepted_work,
     doubt_left_by,
@@ -43,7 +44,6 @@ from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.rating_run import (
     RatingRun,
-    Subject,
     by_result,
     incomplete_ones,
 )

@@ -25,13 +25,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import decode, holding
-from elluminate_async.resources.echoes import (
-    Echo,
-    hash_of_row,
-    pins_of_config,
-    pins_of_experiment,
-    pins_of_template,
-)
+from elluminate_async.resources.echoes import Echo, hash_of_row
 from elluminate_async.resources.jobs import (
     Denials,
     accepted_work,
@@ -48,11 +42,10 @@ from elluminate_async.resources.matching import (
     match_result,
 )
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.pins import pins_of_call
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.jobs import JobStatus, ResponseJobStatus
-from elluminate_async.schemas.llm_configs import LLMConfig
-from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.responses import Message, PromptResponse
 from elluminate_async.schemas.version import Capability
 
@@ -174,28 +167,10 @@ class ResponseRun:
 
     async def pins(self) -> dict[str, dict[str, Any]]:
         """What must be as it was when a journal was begun, as the service has it now."""
-        connection, policy, plan = self.setting.connection, self.setting.policy, self.plan
-        self._experiment = experiment = await self._read_experiment()
-        pins = {"experiment": pins_of_experiment(experiment)}
-        template, config = experiment.prompt_template, experiment.llm_config
-        if plan.template_id is not None and (template is None or template.id != plan.template_id):
-            template = None
-            with suppress(NotFoundError):
-                path = ("prompt_templates", plan.template_id)
-                answer = await connection.call("GET", *path, policy=policy)
-                template = decode(PromptTemplate, answer)
-        if template is not None:
-            pins["prompt_template"] = pins_of_template(template)
-        if self.operation != "generate":
-            return pins
-        if plan.llm_config_id is not None:
-            config = LLMConfig(id=plan.llm_config_id)
-            with suppress(NotFoundError):
-                path = ("llm_configs", plan.llm_config_id)
-                config = decode(LLMConfig, await connection.call("GET", *path, policy=policy))
-        if config is not None:
-            pins["llm_config"] = pins_of_config(config)
-        return pins
+        self._experiment = await self._read_experiment()
+        return await pins_of_call(
+            self.setting, self.plan, self._experiment, generates=self.operation == "generate"
+        )
 
     def _whole_of(self, chunk: OpenChunk) -> list[Wanted]:
         with self.log.reading():
