@@ -64,6 +64,7 @@ RESOURCE_HELPERS = {
     "batches",
     "connection",
     "existing",
+    "echoes",
     "jobs",
     "journaling",
     "matching",

@@ -88,6 +88,10 @@ class Journal:
             raise
         return journal
 
+    def pin(self, pins: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note what the call works with, before the first chunk that does."""
+        self._append([{"kind": "PINS", "pins": pins}])
+
     def inputs(self, fingerprints: Mapping[int, str]) -> None:
         """Note hashes of inputs, before the chunks that hold them."""
         self._append([{"kind": "INPUTS", "inputs": fingerprints}])

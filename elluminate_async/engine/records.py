@@ -5,12 +5,13 @@ as eight hex digits, then the text. It holds ids and hashes, no prompts, no answ
 credential.
 
 ====================  ==========================================================
-``HEADER``            format, origin, project, operation and arguments of the call
+``HEADER``            format, service, project, operation and arguments of the call
+``PINS``              hashes of what the call works with, such as its template
 ``INPUTS``            hashes of inputs, by position
 ``BASELINE``          what the service had before the first chunk
 ``INTENT``            a chunk that is about to be sent, under its idempotency key
 ``TASK``              the job that the service made for it
-``DONE``              positions that have a value, and where the service keeps it
+``DONE``              positions that have a value, where the service keeps it, and a hash of it
 ``FAILED``            positions that have failed for good
 ``UNKNOWN``           positions of which it is not known whether they were processed
 ``RELEASED``          positions that were proved not to have been processed
@@ -20,21 +21,24 @@ credential.
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from json import JSONEncoder, loads
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, cast
 
 from elluminate_async.errors import ItemError, JournalError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 1
-"""Raised whenever an older version could misread a journal."""
+FORMAT = 2
+"""Raised whenever another version could misread a journal, or cannot tell what it must."""
 
 _PREFIX = 18  # two numbers of eight hex digits, a space after each
+_SECTOR = 512  # bytes that a disk writes as one
+_MOST_IDS = 100_000_000  # in one range of them
 _HEX = frozenset(b"0123456789abcdef ")
 _HEADER = b'{"kind":"HEADER","format":'
 _encode = JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -50,6 +54,7 @@ class Header:
         origin: Scheme, host and port of the service.
         arguments: What all items share, such as the experiment's id.
         total: Positions; None where the input is of unknown length.
+        server: The id that the service advertises, which counts instead of ``origin``.
     """
 
     origin: str
@@ -57,11 +62,13 @@ class Header:
     operation: str
     arguments: Mapping[str, Any]
     total: int | None
+    server: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data."""
+        service = {"origin": self.origin} if self.server is None else {"server": self.server}
         return {
-            "origin": self.origin,
+            **service,
             "project": self.project,
             "operation": self.operation,
             **self.arguments,
@@ -93,10 +100,12 @@ class JournalState:
     """What a journal told when it was opened, by position.
 
     Attributes:
+        pins: Hashes of what the call works with, by what it is and then by part.
         chunk_of: The chunk in which a position was sent last, while it has no outcome.
         total: Positions of a call that had come to its end.
     """
 
+    pins: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     fingerprints: dict[int, str] = field(default_factory=dict[int, str])
     chunk_of: dict[int, OpenChunk] = field(default_factory=dict[int, OpenChunk])
     done: dict[int, Any] = field(default_factory=dict[int, Any])
@@ -121,42 +130,48 @@ class JournalState:
         try:
             for record in records:
                 state._apply(record)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            text = f"the journal {path} is none of this version: {error!r}"
+        except Exception as error:
+            # A record may be whole and hold anything.
+            text = f"the journal {path} is none of this version: {error!r:.200}"
             raise JournalError(text, path=path) from None
         return state
 
     def _apply(self, record: Record) -> None:
         match record["kind"]:
+            case "PINS":
+                self.pins |= {str(name): {**parts} for name, parts in record["pins"].items()}
             case "INPUTS":
                 self.fingerprints.update(_by_position(record["inputs"]))
             case "BASELINE":
-                self.baseline = record["rows"]
+                self.baseline = {**record["rows"]}
             case "INTENT":
                 self._intend(record)
             case "TASK":
-                self._chunks[record["key"]].job_id = record["job"]
+                self._chunks[record["key"]].job_id = _text(record["job"])
             case "DONE" | "FAILED" | "RELEASED":
                 self._conclude(record)
             case "CLOSED":
-                self.total = record["total"]
-            case _:
-                # HEADER was looked at before; UNKNOWN positions stay as they are.
+                (self.total,) = _positions([record["total"]])
+            case "HEADER" | "UNKNOWN":
+                # The one was looked at before; the other's positions stay as they are.
                 pass
+            case kind:
+                raise ValueError(f"no kind of record: {kind!r}")
 
     def _conclude(self, record: Record) -> None:
         done = _by_position(record.get("rows", {}))
         failed = [ItemError.from_dict(error) for error in record.get("errors", ())]
-        for position in (*done, *(error.position for error in failed)):
+        for position in _positions((*done, *(error.position for error in failed))):
             self._end(position)
-        for position in record.get("positions", ()):
+        for position in _positions(record.get("positions", ())):
             self._end(position)
         self.done |= done
         self.failed |= {error.position: error for error in failed}
 
     def _intend(self, record: Record) -> None:
-        positions = tuple(cast("Sequence[int]", record["positions"]))
-        chunk = OpenChunk(record["key"], positions, record["facts"], left=set(positions))
+        positions = _positions(record["positions"])
+        facts = {**record["facts"]}
+        chunk = OpenChunk(_text(record["key"]), positions, facts, left=set(positions))
         for position in positions:
             self._end(position)
             self.chunk_of[position] = chunk
@@ -179,11 +194,21 @@ def _line(text: bytes) -> bytes:
 
 
 def decode_record(line: bytes) -> Record | None:
-    """The record of a line; None when it is not whole."""
+    """The record of a line; None when it is not whole.
+
+    Raises:
+        ValueError: It is whole, and its text is no JSON object.
+    """
     text = line[_PREFIX:-1]
     if line != _line(text):
         return None
-    return cast("Record", loads(text))
+    try:
+        record: object = loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
+    return cast("Record", record)
 
 
 def read_records(path: Path, descriptor: int) -> tuple[list[Record], int]:
@@ -192,42 +217,72 @@ def read_records(path: Path, descriptor: int) -> tuple[list[Record], int]:
     Raises:
         JournalError: Something that is no torn record at the end cannot be read.
     """
+    with open(descriptor, "rb", closefd=False) as file:
+        return parse_records(path, file)
+
+
+def parse_records(path: Path, file: BinaryIO) -> tuple[list[Record], int]:
+    """The same of what ``file`` holds."""
     records: list[Record] = []
     offset = 0
-    with open(descriptor, "rb", closefd=False) as file:
-        for line in file:
+    for line in file:
+        try:
             record = decode_record(line)
-            if record is None:
-                tail = line + file.read()
-                if not (_is_torn(tail) if records else _is_torn_header(tail)):
-                    raise JournalError(
-                        f"the journal {path} is damaged at byte {offset}, or is no journal; "
-                        "nothing was sent. Restore it, or remove it to begin anew: then what "
-                        "it knew is sent again",
-                        path=path,
-                        offset=offset,
-                    )
-                break
-            records.append(record)
-            offset += len(line)
+        except ValueError as error:
+            raise _damaged(path, offset, f" ({error!s:.200})") from None
+        if record is None:
+            tail = line + file.read()
+            if not (_is_torn(tail, offset) if records else _is_torn_header(tail)):
+                raise _damaged(path, offset)
+            break
+        records.append(record)
+        offset += len(line)
     return records, offset
 
 
-def _is_torn(tail: bytes) -> bool:
+def _damaged(path: Path, offset: int, why: str = "") -> JournalError:
+    return JournalError(
+        f"the journal {path} is damaged at byte {offset}, or is no journal{why}; nothing was "
+        "sent. Restore it, or remove it to begin anew: then what it knew is sent again",
+        path=path,
+        offset=offset,
+    )
+
+
+def _is_torn(tail: bytes, offset: int) -> bool:
     """Whether ``tail`` may be what a crash left of one record, rather than damage.
 
-    A crash leaves a beginning, or has zeros where a part never reached the disk.
+    A record that was synced is whole, and its chunk may have been sent: it must not be taken
+    for a torn one because of a bit. A crash leaves a beginning of a record, which has no line
+    end, maybe with zeros up to the file's end; or has zeros for whole sectors that never
+    reached the disk. A changed bit gives a line end, a line that is too long, or a lone zero.
     """
     if b"\n" in tail[:-1]:
         return False
-    if b"\0" in tail:
-        return True
-    if tail.endswith(b"\n"):
-        return False
-    head = tail[:_PREFIX]
+    written = tail.rstrip(b"\0")
+    if b"\0" in written:
+        return _lacks_sectors(tail, offset)
+    return b"\n" not in written and _is_beginning(written)
+
+
+def _is_beginning(record: bytes) -> bool:
+    """Whether this can be the beginning of a record without its line end."""
+    head = record[:_PREFIX]
     if not _HEX.issuperset(head):
         return False
-    return len(head) < _PREFIX or len(tail) - _PREFIX <= int(head[:8], 16)
+    return len(head) < _PREFIX or len(record) - _PREFIX <= int(head[:8], 16)
+
+
+def _lacks_sectors(tail: bytes, offset: int) -> bool:
+    """Whether zeros stand for whole sectors: from a bound, or the record's begin, to a bound."""
+    end = offset + len(tail)
+    for zeros in re.finditer(rb"\0+", tail):
+        first, last = offset + zeros.start(), offset + zeros.end()
+        if not (first == offset or first % _SECTOR == 0):
+            return False
+        if not (last == end or last % _SECTOR == 0):
+            return False
+    return True
 
 
 def _is_torn_header(tail: bytes) -> bool:
@@ -239,9 +294,9 @@ def _is_torn_header(tail: bytes) -> bool:
     text = head[_PREFIX:]
     return (
         b"0000".startswith(head[:4])
-        and _HEX.issuperset(head[:_PREFIX])
+        and b"\n" not in head
         and _HEADER.startswith(text[: len(_HEADER)])
-        and b"\n" not in text
+        and _is_beginning(head)
     )
 
 
@@ -254,6 +309,13 @@ def check_header(path: Path, found: Record, header: Header, *, check_total: bool
         raise JournalError(
             f"the journal {path} is of format {version}, and this version of elluminate-async "
             f"reads up to {FORMAT}: update it",
+            path=path,
+        )
+    if version < FORMAT:
+        raise JournalError(
+            f"the journal {path} is of format {version}, which does not hold what tells a call's "
+            "own rows from others: end that call with the version of elluminate-async that began "
+            "it, or remove the journal to begin anew: then all that it knew is sent again",
             path=path,
         )
     wanted = {"format": version, "kind": "HEADER", **header.to_dict()}
@@ -272,5 +334,41 @@ def check_header(path: Path, found: Record, header: Header, *, check_total: bool
         )
 
 
+def ranges_of(ids: Iterable[int]) -> list[list[int]]:
+    """Ids as ascending [first, last] pairs."""
+    ranges: list[list[int]] = []
+    for id in sorted(ids):
+        if ranges and id == ranges[-1][1] + 1:
+            ranges[-1][1] = id
+        else:
+            ranges.append([id, id])
+    return ranges
+
+
+def ids_of_ranges(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
+    """The way back.
+
+    Raises:
+        ValueError: They are none, or more than any memory holds.
+    """
+    for first, last in ranges:
+        if not 0 <= last - first < _MOST_IDS:
+            raise ValueError(f"no range of ids: {first!r} to {last!r}")
+        yield from range(first, last + 1)
+
+
 def _by_position(pairs: Mapping[str, Any]) -> dict[int, Any]:
     return {int(position): value for position, value in pairs.items()}
+
+
+def _positions(values: Iterable[Any]) -> tuple[int, ...]:
+    positions = tuple(values)
+    if not all(type(position) is int and position >= 0 for position in positions):
+        raise ValueError(f"no positions: {positions!r:.80}")
+    return positions
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"no text: {value!r:.80}")
+    return value

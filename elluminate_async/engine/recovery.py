@@ -7,7 +7,17 @@ sent the service's rows or its keys tell, and the rest is sent.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
@@ -24,6 +34,9 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 R = TypeVar("R")
+
+Pins: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What a call works with: an object's name to its parts; a hash begins with ``#``."""
 
 Outcomes: TypeAlias = AsyncIterator[tuple[int, R | ItemError]]
 
@@ -42,9 +55,10 @@ class Recovery(Generic[V, R]):
     Attributes:
         header: Which call it is; asks the service for the project where need be.
         fingerprint: What must be the same for an input to be the same.
-        reference: Where the service keeps a value.
+        reference: Where the service keeps an input's value, and what tells it from others.
         fetch: Reads values by their references, by position.
         resume: Goes on with a chunk of an earlier run, for those of its items that are left.
+        pins: What must be as it was when the journal was begun; asks the service.
         anew: Send every item, whatever the journal holds of it.
         skipped: Items that the journal has as failed for good.
     """
@@ -52,9 +66,10 @@ class Recovery(Generic[V, R]):
     path: Path
     header: Callable[[], Awaitable[Header]]
     fingerprint: Callable[[V], str]
-    reference: Callable[[R], Any]
+    reference: Callable[[V, R], Any]
     fetch: Callable[[Sequence[Item[V]], Mapping[int, Any]], Outcomes[R]]
     resume: Callable[[Sequence[Item[V]], OpenChunk], Outcomes[R]]
+    pins: Callable[[], Awaitable[Pins]] | None = None
     anew: bool = False
     skipped: dict[int, Item[V]] = field(default_factory=dict[int, Item[V]])
     _journal: Journal | None = None
@@ -72,12 +87,45 @@ class Recovery(Generic[V, R]):
             JournalError: It cannot be used for this call.
         """
         header = await self.header()
+        pins: Pins = await self.pins() if self.pins is not None else {}
 
         def open_journal() -> None:
             # Kept before anybody can be cancelled, or nobody would close it.
             self._journal = Journal.open(self.path, header, check_total=not self.anew)
 
         await run_to_end(open_journal)
+        self.pin(pins)
+
+    def pin(self, pins: Pins) -> None:
+        """Compare what the call works with, and note what is new.
+
+        Raises:
+            JournalError: Something is not what it was; the text names the difference.
+        """
+        known = self.journal.state.pins
+        if changes := [
+            f"{name}: {change}"
+            for name, parts in pins.items()
+            if name in known
+            for change in _changes(known[name], parts)
+        ]:
+            raise JournalError(
+                f"the journal {self.path} was begun with what has changed since ("
+                f"{'; '.join(changes)}): its answers would not be of this call. Pass another path",
+                path=self.path,
+            )
+        if new := {name: dict(parts) for name, parts in pins.items() if name not in known}:
+            known.update(new)
+            self.journal.pin(new)
+
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """Around the use of what the journal holds: nonsense in it is a `JournalError`."""
+        try:
+            yield
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            text = f"the journal {self.path} is none of this version: {error!r:.200}"
+            raise JournalError(text, path=self.path) from None
 
     async def close(self) -> None:
         """Close the journal, if it was opened."""
@@ -142,13 +190,14 @@ class Recovery(Generic[V, R]):
         """
         if chunk.done is not None:
             return
+        values = {item.position: item.value for item in chunk.items}
         done: dict[int, Any] = {}
         failed: list[ItemError] = []
         unknown: list[int] = []
         spared = list(released)
         for position, outcome in pairs:
             if not isinstance(outcome, ItemError):
-                done[position] = self.reference(outcome)
+                done[position] = self.reference(values[position], outcome)
             elif isinstance(outcome, OutcomeUnknownError):
                 unknown.append(position)
             elif outcome.code in PASSING or outcome.code.startswith("http_5"):
@@ -265,3 +314,19 @@ class ResumingBuilder(ChunkBuilder[V]):
 def fingerprint_of(*parts: object) -> str:
     """A short hash of an input: equal for equal ones, and of no use to learn them from."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs, in words; a content's hash tells nobody anything."""
+    for part in dict.fromkeys([*before, *now]):
+        was, is_now = before.get(part), now.get(part)
+        if was == is_now:
+            continue
+        if part not in now:
+            yield f"{part} was removed"
+        elif part not in before:
+            yield f"{part} was added"
+        elif str(was).startswith("#") and str(is_now).startswith("#"):
+            yield f"{part} was edited"
+        else:
+            yield f"{part} was {was!r} and is {is_now!r}"

@@ -22,6 +22,7 @@ from elluminate_async.errors import (
     InputError,
     NotFoundError,
     ProtocolError,
+    RejectedError,
     ServerError,
     ServiceUnavailableError,
     TransportError,
@@ -148,10 +149,26 @@ class Connection:
         self.tasks.add(self._version_check)
         self._version_check.add_done_callback(self.tasks.discard)
 
+    async def server_id(self, policy: Policy) -> str | None:
+        """What the service is known by wherever it is served; None when it advertises nothing.
+
+        Asked for anew each time: another server may have taken the address since.
+
+        Raises:
+            ElluminateError: It does not answer, or refuses this client.
+        """
+        await self.open(policy)
+        if self._skip_version_check:
+            return None
+        try:
+            answer = await self.transport.send(_version_request(), policy)
+            return decode(CompatibilityAnswer, answer).server_id
+        except (NotFoundError, RejectedError, ProtocolError):
+            # It has no such route, or another one there.
+            return None
+
     async def _check_version(self) -> None:
-        body = CompatibilityRequest(current_sdk_version=PROTOCOL_VERSION)
-        path = (*_ROOT, "version", "compatible")
-        request = Request("POST", path, body=encode(body), harmless=True)
+        request = _version_request()
         give_up_at = time.monotonic() + self.options.retry_for
         while True:
             try:
@@ -267,6 +284,12 @@ class Connection:
         with anyio.CancelScope(shield=True):
             await end_tasks(set(self.tasks))
             await self.transport.close()
+
+
+def _version_request() -> Request:
+    body = CompatibilityRequest(current_sdk_version=PROTOCOL_VERSION)
+    path = (*_ROOT, "version", "compatible")
+    return Request("POST", path, body=encode(body), harmless=True)
 
 
 def _is_outage(error: ElluminateError) -> bool:

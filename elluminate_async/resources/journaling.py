@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -74,9 +74,10 @@ class ChunkLog:
         arguments: Mapping[str, Any],
         total: int | None,
         fingerprint: Callable[[V], str],
-        reference: Callable[[R], Any],
+        reference: Callable[[V, R], Any],
         fetch: Callable[[Sequence[Item[V]], Mapping[int, Any]], Outcomes[R]],
         resume: Callable[[Sequence[Item[V]], OpenChunk], Outcomes[R]],
+        pins: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]] | None = None,
     ) -> Recovery[V, R] | None:
         """The use of the journal at ``path``; None without one."""
         if path is None:
@@ -88,6 +89,7 @@ class ChunkLog:
             reference=reference,
             fetch=fetch,
             resume=resume,
+            pins=pins,
         )
         self.recovery = recovery
         return recovery
@@ -95,12 +97,18 @@ class ChunkLog:
     async def _header(self, arguments: Mapping[str, Any], total: int | None) -> Header:
         connection = self._setting.connection
         project = await connection.open(self._setting.policy)
-        return Header(connection.transport.base_url, project.id, self._operation, arguments, total)
+        server = await connection.server_id(self._setting.policy)
+        url = connection.transport.base_url
+        return Header(url, project.id, self._operation, arguments, total, server)
 
     def may_halve(self) -> bool:
         """Whether to halve a chunk whose attempts were all answered 500; counts it."""
         self._failures += 1
         return self._failures <= MOST_FAILED
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Around the use of what a journal holds: see `Recovery.reading`."""
+        return nullcontext() if self.recovery is None else self.recovery.reading()
 
     def intend(self, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]) -> Intent:
         """How to send a chunk that was never sent."""
@@ -239,6 +247,17 @@ def not_there(position: int, operation: str, what: str) -> ItemError:
     """The journal has an item as done, and the service has no value for it any more."""
     return ItemError(
         f"the journal has this item as done, and the service does not have its {what} any more",
+        position=position,
+        code="no_result",
+        operation=operation,
+    )
+
+
+def not_own(position: int, operation: str, what: str) -> ItemError:
+    """What the service has where the journal's value was is of another input now."""
+    return ItemError(
+        f"the journal has this item as done, and {what} of the service is not of this input any "
+        "more: it was edited since, or its id is used again",
         position=position,
         code="no_result",
         operation=operation,

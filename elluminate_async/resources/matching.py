@@ -1,19 +1,22 @@
 """Which of the service's rows belongs to which position. Never by list order.
 
 A response row names the entry of template variables it was made for and its epoch; together
-they are its natural key. Repeated inputs get distinct epochs, so that the key is unique.
+they are its natural key. Repeated inputs get distinct epochs, so that the key is unique among
+the rows of one client. Rows of another client may have it too: the configuration that a row
+names, and whatever else it says of its request, must not contradict.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from elluminate_async.engine.records import ids_of_ranges, ranges_of
 from elluminate_async.errors import (
     DeadlineError,
     RateLimitError,
@@ -22,6 +25,7 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.resources.connection import holding
+from elluminate_async.resources.echoes import Echo, config_of
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.settling import Settling
 from elluminate_async.schemas.responses import PromptResponse
@@ -50,13 +54,21 @@ class NaturalKey(NamedTuple):
     epoch: int
 
 
+_ANY = Echo()
+
+
 # Not frozen, as one is made for each item and would take twice the time.
 @dataclass(slots=True)
 class Wanted:
-    """A position and the key its row will have; never changed."""
+    """A position, the key its row will have and what else it will say; never changed."""
 
     position: int
     key: NaturalKey
+    echo: Echo = _ANY
+
+    def fits(self, row: PromptResponse) -> bool:
+        """Whether a row of the key says nothing else that contradicts."""
+        return self.echo is _ANY or self.echo.fits(row)
 
 
 def key_of(row: PromptResponse) -> NaturalKey:
@@ -68,8 +80,9 @@ class RowPool:
     """Rows that no position has claimed yet."""
 
     def __init__(self, rows: Iterable[PromptResponse] = ()) -> None:
-        self._rows: defaultdict[NaturalKey, deque[PromptResponse]] = defaultdict(deque)
+        self._rows: defaultdict[NaturalKey, list[PromptResponse]] = defaultdict(list)
         self._ids: set[int] = set()
+        self._configs: set[int] = set()
         self.add(rows)
 
     def add(self, rows: Iterable[PromptResponse]) -> None:
@@ -79,19 +92,45 @@ class RowPool:
                 self._ids.add(row.id)
                 self._rows[key_of(row)].append(row)
 
+    def learn(self, rows: Iterable[PromptResponse]) -> None:
+        """Note which configurations the service names in its rows, if it does."""
+        self._configs.update(id for row in rows if (id := config_of(row)) is not None)
+
     def claim(self, wanted: Iterable[Wanted]) -> dict[int, PromptResponse]:
         """Position to row, for the exact keys; each row once."""
         found: dict[int, PromptResponse] = {}
         for entry in wanted:
-            if rows := self._rows.get(entry.key):
-                found[entry.position] = rows.popleft()
+            rows = self._rows.get(entry.key)
+            if rows and (row := self._best(entry, rows)):
+                found[entry.position] = row
+                rows.remove(row)
         return found
 
-    def ids_of(self, keys: Container[NaturalKey]) -> Iterator[int]:
-        """Ids of the rows of these keys that are still there."""
+    def _best(self, entry: Wanted, rows: Sequence[PromptResponse]) -> PromptResponse | None:
+        """The first row that can be that of a position; one that names its configuration first."""
+        wanted = entry.echo.config_id
+        if wanted is None:
+            fitting = (row for row in rows if entry.fits(row))
+            if entry.echo.text is None and len(self._configs) > 1:
+                # Nobody knows which is meant: of several one at least is somebody else's.
+                several = list(fitting)
+                return several[0] if len({*map(config_of, several)}) == 1 else None
+            return next(fitting, None)
+        unnamed: PromptResponse | None = None
+        for row in rows:
+            if entry.fits(row):
+                if config_of(row) is not None:
+                    return row
+                # Where answers have their configuration's name, one without was stored.
+                if unnamed is None and (row.error is not None or not self._configs):
+                    unnamed = row
+        return unnamed
+
+    def ids_of(self, asked: Mapping[NaturalKey, Wanted]) -> Iterator[int]:
+        """Ids of the rows that are still there and may be those of positions, by their keys."""
         for key, rows in self._rows.items():
-            if key in keys:
-                yield from (row.id for row in rows)
+            if entry := asked.get(key):
+                yield from (row.id for row in rows if entry.fits(row))
 
     def claim_any_epoch(
         self,
@@ -107,7 +146,7 @@ class RowPool:
             reserved: How many rows of a key are left to the positions that ask for it.
             not_among: Ids of rows that belong to others.
         """
-        spare: defaultdict[int, deque[PromptResponse]] = defaultdict(deque)
+        spare: defaultdict[int, list[PromptResponse]] = defaultdict(list)
         # The pool may hold all rows of a large batch, and each chunk looks for its own.
         ids = {entry.key.template_variables_id for entry in wanted}
         for key, rows in self._rows.items():
@@ -117,8 +156,10 @@ class RowPool:
             spare[key.template_variables_id].extend(free[reserved.get(key, 0) :])
         found: dict[int, PromptResponse] = {}
         for entry in wanted:
-            if rows := spare.get(entry.key.template_variables_id):
-                row = found[entry.position] = rows.popleft()
+            rows = spare.get(entry.key.template_variables_id)
+            if rows and (row := self._best(entry, rows)):
+                found[entry.position] = row
+                rows.remove(row)
                 self._rows[key_of(row)].remove(row)
         return found
 
@@ -194,6 +235,7 @@ class ExperimentRows:
             others: Ids of rows that were there before them, or have their position.
         """
         rows = await self._list(setting)
+        self.pool.learn(rows)
         self.pool.add(row for row in rows if row.id not in others)
         for key in mine:
             self._highest[key[0]] = max(self._highest.get(key[0], 0), key.epoch)
@@ -217,6 +259,7 @@ class ExperimentRows:
             if self._passes > begun:
                 return
             rows = await self._list(setting)
+            self.pool.learn(rows)
             first = self._passes == 0
             self._passes += 1
             for row in rows:
@@ -233,23 +276,6 @@ def keys_left(chunk: OpenChunk) -> list[NaturalKey]:
     """The natural keys of the positions of an earlier run's chunk that have no outcome."""
     pairs = zip(chunk.positions, chunk.facts["keys"], strict=True)
     return [NaturalKey(*key) for position, key in pairs if position in chunk.left]
-
-
-def ranges_of(ids: Iterable[int]) -> list[list[int]]:
-    """Ids as ascending [first, last] pairs."""
-    ranges: list[list[int]] = []
-    for id in sorted(ids):
-        if ranges and id == ranges[-1][1] + 1:
-            ranges[-1][1] = id
-        else:
-            ranges.append([id, id])
-    return ranges
-
-
-def ids_of_ranges(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
-    """The way back."""
-    for first, last in ranges:
-        yield from range(first, last + 1)
 
 
 class ListingMatcher:
@@ -279,16 +305,18 @@ class ListingMatcher:
         self._rows = setting.connection.keep(ExperimentRows, experiment_id)
         self._before: frozenset[int] | None = None
         self._starting = anyio.Lock()
-        self._asked: set[NaturalKey] = set()
+        self._asked: dict[NaturalKey, Wanted] = {}
         self.had_doubt = False
         self.unsettled: dict[int, Wanted] = {}
 
     async def before_sending(self, variables_ids: Sequence[int]) -> list[NaturalKey]:
         """Note what is there already, before the first chunk; the keys to ask for."""
         await self.begin()
-        keys = self._rows.number(variables_ids)
-        self._asked.update(keys)
-        return keys
+        return self._rows.number(variables_ids)
+
+    def ask(self, wanted: Iterable[Wanted]) -> None:
+        """These are the rows that the call asks for, or an earlier run of it did."""
+        self._asked.update((entry.key, entry) for entry in wanted)
 
     async def begin(self) -> None:
         """Note what is there already, once, or take what an earlier run noted."""
@@ -302,17 +330,18 @@ class ListingMatcher:
                 if state.baseline is None:
                     recovery.journal.baseline({"ids": ranges_of(before)})
                 else:
-                    before = frozenset(ids_of_ranges(state.baseline["ids"]))
-                    mine = [key for chunk in state.open_chunks for key in keys_left(chunk)]
-                    self._asked.update(mine)
-                    await self._rows.recover(self._setting, mine, before | {*state.done.values()})
+                    with recovery.reading():
+                        before = frozenset(ids_of_ranges(state.baseline["ids"]))
+                        mine = [key for chunk in state.open_chunks for key in keys_left(chunk)]
+                        taken = {int(id) for id, _ in state.done.values()}
+                    await self._rows.recover(self._setting, mine, before | taken)
             self._before = before
 
     def release(self, wanted: Iterable[Wanted]) -> None:
         """No row will come for these keys."""
-        keys = [entry.key for entry in wanted]
-        self._asked.difference_update(keys)
-        self._rows.asked.subtract(keys)
+        for entry in wanted:
+            self._asked.pop(entry.key, None)
+            self._rows.asked[entry.key] -= 1
 
     async def find(self, wanted: Sequence[Wanted]) -> dict[int, PromptResponse]:
         """Position to row; what stays out has no row that the listing shows (or fails to)."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Container, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.records import OpenChunk
+from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import (
     APIError,
     ElluminateError,
@@ -22,11 +24,11 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import holding
-from elluminate_async.resources.journaling import ChunkLog, Intent, not_there
-from elluminate_async.resources.matching import (
-    UNREADABLE,
-)
+from elluminate_async.resources.echoes import Subject, hash_of_ratings, hash_of_response
+from elluminate_async.resources.journaling import ChunkLog, Intent, not_own, not_there
+from elluminate_async.resources.matching import UNREADABLE
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.pins import pins_of_criteria
 from elluminate_async.resources.settling import Settling
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.jobs import JobStatus
@@ -48,7 +50,7 @@ class RatingRun:
         self.setting = setting
         self.rating_mode = rating_mode
         self.log = ChunkLog(setting, "rate")
-        self._criteria: dict[int, frozenset[int]] = {}
+        self._criteria: dict[int, Mapping[int, str]] = {}
         self._reading = anyio.Lock()
         self._told = False
 
@@ -76,7 +78,9 @@ class RatingRun:
         if await self.setting.connection.has(Capability.RESULTS_WITH_STATUS, policy):
             return None
         if earlier is not None and earlier.facts.get("before") is not None:
-            return {int(id): ratings for id, ratings in earlier.facts["before"].items()}
+            with self.log.reading():
+                before = earlier.facts["before"].items()
+                return {int(id): [int(rating) for rating in ratings] for id, ratings in before}
         rows = await self.ratings_now(ids)
         for row in rows.values():
             # Pinned before the first job; what cannot be read now is read with the ratings.
@@ -86,27 +90,125 @@ class RatingRun:
 
     def intend(
         self,
-        positions: Sequence[int],
+        items: Sequence[Item[Subject]],
         ids: Sequence[int],
         before: Mapping[int, Sequence[int]] | None,
         body: bytes,
     ) -> Intent:
         """How to send a chunk that was never sent."""
-        return self.log.intend(positions, body, {"ids": ids, "before": before})
+        facts: dict[str, Any] = {"ids": ids, "before": before}
+        if self.log.recovery is not None:
+            # Of those that came with their content, the hashes of the inputs have it.
+            read = {i.value.id: i.value.content for i in items if i.value.response is None}
+            facts["contents"] = read
+        return self.log.intend([item.position for item in items], body, facts)
+
+    def asked_by(self, earlier: OpenChunk) -> list[int]:
+        """The ids in the request of a chunk that was sent before, in its order."""
+        with self.log.reading():
+            return [int(id) for id in earlier.facts["ids"]]
+
+    @staticmethod
+    def fingerprint(subject: Subject) -> str:
+        """Equal for the same response with the same content."""
+        content = None if subject.response is None else subject.hash()
+        return fingerprint_of(subject.id, content)
+
+    @staticmethod
+    def reference(subject: Subject, ratings: Sequence[Rating]) -> list[Any]:
+        """Which ratings a response has, and a hash of both."""
+        return [
+            [rating.id for rating in ratings],
+            hash_of_ratings(subject.hash() or "", ratings),
+        ]
+
+    async def pin_criteria(self, rows: Iterable[PromptResponse]) -> None:
+        """Have the journal know by what responses are rated, once for each template.
+
+        Raises:
+            JournalError: It was something else when the journal was begun.
+        """
+        if self.log.recovery is None:
+            return
+        for template, row in {_template_of(row): row for row in rows}.items():
+            if template is None:
+                continue
+            if not self._criteria.get(template):
+                # One without criteria gets some when it is rated first.
+                self._criteria.pop(template, None)
+            await self._criteria_of(row)
+            if criteria := self._criteria[template]:
+                name = f"criteria of the prompt template {template}"
+                self.log.recovery.pin({name: pins_of_criteria(criteria)})
+
+    async def not_theirs(
+        self, items: Sequence[Item[Subject]], earlier: OpenChunk | None
+    ) -> dict[int, ItemError]:
+        """Of a call with a journal: the responses that are not what the call is about, by id.
+
+        Their ids are of other responses now, or they were changed. Of what was given by id
+        the content is learned, for the journal.
+        """
+        if self.log.recovery is None:
+            return {}
+        rows = await self.ratings_now([item.value.id for item in items])
+        await self.pin_criteria(rows.values())
+        known: Mapping[str, str | None] = {}
+        if earlier is not None:
+            with self.log.reading():
+                known = {**earlier.facts["contents"]}
+        problems: dict[int, ItemError] = {}
+        for item in items:
+            subject, row = item.value, rows.get(item.value.id)
+            if row is None:
+                # The service says so itself, where it is asked to rate it.
+                if earlier is not None:
+                    problems[subject.id] = not_there(item.position, "rate", "response")
+                continue
+            there = hash_of_response(row)
+            content = subject.hash() or known.get(str(subject.id)) or there
+            if content != there:
+                problems[subject.id] = not_own(item.position, "rate", f"the response {row.id}")
+            subject.content = content
+        return problems
+
+    async def shown(
+        self, outcomes: dict[int, list[Rating] | ItemError]
+    ) -> dict[int, list[Rating] | ItemError]:
+        """Those of an earlier run's job whose ratings are ratings of these very responses."""
+        if self.log.recovery is None:
+            return outcomes
+        rows = await self.ratings_now(list(outcomes))
+        ids = {id: {rating.id for rating in row.ratings} for id, row in rows.items()}
+        return {
+            id: outcome
+            for id, outcome in outcomes.items()
+            if isinstance(outcome, ItemError)
+            or {rating.id for rating in outcome} <= ids.get(id, set())
+        }
 
     async def fetch(
-        self, items: Sequence[Item[int]], ratings: Mapping[int, Sequence[int]]
+        self, items: Sequence[Item[Subject]], done: Mapping[int, Any]
     ) -> AsyncIterator[tuple[int, list[Rating] | ItemError]]:
-        """The ratings of these ids, by position, as they are at the service now."""
-        rows = await self.ratings_now([item.value for item in items])
+        """The ratings of these references, by position, as they are at the service now."""
+        with self.log.reading():
+            ids = {position: [int(id) for id in ids] for position, (ids, _) in done.items()}
+            said = {position: hash for position, (_, hash) in done.items()}
+        rows = await self.ratings_now([item.value.id for item in items])
+        await self.pin_criteria(rows.values())
         for item in items:
-            row = rows.get(item.value)
+            position, row = item.position, rows.get(item.value.id)
             there = {rating.id: rating for rating in row.ratings} if row is not None else {}
-            wanted = ratings[item.position]
-            if there.keys() >= {*wanted}:
-                yield item.position, [there[id] for id in wanted]
+            if row is None or not there.keys() >= {*ids[position]}:
+                yield position, not_there(position, "rate", "ratings")
+                continue
+            ratings = [there[id] for id in ids[position]]
+            content = hash_of_response(row)
+            own = item.value.response is None or item.value.hash() == content
+            if own and hash_of_ratings(content, ratings) == said[position]:
+                yield position, ratings
             else:
-                yield item.position, not_there(item.position, "rate", "ratings")
+                yield position, not_own(position, "rate", f"a rating of the response {row.id}")
 
     async def new_ratings(
         self, ids: Sequence[int], before: Mapping[int, Container[int]]
@@ -187,9 +289,9 @@ class RatingRun:
         async with holding(self._reading, self.setting.policy):
             if template.id not in self._criteria:
                 self._criteria[template.id] = await self._read_criteria(template.id)
-        return self._criteria[template.id]
+            return frozenset(self._criteria[template.id])
 
-    async def _read_criteria(self, template_id: int) -> frozenset[int]:
+    async def _read_criteria(self, template_id: int) -> Mapping[int, str]:
         try:
             found = await Listing(
                 self.setting.connection,
@@ -202,8 +304,8 @@ class RatingRun:
             raise
         except APIError:
             # Refused for good: what rated a response's neighbours tells what it is missing.
-            return frozenset()
-        return frozenset(criterion.id for criterion in found)
+            return {}
+        return {criterion.id: criterion.criterion_str for criterion in found}
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:

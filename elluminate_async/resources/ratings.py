@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,7 +12,6 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError, Upstream
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.endings import unknown_outcome
-from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
@@ -28,6 +26,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, encode, id_of
+from elluminate_async.resources.echoes import Subject
 from elluminate_async.resources.jobs import (
     accepted_work,
     doubt_left_by,
@@ -43,7 +42,11 @@ from elluminate_async.resources.journaling import (
 )
 from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
-from elluminate_async.resources.rating_run import RatingRun, by_result, incomplete_ones
+from elluminate_async.resources.rating_run import (
+    RatingRun,
+    by_result,
+    incomplete_ones,
+)
 from elluminate_async.schemas.jobs import RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
@@ -173,15 +176,15 @@ class RatingsResource(Resource):
         rating_mode: RatingMode,
         total: int | None,
         journal: Path | None,
-        upstream: Upstream[int] | None = None,
-    ) -> Call[int, Ratings]:
+        upstream: Upstream[Subject] | None = None,
+    ) -> Call[Subject, Ratings]:
         run = RatingRun(setting, _checked_mode(rating_mode))
         recovery = run.log.open_with(
             journal,
             arguments={"rating_mode": run.rating_mode.value},
             total=total,
-            fingerprint=fingerprint_of,
-            reference=_ids_of,
+            fingerprint=run.fingerprint,
+            reference=run.reference,
             fetch=run.fetch,
             resume=partial(self._send_chunk, run),
         )
@@ -197,7 +200,7 @@ class RatingsResource(Resource):
         )
 
     async def _send_chunk(
-        self, run: RatingRun, items: Sequence[Item[int]], earlier: OpenChunk | None = None
+        self, run: RatingRun, items: Sequence[Item[Subject]], earlier: OpenChunk | None = None
     ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
         """POST a chunk, follow its job, yield an outcome for every response it rated.
 
@@ -205,25 +208,31 @@ class RatingsResource(Resource):
         incomplete is rated once more. A chunk of an ``earlier`` run is gone on with where the
         journal says that it was left.
         """
-        ids = list(dict.fromkeys(item.value for item in items))
-        outcomes, problem = await self._send_once(run, ids, items, earlier)
+        outcomes: dict[int, Ratings | ItemError] = {}
+        outcomes |= await run.not_theirs(items, earlier)
+        ids = list(dict.fromkeys(i.value.id for i in items if i.value.id not in outcomes))
+        problem: ElluminateError | None = None
+        if ids:
+            theirs = [item for item in items if item.value.id in ids] if outcomes else items
+            found, problem = await self._send_once(run, ids, theirs, earlier)
+            outcomes |= found
         if again := incomplete_ones(outcomes, problem):
-            theirs = [item for item in items if item.value in again]
+            theirs = [item for item in items if item.value.id in again]
             # What became of the first time stays, whatever stops the second.
             with suppress(ChunkRefusedError, ElluminateError):
                 outcomes |= (await self._send_once(run, again, theirs, None))[0]
         for item in items:
-            if (outcome := outcomes.get(item.value)) is not None:
+            if (outcome := outcomes.get(item.value.id)) is not None:
                 failed = isinstance(outcome, ItemError)
                 yield item.position, outcome.at(item.position) if failed else outcome
-        if problem is not None and len(outcomes) < len(ids):
+        if problem is not None and any(id not in outcomes for id in ids):
             raise problem
 
     async def _send_once(
         self,
         run: RatingRun,
         ids: Sequence[int],
-        items: Sequence[Item[int]],
+        items: Sequence[Item[Subject]],
         earlier: OpenChunk | None,
     ) -> tuple[dict[int, Ratings | ItemError], ElluminateError | None]:
         """Outcomes by response id, and what is wrong with the ids that have none."""
@@ -244,9 +253,11 @@ class RatingsResource(Resource):
                 )
                 problem = job_failure(job_id, status.status, status.error_msg)
                 if before is None:
-                    asked = ids if earlier is None else earlier.facts["ids"]
+                    asked = ids if earlier is None else run.asked_by(earlier)
                     outcomes = by_result(asked, status)
                     outcomes = {id: outcomes[id] for id in ids if id in outcomes}
+                    if earlier is not None:
+                        outcomes = await run.shown(outcomes)
                     return outcomes, problem or run.no_rating()
                 outcomes = await run.new_ratings(ids, before) or {}
         except ElluminateError as error:
@@ -271,21 +282,21 @@ class RatingsResource(Resource):
         self,
         run: RatingRun,
         ids: Sequence[int],
-        items: Sequence[Item[int]],
+        items: Sequence[Item[Subject]],
         before: Mapping[int, Sequence[int]] | None,
         earlier: OpenChunk | None,
     ) -> str:
         if earlier is not None and earlier.job_id is not None:
             return earlier.job_id
         # A key belongs to the whole request, whatever is known of its responses by now.
-        asked: Sequence[int] = ids if earlier is None else earlier.facts["ids"]
+        asked = ids if earlier is None else run.asked_by(earlier)
         request = RatingBatchRequest(prompt_response_ids=[*asked], rating_mode=run.rating_mode)
         body = encode(request)
         if earlier is not None:
             await run.log.require_same(earlier, body)
             with earlier_sending():
                 return await self._post(run, body, Sending(earlier.key), len(asked))
-        intent = run.intend([item.position for item in items], ids, before, body)
+        intent = run.intend(items, ids, before, body)
         return await self._post(run, body, intent, len(ids))
 
     async def _post(self, run: RatingRun, body: bytes, sending: Sending, items: int) -> str:
@@ -309,10 +320,6 @@ class RatingsResource(Resource):
         return job_id
 
 
-def _ids_of(ratings: Sequence[Rating]) -> list[int]:
-    return [rating.id for rating in ratings]
-
-
 def _checked_mode(rating_mode: object) -> RatingMode:
     try:
         return RatingMode(cast("Any", rating_mode))
@@ -322,7 +329,7 @@ def _checked_mode(rating_mode: object) -> RatingMode:
         ) from None
 
 
-def _source(responses: Responses) -> Source[int]:
+def _source(responses: Responses) -> Source[Subject]:
     """The entries to send. Of a sequence each response once, further positions as aliases."""
     if isinstance(responses, AsyncIterable):
         return _async_source(cast("AsyncIterable[object]", responses))
@@ -333,34 +340,38 @@ def _source(responses: Responses) -> Source[int]:
     return (_entry(position, entry) for position, entry in enumerate(responses))
 
 
-def _unique(responses: Sequence[object]) -> Iterator[Entry[int]]:
-    positions: defaultdict[int, list[int]] = defaultdict(list)
+def _unique(responses: Sequence[object]) -> Iterator[Entry[Subject]]:
+    subjects: list[tuple[int, Subject]] = []
     for position, entry in enumerate(responses):
-        if isinstance(entry, PromptResponse):
-            positions[entry.id].append(position)
-        elif isinstance(entry, ItemError):
+        if isinstance(entry, ItemError):
             yield Passed(position, entry)
         else:
-            positions[id_of(entry, f"responses[{position}]")].append(position)
-    yield from _items_of(positions)
+            subjects.append((position, _subject(entry, position)))
+    yield from _items_of(subjects)
 
 
-def _items_of(positions: Mapping[int, Sequence[int]]) -> Iterator[Item[int]]:
+def _items_of(subjects: Iterable[tuple[int, Subject]]) -> Iterator[Item[Subject]]:
     """One item for each response, by the positions that it has."""
-    for id, (first, *others) in positions.items():
-        yield Item(first, id, _ID_BYTES, tuple(others))
+    positions: dict[int, tuple[Subject, list[int]]] = {}
+    for position, subject in subjects:
+        positions.setdefault(subject.id, (subject, []))[1].append(position)
+    for subject, (first, *others) in positions.values():
+        yield Item(first, subject, _ID_BYTES, tuple(others))
 
 
-def _repaired(responses: Mapping[int, Any], outcomes: Sequence[object]) -> Iterator[Item[int]]:
+def _repaired(responses: Mapping[int, Any], outcomes: Sequence[object]) -> Iterator[Item[Subject]]:
     """The items for responses that came after their batch had been rated, by position."""
     del outcomes
-    positions: defaultdict[int, list[int]] = defaultdict(list)
-    for position, response in responses.items():
-        positions[id_of(response, f"responses[{position}]")].append(position)
-    return _items_of(positions)
+    return _items_of((position, _subject(r, position)) for position, r in responses.items())
 
 
-async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[int]]:
+def _subject(response: object, position: int) -> Subject:
+    if isinstance(response, PromptResponse):
+        return Subject(response.id, response)
+    return Subject(id_of(response, f"responses[{position}]"))
+
+
+async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[Subject]]:
     outcomes = isinstance(responses, HostedStream)
     count = 0
     async with closing(responses):
@@ -372,10 +383,10 @@ async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry
             count += 1
 
 
-def _entry(position: int, response: object) -> Entry[int]:
+def _entry(position: int, response: object) -> Entry[Subject]:
     if isinstance(response, ItemError):
         return Passed(position, response)
-    return Item(position, id_of(response, f"responses[{position}]"), size=_ID_BYTES)
+    return Item(position, _subject(response, position), size=_ID_BYTES)
 
 
 def _check(responses: Sequence[object]) -> None:

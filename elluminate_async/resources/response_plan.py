@@ -17,6 +17,7 @@ from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.resources.batches import first_problems
 from elluminate_async.resources.connection import id_of, optional_id
+from elluminate_async.resources.echoes import hash_of
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
@@ -201,9 +202,12 @@ class ResponsePlan:
 
     @staticmethod
     def fingerprint(spec: Spec) -> str:
-        """Equal for the same row and the same messages."""
+        """Equal for the same row with the same content, and the same messages."""
+        variables = spec.variables
+        content = None if isinstance(variables, int) else hash_of(variables.input_values)
         metadata = spec.metadata and spec.metadata.model_dump_json()
-        return fingerprint_of(spec.variables_id, [dict(m) for m in spec.messages], metadata)
+        messages = [dict(message) for message in spec.messages]
+        return fingerprint_of(spec.variables_id, content, messages, metadata)
 
     def body(self, spec: Spec, *, epoch: int) -> ResponseIn:
         """The wire's document for one item."""

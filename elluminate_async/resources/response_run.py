@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
+import anyio
 from pydantic import ValidationError
 
 from elluminate_async.engine.call import ChunkRefusedError
@@ -22,6 +24,8 @@ from elluminate_async.errors import (
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting
+from elluminate_async.resources.connection import decode, holding
+from elluminate_async.resources.echoes import Echo, hash_of_row
 from elluminate_async.resources.jobs import (
     Denials,
     accepted_work,
@@ -29,7 +33,7 @@ from elluminate_async.resources.jobs import (
     job_failure,
     start_job,
 )
-from elluminate_async.resources.journaling import ChunkLog, Intent, Sending, not_there
+from elluminate_async.resources.journaling import ChunkLog, Intent, Sending, not_own, not_there
 from elluminate_async.resources.matching import (
     ENDED_SETTLE,
     ListingMatcher,
@@ -38,7 +42,9 @@ from elluminate_async.resources.matching import (
     match_result,
 )
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.pins import pins_of_call
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
+from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.jobs import JobStatus, ResponseJobStatus
 from elluminate_async.schemas.responses import Message, PromptResponse
 from elluminate_async.schemas.version import Capability
@@ -60,6 +66,8 @@ class ResponseRun:
         self._listing: ListingMatcher | None = None
         self._epochs: Epochs | None = None
         self._denials = Denials()
+        self._experiment: Experiment | None = None
+        self._reading = anyio.Lock()
 
     @property
     def _interchangeable(self) -> bool:
@@ -96,14 +104,77 @@ class ResponseRun:
         if earlier is not None:
             if self._listing is not None:
                 await self._listing.begin()
-            left = {item.position for item in items}
-            return [entry for entry in whole_of(earlier) if entry.position in left]
-        ids = [item.value.variables_id for item in items]
-        if self._listing is not None:
-            keys = await self._listing.before_sending(ids)
+            wanted = await self._with_echoes(items, self._whole_of(earlier), earlier)
         else:
-            keys = list(map(NaturalKey, ids, self._epochs.of(items)))
-        return [Wanted(item.position, key) for item, key in zip(items, keys, strict=True)]
+            ids = [item.value.variables_id for item in items]
+            if self._listing is not None:
+                keys = await self._listing.before_sending(ids)
+            else:
+                keys = list(map(NaturalKey, ids, self._epochs.of(items)))
+            wanted = [Wanted(item.position, key) for item, key in zip(items, keys, strict=True)]
+            if self._listing is None and self.log.recovery is None:
+                # They come as the result of their own job.
+                return wanted
+            wanted = await self._with_echoes(items, wanted, None)
+        if self._listing is not None:
+            self._listing.ask(wanted)
+        return wanted
+
+    async def _with_echoes(
+        self, items: Sequence[Item[Spec]], wanted: Iterable[Wanted], earlier: OpenChunk | None
+    ) -> list[Wanted]:
+        """Those of ``items``, with what their rows must say."""
+        specs = {item.position: item.value for item in items}
+        config_id = await self._config_id()
+        return [
+            Wanted(w.position, w.key, self._echo(specs[w.position], config_id, earlier))
+            for w in wanted
+            if w.position in specs
+        ]
+
+    def _echo(self, spec: Spec, config_id: int | None, earlier: OpenChunk | None) -> Echo:
+        stored = bool(spec.messages)
+        if stored:
+            made_by = spec.metadata and spec.metadata.llm_model_config
+            config_id = made_by.id if made_by else None
+        is_checked = self.log.recovery is not None or earlier is not None
+        variables = None if isinstance(spec.variables, int) else spec.variables
+        return Echo(
+            config_id=config_id,
+            template_id=self.plan.template_id,
+            variables=variables if is_checked else None,
+            text=_text_of(spec) if stored else None,
+            filled=earlier is not None,
+        )
+
+    async def _config_id(self) -> int | None:
+        """The configuration that rows to generate will name; None when it is not known."""
+        plan = self.plan
+        if self.operation != "generate" or plan.llm_config_id is not None:
+            return plan.llm_config_id
+        if self._experiment is None and self._listing is not None:
+            async with holding(self._reading, self.setting.policy):
+                if self._experiment is None:
+                    self._experiment = await self._read_experiment()
+        config = self._experiment.llm_config if self._experiment is not None else None
+        return config.id if config is not None else None
+
+    async def _read_experiment(self) -> Experiment:
+        # Not what the caller has of it, which may be old.
+        path = ("experiments", self.plan.experiment_id)
+        policy = self.setting.policy
+        return decode(Experiment, await self.setting.connection.call("GET", *path, policy=policy))
+
+    async def pins(self) -> dict[str, dict[str, Any]]:
+        """What must be as it was when a journal was begun, as the service has it now."""
+        self._experiment = await self._read_experiment()
+        return await pins_of_call(
+            self.setting, self.plan, self._experiment, generates=self.operation == "generate"
+        )
+
+    def _whole_of(self, chunk: OpenChunk) -> list[Wanted]:
+        with self.log.reading():
+            return whole_of(chunk)
 
     def intend(self, wanted: Sequence[Wanted], body: bytes) -> Intent:
         """How to send a chunk that was never sent."""
@@ -161,7 +232,10 @@ class ResponseRun:
             operation=self.operation,
             policy=self.setting.policy,
         )
-        asked = wanted if earlier is None or not status.result else whole_of(earlier)
+        asked = wanted
+        if earlier is not None and status.result:
+            own = {entry.position: entry for entry in wanted}
+            asked = [own.get(entry.position, entry) for entry in self._whole_of(earlier)]
         left = {entry.position for entry in wanted}
         outcomes = await self.outcomes(asked, status)
         found = {position: outcome for position, outcome in outcomes.items() if position in left}
@@ -185,6 +259,8 @@ class ResponseRun:
                 in_order=not unreadable,
                 interchangeable=self._interchangeable,
             )
+            own = {entry.position: entry for entry in wanted}
+            found = {position: row for position, row in found.items() if own[position].fits(row)}
         elif self._listing is not None:
             found = await self._listing.find(wanted)
         else:
@@ -224,48 +300,47 @@ class ResponseRun:
         found, surplus = await self._listing.last_look()
         return self._outcomes(found), surplus
 
+    @staticmethod
+    def reference(_spec: Spec, row: PromptResponse) -> list[Any]:
+        """Where the service keeps a row, and what it says of its input."""
+        return [row.id, hash_of_row(row)]
+
     async def fetch(
-        self, items: Sequence[Item[Spec]], rows: Mapping[int, int]
+        self, items: Sequence[Item[Spec]], done: Mapping[int, Any]
     ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
-        """The rows of these ids, by position, as they are at the service now."""
+        """The rows of these references, by position, as they are at the service now."""
+        with self.log.reading():
+            ids = {position: int(id) for position, (id, _) in done.items()}
+            said = {position: hash for position, (_, hash) in done.items()}
+        config_id = await self._config_id()
         found = {
             row.id: row
             for row in await Listing(
                 self.setting.connection,
                 PromptResponse,
                 "responses",
-                query={"response_ids": list(rows.values())},
+                query={
+                    "experiment_id": self.plan.experiment_id,
+                    "response_ids": list(ids.values()),
+                },
                 policy=self.setting.policy,
             )
         }
         for item in items:
-            row = found.get(rows[item.position])
+            row = found.get(ids[item.position])
             if row is None:
                 yield item.position, not_there(item.position, self.operation, "row")
+            elif hash_of_row(row) != said[item.position] or not self._echo(
+                item.value, config_id, None
+            ).fits(row):
+                yield item.position, not_own(item.position, self.operation, f"row {row.id}")
             else:
                 yield item.position, outcome_of(item.position, row, self.operation)
-
-    def as_stored(
-        self, found: dict[int, PromptResponse | ItemError], items: Sequence[Item[Spec]]
-    ) -> dict[int, PromptResponse | ItemError]:
-        """Of rows that the listing told for an earlier run, those that hold what it stored.
-
-        Without keys a row of the same natural key may be of another program, which numbered
-        its epochs when the earlier run's had not come. Generated ones cannot be told apart.
-        """
-        if self.operation != "add" or self._listing is None:
-            return found
-        texts = {item.position: _text_of(item.value) for item in items}
-        return {
-            position: outcome
-            for position, outcome in found.items()
-            if isinstance(outcome, ItemError) or outcome.response_str == texts[position]
-        }
 
     def no_row(self) -> OutcomeUnknownError:
         """The job has ended and its row is not there, or could not be looked for."""
         return OutcomeUnknownError(
-            "the job has ended, and the service does not show a row for this item",
+            "the job has ended, and the service does not show a row that is of this item",
             position=0,
             operation=self.operation,
             code="no_result",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from elluminate_async.batch import Batch, Outcome
@@ -306,8 +305,9 @@ class ResponsesResource(Resource):
             arguments=plan.arguments,
             total=total,
             fingerprint=plan.fingerprint,
-            reference=attrgetter("id"),
+            reference=run.reference,
             fetch=run.fetch,
+            pins=run.pins,
             resume=partial(self._send_chunk, run),
         )
         return setting.call(
@@ -374,8 +374,6 @@ class ResponsesResource(Resource):
             if isinstance(problem, JobError) and run.is_late:
                 # There was no time to see what it did before it failed.
                 problem = unknown_outcome(problem, run.operation)
-        if earlier is not None:
-            found = run.as_stored(found, items)
         return found, problem or run.no_row()
 
     async def _start_job(

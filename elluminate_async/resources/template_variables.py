@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
@@ -32,6 +31,7 @@ from elluminate_async.resources.journaling import (
     Sending,
     earlier_sending,
     journal_path,
+    not_own,
     not_there,
 )
 from elluminate_async.resources.pages import Listing
@@ -163,7 +163,7 @@ class TemplateVariablesResource(Resource):
             arguments=arguments,
             total=total,
             fingerprint=fingerprint_of,
-            reference=attrgetter("id"),
+            reference=lambda _value, row: row.id,
             fetch=upload.fetch,
             resume=partial(self._send_chunk, upload),
         )
@@ -302,8 +302,13 @@ class _Upload:
         if self._all is None:
             self._all = {row.id: row for row in await self._list()}
         for item in items:
-            row = self._all.get(rows[item.position])
-            yield item.position, row or not_there(item.position, "add", "row")
+            position, row = item.position, self._all.get(rows[item.position])
+            if row is None:
+                yield position, not_there(position, "add", "row")
+            elif content_key(row.input_values) != content_key(json.loads(item.value)):
+                yield position, not_own(position, "add", f"row {row.id}")
+            else:
+                yield position, row
 
     async def _list(self) -> list[TemplateVariables]:
         setting = self._setting

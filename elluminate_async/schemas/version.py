@@ -35,8 +35,14 @@ class CompatibilityRequest(WireModel):
 
 
 class CompatibilityAnswer(WireModel):
-    """Answer to the version check; ``capabilities`` is absent on the hosted service."""
+    """Answer to the version check; the last two are absent on the hosted service.
+
+    Attributes:
+        capabilities: Of `Capability`, and such as later versions know.
+        server_id: Made with the service's data, and the same at whatever address it is served.
+    """
 
     is_compatible: bool
     required_sdk_version: str = ""
     capabilities: frozenset[str] = Field(default=frozenset())
+    server_id: str | None = None

@@ -18,6 +18,7 @@ class WireProfile:
         results_with_status: Whether a batch's status document tells progress and results.
         idempotency_keys: Whether a repeated batch POST gets the stored answer.
         equal_entries: Whether it is advertised that an entry which exists is not added twice.
+        identity: Whether the version check tells the id that was made with the database.
     """
 
     page_size: int = 100
@@ -25,6 +26,7 @@ class WireProfile:
     results_with_status: bool = True
     idempotency_keys: bool = True
     equal_entries: bool = True
+    identity: bool = True
 
     @classmethod
     def hosted(cls, page_size: int = 100, listing_seed: int | None = None) -> WireProfile:
@@ -35,6 +37,7 @@ class WireProfile:
             results_with_status=False,
             idempotency_keys=False,
             equal_entries=False,
+            identity=False,
         )
 
     @property

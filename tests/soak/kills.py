@@ -231,7 +231,7 @@ def finished_in(job: Job) -> dict[str, set[int]]:
     rated = state_of(job.folder / "rate").done
     return {
         _GENERATE: {job.ids[position] for position in generated},
-        "POST ratings/batches": {generated[position] for position in rated},
+        "POST ratings/batches": {generated[position][0] for position in rated},
     }
 
 

@@ -14,8 +14,10 @@ router = APIRouter(prefix="/version", tags=["version"])
 
 @router.post("/compatible")
 async def compatible(service: InService, _body: CompatibilityRequest) -> dict[str, Any]:
-    """Say yes, and name the capabilities, if any."""
+    """Say yes, and name the capabilities and the server's id, if any."""
     answer: dict[str, Any] = {"is_compatible": True, "required_sdk_version": "0.6.0"}
     if offered := service.profile.capabilities:
         answer["capabilities"] = sorted(offered)
+    if service.profile.identity:
+        answer["server_id"] = service.database.server_id
     return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -38,10 +39,14 @@ class Database:
 
     Every statement runs inside `read` or `write`. A transaction, once begun, ends by
     itself even when the caller is cancelled: then its result is dropped, not its work.
+
+    Attributes:
+        server_id: Made with the tables, and kept with them wherever they are served.
     """
 
     def __init__(self, path: Path, *, durable: bool) -> None:
         self.path = path
+        self.server_id = ""
         self._durable = durable
         self._lock_fd: int | None = None
         self._running: set[asyncio.Future[Any]] = set()
@@ -58,7 +63,7 @@ class Database:
         """
         self._lock_fd = _take(self.path)
         try:
-            await self.write(_migrate)
+            self.server_id = await self.write(_migrate)
         except DatabaseError as error:
             await self.close()
             raise ConfigurationError(f"{self.path} cannot be used: {error.orig}") from None
@@ -182,7 +187,8 @@ def _lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: Connection) -> str:
+    """Make the tables, or bring them up to date; the server's id."""
     version = None
     with contextlib.suppress(DatabaseError):  # no such table: a new file
         version = connection.exec_driver_sql(
@@ -202,4 +208,9 @@ def _migrate(connection: Connection) -> None:
             f"the database has version {version}, this server works with {current}; "
             "use the release that made it"
         )
-    connection.execute(select(tables.meta.c.name).limit(1))
+    of_server = select(tables.meta.c.value).where(tables.meta.c.name == "server_id")
+    server_id = connection.execute(of_server).scalar()
+    if server_id is None:
+        server_id = secrets.token_hex(16)
+        connection.execute(insert(tables.meta), {"name": "server_id", "value": server_id})
+    return str(server_id)
