@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -72,12 +73,8 @@ class Recovery(Generic[V, R]):
             JournalError: It cannot be used for this call.
         """
         header = await self.header()
-
-        def open_journal() -> None:
-            # Kept before anybody can be cancelled, or nobody would close it.
-            self._journal = Journal.open(self.path, header, check_total=not self.anew)
-
-        await run_to_end(open_journal)
+        open_journal = partial(Journal.open, self.path, header, check_total=not self.anew)
+        self._journal = await run_to_end(open_journal, left=Journal.discard)
 
     async def close(self) -> None:
         """Close the journal, if it was opened."""
