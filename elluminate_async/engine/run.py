@@ -38,7 +38,7 @@ from elluminate_async.engine.chunks import (
     read_into,
 )
 from elluminate_async.engine.crew import Crew
-from elluminate_async.engine.slots import Pairs, Slots, Tally
+from elluminate_async.engine.slots import Pairs, Slots, Tally, bare
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
     DeadlineError,
@@ -69,7 +69,9 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         ElluminateError: One that is true of all items.
         DeadlineError: The deadline passed and ``source`` is of unknown length, so that not
             all positions are known.
-        Exception: What ``source`` or ``on_progress`` raised, unchanged.
+        BaseException: What ``source`` or ``on_progress`` raised, unchanged; but for a
+            `StopIteration`, which Python lets out of no coroutine: it is the cause of a
+            `RuntimeError`.
 
     Whatever is raised, cancellation included, has what had arrived as its ``partial``: what
     was in flight is unknown there, and what was never sent has the code ``not_sent``.
@@ -77,7 +79,7 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     slots = Slots[R](call.operation, call.total)
     run = _Run(call, slots.fill, keep_failed=call.again is not None)
     try:
-        await run.run(source)
+        await bare(run.run(source))
         if run.out_of_time and call.total is None and not run.exhausted:
             raise DeadlineError("the deadline passed before the input came to its end")
         if not run.out_of_time and call.last_look is not None:
@@ -113,7 +115,7 @@ async def _send_again(
 
     run = _Run(again(options), take)
     try:
-        await run.run([failed_items[p] for p in sorted(failed_items) if p in positions])
+        await bare(run.run([failed_items[p] for p in sorted(failed_items) if p in positions]))
     finally:
         outcomes.update(run.cut)
 
@@ -178,7 +180,11 @@ class _Run(Generic[V, R]):
         self._fatal: BaseException | None = None
 
     async def run(self, source: Source[V]) -> None:
-        """Send everything and deliver everything, or raise the first fatal error, bare."""
+        """Send everything and deliver everything, or raise the first fatal error, bare.
+
+        Raises:
+            CallbackRaisedError: `on_progress` raised.
+        """
         recovery = self._call.recovery
         if recovery is None:
             return await self._send_all(source, ChunkBuilder[V](self._call.options))
