@@ -24,8 +24,6 @@ API_KEY_VARIABLE = "ELLUMINATE_API_KEY"
 TOKEN_VARIABLE = "ELLUMINATE_OAUTH_TOKEN"
 BASE_URL_VARIABLE = "ELLUMINATE_BASE_URL"
 
-_SHORTEST_BLOTTED = 8
-
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -40,12 +38,6 @@ class Secret:
     def reveal(self) -> str:
         """The secret itself."""
         return self._value
-
-    def blotted_in(self, data: bytes) -> bytes:
-        """``data`` without the secret. A very short one stays, as it may be any word."""
-        if len(self._value) < _SHORTEST_BLOTTED:
-            return data
-        return data.replace(self._value.encode(), b"***")
 
     def __repr__(self) -> str:
         return "Secret(***)"

@@ -180,11 +180,7 @@ class _Run(Generic[V, R]):
         self._fatal: BaseException | None = None
 
     async def run(self, source: Source[V]) -> None:
-        """Send everything and deliver everything, or raise the first fatal error, bare.
-
-        Raises:
-            CallbackRaisedError: `on_progress` raised.
-        """
+        """Send everything and deliver everything, or raise the first fatal error, bare."""
         recovery = self._call.recovery
         if recovery is None:
             return await self._send_all(source, ChunkBuilder[V](self._call.options))

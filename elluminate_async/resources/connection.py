@@ -127,13 +127,15 @@ class Connection:
         answer = await self.send(Request("GET", (*_ROOT, "projects")), policy)
         projects = decode(Page[Project], answer).items
         wanted = self._wanted
-        for project in projects:
-            if wanted is None or wanted in (project.id, project.name):
-                return project
-        seen = ", ".join(f"{p.id} {p.name!r}" for p in projects[:10]) or "none at all"
+        found = next((p for p in projects if wanted in (None, p.id, p.name)), None)
+        if found is not None:
+            return found
+        seen = self.blotted(", ".join(f"{p.id} {p.name!r}" for p in projects[:10]))
+        # Their names may be anything, and what is raised takes this frame along.
+        del projects
         asked = "any project" if wanted is None else f"the project {wanted!r}"
         raise NotFoundError(
-            f"this key does not see {asked}; it sees {seen}",
+            f"this key does not see {asked}; it sees {seen or 'none at all'}",
             status=404,
             method="GET",
             path="/api/v0/projects",
@@ -173,9 +175,13 @@ class Connection:
             logger.warning(
                 "the service asks for clients of version %s or later, and this package speaks "
                 "the protocol of %s: look for a newer elluminate-async",
-                found.required_sdk_version,
+                self.blotted(str(found.required_sdk_version)),
                 PROTOCOL_VERSION,
             )
+
+    def blotted(self, text: str) -> str:
+        """``text`` of the service's, for an error or a log, without the credential."""
+        return self.transport.blotted(text)
 
     async def has(self, capability: Capability, policy: Policy) -> bool:
         """Whether the service advertises ``capability``; waits for the version check."""
@@ -327,16 +333,17 @@ def decode(kind: type[T], answer: Answer) -> T:
     try:
         return adapter(kind).validate_json(answer.body, context=Repeated())
     except (ValidationError, ValueError) as error:
-        raise ProtocolError(
-            f"an answer that is not what the protocol says ({_problem(error)}): "
-            f"{excerpt(answer)!r}",
-            sent=True,
-            attempts=answer.attempts,
-            request_id=answer.request_id,
-        ) from None
+        problem = answer.blotter.text(problem_of(error))
+    # Out here: pydantic's error, which holds the whole answer, would be its context.
+    raise ProtocolError(
+        f"an answer that is not what the protocol says ({problem}): {excerpt(answer)!r}",
+        sent=True,
+        attempts=answer.attempts,
+        request_id=answer.request_id,
+    )
 
 
-def _problem(error: ValidationError | ValueError) -> str:
+def problem_of(error: ValidationError | ValueError) -> str:
     """The first thing that is wrong, and where; pydantic's own text is several lines and a link."""
     if not isinstance(error, ValidationError):
         return str(error)

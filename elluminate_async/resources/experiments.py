@@ -7,7 +7,7 @@ from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError, NotFoundError
 from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
-from elluminate_async.resources.jobs import follow_job, job_failure
+from elluminate_async.resources.jobs import checked_job_id, follow_job, job_failure
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -162,6 +162,7 @@ class ExperimentsResource(Resource):
             "POST", *path, "run", body=body, omit_nulls=True, policy=policy
         )
         job_id = decode(Experiment, answer).generation_task_id
+        job_id = checked_job_id(job_id, self._connection.blotted)
         if job_id is not None:
             status = await follow_job(
                 self._connection,

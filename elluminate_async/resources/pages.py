@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import NotFoundError, ProtocolError
 from elluminate_async.limits.backoff import back_off
-from elluminate_async.resources.connection import decode
+from elluminate_async.resources.connection import decode, problem_of
 from elluminate_async.schemas.base import Page, WireModel
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Listing(Generic[M]):
             try:
                 rows.append(self._model.model_validate(document))
             except ValidationError as error:
-                problem = " ".join(str(error).splitlines()[:3])
+                problem = self._connection.blotted(problem_of(error))
                 logger.warning("a row of a listing was skipped: %s", problem)
         return _ReadPage(rows, page.count, len(page.items))
 

@@ -21,7 +21,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
 )
 from elluminate_async.resources.batches import BatchSetting
-from elluminate_async.resources.connection import holding
+from elluminate_async.resources.connection import holding, problem_of
 from elluminate_async.resources.journaling import ChunkLog, Intent, not_there
 from elluminate_async.resources.matching import (
     UNREADABLE,
@@ -228,7 +228,7 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
             try:
                 ratings = _RATINGS.validate_python(document)
             except ValidationError as error:
-                text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
+                text = f"unreadable ratings: {problem_of(error)}"
                 outcomes[id] = _rating_error(id, text, "protocol")
                 continue
         outcomes[id] = ratings

@@ -144,7 +144,10 @@ class ResponsesResource(Resource):
             if error.ambiguous:
                 raise unknown_outcome(error, operation) from None
             raise
-        outcome = outcome_of(0, decode(PromptResponse, answer), operation)
+        row = decode(PromptResponse, answer)
+        outcome = outcome_of(0, row, operation, self._connection.blotted)
+        # What is raised takes this frame along, and is to hold nothing that the row says.
+        del row
         if isinstance(outcome, ItemError):
             raise outcome
         return outcome
