@@ -161,8 +161,9 @@ class ExperimentsResource(Resource):
         answer = await self._connection.call(
             "POST", *path, "run", body=body, omit_nulls=True, policy=policy
         )
-        job_id = decode(Experiment, answer).generation_task_id
-        job_id = checked_job_id(job_id, self._connection.blotted)
+        job_id = checked_job_id(
+            decode(Experiment, answer).generation_task_id, self._connection.blotted
+        )
         if job_id is not None:
             status = await follow_job(
                 self._connection,

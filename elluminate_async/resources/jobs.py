@@ -218,6 +218,8 @@ def checked_job_id(job_id: str | None, blotted: Callable[[str], str]) -> str | N
         ProtocolError: It holds the credential.
     """
     if job_id is not None and blotted(job_id) != job_id:
+        # What is raised takes this frame along.
+        job_id = None
         raise ProtocolError("the service named a job by the key it was asked with", sent=True)
     return job_id
 

@@ -7,8 +7,8 @@ a dump in hex, or a part of it, cut off somewhere. Example, of the key ``ab+cdef
     {"got": "ab\u002Bcdefgh"}     ->  {"got": "***"}
     <p>ab&#43;cdefgh</p>          ->  <p>***</p>
 
-Three views of a text are searched: as it is; with every escape resolved, line ends and NULs
-left out (a header that was folded, UTF-16); and with the escapes of quoted-printable resolved.
+Three views of a text are searched, without NULs, as UTF-16 has them: as it is; with every
+escape resolved and line ends left out; and with the escapes of quoted-printable resolved.
 What is found in a view is blotted in the text itself, escapes and all. Upper and lower case
 count as the same.
 """
@@ -44,12 +44,12 @@ _ESCAPE = re.compile(
     | \\+ (?: [nrt] | (?P<letter> . ) )
     | %(?:25)* (?P<hex2> [0-9a-f]{2} )
     | &(?:amp;)* (?P<entity> \#x[0-9a-f]{1,6} | \#[0-9]{1,7} | [a-z]{2,12} ) ;?
-    | [ \t]*\r?\n[ \t]* | \0+
+    | [ \t]*\r?\n[ \t]*
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_QUOTED_PRINTABLE = re.compile(rb"=(?:([0-9A-F]{2})|[ \t]*\r?\n)")
-_NOTHING = re.compile(rb"(?!)")
+_QUOTED_PRINTABLE = re.compile(rb"=(?:([0-9A-F]{2})|[ \t]*\r?\n)", re.IGNORECASE)
+_NUL = re.compile(rb"\0+")
 
 
 class Blotter:
@@ -147,13 +147,23 @@ def _forms_of(key: bytes) -> Iterator[_Form]:
 
 
 class _View:
-    """A text with its escapes resolved, in lower case, and where each byte of it is from."""
+    """A text with its escapes resolved, in lower case, and where each byte of it is from.
 
-    __slots__ = ("_begins", "_sources", "data")
+    Args:
+        text: The text.
+        of: The view whose data ``text`` is, where it is not what was given.
+    """
+
+    __slots__ = ("_begins", "_of", "_sources", "data")
 
     def __init__(
-        self, text: bytes, escapes: re.Pattern[bytes], resolve: Callable[[re.Match[bytes]], bytes]
+        self,
+        text: bytes,
+        escapes: re.Pattern[bytes],
+        resolve: Callable[[re.Match[bytes]], bytes],
+        of: _View | None = None,
     ) -> None:
+        self._of = of
         pieces: list[bytes] = []
         self._begins: list[int] = []
         self._sources: list[tuple[int, int, bool]] = []
@@ -179,21 +189,26 @@ class _View:
         """The part of the text that a byte of this is from."""
         piece = bisect_right(self._begins, index) - 1
         start, end, resolved = self._sources[piece]
-        if resolved:
+        if not resolved:
+            start += index - self._begins[piece]
+            end = start + 1
+        if self._of is None:
             return start, end
-        here = start + index - self._begins[piece]
-        return here, here + 1
+        return self._of.origin(start)[0], self._of.origin(end - 1)[1]
 
 
 def _views_of(text: bytes) -> Iterator[_View]:
-    yield _View(text, _NOTHING, _itself)
+    # UTF-16 of what is ASCII is that with NULs.
+    plain = _View(text, _NUL, _left_out)
+    yield plain
     for escapes, resolve in ((_ESCAPE, _resolved), (_QUOTED_PRINTABLE, _unquoted)):
-        if escapes.search(text):
-            yield _View(text, escapes, resolve)
+        if escapes.search(plain.data):
+            yield _View(plain.data, escapes, resolve, plain)
 
 
-def _itself(match: re.Match[bytes]) -> bytes:
-    return match[0]
+def _left_out(match: re.Match[bytes]) -> bytes:
+    del match
+    return b""
 
 
 def _resolved(match: re.Match[bytes]) -> bytes:

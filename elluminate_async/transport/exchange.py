@@ -181,7 +181,7 @@ async def read_answer(incoming: Incoming, blotter: Blotter) -> Answer:
     """
     response = incoming.response
     body = bytearray()
-    decompressor = decompressor_of(incoming)
+    decompressor = decompressor_of(incoming, blotter)
     while data := await response.content.readany():
         for piece in decompressor.feed(data):
             body += piece
@@ -205,13 +205,16 @@ async def read_answer(incoming: Incoming, blotter: Blotter) -> Answer:
     return Answer(response.status, headers, bytes(body), blotter=blotter)
 
 
-def decompressor_of(incoming: Incoming) -> Decompressor:
+def decompressor_of(incoming: Incoming, blotter: Blotter) -> Decompressor:
     """What decodes the body.
 
     Raises:
         ProtocolError: It is encoded in a way that was not asked for.
     """
-    return Decompressor(", ".join(incoming.response.headers.getall("Content-Encoding", ())))
+    encoding = ", ".join(incoming.response.headers.getall("Content-Encoding", ()))
+    if not Decompressor.knows(encoding):
+        encoding = blotter.text(encoding)
+    return Decompressor(encoding)
 
 
 def _is_unframed(response: aiohttp.ClientResponse) -> bool:

@@ -330,7 +330,7 @@ class HttpTransport:
         policy: Policy,
         decoder: Decoder,
     ) -> AsyncGenerator[Event]:
-        decompressor = decompressor_of(incoming)
+        decompressor = decompressor_of(incoming, self._blotter)
         while True:
             seconds = policy.clock(policy.stream_silence)
             failure: TransportError | None = None

@@ -49,6 +49,12 @@ class Decoder:
         last_id: The id to name at a reconnect; empty when there is none.
     """
 
+    # No `__dict__`, which is shown where the locals of frames are.
+    __slots__ = (
+        "_buffer", "_data", "_data_bytes", "_event", "_id", "_skip_lf", "_started",
+        "last_id", "retry",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         self.retry: int | None = None
         self.last_id = ""
