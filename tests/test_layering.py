@@ -65,6 +65,7 @@ RESOURCE_HELPERS = {
     "connection",
     "jobs",
     "journaling",
+    "json_input",
     "matching",
     "pages",
     "response_plan",

@@ -26,6 +26,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.resources.json_input import check_json, checked_input, problem_of
 from elluminate_async.schemas.base import Page, Repeated
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.version import (
@@ -250,6 +251,8 @@ class Connection:
         That is the key of ``sending``, or a new one. ``items`` count towards the limit on items.
         """
         policy = policy or self.policy()
+        if isinstance(body, BaseModel):
+            check_json(body, "")
         request = Request(
             method,
             await self.path(*segments, policy=policy),
@@ -306,7 +309,8 @@ class Resource:
 
 def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
     """A request's JSON body."""
-    return body.model_dump_json(exclude_none=omit_nulls).encode()
+    with checked_input("the request"):
+        return body.model_dump_json(exclude_none=omit_nulls).encode()
 
 
 def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
@@ -341,15 +345,6 @@ def decode(kind: type[T], answer: Answer) -> T:
         attempts=answer.attempts,
         request_id=answer.request_id,
     )
-
-
-def problem_of(error: ValidationError | ValueError) -> str:
-    """The first thing that is wrong, and where; pydantic's own text is several lines and a link."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}

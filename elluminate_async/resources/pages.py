@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import NotFoundError, ProtocolError
 from elluminate_async.limits.backoff import back_off
-from elluminate_async.resources.connection import decode, problem_of
+from elluminate_async.resources.connection import decode
+from elluminate_async.resources.json_input import problem_of
 from elluminate_async.schemas.base import Page, WireModel
 
 if TYPE_CHECKING:
@@ -77,6 +78,31 @@ class Listing(Generic[M]):
         """The first row of the first page; None when there is none. One request."""
         page = await self._page(None)
         return page.items[0] if page.items else None
+
+    async def named(self, what: str, name: str | None, **also: object) -> M:
+        """The row of exactly that name, with ``also`` where it is not None; the query asks for it.
+
+        A service may take the name for another word, or for a part of one, so what it shows is
+        compared; where that is something else, all that it has for the query is. Of several
+        versions the latest counts.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        wanted = {"name": name} | {key: value for key, value in also.items() if value is not None}
+
+        def is_it(row: M) -> bool:
+            return all(getattr(row, key, None) == value for key, value in wanted.items())
+
+        first = None if name is None else await self.first()
+        if first is not None and is_it(first):
+            return first
+        rows = [] if first is None else [row for row in await self._all() if is_it(row)]
+        found = max(rows, key=_version, default=None)
+        if found is None:
+            asked = " ".join(f"{key} {value!r}" for key, value in wanted.items())
+            raise NotFoundError(f"no {what} of exactly the {asked}", status=404)
+        return found
 
     async def _all(self) -> list[M]:
         rows: list[M] = []
@@ -205,6 +231,12 @@ class _ReadPage(Generic[M]):
     items: list[M]
     count: int
     size: int
+
+
+def _version(row: WireModel) -> int:
+    # Of a template it is a number; the first stays where there is none.
+    found = getattr(row, "version", None)
+    return found if isinstance(found, int) else 0
 
 
 def _id(row: WireModel) -> int:

@@ -21,8 +21,9 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
 )
 from elluminate_async.resources.batches import BatchSetting
-from elluminate_async.resources.connection import holding, problem_of
+from elluminate_async.resources.connection import holding
 from elluminate_async.resources.journaling import ChunkLog, Intent, not_there
+from elluminate_async.resources.json_input import problem_of
 from elluminate_async.resources.matching import (
     UNREADABLE,
 )

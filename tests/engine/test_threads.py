@@ -135,6 +135,11 @@ async def test_a_wake_up_that_got_lost_is_no_hang(gate: Gate) -> None:
     assert gate.given_away == ["value"]
 
 
+def open_files() -> list[str]:
+    """What this process has open."""
+    return [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+
+
 @pytest.mark.parametrize("at", ["open", "intent", "close"])
 async def test_a_disk_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
@@ -180,8 +185,7 @@ async def test_a_disk_that_does_not_answer(
     may_end.set()
     await until(lambda: all(t.name != "elluminate-async" for t in threading.enumerate()))
     # Whoever was last has closed it.
-    links = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
-    assert str(path) not in links
+    assert str(path) not in open_files()
     Journal.open(path, HEADER).discard()
 
 

@@ -284,7 +284,7 @@ async def test_rows_that_quote_the_key(
     numbers = [str(number) for number in range(len(echoes))]
     async with stage_with(key, QuotingModel(echoes)) as stage:
         responses = await stage.generate(numbers, journal=tmp_path / "run")
-        single: list[BaseException] = []
+        single: list[ItemError] = []
         for row in (await stage.variables(numbers))[::5]:
             with pytest.raises(ItemError) as caught:
                 await stage.client.responses.generate(
