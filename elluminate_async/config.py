@@ -24,9 +24,17 @@ API_KEY_VARIABLE = "ELLUMINATE_API_KEY"
 TOKEN_VARIABLE = "ELLUMINATE_OAUTH_TOKEN"
 BASE_URL_VARIABLE = "ELLUMINATE_BASE_URL"
 
-_SHORTEST_BLOTTED = 8
-
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+
+# Narrower than RFC 3986: of what this lets through, every reader of URLs sees the same host.
+_NAME = r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?"
+_HOST_NAME = re.compile(_NAME, re.IGNORECASE)
+_BASE_URL = re.compile(
+    rf"https?://(?:{_NAME}|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?"
+    r"(?:/(?:[a-z0-9._~!$&'()*+,;=:@/-]|%[0-9a-f]{2})*)?",
+    re.IGNORECASE,
+)
+_LONGEST_HOST = 253
 
 
 class Secret:
@@ -40,12 +48,6 @@ class Secret:
     def reveal(self) -> str:
         """The secret itself."""
         return self._value
-
-    def blotted_in(self, data: bytes) -> bytes:
-        """``data`` without the secret. A very short one stays, as it may be any word."""
-        if len(self._value) < _SHORTEST_BLOTTED:
-            return data
-        return data.replace(self._value.encode(), b"***")
 
     def __repr__(self) -> str:
         return "Secret(***)"
@@ -155,9 +157,13 @@ def checked_base_url(url: str, *, allow_http: bool = False) -> str:
         ConfigurationError: It is not an http(s) URL, holds a user, a query or a
             fragment, or would send the key unencrypted to another machine.
     """
+    if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"base_url must be a string, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
+        if host and ":" in host:
+            ipaddress.IPv6Address(host)
     except ValueError:
         # Its text may quote what precedes the host.
         raise ConfigurationError(
@@ -172,13 +178,19 @@ def checked_base_url(url: str, *, allow_http: bool = False) -> str:
             "base_url must not hold a user, a password, a query or a fragment; "
             "the key goes into api_key="
         )
+    if not _HEADER_SAFE.fullmatch(url):
+        raise ConfigurationError("base_url must be plain ASCII without spaces")
+    if not _BASE_URL.fullmatch(url) or port == 0 or len(host) > _LONGEST_HOST:
+        # What is checked here is to be what the key is sent to.
+        raise ConfigurationError(
+            f"base_url={_shown(url)!r} is not a URL that everybody reads alike: write the host "
+            "in letters, digits, dots and hyphens, then at most a port from 1 to 65535 and a path"
+        )
     if parts.scheme == "http" and not allow_http and not is_loopback(host):
         raise ConfigurationError(
             f"base_url={url!r} would send the key unencrypted over the network: use https, "
             "or pass allow_insecure_http=True if that network is trusted"
         )
-    if not _HEADER_SAFE.fullmatch(url):
-        raise ConfigurationError("base_url must be plain ASCII without spaces")
     return url.rstrip("/")
 
 
@@ -200,7 +212,8 @@ def checked_ssl_context(context: ssl.SSLContext) -> ssl.SSLContext:
 def is_loopback(host: str) -> bool:
     """Whether a host name or literal address can only be this machine."""
     if host == "localhost" or host.endswith(".localhost"):
-        return True
+        # A backslash in it, and others take what precedes that for the host.
+        return _HOST_NAME.fullmatch(host) is not None
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -213,7 +226,7 @@ def _shown(url: str) -> str:
 
 
 def _checked_secret(value: str, what: str) -> Secret:
-    if not _HEADER_SAFE.fullmatch(value):
+    if not isinstance(value, str) or not _HEADER_SAFE.fullmatch(value):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(
             f"the {what} holds a space, a line end or a character that is not ASCII: "
             "copy it again, without quotes or a trailing newline"

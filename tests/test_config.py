@@ -6,8 +6,13 @@ import copy
 import pickle
 import warnings
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from yarl import URL
 
 from elluminate_async.config import (
     API_KEY_VARIABLE,
@@ -183,6 +188,42 @@ def test_a_good_url(url: str, expected: str) -> None:
         "https://x.test/\r\nX-Evil: 1",
         "https://ex\u00e4mple.test",
         "file:///etc/passwd",
+        "http://evil.test\\.localhost",
+        "http://evil.test\\@127.0.0.1",
+        "http://127.0.0.1\\@evil.test",
+        "http://127.0.0.1#@evil.test",
+        "http://127.0.0.1?@evil.test",
+        "http://127.0.0.1\t.evil.test",
+        "http://evil.test/\\.localhost",
+        "http://evil%2etest.localhost",
+        "http://%6cocalhost",
+        "http://localhost\u3002evil.test",
+        "http://evil.test\uff0flocalhost",
+        "http://\u2488evil.localhost",
+        "http:///127.0.0.1",
+        "http:127.0.0.1",
+        "http:/\\127.0.0.1",
+        "http://[::1",
+        "http://[::1]evil.test",
+        "http://[fe80::1%25eth0]",
+        "http://[::1].localhost",
+        "http://[1:2]",
+        "http://[v1.a]",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:70000",
+        "http://127.0.0.1:",
+        "http://127.0.0.1:+80",
+        "http://127.0.0.1:8\u0660",
+        "http://.localhost",
+        "http://a..localhost",
+        "http://-.localhost",
+        f"http://{'a' * 64}.localhost",
+        f"http://{'a.' * 130}localhost",
+        "https://x.test/%zz",
+        "https://x.test/<b>",
+        " https://x.test",
+        "https://x.test\n",
+        "\x00https://x.test",
     ],
 )
 def test_a_bad_url(url: str, fired: Fired) -> None:
@@ -213,7 +254,20 @@ def test_a_password_in_the_url(url: str, fired: Fired) -> None:
 
 @pytest.mark.row(102)
 @pytest.mark.parametrize(
-    "url", ["http://x.test", "http://10.0.0.1", "http://0.0.0.0:1", "http://127.0.0.1.evil.test"]
+    "url",
+    [
+        "http://x.test",
+        "http://10.0.0.1",
+        "http://0.0.0.0:1",
+        "http://127.0.0.1.evil.test",
+        "http://localhost.",
+        "http://0x7f.1",
+        "http://127.1",
+        "http://0177.0.0.1",
+        "http://2130706433",
+        "http://[::ffff:10.0.0.1]",
+        "http://[::]",
+    ],
 )
 def test_plain_http_to_another_machine(url: str, fired: Fired) -> None:
     """The key does not travel unencrypted unless that was asked for."""
@@ -234,12 +288,45 @@ def test_plain_http_to_another_machine(url: str, fired: Fired) -> None:
         ("notlocalhost", False),
         ("localhost.evil.test", False),
         ("2130706433", False),
+        ("evil.test\\.localhost", False),
+        ("evil.test/.localhost", False),
+        ("evil.test@.localhost", False),
+        (".localhost", False),
         ("", False),
     ],
 )
 def test_loopback(host: str, expected: bool) -> None:
     """Only what can be nothing but this machine."""
     assert is_loopback(host) is expected
+
+
+URL_PARTS = [
+    "http://", "https://", "HTTP://", "//", "/", "\\", "@", ":", "?", "#", "[", "]", "%", "..",
+    "127.0.0.1", "localhost", ".localhost", "evil.test", "::1", "8000", "0", "70000", "-", "_",
+    "\t", "\n", " ", "\x00", "\u3002", "\u00df", "\u2488", "xn--", "user:secret", "%2e", "0x7f.1",
+]  # fmt: skip
+
+
+@given(
+    st.text() | st.lists(st.sampled_from(URL_PARTS) | st.text(max_size=2), max_size=8).map("".join),
+    st.booleans(),
+)
+@settings(max_examples=2000, deadline=None)
+@example("http://evil.test\\.localhost", False)
+def test_whatever_is_given_as_a_url(text: str, allow_http: bool) -> None:
+    """Settings or `ConfigurationError`; what passes is read alike by all that read it."""
+    try:
+        url = checked_base_url(text, allow_http=allow_http)
+    except ConfigurationError:
+        return
+    parts = urlsplit(url)
+    for read in (URL(url), URL(url + "/api/v0", encoded=True)):
+        assert (read.scheme, read.host, read.explicit_port) == (
+            parts.scheme, parts.hostname, parts.port
+        )  # fmt: skip
+        assert read.user is None
+    if parts.scheme == "http" and not allow_http:
+        assert is_loopback(URL(url).host or "")
 
 
 @pytest.mark.row(103)
@@ -254,6 +341,15 @@ def test_a_key_that_would_break_a_header(bad: str, fired: Fired) -> None:
     assert bad not in str(caught.value)
     with pytest.raises(ConfigurationError, match="token"):
         Settings.resolve(token=bad, environment={})
+
+
+@pytest.mark.parametrize("value", [1, b"bytes", ["x"], object()])
+def test_a_setting_that_is_no_string(value: Any) -> None:
+    """Refused by name, and not shown."""
+    with pytest.raises(ConfigurationError, match="base_url must be a string"):
+        Settings.resolve(api_key="k", base_url=value, environment={})
+    with pytest.raises(ConfigurationError, match="the API key"):
+        Settings.resolve(api_key=value, environment={})
 
 
 def test_a_secret_shows_only_when_asked_by_name() -> None:

@@ -67,6 +67,7 @@ RESOURCE_HELPERS = {
     "echoes",
     "jobs",
     "journaling",
+    "json_input",
     "matching",
     "pages",
     "response_plan",
@@ -137,7 +138,7 @@ def test_aiohttps_client_is_used_in_the_transport_only() -> None:
         if "aiohttp" in imports(path) and layer_of(name := module_name(path)) != "testing"
     }
 
-    assert users == {"transport.http", "transport.session", "transport.exchange"}
+    assert users == {"transport.session", "transport.exchange"}
 
 
 def test_a_chunk_travels_in_five_hops_by_name() -> None:

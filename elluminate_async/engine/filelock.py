@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 if sys.platform == "win32":
     import msvcrt
@@ -21,6 +22,12 @@ if sys.platform == "win32":
             os.lseek(descriptor, 0, os.SEEK_SET)
         return True
 
+    def unlock_file(descriptor: int) -> None:
+        """Give the lock back, also where other descriptors of the same opening stay open."""
+        os.lseek(descriptor, _FAR_AWAY, os.SEEK_SET)
+        with suppress(OSError):
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
@@ -31,3 +38,8 @@ else:
         except BlockingIOError:
             return False
         return True
+
+    def unlock_file(descriptor: int) -> None:
+        """Give the lock back, also where other descriptors of the same opening stay open."""
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from elluminate_async.engine.filelock import lock_file
+from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
+from elluminate_async.engine.filelock import lock_file, unlock_file
 from elluminate_async.engine.records import (
     FORMAT,
     Header,
@@ -148,11 +149,20 @@ class Journal:
             return
         self._closed = True
         try:
-            with anyio.CancelScope(shield=True), suppress(JournalError):
-                await self._sync()
+            # What is written is in the system's hands already: a disk that does not answer
+            # must not keep the call from its end.
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(JournalError):
+                await self._sync(patience=0)
         finally:
             # No shield holds off `Task.cancel`, and a file left open would stay locked.
-            os.close(self._descriptor)
+            self.discard()
+
+    def discard(self) -> None:
+        """Unlock and close without a sync; nothing is awaited."""
+        self._closed = True
+        # By itself, as a sync that nobody waits for any more has the file open too.
+        unlock_file(self._descriptor)
+        os.close(self._descriptor)
 
     def _append(self, records: Iterable[Record]) -> None:
         if self._broken is not None:
@@ -170,8 +180,12 @@ class Journal:
             raise self._broken from None
         self._written += 1
 
-    async def _sync(self) -> None:
-        """One `fsync` serves all records that were written before it began."""
+    async def _sync(self, patience: float = CLEAN_UP_SECONDS) -> None:
+        """One `fsync` serves all records that were written before it began.
+
+        Args:
+            patience: Seconds that a cancellation waits for it.
+        """
         wanted = self._written
         async with self._syncing:
             if self._synced >= wanted:
@@ -180,7 +194,10 @@ class Journal:
                 raise self._broken
             reached = self._written
             try:
-                await run_to_end(partial(os.fsync, self._descriptor))
+                # A descriptor of the thread's own: if it is left to itself, this one is closed,
+                # and the next file that is opened gets its number.
+                sync = partial(_sync_and_close, os.dup(self._descriptor))
+                await run_to_end(sync, patience=patience)
             except OSError as error:
                 # What a failed sync left on the disk is not known, and a second one would lie.
                 self._broken = _unusable(self.path, error)
@@ -190,6 +207,13 @@ class Journal:
 
 def _unusable(path: Path, error: OSError) -> JournalError:
     return JournalError(f"the journal {path} cannot be used: {error.strerror or error}", path=path)
+
+
+def _sync_and_close(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(path: Path) -> None:

@@ -19,6 +19,7 @@ from collections.abc import (
 )
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -89,11 +90,8 @@ class Recovery(Generic[V, R]):
         header = await self.header()
         pins: Pins = await self.pins() if self.pins is not None else {}
 
-        def open_journal() -> None:
-            # Kept before anybody can be cancelled, or nobody would close it.
-            self._journal = Journal.open(self.path, header, check_total=not self.anew)
-
-        await run_to_end(open_journal)
+        open_journal = partial(Journal.open, self.path, header, check_total=not self.anew)
+        self._journal = await run_to_end(open_journal, left=Journal.discard)
         self.pin(pins)
 
     def pin(self, pins: Pins) -> None:

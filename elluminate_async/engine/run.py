@@ -37,7 +37,7 @@ from elluminate_async.engine.chunks import (
 from elluminate_async.engine.crew import Crew
 from elluminate_async.engine.memory import KeptChunk
 from elluminate_async.engine.retrier import Retrier
-from elluminate_async.engine.slots import Pairs, Slots, Tally
+from elluminate_async.engine.slots import Pairs, Slots, Tally, bare
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
     DeadlineError,
@@ -69,7 +69,9 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         ElluminateError: One that is true of all items.
         DeadlineError: The deadline passed and ``source`` is of unknown length, so that not
             all positions are known.
-        Exception: What ``source`` or ``on_progress`` raised, unchanged.
+        BaseException: What ``source`` or ``on_progress`` raised, unchanged; but for a
+            `StopIteration`, which Python lets out of no coroutine: it is the cause of a
+            `RuntimeError`.
 
     Whatever is raised, cancellation included, has what had arrived as its ``partial``: what
     was in flight is unknown there, and what was never sent has the code ``not_sent``.
@@ -78,7 +80,7 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     call.memory.is_kept = call.again is not None
     run = _Run(call, slots.fill, keep_failed=call.memory.is_kept)
     try:
-        await run.run(source)
+        await bare(run.run(source))
         if run.out_of_time and call.total is None and not run.exhausted:
             raise DeadlineError("the deadline passed before the input came to its end")
         if not run.out_of_time and call.last_look is not None:
@@ -114,7 +116,7 @@ async def _run_again(
 
     run = _Run(call, take, keep_failed=True)
     try:
-        await run.run(items, sent_before=chunks)
+        await bare(run.run(items, sent_before=chunks))
     finally:
         outcomes.update(run.cut)
 

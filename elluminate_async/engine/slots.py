@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -85,6 +85,32 @@ class Slots(Generic[R]):
         return self.filled(read, "not_sent", text)
 
 
+class CallbackRaisedError(Exception):
+    """`on_progress` raised, whatever it was.
+
+    The callback's own `CancelledError` would end a task as if somebody had cancelled it, its
+    `StopAsyncIteration` a loop, its `KeyboardInterrupt` the event loop itself. In here it
+    comes as far as the call, which raises it.
+
+    Attributes:
+        error: What it raised.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(repr(error))
+        self.error = error
+
+
+async def bare(run: Awaitable[None]) -> None:
+    """Await ``run``; what `on_progress` raised in it is raised as it is."""
+    try:
+        return await run
+    except CallbackRaisedError as raised:
+        error = raised.error
+    # Out here, so that it gets no context that is not its own.
+    raise error
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts outcomes and tells `Progress`."""
@@ -97,7 +123,11 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
 
     def count(self, pairs: Pairs[Any]) -> None:
-        """Count these positions one by one, where somebody wants to know."""
+        """Count these positions one by one, where somebody wants to know.
+
+        Raises:
+            CallbackRaisedError: The callback raised.
+        """
         if self.on_progress is None:
             return
         for _, outcome in pairs:
@@ -106,6 +136,11 @@ class Tally:
             else:
                 self.succeeded += 1
             elapsed = time.monotonic() - self.started
-            self.on_progress(
-                Progress(self.operation, self.total, self.succeeded, self.failed, elapsed)
-            )
+            progress = Progress(self.operation, self.total, self.succeeded, self.failed, elapsed)
+            try:
+                self.on_progress(progress)
+            except BaseException as error:
+                raised = CallbackRaisedError(error)
+            else:
+                continue
+            raise raised

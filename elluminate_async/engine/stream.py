@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import anyio
 
 from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
+from elluminate_async.engine.slots import CallbackRaisedError
 from elluminate_async.errors import ClientClosedError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class HostedStream(AsyncIterator[T], Generic[T]):
         self._produce = produce
         self._registry = registry
         self._bunch: deque[T] = deque()
+        self._raised: list[BaseException] = []
         self._host: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -65,18 +67,24 @@ class HostedStream(AsyncIterator[T], Generic[T]):
         return self._bunch.popleft()
 
     async def _outcome_of_host(self) -> None:
-        """Raise what the producer raised."""
+        """Raise what the producer, or a callback of it, raised."""
         assert self._host is not None
         await asyncio.wait({self._host})
         if self._host.cancelled():
             # Not by this consumer, who is here: by the client's close.
             raise ClientClosedError("the client was closed while this stream was being read")
         self._host.result()
+        while self._raised:
+            error = self._raised.pop()
+            if isinstance(error, StopIteration | StopAsyncIteration):
+                # Here it would be the end of the consumer's loop.
+                raise RuntimeError(f"on_progress raised {error!r}") from error
+            raise error
 
     def _open(self) -> None:
         send, self._receive = anyio.create_memory_object_stream[list[T]](0)
         # The task must not refer to this stream, or it would never be collected.
-        host = asyncio.create_task(_host(self._produce, send))
+        host = asyncio.create_task(_host(self._produce, send, self._raised))
         self._registry.add(host)
         host.add_done_callback(self._registry.discard)
         host.add_done_callback(_mark_seen)
@@ -117,6 +125,7 @@ class HostedStream(AsyncIterator[T], Generic[T]):
 async def _host(
     produce: Callable[[Callable[[list[T]], Awaitable[None]]], Awaitable[None]],
     send: MemoryObjectSendStream[list[T]],
+    raised: list[BaseException],
 ) -> None:
     async def deliver(bunch: list[T]) -> None:
         if bunch:
@@ -125,7 +134,11 @@ async def _host(
     # The other end closes when the consumer leaves: then nobody wants an error either.
     with contextlib.suppress(anyio.BrokenResourceError):
         async with send:
-            await produce(deliver)
+            try:
+                await produce(deliver)
+            except CallbackRaisedError as error:
+                # For the consumer: out of this task, a `KeyboardInterrupt` would leave the loop.
+                raised.append(error.error)
 
 
 def _mark_seen(task: asyncio.Task[None]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from elluminate_async.errors import ConflictError, NotFoundError
+from elluminate_async.errors import ConflictError
 from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
+from elluminate_async.resources.json_input import check_name, checked_input
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import (
     Collection,
@@ -43,9 +44,7 @@ class CollectionsResource(Resource):
             )
         query = {"name": name}
         listing = Listing(self._connection, Collection, "collections", query=query)
-        if name is None or (found := await listing.first()) is None:
-            raise NotFoundError(f"no collection named {name!r}", status=404)
-        return found
+        return await listing.named("collection", name)
 
     async def create(
         self,
@@ -69,18 +68,19 @@ class CollectionsResource(Resource):
         Raises:
             ConflictError: The name is taken.
         """
-        body = CreateCollectionRequest(
-            name=name,
-            description=description,
-            variables=None if variables is None else [dict(row) for row in variables],
-            columns=None
-            if columns is None
-            else [
-                Column(name=c, column_position=i) if isinstance(c, str) else c
-                for i, c in enumerate(columns)
-            ],
-            read_only=read_only,
-        )
+        with checked_input("the collection"):
+            body = CreateCollectionRequest(
+                name=name,
+                description=description,
+                variables=None if variables is None else [dict(row) for row in variables],
+                columns=None
+                if columns is None
+                else [
+                    Column(name=c, column_position=i) if isinstance(c, str) else c
+                    for i, c in enumerate(columns)
+                ],
+                read_only=read_only,
+            )
         answer = await self._connection.call("POST", "collections", body=body, omit_nulls=True)
         return decode(Collection, answer)
 
@@ -97,6 +97,7 @@ class CollectionsResource(Resource):
 
         The other arguments are for a new one only.
         """
+        check_name(name, "a collection")
         try:
             created = await self.create(
                 name,
@@ -119,12 +120,13 @@ class CollectionsResource(Resource):
         columns: Sequence[Column] | None = None,
     ) -> Collection:
         """Change a collection; what is None stays. ``columns`` is the whole new list."""
-        body = UpdateCollectionRequest(
-            name=name,
-            description=description,
-            read_only=read_only,
-            columns=None if columns is None else list(columns),
-        )
+        with checked_input("the collection"):
+            body = UpdateCollectionRequest(
+                name=name,
+                description=description,
+                read_only=read_only,
+                columns=None if columns is None else list(columns),
+            )
         id = id_of(collection, "collection")
         answer = await self._connection.call("PUT", "collections", id, body=body, omit_nulls=True)
         return decode(Collection, answer)

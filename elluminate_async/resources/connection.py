@@ -27,6 +27,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.resources.json_input import check_json, checked_input, problem_of
 from elluminate_async.schemas.base import Page, Repeated
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.version import (
@@ -128,13 +129,15 @@ class Connection:
         answer = await self.send(Request("GET", (*_ROOT, "projects")), policy)
         projects = decode(Page[Project], answer).items
         wanted = self._wanted
-        for project in projects:
-            if wanted is None or wanted in (project.id, project.name):
-                return project
-        seen = ", ".join(f"{p.id} {p.name!r}" for p in projects[:10]) or "none at all"
+        found = next((p for p in projects if wanted in (None, p.id, p.name)), None)
+        if found is not None:
+            return found
+        seen = self.blotted(", ".join(f"{p.id} {p.name!r}" for p in projects[:10]))
+        # Their names may be anything, and what is raised takes this frame along.
+        del projects
         asked = "any project" if wanted is None else f"the project {wanted!r}"
         raise NotFoundError(
-            f"this key does not see {asked}; it sees {seen}",
+            f"this key does not see {asked}; it sees {seen or 'none at all'}",
             status=404,
             method="GET",
             path="/api/v0/projects",
@@ -190,9 +193,13 @@ class Connection:
             logger.warning(
                 "the service asks for clients of version %s or later, and this package speaks "
                 "the protocol of %s: look for a newer elluminate-async",
-                found.required_sdk_version,
+                self.blotted(str(found.required_sdk_version)),
                 PROTOCOL_VERSION,
             )
+
+    def blotted(self, text: str) -> str:
+        """``text`` of the service's, for an error or a log, without the credential."""
+        return self.transport.blotted(text)
 
     async def has(self, capability: Capability, policy: Policy) -> bool:
         """Whether the service advertises ``capability``; waits for the version check."""
@@ -261,6 +268,8 @@ class Connection:
         That is the key of ``sending``, or a new one. ``items`` count towards the limit on items.
         """
         policy = policy or self.policy()
+        if isinstance(body, BaseModel):
+            check_json(body, "")
         request = Request(
             method,
             await self.path(*segments, policy=policy),
@@ -323,7 +332,8 @@ class Resource:
 
 def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
     """A request's JSON body."""
-    return body.model_dump_json(exclude_none=omit_nulls).encode()
+    with checked_input("the request"):
+        return body.model_dump_json(exclude_none=omit_nulls).encode()
 
 
 def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
@@ -350,22 +360,14 @@ def decode(kind: type[T], answer: Answer) -> T:
     try:
         return adapter(kind).validate_json(answer.body, context=Repeated())
     except (ValidationError, ValueError) as error:
-        raise ProtocolError(
-            f"an answer that is not what the protocol says ({_problem(error)}): "
-            f"{excerpt(answer)!r}",
-            sent=True,
-            attempts=answer.attempts,
-            request_id=answer.request_id,
-        ) from None
-
-
-def _problem(error: ValidationError | ValueError) -> str:
-    """The first thing that is wrong, and where; pydantic's own text is several lines and a link."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+        problem = answer.blotter.text(problem_of(error))
+    # Out here: pydantic's error, which holds the whole answer, would be its context.
+    raise ProtocolError(
+        f"an answer that is not what the protocol says ({problem}): {excerpt(answer)!r}",
+        sent=True,
+        attempts=answer.attempts,
+        request_id=answer.request_id,
+    )
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}

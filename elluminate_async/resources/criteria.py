@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
+from elluminate_async.resources.json_input import checked_input
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.criteria import (
     AddCriteriaRequest,
@@ -52,12 +53,17 @@ class CriteriaResource(Resource):
         """
         if (prompt_template is None) == (criterion_set is None):
             raise InputError("pass either prompt_template= or criterion_set=")
-        body = AddCriteriaRequest(
-            prompt_template_id=optional_id(prompt_template, "prompt_template"),
-            criterion_set_id=optional_id(criterion_set, "criterion_set"),
-            criteria=[CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria],
-            delete_existing=delete_existing,
-        )
+        if isinstance(criteria, str):
+            raise InputError("criteria must be a list of texts: pass [x] for one")
+        with checked_input("the criteria"):
+            body = AddCriteriaRequest(
+                prompt_template_id=optional_id(prompt_template, "prompt_template"),
+                criterion_set_id=optional_id(criterion_set, "criterion_set"),
+                criteria=[
+                    CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria
+                ],
+                delete_existing=delete_existing,
+            )
         return decode(list[Criterion], await self._connection.call("POST", "criteria", body=body))
 
     async def generate_many(
@@ -91,7 +97,8 @@ class CriteriaResource(Resource):
         label: str | None = None,
     ) -> Criterion:
         """Change a criterion's text or label; what is None stays."""
-        body = EditCriterionRequest(criterion_str=criterion_str, label=label)
+        with checked_input("the criterion"):
+            body = EditCriterionRequest(criterion_str=criterion_str, label=label)
         id = id_of(criterion, "criterion")
         answer = await self._connection.call("PUT", "criteria", id, body=body, omit_nulls=True)
         return decode(Criterion, answer)

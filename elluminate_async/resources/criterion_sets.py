@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from elluminate_async.errors import ConflictError, NotFoundError
+from elluminate_async.errors import ConflictError
 from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.json_input import check_name, checked_input
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
@@ -31,9 +32,7 @@ class CriterionSetsResource(Resource):
             )
         query = {"name": name}
         listing = Listing(self._connection, CriterionSet, "criterion_sets", query=query)
-        if name is None or (found := await listing.first()) is None:
-            raise NotFoundError(f"no criterion set named {name!r}", status=404)
-        return found
+        return await listing.named("criterion set", name)
 
     async def create(
         self, name: str, criteria: Sequence[str | CriterionIn] | None = None
@@ -43,12 +42,14 @@ class CriterionSetsResource(Resource):
         Raises:
             ConflictError: The name is taken.
         """
-        members = (
-            None
-            if criteria is None
-            else [CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria]
-        )
-        body = CreateCriterionSetRequest(name=name, criteria=members)
+        check_name(name, "a criterion set")
+        with checked_input("the criterion set"):
+            members = (
+                None
+                if criteria is None
+                else [CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria]
+            )
+            body = CreateCriterionSetRequest(name=name, criteria=members)
         answer = await self._connection.call("POST", "criterion_sets", body=body, omit_nulls=True)
         return decode(CriterionSet, answer)
 

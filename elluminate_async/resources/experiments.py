@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from elluminate_async.errors import ConflictError, InputError, NotFoundError
+from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
-from elluminate_async.resources.jobs import follow_job, job_failure
+from elluminate_async.resources.jobs import checked_job_id, follow_job, job_failure
+from elluminate_async.resources.json_input import check_name, checked_input
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -52,9 +53,7 @@ class ExperimentsResource(Resource):
             )
         query = {"experiment_name": name}
         listing = Listing(self._connection, Experiment, "experiments", query=query)
-        if name is None or (found := await listing.first()) is None:
-            raise NotFoundError(f"no experiment named {name!r}", status=404)
-        return found
+        return await listing.named("experiment", name)
 
     async def create(
         self,
@@ -83,16 +82,18 @@ class ExperimentsResource(Resource):
         Raises:
             ConflictError: The name is taken.
         """
-        body = CreateExperimentRequest(
-            name=name,
-            description=description,
-            prompt_template_id=id_of(prompt_template, "prompt_template"),
-            collection_id=id_of(collection, "collection"),
-            criterion_set_id=optional_id(criterion_set, "criterion_set"),
-            llm_config_id=optional_id(llm_config, "llm_config"),
-            generation_params=generation_params,
-            rating_version=rating_version,
-        )
+        check_name(name, "an experiment")
+        with checked_input("the experiment"):
+            body = CreateExperimentRequest(
+                name=name,
+                description=description,
+                prompt_template_id=id_of(prompt_template, "prompt_template"),
+                collection_id=id_of(collection, "collection"),
+                criterion_set_id=optional_id(criterion_set, "criterion_set"),
+                llm_config_id=optional_id(llm_config, "llm_config"),
+                generation_params=generation_params,
+                rating_version=rating_version,
+            )
         return decode(Experiment, await self._connection.call("POST", "experiments", body=body))
 
     async def get_or_create(
@@ -154,14 +155,17 @@ class ExperimentsResource(Resource):
         id = id_of(experiment, "experiment")
         seconds = self._connection.options.deadline if timeout is None else timeout
         policy = self._connection.policy(deadline_at=time.monotonic() + seconds)
-        body = RunExperimentRequest(
-            rating_mode=rating_mode, n_epochs=n_epochs, generation_params=generation_params
-        )
+        with checked_input("the run"):
+            body = RunExperimentRequest(
+                rating_mode=rating_mode, n_epochs=n_epochs, generation_params=generation_params
+            )
         path = ("experiments", id)
         answer = await self._connection.call(
             "POST", *path, "run", body=body, omit_nulls=True, policy=policy
         )
-        job_id = decode(Experiment, answer).generation_task_id
+        job_id = checked_job_id(
+            decode(Experiment, answer).generation_task_id, self._connection.blotted
+        )
         if job_id is not None:
             status = await follow_job(
                 self._connection,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar
 
 import anyio
 from pydantic import RootModel, ValidationError
@@ -33,7 +33,7 @@ from elluminate_async.limits.backoff import back_off
 from elluminate_async.resources.connection import adapter, decode
 from elluminate_async.resources.journaling import Sending
 from elluminate_async.schemas.base import Repeated
-from elluminate_async.schemas.jobs import TERMINAL
+from elluminate_async.schemas.jobs import TERMINAL, JobStatus
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer, Request
 from elluminate_async.transport.sse import Decoder
@@ -96,6 +96,15 @@ class StatusDocument(Protocol):
         """A `JobStatusName`, or a word this version does not know."""
         ...
 
+    @property
+    def error_msg(self) -> str | None:
+        """Why it failed, if it did and the service says so."""
+        ...
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
+        """The same with some of it changed."""
+        ...
+
 
 S = TypeVar("S", bound=StatusDocument)
 
@@ -131,7 +140,7 @@ async def start_job(
     keyed = await connection.has(Capability.IDEMPOTENCY_KEYS, policy)
     while True:
         try:
-            return _job_id(await post(body, sending, items), failures)
+            return _job_id(await post(body, sending, items), failures, connection.blotted)
         except _IdUnreadableError as error:
             failures += 1
             # A 2xx: there may be a job, and only its key can name it. Its intent stands.
@@ -186,12 +195,12 @@ class _IdUnreadableError(ProtocolError):
     """A chunk was accepted, and its answer names no job."""
 
 
-def _job_id(answer: Answer, failures: int) -> str:
+def _job_id(answer: Answer, failures: int, blotted: Callable[[str], str]) -> str:
+    job_id, problem = None, "the service accepted the items and named no job for them"
     try:
-        job_id = decode(_JobId, answer).root
-        problem = "the service accepted the items and named no job for them"
+        job_id = checked_job_id(decode(_JobId, answer).root, blotted)
     except ProtocolError as error:
-        job_id, problem = None, str(error)
+        problem = str(error)
     if job_id is None:
         raise _IdUnreadableError(
             problem,
@@ -199,6 +208,19 @@ def _job_id(answer: Answer, failures: int) -> str:
             attempts=answer.attempts + failures,
             request_id=answer.request_id,
         )
+    return job_id
+
+
+def checked_job_id(job_id: str | None, blotted: Callable[[str], str]) -> str | None:
+    """``job_id``, which goes into URLs and into the journal.
+
+    Raises:
+        ProtocolError: It holds the credential.
+    """
+    if job_id is not None and blotted(job_id) != job_id:
+        # What is raised takes this frame along.
+        job_id = None
+        raise ProtocolError("the service named a job by the key it was asked with", sent=True)
     return job_id
 
 
@@ -237,7 +259,8 @@ async def follow_job(
     try:
         async with clock:
             news = _News(clock, policy.job_stall, connection.limits)
-            return await _follow(connection, kind, *segments, policy=policy, news=news)
+            found = await _follow(connection, kind, *segments, policy=policy, news=news)
+            return _blotted(found, connection.blotted)
     except DeadlineError:
         code, text = "deadline", "had not ended by the deadline, and goes on at the service"
     except TimeoutError:
@@ -299,6 +322,21 @@ async def _follow(
             logger.debug("following a job by polling: %s", error)
             break
     return await _poll_job(connection, kind, *segments, policy=policy, news=news)
+
+
+def _blotted(document: S, blotted: Callable[[str], str]) -> S:
+    """``document`` without the credential in what becomes the text of an error."""
+    changes: dict[str, object] = {}
+    if document.error_msg:
+        changes["error_msg"] = blotted(document.error_msg)
+    if isinstance(document, JobStatus) and document.item_failures:
+        changes["item_failures"] = [
+            failure.model_copy(
+                update={"message": blotted(failure.message), "code": blotted(failure.code)}
+            )
+            for failure in document.item_failures
+        ]
+    return document.model_copy(update=changes) if changes else document
 
 
 def _reconnect_wait(decoder: Decoder) -> float:

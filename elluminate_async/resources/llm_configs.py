@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
-
-from elluminate_async.errors import ConflictError, InputError, NotFoundError
+from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.json_input import check_name, checked_input
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig
 
@@ -31,9 +30,7 @@ class LLMConfigsResource(Resource):
             )
         query = {"name": name}
         listing = Listing(self._connection, LLMConfig, "llm_configs", query=query)
-        if name is None or (found := await listing.first()) is None:
-            raise NotFoundError(f"no LLM configuration named {name!r}", status=404)
-        return found
+        return await listing.named("LLM configuration", name)
 
     async def create(self, name: str, llm_model_name: str, **fields: Any) -> LLMConfig:
         """Create a configuration.
@@ -51,10 +48,9 @@ class LLMConfigsResource(Resource):
         known = CreateLLMConfigRequest.model_fields
         if unknown := sorted(set(fields) - set(known)):
             raise InputError(f"no field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
-        try:
+        check_name(name, "an LLM configuration")
+        with checked_input("a field of the LLM configuration"):
             body = CreateLLMConfigRequest(name=name, llm_model_name=llm_model_name, **fields)
-        except ValidationError as error:
-            raise InputError(f"a field of the LLM configuration: {error}") from None
         return decode(LLMConfig, await self._connection.call("POST", "llm_configs", body=body))
 
     async def get_or_create(

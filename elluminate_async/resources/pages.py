@@ -15,6 +15,7 @@ from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import NotFoundError, ProtocolError
 from elluminate_async.limits.backoff import back_off
 from elluminate_async.resources.connection import decode
+from elluminate_async.resources.json_input import problem_of
 from elluminate_async.schemas.base import Page, WireModel
 
 if TYPE_CHECKING:
@@ -82,6 +83,31 @@ class Listing(Generic[M]):
         """The rows of the first page, and the count of rows over all pages. One request."""
         page = await self._page(1)
         return page.items, page.count
+
+    async def named(self, what: str, name: str | None, **also: object) -> M:
+        """The row of exactly that name, with ``also`` where it is not None; the query asks for it.
+
+        A service may take the name for another word, or for a part of one, so what it shows is
+        compared; where that is something else, all that it has for the query is. Of several
+        versions the latest counts.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        wanted = {"name": name} | {key: value for key, value in also.items() if value is not None}
+
+        def is_it(row: M) -> bool:
+            return all(getattr(row, key, None) == value for key, value in wanted.items())
+
+        first = None if name is None else await self.first()
+        if first is not None and is_it(first):
+            return first
+        rows = [] if first is None else [row for row in await self._all() if is_it(row)]
+        found = max(rows, key=_version, default=None)
+        if found is None:
+            asked = " ".join(f"{key} {value!r}" for key, value in wanted.items())
+            raise NotFoundError(f"no {what} of exactly the {asked}", status=404)
+        return found
 
     async def _all(self) -> list[M]:
         rows: list[M] = []
@@ -198,7 +224,7 @@ class Listing(Generic[M]):
             try:
                 rows.append(self._model.model_validate(document))
             except ValidationError as error:
-                problem = " ".join(str(error).splitlines()[:3])
+                problem = self._connection.blotted(problem_of(error))
                 logger.warning("a row of a listing was skipped: %s", problem)
         return _ReadPage(rows, page.count, len(page.items))
 
@@ -210,6 +236,12 @@ class _ReadPage(Generic[M]):
     items: list[M]
     count: int
     size: int
+
+
+def _version(row: WireModel) -> int:
+    # Of a template it is a number; the first stays where there is none.
+    found = getattr(row, "version", None)
+    return found if isinstance(found, int) else 0
 
 
 def _id(row: WireModel) -> int:

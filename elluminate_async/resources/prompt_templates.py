@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from elluminate_async.errors import ConflictError, InputError, NotFoundError
+from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
+from elluminate_async.resources.json_input import check_name, checked_input
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -54,9 +55,7 @@ class PromptTemplatesResource(Resource):
             )
         query = {"name": name, "version": version}
         listing = Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
-        if name is None or (found := await listing.first()) is None:
-            raise NotFoundError(f"no prompt template named {name!r}", status=404)
-        return found
+        return await listing.named("prompt template", name, version=version)
 
     async def create(
         self,
@@ -73,14 +72,17 @@ class PromptTemplatesResource(Resource):
         Raises:
             ConflictError: This name has a version with exactly this content.
         """
-        body = CreatePromptTemplateRequest(
-            name=name,
-            messages=_messages(messages),
-            response_format_json_schema=_response_format(response_format),
-            tools=None if tools is None else [dict(tool) for tool in tools],
-            tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
-            parent_prompt_template_id=optional_id(parent_prompt_template, "parent_prompt_template"),
-        )
+        check_name(name, "a prompt template")
+        parent_id = optional_id(parent_prompt_template, "parent_prompt_template")
+        with checked_input("the prompt template"):
+            body = CreatePromptTemplateRequest(
+                name=name,
+                messages=_messages(messages),
+                response_format_json_schema=_response_format(response_format),
+                tools=None if tools is None else [dict(tool) for tool in tools],
+                tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
+                parent_prompt_template_id=parent_id,
+            )
         answer = await self._connection.call("POST", "prompt_templates", body=body)
         return decode(PromptTemplate, answer)
 
@@ -128,9 +130,10 @@ class PromptTemplatesResource(Resource):
 
 
 def _messages(messages: Messages) -> list[dict[str, Any]]:
+    chat: list[dict[str, Any]] = []
     if isinstance(messages, str):
-        chat: list[dict[str, Any]] = [{"role": "user", "content": messages}]
-    else:
+        chat = [{"role": "user", "content": messages}]
+    elif all(isinstance(message, Mapping) for message in messages):  # pyright: ignore[reportUnnecessaryIsInstance]
         chat = [dict(message) for message in messages]
     if not chat or not all(message.get("role") and "content" in message for message in chat):
         raise InputError(
@@ -143,6 +146,11 @@ def _messages(messages: Messages) -> list[dict[str, Any]]:
 def _response_format(response_format: ResponseFormat | None) -> dict[str, Any] | None:
     if response_format is None or isinstance(response_format, Mapping):
         return None if response_format is None else dict(response_format)
+    if not hasattr(response_format, "model_json_schema"):
+        raise InputError(
+            "response_format must be a pydantic class, or a mapping such as "
+            f"{{'type': 'json_schema', ...}}, not {response_format!r:.80}"
+        )
     schema = {**response_format.model_json_schema(), "additionalProperties": False}
     name = response_format.__name__.lower()
     return {

@@ -26,6 +26,7 @@ from elluminate_async.resources.batches import BatchSetting
 from elluminate_async.resources.connection import holding
 from elluminate_async.resources.echoes import Subject, hash_of_ratings, hash_of_response
 from elluminate_async.resources.journaling import ChunkLog, Intent, not_own, not_there
+from elluminate_async.resources.json_input import problem_of
 from elluminate_async.resources.matching import UNREADABLE
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.pins import pins_of_criteria
@@ -330,7 +331,7 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
             try:
                 ratings = _RATINGS.validate_python(document)
             except ValidationError as error:
-                text = f"unreadable ratings: {' '.join(str(error).splitlines()[:3])}"
+                text = f"unreadable ratings: {problem_of(error)}"
                 outcomes[id] = _rating_error(id, text, "protocol")
                 continue
         outcomes[id] = ratings

@@ -18,6 +18,7 @@ from elluminate_async.errors import InputError, ItemError
 from elluminate_async.resources.batches import first_problems
 from elluminate_async.resources.connection import id_of, optional_id
 from elluminate_async.resources.echoes import hash_of
+from elluminate_async.resources.json_input import problem_in
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
@@ -304,6 +305,10 @@ def output_messages(response: object, position: int) -> list[dict[str, Any]]:
     )
 
 
+def _problem_of(value: object, path: str) -> str | None:
+    return problem_in(value, path, texts=False)
+
+
 def stored_specs(
     responses: Sequence[object],
     variables: Sequence[TemplateVariables | int],
@@ -327,6 +332,12 @@ def stored_specs(
         id = id_of(entry, f"template_variables[{position}]")
         seen[id] += 1
         made = metadata[position] if metadata is not None else None
+        # Texts are looked at when they are sent, as one that is none fails alone.
+        problem = (
+            None if isinstance(response, str) else _problem_of(messages, f"responses[{position}]")
+        )
+        if problem or (made and (problem := _problem_of(made, f"metadata[{position}]"))):
+            raise InputError(problem)
         size = _BODY_BYTES + len(json.dumps(messages, default=str))
         items.append(Item(position, Spec(entry, messages, made, seen[id]), size=size))
     return items

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -335,7 +335,7 @@ class ResponseRun:
             ).fits(row):
                 yield item.position, not_own(item.position, self.operation, f"row {row.id}")
             else:
-                yield item.position, outcome_of(item.position, row, self.operation)
+                yield item.position, outcome_of(item.position, row, self.operation, self._blotted)
 
     def no_row(self) -> OutcomeUnknownError:
         """The job has ended and its row is not there, or could not be looked for."""
@@ -346,11 +346,14 @@ class ResponseRun:
             code="no_result",
         )
 
+    def _blotted(self, text: str) -> str:
+        return self.setting.connection.blotted(text)
+
     def _outcomes(self, found: dict[int, PromptResponse]) -> dict[int, PromptResponse | ItemError]:
         return {
             position: row
             if row.error is None and row.messages
-            else outcome_of(position, row, self.operation)
+            else outcome_of(position, row, self.operation, self._blotted)
             for position, row in found.items()
         }
 
@@ -378,14 +381,16 @@ def _rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
     return rows, len(result) - len(rows)
 
 
-def outcome_of(position: int, row: PromptResponse, operation: str) -> PromptResponse | ItemError:
-    """The row, or what it says went wrong."""
+def outcome_of(
+    position: int, row: PromptResponse, operation: str, blotted: Callable[[str], str]
+) -> PromptResponse | ItemError:
+    """The row, or what it says went wrong; a text of an error is what ``blotted`` makes of it."""
     if row.error is None and row.messages:
         return row
     return GenerationError(
-        row.error or "the service has a row for this item, and no message in it",
+        blotted(row.error or "the service has a row for this item, and no message in it"),
         position=position,
         operation=operation,
         response_id=row.id,
-        output=row.response_str,
+        output=blotted(row.response_str),
     )

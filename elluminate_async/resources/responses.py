@@ -30,6 +30,7 @@ from elluminate_async.resources.journaling import (
     earlier_sending,
     journal_path,
 )
+from elluminate_async.resources.json_input import checked_input
 from elluminate_async.resources.matching import ExperimentRows, Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.response_plan import (
@@ -136,15 +137,18 @@ class ResponsesResource(Resource):
         rows = self._connection.kept(ExperimentRows, plan.experiment_id)
         # Numbered with the batches', so that none of them takes this row for its own.
         epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
+        with checked_input("the response"):
+            body = plan.body(spec, epoch=epoch)
         try:
-            answer = await self._connection.call(
-                "POST", "responses", *path, body=plan.body(spec, epoch=epoch), keyed=True
-            )
+            answer = await self._connection.call("POST", "responses", *path, body=body, keyed=True)
         except ElluminateError as error:
             if error.ambiguous:
                 raise unknown_outcome(error, operation) from None
             raise
-        outcome = outcome_of(0, decode(PromptResponse, answer), operation)
+        row = decode(PromptResponse, answer)
+        outcome = outcome_of(0, row, operation, self._connection.blotted)
+        # What is raised takes this frame along, and is to hold nothing that the row says.
+        del row
         if isinstance(outcome, ItemError):
             raise outcome
         return outcome

@@ -34,6 +34,7 @@ from elluminate_async.resources.journaling import (
     not_own,
     not_there,
 )
+from elluminate_async.resources.json_input import is_flat, problem_in
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -354,12 +355,18 @@ def encode_row(value: object, position: int) -> bytes:
             f"{{'language': 'Python'}}, not {value!r:.80}"
         )
     row = cast("Mapping[object, object]", value)
+    where = f"values[{position}]"
     if bad := [name for name in row if not isinstance(name, str) or not name]:
-        raise InputError(f"values[{position}]: a column name must be a string, not {bad[0]!r}")
-    try:
-        return json.dumps(dict(row), ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise InputError(f"values[{position}] cannot be written as JSON: {error}") from None
+        raise InputError(f"{where}: a column name must be a string, not {bad[0]!r:.60}")
+    content = dict(row)
+    # Most rows are flat, and then writing them tells as much as looking at each value.
+    problem = None if is_flat(content) else problem_in(content, where)
+    if problem is None:
+        try:
+            return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            problem = problem_in(content, where) or str(error)
+    raise InputError(f"{where} cannot be written as JSON: {problem}")
 
 
 def _check_rows(values: Sequence[object]) -> None:

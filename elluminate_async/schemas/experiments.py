@@ -99,9 +99,10 @@ class GenerationStatus(WireModel):
         logs_delta: Log lines since the last event.
     """
 
-    status: JobStatusName | str = Field(union_mode="left_to_right")
-    error_msg: str | None = None
+    # Hidden are words of the service's: a frame's locals are reported with their `repr`.
+    status: JobStatusName | str = Field(union_mode="left_to_right", repr=False)
+    error_msg: str | None = Field(default=None, repr=False)
     completed_responses: int | None = None
     completed_ratings: int | None = None
     total_responses: int | None = None
-    logs_delta: str | None = None
+    logs_delta: str | None = Field(default=None, repr=False)

@@ -53,8 +53,8 @@ class ItemFailure(WireModel):
     """
 
     index: int
-    code: str
-    message: str
+    code: str = Field(repr=False)
+    message: str = Field(repr=False)
 
 
 class JobStatus(WireModel):
@@ -70,11 +70,12 @@ class JobStatus(WireModel):
         item_failures: Items without a full result, where the service says so.
     """
 
-    status: JobStatusName | str = Field(union_mode="left_to_right")
-    error_msg: str | None = None
+    # Hidden are words of the service's: a frame's locals are reported with their `repr`.
+    status: JobStatusName | str = Field(union_mode="left_to_right", repr=False)
+    error_msg: str | None = Field(default=None, repr=False)
     progress: JobProgress | None = None
-    result: list[Any] | None = None
-    item_failures: list[ItemFailure] = []
+    result: list[Any] | None = Field(default=None, repr=False)
+    item_failures: list[ItemFailure] = Field(default=[], repr=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -87,7 +88,7 @@ class ResponseJobStatus(JobStatus):
 
     # A document never changes, so that a narrower type does no harm.
     result: list[PromptResponse | None] | list[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default=None, union_mode="left_to_right"
+        default=None, union_mode="left_to_right", repr=False
     )
 
 
@@ -95,5 +96,5 @@ class RatingJobStatus(JobStatus):
     """`JobStatus` of a rating batch; with ``list[Any]`` where an element is no ratings."""
 
     result: list[list[Rating] | None] | list[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default=None, union_mode="left_to_right"
+        default=None, union_mode="left_to_right", repr=False
     )

@@ -10,6 +10,7 @@ from elluminate_async.errors import ProtocolError
 
 ACCEPTED: Final = "gzip, deflate"
 
+_KNOWN: Final = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 _PIECE: Final = 64 << 10
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -39,12 +40,17 @@ class Decompressor:
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding.strip().lower()
-        if self._encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        if not self.knows(encoding):
             raise ProtocolError(
                 f"an answer's body is encoded as {encoding[:50]!r}, and {ACCEPTED} was asked for",
                 sent=True,
             )
         self._inflating: _Inflating | None = None
+
+    @staticmethod
+    def knows(encoding: str) -> bool:
+        """Whether it is one that was asked for."""
+        return encoding.strip().lower() in _KNOWN
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What ``data`` decodes to.

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from elluminate_async.config import Secret
 from elluminate_async.errors import (
+    DETAIL_LIMIT,
     APIError,
     AttemptTimeoutError,
     ConnectError,
@@ -25,6 +25,7 @@ from elluminate_async.errors import (
     TransportError,
     api_error_class,
 )
+from elluminate_async.transport.blotting import NOTHING_TO_BLOT, Blotter
 from elluminate_async.transport.encoding import Decompressor
 from elluminate_async.transport.retry_after import parse_retry_after
 
@@ -34,11 +35,35 @@ MAX_BODY_BYTES = 32 << 20
 MAX_ERROR_BYTES = 64 << 10
 """Cap on the body that an error keeps."""
 
+_QUOTED = 8 << 10  # characters of a library's error text that are looked at
+
 # What aiohttp lets out; any of them is about the transport, also where it carries a status.
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError, ValueError)
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _HEADERS_READ = ("X-Request-Id", "Retry-After", "Date", "Location")
+
+
+class Incoming:
+    """An answer whose head has come; unlike aiohttp's own, its `repr` shows nothing of it.
+
+    Error trackers report the locals of frames, and an answer's headers may show the request's.
+    """
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether events follow."""
+        response = self.response
+        return response.status == 200 and response.content_type == "text/event-stream"
+
+    def release(self) -> None:
+        """Keep the connection of an answer that was read to its end; close any other."""
+        self.response.release()
 
 
 class SendLog(Protocol):
@@ -110,19 +135,19 @@ class Answer:
 
     Attributes:
         attempts: How often the request was sent until this answer came.
-        secret: What is blotted out where the body is quoted: a page may show the request.
+        blotter: Takes the credential out where the answer is quoted: it may show the request.
     """
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     attempts: int = 1
-    secret: Secret | None = field(default=None, repr=False)
+    blotter: Blotter = field(default=NOTHING_TO_BLOT, repr=False)
 
     @property
     def quotable(self) -> bytes:
         """The body, for an error."""
-        return self.body if self.secret is None else self.secret.blotted_in(self.body)
+        return self.blotter.blotted(self.body)
 
     @property
     def is_redirect(self) -> bool:
@@ -132,7 +157,8 @@ class Answer:
     @property
     def request_id(self) -> str | None:
         """The service's id of the exchange."""
-        return self.headers.get("X-Request-Id")
+        id = self.headers.get("X-Request-Id")
+        return None if id is None else self.blotter.text(id)
 
     @property
     def retry_after(self) -> float | None:
@@ -146,15 +172,16 @@ def _quoted(segment: str | int) -> str:
     return text if text.isalnum() and text.isascii() else quote(text, safe="")
 
 
-async def read_answer(response: aiohttp.ClientResponse, secret: Secret | None) -> Answer:
-    """The whole answer to a request that was sent with ``secret``.
+async def read_answer(incoming: Incoming, blotter: Blotter) -> Answer:
+    """The whole answer to a request whose credential ``blotter`` takes out.
 
     Raises:
         ProtocolError: Its body is over the cap, cannot be decompressed or was cut, or only
             the end of the connection says where it ends and it is no whole JSON.
     """
+    response = incoming.response
     body = bytearray()
-    decompressor = decompressor_of(response)
+    decompressor = decompressor_of(incoming, blotter)
     while data := await response.content.readany():
         for piece in decompressor.feed(data):
             body += piece
@@ -173,16 +200,21 @@ async def read_answer(response: aiohttp.ClientResponse, secret: Secret | None) -
         for name in _HEADERS_READ
         if name in response.headers
     }
-    return Answer(response.status, headers, bytes(body), secret=secret)
+    if not 200 <= response.status < 300:
+        headers = {name: blotter.text(value) for name, value in headers.items()}
+    return Answer(response.status, headers, bytes(body), blotter=blotter)
 
 
-def decompressor_of(response: aiohttp.ClientResponse) -> Decompressor:
+def decompressor_of(incoming: Incoming, blotter: Blotter) -> Decompressor:
     """What decodes the body.
 
     Raises:
         ProtocolError: It is encoded in a way that was not asked for.
     """
-    return Decompressor(", ".join(response.headers.getall("Content-Encoding", ())))
+    encoding = ", ".join(incoming.response.headers.getall("Content-Encoding", ()))
+    if not Decompressor.knows(encoding):
+        encoding = blotter.text(encoding)
+    return Decompressor(encoding)
 
 
 def _is_unframed(response: aiohttp.ClientResponse) -> bool:
@@ -229,8 +261,9 @@ def final_error(
 
 def api_error(request: Request, answer: Answer, attempts: int = 1) -> APIError:
     """The error of a complete answer that is not 2xx."""
+    is_small = len(answer.body) <= MAX_ERROR_BYTES
     try:
-        parsed: object = json.loads(answer.quotable)
+        parsed: object = json.loads(answer.quotable if is_small else answer.body)
     except (ValueError, RecursionError):
         parsed = None
     body = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else None
@@ -238,6 +271,8 @@ def api_error(request: Request, answer: Answer, attempts: int = 1) -> APIError:
     if detail is None:
         detail = excerpt(answer) or "no detail given"
     text = detail if isinstance(detail, str) else json.dumps(detail)
+    if not is_small:
+        text = answer.blotter.text(text[: 2 * DETAIL_LIMIT])
     return api_error_class(answer.status)(
         # JSON may hold halves of characters, which no log and no file takes.
         text.encode(errors="replace").decode(),
@@ -247,24 +282,30 @@ def api_error(request: Request, answer: Answer, attempts: int = 1) -> APIError:
         request_id=answer.request_id,
         retry_after=answer.retry_after,
         attempts=attempts,
-        body=body if len(answer.body) <= MAX_ERROR_BYTES else None,
+        body=body if is_small else None,
     )
 
 
 def excerpt(answer: Answer, limit: int = 200) -> str:
     """The beginning of a body, for an error's text."""
-    return answer.quotable[: limit * 4].decode(errors="replace")[:limit].strip()
+    beginning = answer.blotter.beginning(answer.body, limit * 4)
+    return beginning.decode(errors="replace")[:limit].strip()
 
 
 def transport_error(
-    error: BaseException, request: Request, base_url: str, *, sent: bool
+    error: BaseException, request: Request, base_url: str, *, sent: bool, blotter: Blotter
 ) -> TransportError:
     """What a failure that aiohttp let out is called here, by how far the request came."""
     if isinstance(error, TransportError):
-        return error
+        # The frames that it comes from hold the answer, which may show the request.
+        return error.with_traceback(None)
     # aiohttp's own text of a failed connection repeats the address and its settings.
     reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else None
-    text = (reason or str(error) or type(error).__name__)[:200]
+    text = reason or str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ClientResponseError):
+        text = error.message
+    # aiohttp's parser quotes what it cannot read.
+    text = blotter.text(text[:_QUOTED])[:200]
     what = f"{request.method} {request.target}"
     if not sent:
         exhausted = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
@@ -281,7 +322,7 @@ def transport_error(
         return AttemptTimeoutError(f"no answer to {what} in time", sent=True)
     if isinstance(error, aiohttp.ClientResponseError):
         # Its status is invented by the parser (always 400), so only the text is used.
-        return ProtocolError(f"unreadable answer to {what}: {error.message[:200]}", sent=True)
+        return ProtocolError(f"unreadable answer to {what}: {text}", sent=True)
     if isinstance(error, ValueError | HttpProcessingError):
         return ProtocolError(f"unreadable answer to {what}: {text}", sent=True)
     return TransportError(f"the connection broke during {what}: {text}", sent=True)
@@ -292,6 +333,14 @@ def reason_of(result: Answer | TransportError) -> str:
     if isinstance(result, Answer):
         return f"HTTP {result.status}"
     return str(result)
+
+
+def without_headers(error: asyncio.CancelledError) -> asyncio.CancelledError:
+    """``error`` without the frames below: they hold the request's headers among their locals.
+
+    Error trackers report those.
+    """
+    return error.with_traceback(None)
 
 
 def multipart_file(

@@ -6,11 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import aiohttp
 import anyio
 
 from elluminate_async.errors import (
@@ -26,6 +25,7 @@ from elluminate_async.transport.admission import Admission
 from elluminate_async.transport.exchange import (
     NETWORK_ERRORS,
     Answer,
+    Incoming,
     Request,
     api_error,
     decompressor_of,
@@ -33,6 +33,7 @@ from elluminate_async.transport.exchange import (
     read_answer,
     reason_of,
     transport_error,
+    without_headers,
 )
 from elluminate_async.transport.redirects import Trail
 from elluminate_async.transport.retry import (
@@ -62,8 +63,6 @@ PROBE = Request("GET", ("api", "v0", "projects"))
 
 PROBE_SECONDS = 5.0
 
-STREAM_END_SECONDS = 0.02
-
 
 class HttpTransport:
     """Sends requests to one origin; the only place that knows aiohttp.
@@ -90,12 +89,17 @@ class HttpTransport:
         self._throttle = throttle
         self._session = Session(settings, ssl_context)
         self._admission = Admission(self._session, throttle, connections)
+        self._blotter = self._session.blotter
         throttle.probe_with(self._probe)
 
     @property
     def base_url(self) -> str:
         """Where requests go."""
         return self._settings.base_url
+
+    def blotted(self, text: str) -> str:
+        """``text`` of the service's, for an error or a log, without the credential."""
+        return self._blotter.text(text)
 
     async def send(self, request: Request, policy: Policy) -> Answer:
         """The 2xx answer to ``request``, sent as often as is safe and allowed.
@@ -171,12 +175,11 @@ class HttpTransport:
         clock = asyncio.timeout(policy.clock(policy.attempt_timeout))
         try:
             async with self._session.running(clock):
-                response = await self._session.open(request, url, policy, flag)
+                incoming = await self._session.open(request, url, policy, flag)
                 try:
-                    return await read_answer(response, self._settings.secret)
+                    return await read_answer(incoming, self._blotter)
                 finally:
-                    # Keeps a connection whose answer was read to its end; else closes it.
-                    response.release()
+                    incoming.release()
         except TimeoutError as error:
             self._session.check_open(sent=flag.sent)
             if clock.expired():
@@ -185,7 +188,7 @@ class HttpTransport:
         except (*NETWORK_ERRORS, TransportError) as error:
             return self._translate(error, request, sent=flag.sent)
         except asyncio.CancelledError as error:
-            raise _without_headers(error) from None
+            raise without_headers(error) from None
 
     def _timed_out(self, request: Request, policy: Policy, *, sent: bool) -> TransportError:
         """An attempt's clock has expired.
@@ -267,43 +270,41 @@ class HttpTransport:
             async with self._admission.slot(Lane.STREAM, policy):
                 # Open, it is no request in flight any more: it may outlive an outage.
                 async with self._admission.leave(policy, request):
-                    response = await self._open_stream(request, trail, policy)
-                if response is None:
+                    incoming = await self._open_stream(request, trail, policy)
+                if incoming is None:
                     continue
                 try:
-                    reading = self._events(request, response, policy, decoder or Decoder())
+                    reading = self._events(request, incoming, policy, decoder or Decoder())
                     async with aclosing(reading) as events:
                         yield events
-                    await self._end_of(response)
+                    await self._session.end_of(incoming)
                 finally:
-                    response.release()
+                    incoming.release()
                 return
 
-    async def _open_stream(
-        self, request: Request, trail: Trail, policy: Policy
-    ) -> aiohttp.ClientResponse | None:
+    async def _open_stream(self, request: Request, trail: Trail, policy: Policy) -> Incoming | None:
         """The stream; None when ``trail`` leads elsewhere now."""
         flag = SentFlag()
-        response = None
+        incoming = None
         # Before the `try`: a deadline that has passed is no failure of the network.
         seconds = policy.clock(policy.attempt_timeout)
         try:
             async with self._session.running(asyncio.timeout(seconds)):
-                response = await self._session.open(request, trail.url, policy, flag)
-                if response.status == 200 and response.content_type == "text/event-stream":
-                    opened, response = response, None
+                incoming = await self._session.open(request, trail.url, policy, flag)
+                if incoming.is_event_stream:
+                    opened, incoming = incoming, None
                     self._throttle.answered()
                     # It waited for the pace, so it counts towards it.
                     self._throttle.accepted()
                     return opened
-                answer: Answer | TransportError = await read_answer(response, self._settings.secret)
+                answer: Answer | TransportError = await read_answer(incoming, self._blotter)
         except (*NETWORK_ERRORS, TransportError) as error:
             answer = self._translate(error, request, sent=flag.sent)
         except asyncio.CancelledError as error:
-            raise _without_headers(error) from None
+            raise without_headers(error) from None
         finally:
-            if response is not None:
-                response.release()
+            if incoming is not None:
+                incoming.release()
         if isinstance(answer, TransportError):
             self._session.check_open(sent=flag.sent)
             policy.remaining()
@@ -325,18 +326,18 @@ class HttpTransport:
     async def _events(
         self,
         request: Request,
-        response: aiohttp.ClientResponse,
+        incoming: Incoming,
         policy: Policy,
         decoder: Decoder,
     ) -> AsyncGenerator[Event]:
-        decompressor = decompressor_of(response)
+        decompressor = decompressor_of(incoming, self._blotter)
         while True:
             seconds = policy.clock(policy.stream_silence)
             failure: TransportError | None = None
             data = b""
             try:
                 async with self._session.running(asyncio.timeout(seconds)):
-                    data = await response.content.readany()
+                    data = await incoming.response.content.readany()
             except TimeoutError:
                 self._session.check_open(sent=True)
                 policy.remaining()
@@ -349,24 +350,20 @@ class HttpTransport:
                 raise failure
             if not data:
                 return
-            for piece in decompressor.feed(data):
-                for event in decoder.feed(piece):
-                    yield event
-
-    async def _end_of(self, response: aiohttp.ClientResponse) -> None:
-        """Wait shortly for the end of a stream that is not needed any more.
-
-        Its last event and its end often come apart, and a connection whose answer has not
-        ended is closed instead of used again.
-        """
-        if response.content.is_eof():
-            return
-        with suppress(TimeoutError, *NETWORK_ERRORS):
-            async with self._session.running(asyncio.timeout(STREAM_END_SECONDS)):
-                await response.content.readany()
+            try:
+                for piece in decompressor.feed(data):
+                    for event in decoder.feed(piece):
+                        yield event
+            except TransportError as error:
+                failure = error.with_traceback(None)
+            # What is raised takes this frame along, which is to hold nothing of the stream.
+            data = piece = b""
+            if failure is not None:
+                raise failure
 
     def _translate(self, error: BaseException, request: Request, *, sent: bool) -> TransportError:
-        return transport_error(error, request, self._settings.base_url, sent=sent)
+        base_url, blotter = self._settings.base_url, self._blotter
+        return transport_error(error, request, base_url, sent=sent, blotter=blotter)
 
     def check_usable(self) -> None:
         """Bind to the running loop at the first call.
@@ -380,9 +377,3 @@ class HttpTransport:
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""
         await self._session.close()
-
-
-def _without_headers(error: asyncio.CancelledError) -> asyncio.CancelledError:
-    # The frames below hold the request's headers among their locals, and error trackers
-    # report those.
-    return error.with_traceback(None)

@@ -7,6 +7,7 @@ from typing import Final
 from yarl import URL
 
 from elluminate_async.errors import RedirectError
+from elluminate_async.transport.blotting import BLOT
 from elluminate_async.transport.exchange import Answer, Request, redirect_error
 
 MAX_REDIRECTS: Final = 3
@@ -38,6 +39,8 @@ class Trail:
             RedirectError: That is another origin, a loop, one too many, or no address.
         """
         where = answer.headers.get("Location", "")
+        if BLOT in where:
+            raise self._refusal("to an address that holds the key")
         try:
             url = self.url.join(URL(where)).with_fragment(None)
             origin, target = _origin(self.url), _origin(url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -15,7 +15,9 @@ import aiohttp
 from elluminate_async._version import __version__
 from elluminate_async.errors import ClientClosedError, WrongEventLoopError
 from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
+from elluminate_async.transport.blotting import Blotter
 from elluminate_async.transport.encoding import ACCEPTED
+from elluminate_async.transport.exchange import NETWORK_ERRORS, Incoming
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 PROTOCOL_VERSION = "1.5.2"
 """The official client whose protocol is spoken; sent where that client sends its version."""
+
+STREAM_END_SECONDS = 0.02
 
 _MAX_HEADER_BYTES = 64 << 10
 _WHOLE_BODY_BYTES = 512 << 10
@@ -47,10 +51,14 @@ class Session:
         settings: Origin and credential. The credential is added to each request here and
             nowhere else.
         ssl_context: For a private certificate authority; None for the system's.
+
+    Attributes:
+        blotter: Takes the credential out of what a service says.
     """
 
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None) -> None:
         self._settings = settings
+        self.blotter = Blotter(settings.secret.reveal() if settings.secret else "")
         self._ssl_context = ssl_context
         # By whether each request gets a connection of its own.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
@@ -58,24 +66,24 @@ class Session:
         self._closed = False
         self._clocks: set[asyncio.Timeout] = set()
 
-    async def open(
-        self, request: Request, url: URL, policy: Policy, flag: SentFlag
-    ) -> aiohttp.ClientResponse:
+    async def open(self, request: Request, url: URL, policy: Policy, flag: SentFlag) -> Incoming:
         """Send ``request`` to ``url``, which is of the settings' origin.
 
         Gives the answer's status and headers; the caller reads and releases it.
         """
         session = self._opened(fresh=request.fresh_connection)
         try:
-            return await session.request(
-                request.method,
-                url,
-                data=_in_parts(request.body),
-                headers=self._headers(request),
-                allow_redirects=False,
-                # No `total`: it would count the wait for a connection.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
-                trace_request_ctx=flag,
+            return Incoming(
+                await session.request(
+                    request.method,
+                    url,
+                    data=_in_parts(request.body),
+                    headers=self._headers(request),
+                    allow_redirects=False,
+                    # No `total`: it would count the wait for a connection.
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
+                    trace_request_ctx=flag,
+                )
             )
         except aiohttp.ClientConnectorError:
             # By the next attempt the name may lead elsewhere.
@@ -164,6 +172,19 @@ class Session:
             # attempts are counted in one place only.
             session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return self._sessions[fresh]
+
+    async def end_of(self, incoming: Incoming) -> None:
+        """Wait shortly for the end of a stream that is not needed any more.
+
+        Its last event and its end often come apart, and a connection whose answer has not
+        ended is closed instead of used again.
+        """
+        content = incoming.response.content
+        if content.is_eof():
+            return
+        with suppress(TimeoutError, *NETWORK_ERRORS):
+            async with self.running(asyncio.timeout(STREAM_END_SECONDS)):
+                await content.readany()
 
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""

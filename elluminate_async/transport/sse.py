@@ -6,7 +6,7 @@ gives the same events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from elluminate_async.errors import ProtocolError
 
@@ -19,7 +19,7 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One dispatched event.
+    """One dispatched event. Its `repr` shows nothing of it: a frame's locals are reported.
 
     Attributes:
         data: The data lines, joined by LF.
@@ -27,9 +27,9 @@ class Event:
         id: The last id the stream set, empty when it set none.
     """
 
-    data: str
-    event: str = "message"
-    id: str = ""
+    data: str = field(repr=False)
+    event: str = field(default="message", repr=False)
+    id: str = field(default="", repr=False)
 
 
 def _line_end(buffer: bytearray, start: int) -> int:
@@ -48,6 +48,12 @@ class Decoder:
             did not.
         last_id: The id to name at a reconnect; empty when there is none.
     """
+
+    # No `__dict__`, which is shown where the locals of frames are.
+    __slots__ = (
+        "_buffer", "_data", "_data_bytes", "_event", "_id", "_skip_lf", "_started",
+        "last_id", "retry",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.retry: int | None = None

@@ -17,7 +17,7 @@ from elluminate_async.server.routes.deps import (
     Id,
     InProject,
     OptionalId,
-    OptionalText,
+    OptionalName,
     PageNumber,
 )
 from elluminate_async.server.store import collections as store
@@ -38,7 +38,7 @@ async def create(project: InProject, body: CreateCollectionRequest) -> Collectio
 @router.get("", response_model=Page[Collection])
 async def find(
     project: InProject,
-    name: OptionalText = None,
+    name: OptionalName = None,
     compatible_prompt_template_id: OptionalId = None,
     page: PageNumber = 1,
 ) -> Response:

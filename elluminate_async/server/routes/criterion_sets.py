@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet, Page
-from elluminate_async.server.routes.deps import Id, InProject, OptionalText, PageNumber
+from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.store import criterion_sets as store
 from elluminate_async.server.store import prompt_templates
 
@@ -25,7 +25,7 @@ async def create(project: InProject, body: CreateCriterionSetRequest) -> Criteri
 
 
 @router.get("", response_model=Page[CriterionSet])
-async def find(project: InProject, name: OptionalText = None, page: PageNumber = 1) -> Response:
+async def find(project: InProject, name: OptionalName = None, page: PageNumber = 1) -> Response:
     """In order of creation."""
     return await project.page(page, partial(store.find_ids, name=name), store.documents)
 

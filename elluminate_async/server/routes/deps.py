@@ -31,11 +31,18 @@ def _none_if_nothing(value: object) -> object:
     return None if isinstance(value, str) and value in _NOTHING else value
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
 Id = Annotated[int, Path(ge=0, le=_MAX_ID)]
 OptionalId = Annotated[
     Annotated[int, Field(ge=0, le=_MAX_ID)] | None, BeforeValidator(_none_if_nothing)
 ]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_nothing)]
+OptionalName = Annotated[str | None, BeforeValidator(_none_if_empty)]
+"""A name to look up: each of those words may be one."""
+
 OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_nothing)]
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=_MAX_ID)]
 

@@ -22,7 +22,7 @@ from elluminate_async.server.routes.deps import (
     Id,
     InProject,
     OptionalId,
-    OptionalText,
+    OptionalName,
     PageNumber,
     json_response,
 )
@@ -60,7 +60,7 @@ async def create(project: InProject, body: CreateExperimentRequest) -> Experimen
 @router.get("", response_model=Page[Experiment])
 async def find(
     project: InProject,
-    experiment_name: OptionalText = None,
+    experiment_name: OptionalName = None,
     prompt_template_id: OptionalId = None,
     collection_id: OptionalId = None,
     llm_config_id: OptionalId = None,

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig, Page
-from elluminate_async.server.routes.deps import Id, InProject, OptionalText, PageNumber
+from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.store import llm_configs as store
 
 router = APIRouter(prefix="/llm_configs", tags=["llm_configs"])
@@ -20,7 +20,7 @@ async def create(project: InProject, body: CreateLLMConfigRequest) -> LLMConfig:
 
 
 @router.get("", response_model=Page[LLMConfig])
-async def find(project: InProject, name: OptionalText = None, page: PageNumber = 1) -> Response:
+async def find(project: InProject, name: OptionalName = None, page: PageNumber = 1) -> Response:
     """In order of creation."""
     return await project.page(page, partial(store.find_ids, name=name), store.documents)
 

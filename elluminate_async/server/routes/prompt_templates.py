@@ -11,7 +11,7 @@ from elluminate_async.server.routes.deps import (
     Id,
     InProject,
     OptionalId,
-    OptionalText,
+    OptionalName,
     PageNumber,
 )
 from elluminate_async.server.store import prompt_templates as store
@@ -28,7 +28,7 @@ async def create(project: InProject, body: CreatePromptTemplateRequest) -> Promp
 @router.get("", response_model=Page[PromptTemplate])
 async def find(
     project: InProject,
-    name: OptionalText = None,
+    name: OptionalName = None,
     version: OptionalId = None,
     criterion_set_id: OptionalId = None,
     compatible_collection_id: OptionalId = None,
