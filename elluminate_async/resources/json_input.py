@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import date
 from enum import Enum
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,7 +23,8 @@ MAX_DEPTH: Final = 150
 
 _MAX_BITS = 14_000  # of an integer: Python writes 4,300 decimal digits at most
 _WITH_PARTS: Final = (dict, list, tuple, BaseModel)
-_FLAT: Final = frozenset({str, int, float, bool, type(None)})
+FLAT: Final = frozenset({str, int, float, bool, type(None)})
+"""The types of most values of rows: nothing can be inside of them."""
 
 # What to pass instead of ``x``, by the name of its type: most are of libraries not installed.
 _INSTEAD: Final = {
@@ -46,11 +47,6 @@ _INSTEAD: Final = {
     "ndarray": "x.tolist()",
     "Series": "x.tolist()",
 }
-
-
-def is_flat(row: Mapping[Any, object]) -> bool:
-    """Whether all values are texts, numbers, booleans or None: most rows' are."""
-    return _FLAT.issuperset(map(type, row.values()))
 
 
 def problem_in(

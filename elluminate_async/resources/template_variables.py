@@ -34,7 +34,7 @@ from elluminate_async.resources.journaling import (
     not_own,
     not_there,
 )
-from elluminate_async.resources.json_input import is_flat, problem_in
+from elluminate_async.resources.json_input import FLAT, problem_in
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -57,6 +57,8 @@ Row: TypeAlias = Mapping[str, Any]
 """Column name to value, any JSON."""
 
 Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row]
+
+_written = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 ROWS_PER_UPLOAD = 1_000
 """Rows in one upload at most; ``chunk_bytes`` bounds it too."""
@@ -355,18 +357,18 @@ def encode_row(value: object, position: int) -> bytes:
             f"{{'language': 'Python'}}, not {value!r:.80}"
         )
     row = cast("Mapping[object, object]", value)
-    where = f"values[{position}]"
     if bad := [name for name in row if not isinstance(name, str) or not name]:
-        raise InputError(f"{where}: a column name must be a string, not {bad[0]!r:.60}")
+        raise InputError(f"values[{position}]: a column name must be a string, not {bad[0]!r:.60}")
     content = dict(row)
     # Most rows are flat, and then writing them tells as much as looking at each value.
-    problem = None if is_flat(content) else problem_in(content, where)
+    is_flat = FLAT.issuperset(map(type, content.values()))
+    problem = None if is_flat else problem_in(content, f"values[{position}]")
     if problem is None:
         try:
-            return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+            return _written(content).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            problem = problem_in(content, where) or str(error)
-    raise InputError(f"{where} cannot be written as JSON: {problem}")
+            problem = problem_in(content, f"values[{position}]") or str(error)
+    raise InputError(f"values[{position}] cannot be written as JSON: {problem}")
 
 
 def _check_rows(values: Sequence[object]) -> None:
