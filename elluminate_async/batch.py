@@ -347,11 +347,8 @@ class BatchOptions:
         replay_after_settle: Then send again what has no row. A service that takes longer
             than ``settle`` to show its rows is then paid twice, which `Batch.surplus`
             tells; without this such items end as `OutcomeUnknownError`.
-        on_progress: Called in the event loop after each finished item: keep it short. An
-            exception it raises, a `CancelledError` too, ends the call and is raised from it
-            unchanged, or from the step of a stream; where Python would take it for the end
-            of a loop, as the cause of a `RuntimeError` (`StopIteration`, and of a stream
-            `StopAsyncIteration`).
+        on_progress: Called in the event loop after each finished item: keep it short. What it
+            raises ends the call and is raised from it (`StopIteration` by a `RuntimeError`).
     """
 
     max_concurrency: int = 10
