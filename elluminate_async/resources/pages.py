@@ -229,6 +229,23 @@ class Listing(Generic[M]):
         return _ReadPage(rows, page.count, len(page.items))
 
 
+async def read_one(
+    connection: Connection, kind: type[M], *segments: str | int, policy: Policy
+) -> M:
+    """One object; asked for again when the answer is none, as a whole batch may depend on it."""
+    failures = 0
+    while True:
+        answer = await connection.call("GET", *segments, policy=policy)
+        try:
+            return decode(kind, answer)
+        except ProtocolError:
+            failures += 1
+            wait = back_off(failures)
+            if failures >= policy.max_attempts or not policy.allows(wait):
+                raise
+        await anyio.sleep(wait)
+
+
 @dataclass(frozen=True, slots=True)
 class _ReadPage(Generic[M]):
     """The readable rows of a page, the count it names, and how many rows it has in all."""

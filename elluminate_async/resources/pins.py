@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from elluminate_async.errors import NotFoundError
-from elluminate_async.resources.connection import decode
 from elluminate_async.resources.echoes import hash_of
+from elluminate_async.resources.pages import read_one
+from elluminate_async.schemas.base import WireModel
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from elluminate_async.resources.response_plan import ResponsePlan
     from elluminate_async.schemas.experiments import Experiment
 
-T = TypeVar("T")
+T = TypeVar("T", bound=WireModel)
 
 _NOT_ASKED_WITH = {
     "id", "name", "description", "api_key", "max_connections", "max_retries", "timeout",
@@ -49,8 +50,7 @@ async def pins_of_call(
 async def _read(setting: BatchSetting, kind: type[T], noun: str, id: int) -> T | None:
     """None where there is no such object: where it is asked to work with it the service says so."""
     with suppress(NotFoundError):
-        answer = await setting.connection.call("GET", noun, id, policy=setting.policy)
-        return decode(kind, answer)
+        return await read_one(setting.connection, kind, noun, id, policy=setting.policy)
     return None
 
 

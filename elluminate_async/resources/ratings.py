@@ -119,7 +119,8 @@ class RatingsResource(Resource):
             rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
             journal: Path of a file that remembers the call: the same call again, also after a
                 crash, takes what is done and sends the rest. What failed for good stays so
-                until `Batch.retry_failed`; without idempotency keys, what is unknown too.
+                until `Batch.retry_failed`; without idempotency keys, what is unknown too. It
+                is of this server, mode and criteria, and of the contents of the responses.
             options: Instead of the client's.
 
         Returns:
@@ -132,10 +133,12 @@ class RatingsResource(Resource):
             InputError: An entry is no response.
             AuthenticationError, PermissionDeniedError: True of all items; ``error.partial``
                 is what had arrived.
-            JournalError: The journal cannot be used, or is of another call or other inputs.
+            JournalError: The journal cannot be used, or is of another call or other inputs,
+                or the criteria were changed since; the text has the difference.
 
         Cost: about two requests per chunk of at most 100. A service that sends no results
-        with a job's status costs two listings of the chunk's responses as well.
+        with a job's status costs two listings of the chunk's responses as well, and a
+        journal one of them.
         Memory: O(n) results, ``max_concurrency`` chunks in flight.
 
         Source: ``POST ratings/batches`` and its event stream, protocol of SDK 1.5.2.

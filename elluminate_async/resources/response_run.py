@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ from elluminate_async.errors import (
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting
-from elluminate_async.resources.connection import decode, holding
+from elluminate_async.resources.connection import holding
 from elluminate_async.resources.echoes import Echo, hash_of_row
 from elluminate_async.resources.jobs import (
     Denials,
@@ -41,15 +41,17 @@ from elluminate_async.resources.matching import (
     Wanted,
     match_result,
 )
-from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.pages import Listing, read_one
 from elluminate_async.resources.pins import pins_of_call
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
-from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.experiments import ConfiguredExperiment, Experiment
 from elluminate_async.schemas.jobs import JobStatus, ResponseJobStatus
 from elluminate_async.schemas.responses import Message, PromptResponse
 from elluminate_async.schemas.version import Capability
 
 _BATCHES = ("responses", "batches")
+
+E = TypeVar("E", bound=ConfiguredExperiment)
 
 
 class ResponseRun:
@@ -66,7 +68,8 @@ class ResponseRun:
         self._listing: ListingMatcher | None = None
         self._epochs: Epochs | None = None
         self._denials = Denials()
-        self._experiment: Experiment | None = None
+        self._experiment: ConfiguredExperiment | None = None
+        self._checks = False
         self._reading = anyio.Lock()
 
     @property
@@ -101,36 +104,40 @@ class ResponseRun:
                     interchangeable=self._interchangeable,
                     log=self.log,
                 )
+        if self._listing is None and self.log.recovery is None and earlier is None:
+            # They come as the result of their own job.
+            keys = self._numbered(items)
+            return [Wanted(item.position, key) for item, key in zip(items, keys, strict=True)]
+        # Before they are numbered: numbers that nobody asks for would stay reserved.
+        echoes = self._echoes_of(items, await self._config_id(), earlier)
         if earlier is not None:
             if self._listing is not None:
                 await self._listing.begin()
-            wanted = await self._with_echoes(items, self._whole_of(earlier), earlier)
+            whole = self._whole_of(earlier)
+            wanted = [
+                Wanted(w.position, w.key, echoes[w.position]) for w in whole if w.position in echoes
+            ]
         else:
-            ids = [item.value.variables_id for item in items]
             if self._listing is not None:
-                keys = await self._listing.before_sending(ids)
+                keys = await self._listing.before_sending([i.value.variables_id for i in items])
             else:
-                keys = list(map(NaturalKey, ids, self._epochs.of(items)))
-            wanted = [Wanted(item.position, key) for item, key in zip(items, keys, strict=True)]
-            if self._listing is None and self.log.recovery is None:
-                # They come as the result of their own job.
-                return wanted
-            wanted = await self._with_echoes(items, wanted, None)
+                keys = self._numbered(items)
+            wanted = list(map(Wanted, echoes, keys, echoes.values()))
         if self._listing is not None:
             self._listing.ask(wanted)
         return wanted
 
-    async def _with_echoes(
-        self, items: Sequence[Item[Spec]], wanted: Iterable[Wanted], earlier: OpenChunk | None
-    ) -> list[Wanted]:
-        """Those of ``items``, with what their rows must say."""
-        specs = {item.position: item.value for item in items}
-        config_id = await self._config_id()
-        return [
-            Wanted(w.position, w.key, self._echo(specs[w.position], config_id, earlier))
-            for w in wanted
-            if w.position in specs
-        ]
+    def _numbered(self, items: Sequence[Item[Spec]]) -> list[NaturalKey]:
+        assert self._epochs is not None, "not prepared"
+        ids = [item.value.variables_id for item in items]
+        return list(map(NaturalKey, ids, self._epochs.of(items)))
+
+    def _echoes_of(
+        self, items: Sequence[Item[Spec]], config_id: int | None, earlier: OpenChunk | None
+    ) -> dict[int, Echo]:
+        """What the rows of these items must say, by position."""
+        self._checks = True
+        return {item.position: self._echo(item.value, config_id, earlier) for item in items}
 
     def _echo(self, spec: Spec, config_id: int | None, earlier: OpenChunk | None) -> Echo:
         stored = bool(spec.messages)
@@ -155,22 +162,20 @@ class ResponseRun:
         if self._experiment is None and self._listing is not None:
             async with holding(self._reading, self.setting.policy):
                 if self._experiment is None:
-                    self._experiment = await self._read_experiment()
+                    # Not what the caller has of it, which may be old.
+                    self._experiment = await self._read(ConfiguredExperiment)
         config = self._experiment.llm_config if self._experiment is not None else None
         return config.id if config is not None else None
 
-    async def _read_experiment(self) -> Experiment:
-        # Not what the caller has of it, which may be old.
+    async def _read(self, kind: type[E]) -> E:
         path = ("experiments", self.plan.experiment_id)
-        policy = self.setting.policy
-        return decode(Experiment, await self.setting.connection.call("GET", *path, policy=policy))
+        return await read_one(self.setting.connection, kind, *path, policy=self.setting.policy)
 
     async def pins(self) -> dict[str, dict[str, Any]]:
         """What must be as it was when a journal was begun, as the service has it now."""
-        self._experiment = await self._read_experiment()
-        return await pins_of_call(
-            self.setting, self.plan, self._experiment, generates=self.operation == "generate"
-        )
+        self._experiment = experiment = await self._read(Experiment)
+        generates = self.operation == "generate"
+        return await pins_of_call(self.setting, self.plan, experiment, generates=generates)
 
     def _whole_of(self, chunk: OpenChunk) -> list[Wanted]:
         with self.log.reading():
@@ -259,8 +264,9 @@ class ResponseRun:
                 in_order=not unreadable,
                 interchangeable=self._interchangeable,
             )
-            own = {entry.position: entry for entry in wanted}
-            found = {position: row for position, row in found.items() if own[position].fits(row)}
+            if self._checks:
+                own = {entry.position: entry for entry in wanted}
+                found = {p: row for p, row in found.items() if own[p].fits(row)}
         elif self._listing is not None:
             found = await self._listing.find(wanted)
         else:
@@ -358,8 +364,12 @@ class ResponseRun:
         }
 
 
-def _text_of(spec: Spec) -> str:
-    messages = [Message.model_validate(message) for message in spec.messages]
+def _text_of(spec: Spec) -> str | None:
+    try:
+        messages = [Message.model_validate(message) for message in spec.messages]
+    except ValidationError:
+        # The service may refuse it, or store it in a form of its own.
+        return None
     return PromptResponse.model_construct(messages=messages).response_str
 
 

@@ -175,7 +175,10 @@ class ResponsesResource(Resource):
             llm_config: Model and sampling; None takes the experiment's.
             journal: Path of a file that remembers the call: the same call again, also after a
                 crash, takes what is done and sends the rest. What failed for good stays so
-                until `Batch.retry_failed`; without idempotency keys, what is unknown too.
+                until `Batch.retry_failed`; without idempotency keys, what is unknown too. It
+                is of this server, experiment, template and configuration, and of the contents
+                of the rows: what the service has for one that was edited since is
+                ``no_result``.
             options: Instead of the client's.
 
         Returns:
@@ -189,10 +192,12 @@ class ResponsesResource(Resource):
                 a placeholder. Of a sequence all are looked at before anything is sent.
             AuthenticationError, PermissionDeniedError, NotFoundError: True of all items;
                 ``error.partial`` is what had arrived.
-            JournalError: The journal cannot be used, or is of another call or other inputs.
+            JournalError: The journal cannot be used, or is of another call or other inputs,
+                or what the call works with was changed since; the text has the difference.
 
         Cost: about two requests per chunk (the chunk, its job's stream). A service that
-        sends no results with a job's status costs listings of the experiment as well.
+        sends no results with a job's status costs listings of the experiment as well, and a
+        journal two to four requests for what it is of.
         Memory: O(n) results, ``max_concurrency`` chunks in flight.
 
         Source: ``POST responses/batches`` and its event stream, protocol of SDK 1.5.2.

@@ -108,7 +108,8 @@ class TemplateVariablesResource(Resource):
                 in ``values``, that one row. Otherwise every value becomes a new row.
             journal: Path of a file that remembers the call: the same call again, also after a
                 crash, takes what is done and sends the rest. What failed for good stays so
-                until `Batch.retry_failed`; without idempotency keys, what is unknown too.
+                until `Batch.retry_failed`; without idempotency keys, what is unknown too. It
+                is of this server; a row that was edited since is ``no_result``.
             options: Instead of the client's.
 
         Returns:

@@ -39,7 +39,14 @@ class ExperimentResults(WireModel):
     num_failed_responses: int = 0
 
 
-class Experiment(WireModel):
+class ConfiguredExperiment(WireModel):
+    """Of an experiment, who answers: also where the rest is of another version."""
+
+    id: int
+    llm_config: LLMConfig | None = None
+
+
+class Experiment(ConfiguredExperiment):
     """An experiment's definition and state.
 
     Attributes:
@@ -48,13 +55,11 @@ class Experiment(WireModel):
         logs: What the service wrote while running it.
     """
 
-    id: int
     name: str
     description: str | None = None
     prompt_template: PromptTemplate | None = None
     collection: Collection | None = None
     criterion_set: CriterionSet | None = None
-    llm_config: LLMConfig | None = None
     generation_task_id: str | None = None
     results: ExperimentResults | None = None
     logs: str | None = None

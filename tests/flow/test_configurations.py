@@ -85,3 +85,30 @@ async def test_repeated_inputs_of_two_configurations() -> None:
         assert texts == [f"{name}: echo say {value}" for value in values]
         assert batch.surplus == ()
     assert len({response.id for batch in batches for response in batch}) == 24
+
+
+async def test_responses_that_two_clients_store_for_the_same_rows() -> None:
+    """Their natural keys are the same: each client has what holds its own text."""
+    recorder, model = Recorder(), NamingModel(3)
+    profile = WireProfile.hosted(page_size=7, listing_seed=3)
+    async with (
+        LocalServer(model=model, profile=profile, wrap=recorder.wrap) as server,
+        AsyncClient(base_url=server.url, api_key=server.api_key) as owner,
+    ):
+        stage = await set_stage(owner, server, model, recorder)
+        rows = await stage.variables(VALUES)
+
+        async def add(name: str) -> Any:
+            async with AsyncClient(
+                base_url=server.url, api_key=server.api_key, options=OPTIONS
+            ) as client:
+                return await client.responses.add_many(
+                    [f"{name} of {value}" for value in VALUES],
+                    template_variables=rows,
+                    experiment=stage.experiment,
+                )
+
+        one, two = await asyncio.gather(add("one"), add("two"))
+
+    for name, batch in (("one", one), ("two", two)):
+        assert [row.response_str for row in batch] == [f"{name} of {value}" for value in VALUES]

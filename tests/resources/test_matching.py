@@ -8,6 +8,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elluminate_async.resources.echoes import Echo
 from elluminate_async.resources.matching import (
     NaturalKey,
     RowPool,
@@ -15,19 +16,38 @@ from elluminate_async.resources.matching import (
     key_of,
     match_result,
 )
-from elluminate_async.schemas.responses import Prompt, PromptResponse
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.responses import GenerationMetadata, Prompt, PromptResponse
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 
-def row(number: int, variables: int, epoch: int = 1) -> PromptResponse:
+def row(
+    number: int,
+    variables: int,
+    epoch: int = 1,
+    config: int | None = None,
+    error: str | None = None,
+) -> PromptResponse:
     entry = TemplateVariables(id=variables, input_values={})
+    made_by = GenerationMetadata(llm_model_config=LLMConfig(id=config)) if config else None
     return PromptResponse(
-        id=number, prompt=Prompt(id=number, template_variables=entry), epoch=epoch
+        id=number,
+        prompt=Prompt(id=number, template_variables=entry),
+        generation_metadata=made_by,
+        error=error,
+        epoch=epoch,
     )
 
 
-def wanted(position: int, variables: int, epoch: int = 1) -> Wanted:
-    return Wanted(position, NaturalKey(variables, epoch))
+def wanted(position: int, variables: int, epoch: int = 1, config: int | None = None) -> Wanted:
+    return Wanted(position, NaturalKey(variables, epoch), Echo(config_id=config))
+
+
+def pool(*rows: PromptResponse) -> RowPool:
+    """A pool that knows which configurations the service names."""
+    found = RowPool(rows)
+    found.learn(rows)
+    return found
 
 
 def ids(found: dict[int, PromptResponse]) -> dict[int, int]:
@@ -141,3 +161,37 @@ def test_rows_of_a_short_result_may_have_epochs_of_the_services_own() -> None:
 
     assert ids(match_result(asked, rows, interchangeable=True)) == {0: 10, 1: 11}
     assert match_result(asked, rows) == {}
+
+
+def test_a_row_of_another_configuration_is_never_claimed() -> None:
+    """Of one key the row of the own configuration goes, wherever it stands; else none."""
+    rows = pool(row(1, 5, config=7), row(2, 5, config=8), row(3, 6, config=7))
+
+    assert ids(rows.claim([wanted(0, 5, config=8), wanted(1, 6, config=8)])) == {0: 2}
+    others = rows.claim_any_epoch([wanted(1, 5, 2, config=8)], reserved={})
+    assert others == {}
+
+
+def test_a_row_without_a_configuration() -> None:
+    """Any service's that names none; else only a failure, and after the named ones."""
+    named, failed = row(1, 5, config=7), row(2, 5, error="out of memory")
+
+    assert ids(pool(row(3, 5)).claim([wanted(0, 5, config=7)])) == {0: 3}
+    assert ids(pool(named, row(3, 6)).claim([wanted(0, 6, config=7)])) == {}
+    assert ids(pool(failed, named).claim([wanted(0, 5, config=7)])) == {0: 1}
+    assert ids(pool(failed, row(9, 9, config=7)).claim([wanted(0, 5, config=7)])) == {0: 2}
+
+
+def test_rows_of_several_configurations_where_nobody_knows_which_is_meant() -> None:
+    """One of them at least is somebody else's: none is claimed."""
+    both = pool(row(1, 5, config=7), row(2, 5, config=8), row(3, 6, config=7))
+
+    assert ids(both.claim([wanted(0, 5), wanted(1, 6)])) == {1: 3}
+
+
+def test_surplus_rows_are_of_the_own_configuration() -> None:
+    """Another client's rows of the same key are no surplus of this one."""
+    rows = pool(row(1, 5, config=7), row(2, 5, config=8))
+    entry = wanted(0, 5, config=8)
+
+    assert list(rows.ids_of({entry.key: entry})) == [2]
