@@ -16,6 +16,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, replies, reply
 from elluminate_async.transport import exchange
 from elluminate_async.transport.exchange import Request
@@ -31,6 +32,12 @@ from tests.transport.wiring import (
     serving,
     then_close,
 )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 # --- connections that break
 
