@@ -7,14 +7,16 @@ A test module asks for it with::
         return VIRTUAL_TIME
 
 `time.monotonic` is the loop's clock while the loop runs, as the package reads both. While a
-thread works for the loop, by `asyncio`'s executors or `anyio.to_thread`, the clock stands still:
-an embedded server with its database runs in virtual time, other processes do not.
+thread works for the loop, by `asyncio`'s executors, by `anyio.to_thread` or for a journal, the
+clock stands still: an embedded server with its database runs in virtual time, other threads and
+other processes do not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -30,6 +32,7 @@ T = TypeVar("T")
 
 _GRACE = 0.005  # real seconds in which sockets must be silent before the clock jumps
 _TURN = 1e-8  # virtual seconds of a turn: rounding may ask for a time that is not later
+_OWN_THREADS = "elluminate-async"  # the name of the package's own, each of which ends with its work
 _STUCK = 60.0  # real seconds without a timer and without a socket's event
 
 
@@ -81,6 +84,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 def _threads_counted() -> Generator[None]:
     """Tell the virtual loop that a thread gets work from, and that the work is done."""
     submit, run_sync = ThreadPoolExecutor.submit, anyio.to_thread.run_sync
+    start = threading.Thread.start
 
     def counted_submit(self: ThreadPoolExecutor, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future = submit(self, *args, **kwargs)
@@ -104,12 +108,34 @@ def _threads_counted() -> Generator[None]:
         finally:
             loop.thread_ended()
 
+    def counted_start(self: threading.Thread) -> None:
+        loop = _running_loop()
+        if self.name != _OWN_THREADS or not isinstance(loop, VirtualLoop):
+            return start(self)
+        run = self.run
+
+        def counted_run() -> None:
+            try:
+                run()
+            finally:
+                ended(loop)
+
+        self.run = counted_run
+        loop.thread_begins()
+        try:
+            start(self)
+        except RuntimeError:
+            loop.thread_ended()
+            raise
+
     ThreadPoolExecutor.submit = counted_submit
+    threading.Thread.start = counted_start
     anyio.to_thread.run_sync = counted_run_sync
     try:
         yield
     finally:
         ThreadPoolExecutor.submit, anyio.to_thread.run_sync = submit, run_sync
+        threading.Thread.start = start
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

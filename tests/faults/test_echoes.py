@@ -26,12 +26,18 @@ from elluminate_async import (
     OutcomeUnknownError,
 )
 from elluminate_async.server import LocalServer, ModelAnswer, ModelError, ModelRequest
-from elluminate_async.testing import RawServer, reply
+from elluminate_async.testing import VIRTUAL_TIME, RawServer, reply
 from elluminate_async.testing.raw import Connection, Received
 from elluminate_async.transport.blotting import Blotter
 from tests.faults.echoes import FORMS, shows, sinks_of
 from tests.flow.bench import EchoModel, Recorder, Seen, Stage, answer, set_stage
 from tests.matrix import Fired
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 PLAIN = "canary-4f9d0c-key-17"
 ODD = "ca+na/ry=4f&9d%0c_lt<\"'\\;key~17"

@@ -10,10 +10,16 @@ import anyio
 import pytest
 
 from elluminate_async import Batch, BatchOptions, Progress
-from elluminate_async.testing import ScriptedService
+from elluminate_async.testing import VIRTUAL_TIME, ScriptedService
 from tests.faults.inprocess import client_of, experiment_of
 from tests.faults.test_cancellation import left_behind
 from tests.matrix import Fired
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 OPTIONS = BatchOptions(chunk_size=2, max_concurrency=2, settle=1.0)
 ENTRIES = list(range(1, 9))

@@ -38,8 +38,15 @@ from elluminate_async.errors import (
     api_error_class,
 )
 from elluminate_async.server import WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import Once
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 OPTIONS = BatchOptions(chunk_size=2, max_attempts=1, retry_for=0)
 HOSTED = WireProfile.hosted()

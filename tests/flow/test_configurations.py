@@ -11,7 +11,14 @@ import pytest
 
 from elluminate_async import AsyncClient, BatchOptions
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest, WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import EchoModel, Recorder, Stage, set_stage
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(18)]
 OPTIONS = BatchOptions(chunk_size=6, max_concurrency=3, settle=1.0)

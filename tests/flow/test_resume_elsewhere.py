@@ -13,9 +13,16 @@ import pytest
 
 from elluminate_async import AsyncClient, BatchOptions, JournalError, RatingMode
 from elluminate_async.server import LocalServer, WireProfile
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import EchoModel, Recorder, Stage, set_stage, until
 from tests.matrix import Fired
 from tests.soak.elsewhere import OPERATIONS, WAYS, Case, run_cases
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(8)]
 OPTIONS = BatchOptions(chunk_size=4, settle=0.2)

@@ -19,9 +19,16 @@ from elluminate_async import (
     TemplateVariables,
 )
 from elluminate_async.server import ModelAnswer, ModelRequest, OfflineModel
+from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Stage
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import Once
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
 
 VALUES = [f"v{i}" for i in range(100)]
 ECHOES = [f"echo say {value}" for value in VALUES]

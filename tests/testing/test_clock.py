@@ -12,6 +12,7 @@ import anyio.to_thread
 import pytest
 
 from elluminate_async import AsyncClient
+from elluminate_async.engine.threads import run_to_end
 from elluminate_async.server import LocalServer
 from elluminate_async.testing import VIRTUAL_TIME
 
@@ -39,7 +40,7 @@ async def by_submission(work: Callable[[], object]) -> None:
         await done.wait()
 
 
-@pytest.mark.parametrize("by", [by_executor, by_anyio, by_submission])
+@pytest.mark.parametrize("by", [by_executor, by_anyio, by_submission, run_to_end])
 async def test_the_clock_stands_still_while_a_thread_works(by: Threading) -> None:
     """A timer of an hour does not run out, however long the thread takes for its work."""
     begun, worked = time.monotonic(), threading.Event()
