@@ -13,6 +13,7 @@ from elluminate_async.batch import (
 )
 from elluminate_async.client import AsyncClient
 from elluminate_async.errors import (
+    AnswerTooLargeError,
     APIError,
     AttemptTimeoutError,
     AuthenticationError,
@@ -68,6 +69,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "APIError",
+    "AnswerTooLargeError",
     "AsyncClient",
     "AttemptTimeoutError",
     "AuthenticationError",

@@ -14,6 +14,7 @@
     │   ├── ConnectError                    no byte of the request was sent
     │   ├── AttemptTimeoutError (TimeoutError)
     │   └── ProtocolError                   an answer that does not follow the protocol
+    │       ├── AnswerTooLargeError         over the client's cap, or far costlier than its bytes
     │       └── RedirectError               a redirect that is not followed
     ├── JournalError                        a journal that cannot be used, or is of another call
     ├── JobError                            the service ended a job without success
@@ -172,6 +173,17 @@ class ProtocolError(TransportError):
     """The answer is not what the protocol says; the text quotes its beginning."""
 
     code: ClassVar[str] = "protocol"
+
+
+class AnswerTooLargeError(ProtocolError):
+    """An answer is over the client's cap, or would cost far more memory than its bytes.
+
+    The same request would get the same answer, so it is not sent again. What can be asked for
+    in smaller parts is.
+    """
+
+    code: ClassVar[str] = "answer_too_large"
+    worth_repeating: bool = False
 
 
 class RedirectError(ProtocolError):

@@ -9,14 +9,16 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from elluminate_async.engine.limits import Limits, StrictLimits
 from elluminate_async.engine.stream import end_tasks
 from elluminate_async.errors import (
+    AnswerTooLargeError,
     DeadlineError,
     ElluminateError,
     InputError,
@@ -28,7 +30,8 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.resources.json_input import check_json, checked_input, problem_of
-from elluminate_async.schemas.base import Page, Repeated
+from elluminate_async.resources.reading import read_body, read_list
+from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.version import (
     Capability,
@@ -355,11 +358,33 @@ def decode(kind: type[T], answer: Answer) -> T:
     """The answer's body as ``kind``.
 
     Raises:
+        AnswerTooLargeError: It would take far more memory than its bytes.
         ProtocolError: It is not that; the text quotes its beginning.
     """
+    return decoded(answer, partial(read_body, kind))
+
+
+def decode_list(kind: type[T], answer: Answer) -> list[T]:
+    """The answer's body as a list of ``kind``.
+
+    Raises:
+        AnswerTooLargeError, ProtocolError: As `decode`.
+    """
+    return decoded(answer, partial(read_list, kind))
+
+
+def decoded(answer: Answer, reading: Callable[[bytes], T]) -> T:
+    """What ``reading`` makes of an answer's body.
+
+    Raises:
+        AnswerTooLargeError, ProtocolError: As `decode`.
+    """
     try:
-        return adapter(kind).validate_json(answer.body, context=Repeated())
-    except (ValidationError, ValueError) as error:
+        return reading(answer.body)
+    except AnswerTooLargeError as error:
+        error.attempts, error.request_id = answer.attempts, answer.request_id
+        raise
+    except ValueError as error:
         problem = answer.blotter.text(problem_of(error))
     # Out here: pydantic's error, which holds the whole answer, would be its context.
     raise ProtocolError(
@@ -368,16 +393,6 @@ def decode(kind: type[T], answer: Answer) -> T:
         attempts=answer.attempts,
         request_id=answer.request_id,
     )
-
-
-_adapters: dict[Any, TypeAdapter[Any]] = {}
-
-
-def adapter(kind: type[T]) -> TypeAdapter[T]:
-    """The validator of ``kind``; building one costs milliseconds, so each is built once."""
-    if kind not in _adapters:
-        _adapters[kind] = TypeAdapter(kind)
-    return _adapters[kind]
 
 
 def new_key() -> str:

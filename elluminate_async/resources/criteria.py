@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
+from elluminate_async.resources.connection import Resource, decode, decode_list, id_of, optional_id
 from elluminate_async.resources.json_input import checked_input
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.criteria import (
@@ -64,7 +64,7 @@ class CriteriaResource(Resource):
                 ],
                 delete_existing=delete_existing,
             )
-        return decode(list[Criterion], await self._connection.call("POST", "criteria", body=body))
+        return decode_list(Criterion, await self._connection.call("POST", "criteria", body=body))
 
     async def generate_many(
         self, prompt_template: PromptTemplate | int, *, delete_existing: bool = False
@@ -78,7 +78,7 @@ class CriteriaResource(Resource):
             prompt_template_id=id_of(prompt_template, "prompt_template"),
             delete_existing=delete_existing,
         )
-        return decode(list[Criterion], await self._connection.call("POST", "criteria", body=body))
+        return decode_list(Criterion, await self._connection.call("POST", "criteria", body=body))
 
     async def get_or_generate_many(
         self, prompt_template: PromptTemplate | int

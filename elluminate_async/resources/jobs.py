@@ -7,14 +7,15 @@ import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
 import anyio
-from pydantic import RootModel, ValidationError
+from pydantic import RootModel
 
 from elluminate_async.engine.call import ChunkRefusedError
 from elluminate_async.engine.endings import FATAL, item_error, unknown_outcome
 from elluminate_async.errors import (
+    AnswerTooLargeError,
     APIError,
     AuthenticationError,
     DeadlineError,
@@ -30,9 +31,9 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.limits.backoff import back_off
-from elluminate_async.resources.connection import adapter, decode
+from elluminate_async.resources.connection import decode, decoded
 from elluminate_async.resources.journaling import Sending
-from elluminate_async.schemas.base import Repeated
+from elluminate_async.resources.reading import read_status
 from elluminate_async.schemas.jobs import TERMINAL, JobStatus
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer, Request
@@ -107,6 +108,13 @@ class StatusDocument(Protocol):
 
 
 S = TypeVar("S", bound=StatusDocument)
+
+Measured: TypeAlias = Callable[[int], None]
+"""Told of the bytes of a terminal status document."""
+
+
+def unmeasured(_: int) -> None:
+    """Nobody wants to know."""
 
 
 async def start_job(
@@ -243,13 +251,19 @@ def accepted_work() -> Generator[None]:
 
 
 async def follow_job(
-    connection: Connection, kind: type[S], *segments: str | int, operation: str, policy: Policy
+    connection: Connection,
+    kind: type[S],
+    *segments: str | int,
+    operation: str,
+    policy: Policy,
+    measured: Measured = unmeasured,
 ) -> S:
-    """The terminal status document of a job.
+    """The terminal status document of a job, and its bytes to ``measured``.
 
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
 
     Raises:
+        AnswerTooLargeError: The document is over the cap, so that the job must have ended.
         OutcomeUnknownError: The service does not know the job any more, with the status 404; or
             the job had not ended by the deadline, or shown anything new for too long: then the
             code is ``deadline`` or ``stalled``, and the job goes on.
@@ -259,7 +273,9 @@ async def follow_job(
     try:
         async with clock:
             news = _News(clock, policy.job_stall, connection.limits)
-            found = await _follow(connection, kind, *segments, policy=policy, news=news)
+            found = await _follow(
+                connection, kind, *segments, policy=policy, news=news, measured=measured
+            )
             return _blotted(found, connection.blotted)
     except DeadlineError:
         code, text = "deadline", "had not ended by the deadline, and goes on at the service"
@@ -304,7 +320,12 @@ class _News:
 
 
 async def _follow(
-    connection: Connection, kind: type[S], *segments: str | int, policy: Policy, news: _News
+    connection: Connection,
+    kind: type[S],
+    *segments: str | int,
+    policy: Policy,
+    news: _News,
+    measured: Measured,
 ) -> S:
     decoder = Decoder()
     for opening in range(STREAM_OPENINGS):
@@ -312,7 +333,13 @@ async def _follow(
             await anyio.sleep(policy.clock(_reconnect_wait(decoder)))
         try:
             found, decoder = await _stream_job(
-                connection, kind, *segments, policy=policy, last_id=decoder.last_id, news=news
+                connection,
+                kind,
+                *segments,
+                policy=policy,
+                last_id=decoder.last_id,
+                news=news,
+                measured=measured,
             )
             if found is not None:
                 return found
@@ -321,7 +348,7 @@ async def _follow(
         except (APIError, TransportError) as error:
             logger.debug("following a job by polling: %s", error)
             break
-    return await _poll_job(connection, kind, *segments, policy=policy, news=news)
+    return await _poll_job(connection, kind, *segments, policy=policy, news=news, measured=measured)
 
 
 def _blotted(document: S, blotted: Callable[[str], str]) -> S:
@@ -351,6 +378,7 @@ async def _stream_job(
     policy: Policy,
     last_id: str,
     news: _News,
+    measured: Measured,
 ) -> tuple[S | None, Decoder]:
     """The terminal document, None when the stream ended without one, and what it was left at."""
     path = await connection.path(*segments, "stream", policy=policy)
@@ -361,11 +389,15 @@ async def _stream_job(
     async with connection.transport.stream(opening, policy, decoder) as events:
         async for event in events:
             try:
-                found = adapter(kind).validate_json(event.data, context=Repeated())
-            except ValidationError:
+                data = event.data.encode()
+                # It may be four times its bytes, and what is read of it too.
+                del event
+                found = read_status(kind, data)
+            except (ValueError, AnswerTooLargeError):
                 skipped += 1
                 continue
             if found.status in TERMINAL:
+                measured(len(data))
                 return found, decoder
             news.see(found)
     if skipped:
@@ -374,15 +406,22 @@ async def _stream_job(
 
 
 async def _poll_job(
-    connection: Connection, kind: type[S], *segments: str | int, policy: Policy, news: _News
+    connection: Connection,
+    kind: type[S],
+    *segments: str | int,
+    policy: Policy,
+    news: _News,
+    measured: Measured,
 ) -> S:
     interval, senseless = POLL_FIRST, 0
     while True:
         found = None
         news.look()
         try:
-            found = decode(kind, await connection.call("GET", *segments, policy=policy))
-        except (AuthenticationError, PermissionDeniedError, NotFoundError):
+            answer = await connection.call("GET", *segments, policy=policy)
+            found = decoded(answer, partial(read_status, kind))
+            measured(len(answer.body))
+        except (AuthenticationError, PermissionDeniedError, NotFoundError, AnswerTooLargeError):
             raise
         except (APIError, TransportError) as error:
             # The job goes on at the service, so an outage is waited out; an answer that waiting

@@ -248,7 +248,6 @@ class ExperimentRows:
             "responses",
             query={"experiment_id": self._experiment_id},
             policy=setting.policy,
-            skip_unreadable=True,
         )
 
     async def look(self, setting: BatchSetting) -> None:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import anyio
 from pydantic import ValidationError
 
 from elluminate_async.engine.stream import HostedStream
-from elluminate_async.errors import NotFoundError, ProtocolError
+from elluminate_async.errors import AnswerTooLargeError, NotFoundError, ProtocolError
 from elluminate_async.limits.backoff import back_off
-from elluminate_async.resources.connection import decode
-from elluminate_async.resources.json_input import problem_of
+from elluminate_async.resources.connection import decode, decoded
+from elluminate_async.resources.reading import Rows, parsed, read, read_json
 from elluminate_async.schemas.base import Page, WireModel
+from elluminate_async.transport.weight import check_weight
 
 if TYPE_CHECKING:
     from elluminate_async.resources.connection import Connection, QueryValue
-    from elluminate_async.transport.exchange import Answer
     from elluminate_async.transport.retry import Policy
 
 M = TypeVar("M", bound=WireModel)
@@ -35,6 +36,11 @@ MAX_PASSES = 5
 
 _Deliver: TypeAlias = Callable[[list[M]], Awaitable[None]]
 
+Query: TypeAlias = "Mapping[str, QueryValue]"
+
+Parts: TypeAlias = Callable[[Query, AnswerTooLargeError], AsyncIterator[Query]]
+"""Queries that together give the rows of one whose answer is over the cap, or that error."""
+
 
 class Listing(Generic[M]):
     """A lazy listing: ``async for`` pages as it goes, ``await`` gives the whole list.
@@ -43,13 +49,19 @@ class Listing(Generic[M]):
     pages are read, the listing is read again until its rows agree with its count or two
     passes agree with each other, so that no row is given up and none comes twice.
 
+    A row that this version cannot read is left out, with one warning for all of them.
+
     Args:
         connection: Whose listing.
         model: Of a row.
         segments: Of its path.
         query: Its filters.
         policy: Budget and clocks of each request; None for a single call's.
-        skip_unreadable: Leave out a row that is no such document, instead of raising for all.
+        strict: Raise `ProtocolError` for a row that cannot be read instead.
+        parts: How to ask for the rows in smaller parts where a page is over the cap.
+
+    Attributes:
+        unreadable: How many rows were left out when it was last read.
     """
 
     def __init__(
@@ -57,16 +69,19 @@ class Listing(Generic[M]):
         connection: Connection,
         model: type[M],
         *segments: str | int,
-        query: Mapping[str, QueryValue] | None = None,
+        query: Query | None = None,
         policy: Policy | None = None,
-        skip_unreadable: bool = False,
+        strict: bool = False,
+        parts: Parts | None = None,
     ) -> None:
+        self.unreadable = 0
         self._connection = connection
         self._model = model
         self._segments = segments
         self._query = dict(query or {})
         self._policy = policy
-        self._skip_unreadable = skip_unreadable
+        self._strict = strict
+        self._parts = parts
 
     def __await__(self) -> Generator[Any, None, list[M]]:
         return self._all().__await__()
@@ -75,13 +90,19 @@ class Listing(Generic[M]):
         return HostedStream(self.read, self._connection.tasks)
 
     async def first(self) -> M | None:
-        """The first row of the first page; None when there is none. One request."""
-        page = await self._page(None)
+        """The first row of the first page; None when there is none. One request.
+
+        Raises:
+            ProtocolError: It cannot be read.
+        """
+        page = await self._page(self._query, None)
+        if page.problem and not page.items:
+            raise ProtocolError(f"a row that cannot be read: {page.problem}", sent=True)
         return page.items[0] if page.items else None
 
     async def first_page(self) -> tuple[list[M], int]:
         """The rows of the first page, and the count of rows over all pages. One request."""
-        page = await self._page(1)
+        page = await self._page(self._query, 1)
         return page.items, page.count
 
     async def named(self, what: str, name: str | None, **also: object) -> M:
@@ -119,59 +140,96 @@ class Listing(Generic[M]):
         return rows
 
     async def read(self, deliver: _Deliver[M]) -> None:
-        """Deliver every row once, in the service's order within a pass."""
-        seen: set[int] = set()
+        """Deliver every row once, in the service's order within a pass.
+
+        Raises:
+            AnswerTooLargeError: A page is over the cap, and there are no smaller parts.
+        """
+        lost = _Lost()
+        await self._read_all(self._query, deliver, set(), lost)
+        self.unreadable = lost.count
+        if lost.count:
+            logger.warning(
+                "%d rows of the listing of %s cannot be read by this version, and were left "
+                "out; of the first: %s",
+                lost.count,
+                "/".join(map(str, self._segments)),
+                lost.problem,
+            )
+
+    async def _read_all(
+        self, query: Query, deliver: _Deliver[M], seen: set[int], lost: _Lost
+    ) -> None:
+        try:
+            await self._passes(query, deliver, seen, lost)
+        except AnswerTooLargeError as error:
+            if self._parts is None:
+                raise
+            parts = self._parts(query, error)
+        else:
+            return
+        async for part in parts:
+            await self._read_all(part, deliver, seen, lost)
+
+    async def _passes(
+        self, query: Query, deliver: _Deliver[M], seen: set[int], lost: _Lost
+    ) -> None:
+        whole: set[int] = set()
         last: set[int] | None = None
         for _ in range(MAX_PASSES):
             these: set[int] = set()
 
-            async def take(bunch: list[M], these: set[int] = these) -> None:
-                fresh = [row for row in bunch if _id(row) not in seen]
-                these.update(_id(row) for row in bunch)
-                seen.update(these)
+            async def take(page: _ReadPage[M], these: set[int] = these) -> None:
+                fresh = [row for row in page.items if _id(row) not in seen]
+                these.update(page.ids)
+                seen.update(page.ids)
+                lost.note(page)
                 await deliver(fresh)
 
-            steady = await self._pass(take)
-            if (steady and these == seen) or these == last:
+            steady = await self._pass(query, take)
+            whole |= these
+            if (steady and these == whole) or these == last:
                 return
             last = these
 
-    async def _pass(self, take: _Deliver[M]) -> bool:
+    async def _pass(self, query: Query, take: Callable[[_ReadPage[M]], Awaitable[None]]) -> bool:
         """Read all pages once; whether their rows agree with the count they name."""
-        first = await self._page(1)
-        await take(first.items)
+        first = await self._page(query, 1)
+        await take(first)
         counts = {first.count}
-        ids = {_id(row) for row in first.items}
+        ids, nameless = set(first.ids), first.nameless
         size = first.size
         if size and size < first.count:
             number, last = 2, math.ceil(first.count / size)
             while number <= last:
-                pages = await self._pages(range(number, min(last, number + PAGES_AHEAD - 1) + 1))
-                before = len(ids)
+                numbers = range(number, min(last, number + PAGES_AHEAD - 1) + 1)
+                pages = await self._pages(query, numbers)
+                before = len(ids) + nameless
                 for page in pages:
-                    await take(page.items)
+                    await take(page)
                     counts.add(page.count)
-                    ids.update(_id(row) for row in page.items)
+                    ids |= page.ids
+                    nameless += page.nameless
                 number += len(pages)
-                if len(ids) == before:
+                if len(ids) + nameless == before:
                     # A count that is far too high must not cost a request for each page of it.
                     return False
             # Pages shorter than the first leave rows behind the last page that was expected.
-            while len(ids) < first.count:
-                page = await self._page(number)
-                fresh = {_id(row) for row in page.items} - ids
-                if not fresh:
+            while len(ids) + nameless < first.count:
+                page = await self._page(query, number)
+                if not page.ids - ids:
                     break
-                await take(page.items)
-                ids |= fresh
+                await take(page)
+                ids |= page.ids
+                nameless += page.nameless
                 number += 1
-        return counts == {len(ids)}
+        return counts == {len(ids) + nameless}
 
-    async def _pages(self, numbers: range) -> list[_ReadPage[M]]:
+    async def _pages(self, query: Query, numbers: range) -> list[_ReadPage[M]]:
         found: dict[int, _ReadPage[M]] = {}
 
         async def fetch(number: int) -> None:
-            found[number] = await self._page(number)
+            found[number] = await self._page(query, number)
 
         try:
             async with anyio.create_task_group() as tasks:
@@ -182,7 +240,7 @@ class Listing(Generic[M]):
             raise group.exceptions[0] from None
         return [found[number] for number in numbers]
 
-    async def _page(self, number: int | None) -> _ReadPage[M]:
+    async def _page(self, query: Query, number: int | None) -> _ReadPage[M]:
         """One page; of a pass it is asked for again when its answer is none.
 
         A pass is lost by its worst page, and may be of hundreds.
@@ -193,14 +251,16 @@ class Listing(Generic[M]):
         while True:
             try:
                 answer = await self._connection.call(
-                    "GET", *self._segments, query={**self._query, "page": number}, policy=policy
+                    "GET", *self._segments, query={**query, "page": number}, policy=policy
                 )
             except NotFoundError:
                 if number is None or number == 1:
                     raise
-                return _ReadPage(list[M](), -1, 0)
+                return _ReadPage(list[M](), -1, 0, set(), 0, "")
             try:
-                return self._read(answer)
+                return decoded(answer, self._read)
+            except AnswerTooLargeError:
+                raise
             except ProtocolError as error:
                 failures += 1
                 wait = back_off(failures)
@@ -209,24 +269,24 @@ class Listing(Generic[M]):
                     raise
             await anyio.sleep(wait)
 
-    def _read(self, answer: Answer) -> _ReadPage[M]:
-        try:
-            page = decode(Page[self._model], answer)
-        except ProtocolError:
-            if not self._skip_unreadable:
-                raise
-            return self._readable(decode(Page[Any], answer))
-        return _ReadPage(page.items, page.count, len(page.items))
-
-    def _readable(self, page: Page[Any]) -> _ReadPage[M]:
-        rows: list[M] = []
-        for document in page.items:
-            try:
-                rows.append(self._model.model_validate(document))
-            except ValidationError as error:
-                problem = self._connection.blotted(problem_of(error))
-                logger.warning("a row of a listing was skipped: %s", problem)
-        return _ReadPage(rows, page.count, len(page.items))
+    def _read(self, body: bytes) -> _ReadPage[M]:
+        if check_weight(body):
+            with suppress(ValidationError):
+                whole = read_json(Page[self._model], body)
+                ids = {*map(_id, whole.items)}
+                return _ReadPage(whole.items, whole.count, len(whole.items), ids, 0, "")
+        page = read(Page[Any], parsed(body))
+        rows = Rows(self._model, page.items)
+        if rows.unreadable and self._strict:
+            raise ValueError(rows.problem)
+        items = [row for row in rows.read if isinstance(row, self._model)]
+        ids = set(map(_id, items))
+        nameless = 0
+        if rows.unreadable:
+            others = [_id_in(row) for row in rows.read if not isinstance(row, self._model)]
+            ids.update(id for id in others if id is not None)
+            nameless = others.count(None)
+        return _ReadPage(items, page.count, len(page.items), ids, nameless, rows.problem)
 
 
 async def read_one(
@@ -248,11 +308,44 @@ async def read_one(
 
 @dataclass(frozen=True, slots=True)
 class _ReadPage(Generic[M]):
-    """The readable rows of a page, the count it names, and how many rows it has in all."""
+    """A page.
+
+    Attributes:
+        items: Its readable rows.
+        count: Rows over all pages, as it says.
+        size: Its rows, the unreadable included.
+        ids: Of all rows that have one, the unreadable included.
+        nameless: How many have none.
+        problem: What is wrong with the first unreadable row; empty without one.
+    """
 
     items: list[M]
     count: int
     size: int
+    ids: set[int]
+    nameless: int
+    problem: str
+
+
+class _Lost:
+    """Rows of a listing that could not be read, over all passes."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self._ids: set[int] = set()
+        self._nameless = 0
+
+    @property
+    def count(self) -> int:
+        """How many rows; of those without an id at most as many as one page had."""
+        return len(self._ids) + self._nameless
+
+    def note(self, page: _ReadPage[Any]) -> None:
+        """Count the unreadable rows of a page."""
+        if page.problem:
+            self.problem = self.problem or page.problem
+            self._ids |= page.ids.difference(map(_id, page.items))
+            self._nameless += page.nameless
 
 
 def _version(row: WireModel) -> int:
@@ -266,3 +359,8 @@ def _id(row: WireModel) -> int:
     if not isinstance(found, int):
         raise ProtocolError("a listing's row has no id", sent=True)
     return found
+
+
+def _id_in(row: object) -> int | None:
+    found = cast("dict[str, object]", row).get("id") if isinstance(row, dict) else None
+    return found if isinstance(found, int) else None

@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
@@ -63,7 +63,6 @@ class RatingRun:
             "responses",
             query={"response_ids": ids},
             policy=self.setting.policy,
-            skip_unreadable=True,
         )
         wanted = set(ids)
         return {row.id: row for row in rows if row.id in wanted}
@@ -326,8 +325,8 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
         if not document:
             continue
         ratings: list[Rating] = document
-        # Either all documents were read with the status, or none was.
-        if type(document[0]) is not Rating:
+        # What was not read with the status is read once more, for its error.
+        if not _was_read(document):
             try:
                 ratings = _RATINGS.validate_python(document)
             except ValidationError as error:
@@ -339,6 +338,10 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
             bad = [rating.criterion.id for rating in ratings if not _is_verdict(rating)]
             outcomes[id] = _incomplete(id, bad, len(ratings))
     return outcomes
+
+
+def _was_read(document: object) -> bool:
+    return isinstance(document, list) and type(cast("list[object]", document)[0]) is Rating
 
 
 def incomplete_ones(

@@ -25,7 +25,7 @@ from elluminate_async.errors import (
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
-from elluminate_async.resources.connection import Resource, decode, encode, id_of
+from elluminate_async.resources.connection import Resource, decode_list, encode, id_of
 from elluminate_async.resources.echoes import Subject
 from elluminate_async.resources.jobs import (
     accepted_work,
@@ -100,7 +100,7 @@ class RatingsResource(Resource):
             if error.ambiguous:
                 raise unknown_outcome(error, "rate", response_id=id) from None
             raise
-        return decode(list[Rating], answer)
+        return decode_list(Rating, answer)
 
     async def rate_many(
         self,

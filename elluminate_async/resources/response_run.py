@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -381,13 +380,7 @@ def whole_of(chunk: OpenChunk) -> list[Wanted]:
 
 def _rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
     """The readable rows of a result, and how many are not: one of those fails alone."""
-    rows: list[PromptResponse] = []
-    for document in result:
-        if isinstance(document, PromptResponse):
-            rows.append(document)
-            continue
-        with suppress(ValidationError):
-            rows.append(PromptResponse.model_validate(document))
+    rows = [document for document in result if isinstance(document, PromptResponse)]
     return rows, len(result) - len(rows)
 
 

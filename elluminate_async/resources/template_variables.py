@@ -22,7 +22,7 @@ from elluminate_async.errors import (
     RejectedError,
 )
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
-from elluminate_async.resources.connection import Resource, decode, id_of
+from elluminate_async.resources.connection import Resource, decode, decode_list, id_of
 from elluminate_async.resources.existing import ExistingRows, content_key
 from elluminate_async.resources.jobs import check_halves
 from elluminate_async.resources.journaling import (
@@ -262,7 +262,7 @@ class _Upload:
             with earlier_sending():
                 answer = await self._post(content, Sending(earlier.key))
         created = _Found(shared=self._skip_existing)
-        rows = decode(list[TemplateVariables], answer)
+        rows = decode_list(TemplateVariables, answer)
         created.add(rows)
         if self._skip_existing:
             self._existing.added(rows)

@@ -4,10 +4,47 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+)
 from pydantic.functional_validators import WrapValidator
 
 T = TypeVar("T")
+
+MOST_ROWS = 10_000
+"""Rows of a page, results and failures of a job's status: more in one answer are refused."""
+
+
+class FirstErrorEnds:
+    """Annotates a list or a set: its validation ends at the first error.
+
+    As `pydantic.FailFast`, which cannot be hashed and so not be part of a union.
+
+    Args:
+        most: Elements that it may have; None for any number.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        """The schema of the list or set with that switched on."""
+        bound = {} if self._most is None else {"max_length": self._most}
+        return {**handler(source), "fail_fast": True, **bound}
+
+
+ListOf = Annotated[list[T], FirstErrorEnds()]
+"""A list within an answer: its first element that is not as agreed ends its validation.
+
+An error for each of a million would cost a thousand times their bytes.
+"""
+
+RowsOf = Annotated[list[T], FirstErrorEnds(MOST_ROWS)]
+"""The same, of `MOST_ROWS` at most."""
 
 
 class WireModel(BaseModel):
@@ -26,7 +63,7 @@ class Page(WireModel, Generic[T]):
         count: Rows over all pages.
     """
 
-    items: list[T]
+    items: RowsOf[T]
     count: int
 
 

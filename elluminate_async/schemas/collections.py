@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import ListOf, WireModel
 
 
 class Column(WireModel):
@@ -18,7 +18,7 @@ class Column(WireModel):
     column_type: str | None = "text"
     default_value: str | None = ""
     column_position: int | None = 0
-    categorical_values: list[str] | None = None
+    categorical_values: ListOf[str] | None = None
 
 
 class Collection(WireModel):
@@ -31,7 +31,7 @@ class Collection(WireModel):
     id: int
     name: str
     description: str = ""
-    columns: list[Column] = Field(default_factory=list[Column])
+    columns: ListOf[Column] = Field(default_factory=list[Column])
     variables_count: int = 0
     read_only: bool = False
     version: str | None = None

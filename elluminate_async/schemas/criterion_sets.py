@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import ListOf, WireModel
 from elluminate_async.schemas.criteria import Criterion, CriterionIn
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 
@@ -17,9 +17,9 @@ class CriterionSet(WireModel):
 
     id: int
     name: str
-    criteria: list[Criterion] | None = None
-    prompt_templates: list[PromptTemplate] | None = None
-    linked_prompt_templates: list[PromptTemplate] | None = None
+    criteria: ListOf[Criterion] | None = None
+    prompt_templates: ListOf[PromptTemplate] | None = None
+    linked_prompt_templates: ListOf[PromptTemplate] | None = None
 
 
 class CreateCriterionSetRequest(WireModel):

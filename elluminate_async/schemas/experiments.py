@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import ListOf, WireModel
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.jobs import JobStatusName
@@ -32,9 +32,9 @@ class ExperimentResults(WireModel):
     mean_input_tokens: float | None = None
     mean_output_tokens: float | None = None
     mean_reasoning_tokens: float | None = None
-    input_tokens_per_response: list[int] = []
-    output_tokens_per_response: list[int] = []
-    duration_seconds_per_response: list[float] = []
+    input_tokens_per_response: ListOf[int] = []
+    output_tokens_per_response: ListOf[int] = []
+    duration_seconds_per_response: ListOf[float] = []
     num_rated_responses: int = 0
     num_failed_responses: int = 0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import ListOf, RowsOf, WireModel
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -74,8 +74,8 @@ class JobStatus(WireModel):
     status: JobStatusName | str = Field(union_mode="left_to_right", repr=False)
     error_msg: str | None = Field(default=None, repr=False)
     progress: JobProgress | None = None
-    result: list[Any] | None = Field(default=None, repr=False)
-    item_failures: list[ItemFailure] = Field(default=[], repr=False)
+    result: RowsOf[Any] | None = Field(default=None, repr=False)
+    item_failures: RowsOf[ItemFailure] = Field(default=[], repr=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -87,7 +87,7 @@ class ResponseJobStatus(JobStatus):
     """`JobStatus` of a response batch; with ``list[Any]`` where an element is no response."""
 
     # A document never changes, so that a narrower type does no harm.
-    result: list[PromptResponse | None] | list[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+    result: RowsOf[PromptResponse | None] | RowsOf[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default=None, union_mode="left_to_right", repr=False
     )
 
@@ -95,6 +95,6 @@ class ResponseJobStatus(JobStatus):
 class RatingJobStatus(JobStatus):
     """`JobStatus` of a rating batch; with ``list[Any]`` where an element is no ratings."""
 
-    result: list[list[Rating] | None] | list[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+    result: RowsOf[ListOf[Rating] | None] | RowsOf[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default=None, union_mode="left_to_right", repr=False
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import ListOf, WireModel
 
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 """``{{ name }}``: word characters, optional inner spaces."""
@@ -74,10 +74,10 @@ class PromptTemplate(WireModel):
     id: int
     name: str
     version: int
-    messages: list[dict[str, Any]] = []
-    placeholders: list[str] = []
+    messages: ListOf[dict[str, Any]] = []
+    placeholders: ListOf[str] = []
     response_format_json_schema: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: ListOf[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     criterion_set_id: int | None = None
     created_at: datetime | None = None

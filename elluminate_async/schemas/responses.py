@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from elluminate_async.schemas.base import Once, WireModel
+from elluminate_async.schemas.base import ListOf, Once, WireModel
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import Rating
@@ -20,8 +20,8 @@ class Message(WireModel):
     model_config = ConfigDict(extra="allow")
 
     role: str
-    content: str | list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    content: str | ListOf[dict[str, Any]] | None = None
+    tool_calls: ListOf[dict[str, Any]] | None = None
 
 
 class GenerationMetadata(WireModel):
@@ -42,7 +42,7 @@ class Prompt(WireModel):
     id: int
     prompt_template: Once[PromptTemplate | None] = None
     template_variables: TemplateVariables
-    messages: list[dict[str, Any]] = []
+    messages: ListOf[dict[str, Any]] = []
     created_at: datetime | None = None
 
 
@@ -58,11 +58,11 @@ class PromptResponse(WireModel):
 
     id: int
     prompt: Prompt
-    messages: list[Message] = []
+    messages: ListOf[Message] = []
     generation_metadata: GenerationMetadata | None = None
     error: str | None = None
     epoch: int = 1
-    ratings: list[Rating] = []
+    ratings: ListOf[Rating] = []
     annotation: str = ""
     created_at: datetime | None = None
 

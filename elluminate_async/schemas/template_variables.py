@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from elluminate_async.schemas.base import Once, WireModel
+from elluminate_async.schemas.base import ListOf, Once, WireModel
 from elluminate_async.schemas.collections import Collection
 
 JSONL_CONTENT_TYPE = "application/jsonl"
@@ -30,7 +30,7 @@ class TemplateVariables(WireModel):
 class CollectionWithEntries(Collection):
     """A collection with all its rows, as created and fetched by id."""
 
-    variables: list[TemplateVariables] = []
+    variables: ListOf[TemplateVariables] = []
 
 
 class EntryRequest(WireModel):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import FirstErrorEnds, WireModel
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 """Request header of every POST that starts a batch."""
@@ -44,5 +45,5 @@ class CompatibilityAnswer(WireModel):
 
     is_compatible: bool
     required_sdk_version: str = ""
-    capabilities: frozenset[str] = Field(default=frozenset())
+    capabilities: Annotated[frozenset[str], FirstErrorEnds(100)] = Field(default=frozenset())
     server_id: str | None = None

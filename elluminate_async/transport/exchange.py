@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from elluminate_async.errors import (
     DETAIL_LIMIT,
+    AnswerTooLargeError,
     APIError,
     AttemptTimeoutError,
     ConnectError,
@@ -28,6 +30,7 @@ from elluminate_async.errors import (
 from elluminate_async.transport.blotting import NOTHING_TO_BLOT, Blotter
 from elluminate_async.transport.encoding import Decompressor
 from elluminate_async.transport.retry_after import parse_retry_after
+from elluminate_async.transport.weight import check_weight
 
 MAX_BODY_BYTES = 32 << 20
 """Cap on an answer's body, decompressed."""
@@ -186,7 +189,9 @@ async def read_answer(incoming: Incoming, blotter: Blotter) -> Answer:
         for piece in decompressor.feed(data):
             body += piece
             if len(body) > MAX_BODY_BYTES:
-                raise ProtocolError(
+                # Of an error the next may be shorter; of what was asked for it is as long.
+                kind = AnswerTooLargeError if 200 <= response.status < 300 else ProtocolError
+                raise kind(
                     f"an answer's body is over {MAX_BODY_BYTES} bytes; ask for less at once, "
                     "for example by a smaller chunk_size",
                     sent=True,
@@ -223,6 +228,7 @@ def _is_unframed(response: aiohttp.ClientResponse) -> bool:
 
 
 def _is_json(body: bytes | bytearray) -> bool:
+    check_weight(body)
     try:
         json.loads(body)
     except (ValueError, RecursionError):
@@ -262,17 +268,17 @@ def final_error(
 def api_error(request: Request, answer: Answer, attempts: int = 1) -> APIError:
     """The error of a complete answer that is not 2xx."""
     is_small = len(answer.body) <= MAX_ERROR_BYTES
-    try:
-        parsed: object = json.loads(answer.quotable if is_small else answer.body)
-    except (ValueError, RecursionError):
-        parsed = None
+    parsed: object = None
+    # A longer one is quoted as it is: its beginning says as much, and costs no more than that.
+    if is_small:
+        with suppress(ValueError, RecursionError):
+            parsed = json.loads(answer.quotable)
     body = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else None
     detail = body.get("detail") if body else None
     if detail is None:
-        detail = excerpt(answer) or "no detail given"
+        limit = DETAIL_LIMIT if not is_small and answer.body.startswith(b"{") else 200
+        detail = excerpt(answer, limit) or "no detail given"
     text = detail if isinstance(detail, str) else json.dumps(detail)
-    if not is_small:
-        text = answer.blotter.text(text[: 2 * DETAIL_LIMIT])
     return api_error_class(answer.status)(
         # JSON may hold halves of characters, which no log and no file takes.
         text.encode(errors="replace").decode(),
@@ -282,7 +288,7 @@ def api_error(request: Request, answer: Answer, attempts: int = 1) -> APIError:
         request_id=answer.request_id,
         retry_after=answer.retry_after,
         attempts=attempts,
-        body=body if is_small else None,
+        body=body,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -352,8 +353,10 @@ class HttpTransport:
                 return
             try:
                 for piece in decompressor.feed(data):
-                    for event in decoder.feed(piece):
-                        yield event
+                    waiting = deque(decoder.feed(piece))
+                    # Not held here while it is read: it may be of megabytes.
+                    while waiting:
+                        yield waiting.popleft()
             except TransportError as error:
                 failure = error.with_traceback(None)
             # What is raised takes this frame along, which is to hold nothing of the stream.

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from elluminate_async import (
+    AnswerTooLargeError,
     AsyncClient,
     BatchOptions,
     Collection,
@@ -120,7 +121,10 @@ async def test_a_chunk_whose_answer_is_spoiled(
     assert responses.surplus == ()
 
 
-NOT_ASKED_AGAIN = {"204", "205", "200 empty", "login page", *WAYS[49]}
+TOO_LARGE = {"bomb"}
+"""Over the client's cap, and so would be the next."""
+
+NOT_ASKED_AGAIN = {*TOO_LARGE, "204", "205", "200 empty", "login page", *WAYS[49]}
 
 
 @pytest.mark.parametrize(("ways", "options"), EACH_ROW)
@@ -165,7 +169,9 @@ async def test_a_question_whose_answer_is_spoiled(
             assert ever.attempts == options.max_attempts
         else:
             assert ever.attempts >= 2
-        if name in NOT_ASKED_AGAIN:
+        if name in TOO_LARGE:
+            assert type(once) is AnswerTooLargeError
+        elif name in NOT_ASKED_AGAIN:
             assert type(once) is ProtocolError
         else:
             assert isinstance(once, Collection)

@@ -341,7 +341,7 @@ async def test_a_page_that_fails_for_good_is_the_listings_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"null", b'{"items": [{"name": "x"}], "count": 1}', b'{"items": []}', b"<html>"]
+    "body", [b"[]", b"null", b'{"items": {"name": "x"}, "count": 1}', b'{"items": []}', b"<html>"]
 )
 async def test_a_page_that_is_none(body: bytes) -> None:
     """A `ProtocolError`, whatever came."""

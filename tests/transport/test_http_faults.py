@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from elluminate_async.errors import (
+    AnswerTooLargeError,
     ProtocolError,
     RedirectError,
     ServiceUnavailableError,
@@ -122,7 +123,7 @@ async def test_a_body_over_the_cap(
     async with serving(replies(reply(200, wire, **headers))) as (_, transport):
         error = await failing(transport.send(POST, budget()))
 
-    assert type(error) is ProtocolError
+    assert type(error) is AnswerTooLargeError
     assert "over 65536 bytes" in str(error)
     assert error.ambiguous
 
