@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.chunks import AnswerSizes, Item
 from elluminate_async.engine.memory import Memory
 from elluminate_async.errors import ElluminateError, ItemError
 
@@ -91,6 +91,7 @@ class Call(Generic[V, R]):
         resume: Goes on with a chunk that the memory has.
         memory: Of what was sent and is not known; shared with the calls of ``again``.
         upstream: The input, where it is a `Batch` with failures.
+        sizes: What is learned of its answers, so that chunks fit them.
     """
 
     operation: str
@@ -106,6 +107,7 @@ class Call(Generic[V, R]):
     resume: ResumeChunk[V, R] | None = None
     memory: Memory = field(default_factory=Memory)
     upstream: Upstream[V] | None = None
+    sizes: AnswerSizes = field(default_factory=AnswerSizes)
 
     def release(self, positions: Sequence[int]) -> None:
         """Note that these were refused, and so not processed."""

@@ -17,12 +17,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 import anyio
 
 from elluminate_async.errors import ItemError
+from elluminate_async.schemas.base import MOST_ROWS
 
 if TYPE_CHECKING:
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
     from elluminate_async.batch import BatchOptions
     from elluminate_async.engine.records import OpenChunk
+
+ANSWER_BYTES = 8 << 20
+"""What the answer to one chunk is kept below, as far as that is known before it is sent.
+
+An event stream takes no larger event, and a client no answer of four times that.
+"""
+
+USUAL_ANSWER = 2_000
+"""Bytes of what comes back for one item, where nothing is known of it."""
 
 CLEAN_UP_SECONDS = 5.0
 """What is given to something to end once it is cancelled."""
@@ -40,12 +50,14 @@ class Item(Generic[V]):
         position: Its index in the caller's list.
         size: Bytes it adds to a request's body.
         aliases: Further positions that get the same outcome.
+        answer: Bytes of what is expected to come back for it.
     """
 
     position: int
     value: V
     size: int = 0
     aliases: tuple[int, ...] = ()
+    answer: int = USUAL_ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +97,37 @@ class Chunk(Generic[V]):
         return self.done is not None or self.sent is not None
 
 
+class AnswerSizes:
+    """How large the answers of a call are, beside what was expected of their items."""
+
+    def __init__(self) -> None:
+        self._scale = 1.0
+
+    @property
+    def most(self) -> float:
+        """What the items of one chunk may be expected to bring back, in bytes."""
+        return ANSWER_BYTES / self._scale
+
+    def learn(self, items: Iterable[Item[Any]], answer: int) -> None:
+        """Note the bytes of the answer to a chunk of these.
+
+        A larger one counts at once, smaller ones bit by bit.
+        """
+        scale = answer / max(1, sum(item.answer for item in items))
+        self._scale = max(scale, 0.75 * self._scale + 0.25 * scale)
+
+
 class ChunkBuilder(Generic[V]):
     """Collects entries until a bound is reached."""
 
-    def __init__(self, options: BatchOptions) -> None:
-        self._max_items = options.chunk_size
+    def __init__(self, options: BatchOptions, sizes: AnswerSizes | None = None) -> None:
+        self._max_items = min(options.chunk_size, MOST_ROWS)
         self._max_bytes = options.chunk_bytes
+        self._sizes = sizes or AnswerSizes()
         self._items: list[Item[V]] = []
         self._passed: list[Passed] = []
         self._bytes = 0
+        self._answer = 0
 
     def add(self, entry: Entry[V]) -> Chunk[V] | None:
         """The chunk that ``entry`` completes, or that it does not fit into any more."""
@@ -101,10 +135,14 @@ class ChunkBuilder(Generic[V]):
             self._passed.append(entry)
             return self.take() if len(self._passed) >= self._max_items else None
         full = None
-        if self._items and self._bytes + entry.size > self._max_bytes:
+        if self._items and (
+            self._bytes + entry.size > self._max_bytes
+            or self._answer + entry.answer > self._sizes.most
+        ):
             full = self.take()
         self._items.append(entry)
         self._bytes += entry.size
+        self._answer += entry.answer
         if full is None and len(self._items) >= self._max_items:
             full = self.take()
         return full
@@ -119,7 +157,7 @@ class ChunkBuilder(Generic[V]):
         if self.is_empty:
             return None
         chunk = Chunk(tuple(self._items), tuple(self._passed))
-        self._items, self._passed, self._bytes = [], [], 0
+        self._items, self._passed, self._bytes, self._answer = [], [], 0, 0
         return chunk
 
     def take_rest(self) -> Chunk[V] | None:

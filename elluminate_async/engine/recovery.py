@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from elluminate_async.engine.chunks import Chunk, ChunkBuilder, Entry, Item, Passed
+from elluminate_async.engine.chunks import AnswerSizes, Chunk, ChunkBuilder, Entry, Item, Passed
 from elluminate_async.engine.journal import Journal
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import ItemError, JournalError, OutcomeUnknownError
@@ -152,9 +152,9 @@ class Recovery(Generic[V, R]):
         while part := dict(pair for pair, _ in zip(pairs, range(_NOTED_AT_ONCE), strict=False)):
             self.journal.inputs(part)
 
-    def builder(self, options: BatchOptions) -> ResumingBuilder[V]:
+    def builder(self, options: BatchOptions, sizes: AnswerSizes) -> ResumingBuilder[V]:
         """What sorts entries by what is to be done about them."""
-        return ResumingBuilder(self, options)
+        return ResumingBuilder(self, options, sizes)
 
     def send(self, chunk: Chunk[V], items: Sequence[Item[V]]) -> Outcomes[R] | None:
         """How to go on with a chunk of an earlier run; None for one that is to be sent."""
@@ -253,8 +253,10 @@ class Recovery(Generic[V, R]):
 class ResumingBuilder(ChunkBuilder[V]):
     """Chunks of what is to be sent, to be read again, and to be taken up."""
 
-    def __init__(self, recovery: Recovery[V, Any], options: BatchOptions) -> None:
-        super().__init__(options)
+    def __init__(
+        self, recovery: Recovery[V, Any], options: BatchOptions, sizes: AnswerSizes
+    ) -> None:
+        super().__init__(options, sizes)
         self._recovery = recovery
         self._state = recovery.journal.state
         self._done: dict[int, Any] = {}

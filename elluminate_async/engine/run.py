@@ -176,14 +176,15 @@ class _Run(Generic[V, R]):
         """Send everything and deliver everything, or raise the first fatal error, bare."""
         recovery = self._call.recovery
         if recovery is None:
-            builder = ChunkBuilder[V](self._call.options)
+            builder = ChunkBuilder[V](self._call.options, self._call.sizes)
             return await self._send_all(source, builder, sent_before)
         try:
             await recovery.open()
             if self._call.total is not None and isinstance(source, Iterable):
                 source = list(source)
                 recovery.check_inputs(source)
-            await self._send_all(source, recovery.builder(self._call.options), sent_before)
+            builder = recovery.builder(self._call.options, self._call.sizes)
+            await self._send_all(source, builder, sent_before)
             if not self.out_of_time:
                 recovery.finished(self.positions)
         finally:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.batch import BatchOptions
 from elluminate_async.engine.call import Call, LastLook, ResumeChunk, SendChunk, Upstream
+from elluminate_async.engine.chunks import AnswerSizes
 from elluminate_async.engine.memory import Memory
 from elluminate_async.errors import ConfigurationError
 
@@ -72,6 +73,7 @@ class BatchSetting:
         recovery: Recovery[V, R] | None = None,
         again: Callable[[BatchSetting], Call[V, R]] | None = None,
         upstream: Upstream[V] | None = None,
+        sizes: AnswerSizes | None = None,
     ) -> Call[V, R]:
         """The engine's view of the call; ``again`` makes it with another setting."""
 
@@ -97,6 +99,7 @@ class BatchSetting:
             resume=resume,
             memory=self.memory,
             upstream=upstream,
+            sizes=sizes or AnswerSizes(),
         )
 
 

@@ -22,15 +22,21 @@ class CollectionsResource(Resource):
     """Tables of template variables. Their rows are ``client.template_variables``."""
 
     def list(
-        self, *, compatible_prompt_template: PromptTemplate | int | None = None
+        self,
+        *,
+        compatible_prompt_template: PromptTemplate | int | None = None,
+        strict: bool = False,
     ) -> Listing[Collection]:
-        """All collections, or those whose columns fit a template's placeholders."""
+        """All collections, or those whose columns fit a template's placeholders.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
         query = {
             "compatible_prompt_template_id": optional_id(
                 compatible_prompt_template, "compatible_prompt_template"
             )
         }
-        return Listing(self._connection, Collection, "collections", query=query)
+        return Listing(self._connection, Collection, "collections", query=query, strict=strict)
 
     async def get(self, name: str | None = None, *, id: int | None = None) -> Collection:
         """The collection of that id or name, without its rows.

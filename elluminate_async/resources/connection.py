@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -18,7 +17,6 @@ from pydantic import BaseModel
 from elluminate_async.engine.limits import Limits, StrictLimits
 from elluminate_async.engine.stream import end_tasks
 from elluminate_async.errors import (
-    AnswerTooLargeError,
     DeadlineError,
     ElluminateError,
     InputError,
@@ -29,8 +27,10 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
-from elluminate_async.resources.json_input import check_json, checked_input, problem_of
-from elluminate_async.resources.reading import read_body, read_list
+from elluminate_async.resources.json_input import check_json, checked_input
+from elluminate_async.resources.reading import decode as decode
+from elluminate_async.resources.reading import decode_list as decode_list
+from elluminate_async.resources.reading import decoded as decoded
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.version import (
@@ -38,7 +38,7 @@ from elluminate_async.schemas.version import (
     CompatibilityAnswer,
     CompatibilityRequest,
 )
-from elluminate_async.transport.exchange import Answer, Request, SendLog, excerpt
+from elluminate_async.transport.exchange import Answer, Request, SendLog
 from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy
 from elluminate_async.transport.session import PROTOCOL_VERSION
@@ -352,47 +352,6 @@ def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
         else:
             pairs.extend((name, str(member)) for member in value)
     return pairs
-
-
-def decode(kind: type[T], answer: Answer) -> T:
-    """The answer's body as ``kind``.
-
-    Raises:
-        AnswerTooLargeError: It would take far more memory than its bytes.
-        ProtocolError: It is not that; the text quotes its beginning.
-    """
-    return decoded(answer, partial(read_body, kind))
-
-
-def decode_list(kind: type[T], answer: Answer) -> list[T]:
-    """The answer's body as a list of ``kind``.
-
-    Raises:
-        AnswerTooLargeError, ProtocolError: As `decode`.
-    """
-    return decoded(answer, partial(read_list, kind))
-
-
-def decoded(answer: Answer, reading: Callable[[bytes], T]) -> T:
-    """What ``reading`` makes of an answer's body.
-
-    Raises:
-        AnswerTooLargeError, ProtocolError: As `decode`.
-    """
-    try:
-        return reading(answer.body)
-    except AnswerTooLargeError as error:
-        error.attempts, error.request_id = answer.attempts, answer.request_id
-        raise
-    except ValueError as error:
-        problem = answer.blotter.text(problem_of(error))
-    # Out here: pydantic's error, which holds the whole answer, would be its context.
-    raise ProtocolError(
-        f"an answer that is not what the protocol says ({problem}): {excerpt(answer)!r}",
-        sent=True,
-        attempts=answer.attempts,
-        request_id=answer.request_id,
-    )
 
 
 def new_key() -> str:

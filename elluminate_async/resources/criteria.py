@@ -25,10 +25,16 @@ Criteria: TypeAlias = list[Criterion]
 class CriteriaResource(Resource):
     """Criteria: what the judge asks of every response to a template."""
 
-    def list(self, prompt_template: PromptTemplate | int) -> Listing[Criterion]:
-        """The criteria of a template, in the order of their creation."""
+    def list(
+        self, prompt_template: PromptTemplate | int, *, strict: bool = False
+    ) -> Listing[Criterion]:
+        """The criteria of a template, in the order of their creation.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
         id = id_of(prompt_template, "prompt_template")
-        return Listing(self._connection, Criterion, "criteria", query={"prompt_template_id": id})
+        query = {"prompt_template_id": id}
+        return Listing(self._connection, Criterion, "criteria", query=query, strict=strict)
 
     async def get(self, id: int) -> Criterion:
         """The criterion of that id."""

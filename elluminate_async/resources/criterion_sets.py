@@ -16,9 +16,12 @@ from elluminate_async.schemas.prompt_templates import PromptTemplate
 class CriterionSetsResource(Resource):
     """Named sets of criteria that can be linked to several templates."""
 
-    def list(self) -> Listing[CriterionSet]:
-        """All sets."""
-        return Listing(self._connection, CriterionSet, "criterion_sets")
+    def list(self, *, strict: bool = False) -> Listing[CriterionSet]:
+        """All sets.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
+        return Listing(self._connection, CriterionSet, "criterion_sets", strict=strict)
 
     async def get(self, name: str | None = None, *, id: int | None = None) -> CriterionSet:
         """The set of that id or name.

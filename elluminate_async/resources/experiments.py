@@ -7,9 +7,10 @@ from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
-from elluminate_async.resources.jobs import checked_job_id, follow_job, job_failure
+from elluminate_async.resources.jobs import follow_job, job_failure
 from elluminate_async.resources.json_input import check_name, checked_input
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.starting import checked_job_id
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import (
@@ -32,14 +33,18 @@ class ExperimentsResource(Resource):
         prompt_template: PromptTemplate | int | None = None,
         collection: Collection | int | None = None,
         llm_config: LLMConfig | int | None = None,
+        strict: bool = False,
     ) -> Listing[Experiment]:
-        """Experiments, all or those of a template, a collection or a model."""
+        """Experiments, all or those of a template, a collection or a model.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
         query = {
             "prompt_template_id": optional_id(prompt_template, "prompt_template"),
             "collection_id": optional_id(collection, "collection"),
             "llm_config_id": optional_id(llm_config, "llm_config"),
         }
-        return Listing(self._connection, Experiment, "experiments", query=query)
+        return Listing(self._connection, Experiment, "experiments", query=query, strict=strict)
 
     async def get(self, name: str | None = None, *, id: int | None = None) -> Experiment:
         """The experiment of that id or name; its responses are ``client.responses``.

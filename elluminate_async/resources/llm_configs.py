@@ -14,9 +14,12 @@ from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConf
 class LLMConfigsResource(Resource):
     """Which models answer, and how they are called."""
 
-    def list(self) -> Listing[LLMConfig]:
-        """All configurations."""
-        return Listing(self._connection, LLMConfig, "llm_configs")
+    def list(self, *, strict: bool = False) -> Listing[LLMConfig]:
+        """All configurations.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
+        return Listing(self._connection, LLMConfig, "llm_configs", strict=strict)
 
     async def get(self, name: str | None = None, *, id: int | None = None) -> LLMConfig:
         """The configuration of that id or name.

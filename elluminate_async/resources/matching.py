@@ -26,7 +26,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.connection import holding
 from elluminate_async.resources.echoes import Echo, config_of
-from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.parts import list_responses
 from elluminate_async.resources.settling import Settling
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -242,13 +242,8 @@ class ExperimentRows:
             self.asked[key] = max(self.asked[key], 1)
 
     async def _list(self, setting: BatchSetting) -> list[PromptResponse]:
-        return await Listing(
-            setting.connection,
-            PromptResponse,
-            "responses",
-            query={"experiment_id": self._experiment_id},
-            policy=setting.policy,
-        )
+        query = {"experiment_id": self._experiment_id}
+        return await list_responses(setting.connection, query, policy=setting.policy)
 
     async def look(self, setting: BatchSetting) -> None:
         """One pass that began after this was called; shared by those who wait for one."""

@@ -31,14 +31,20 @@ class PromptTemplatesResource(Resource):
         *,
         criterion_set: CriterionSet | int | None = None,
         compatible_collection: Collection | int | None = None,
+        strict: bool = False,
     ) -> Listing[PromptTemplate]:
-        """Templates, all versions: ``async for`` over it, or ``await`` it."""
+        """Templates, all versions: ``async for`` over it, or ``await`` it.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
         query = {
             "name": name,
             "criterion_set_id": optional_id(criterion_set, "criterion_set"),
             "compatible_collection_id": optional_id(compatible_collection, "compatible_collection"),
         }
-        return Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
+        return Listing(
+            self._connection, PromptTemplate, "prompt_templates", query=query, strict=strict
+        )
 
     async def get(
         self, name: str | None = None, *, id: int | None = None, version: int | None = None

@@ -11,7 +11,7 @@ from typing import Any, cast
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
-from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.chunks import AnswerSizes, Item
 from elluminate_async.engine.records import OpenChunk
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import (
@@ -29,6 +29,7 @@ from elluminate_async.resources.journaling import ChunkLog, Intent, not_own, not
 from elluminate_async.resources.json_input import problem_of
 from elluminate_async.resources.matching import UNREADABLE
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.parts import list_responses
 from elluminate_async.resources.pins import pins_of_criteria
 from elluminate_async.resources.settling import Settling
 from elluminate_async.schemas.criteria import Criterion
@@ -51,18 +52,15 @@ class RatingRun:
         self.setting = setting
         self.rating_mode = rating_mode
         self.log = ChunkLog(setting, "rate")
+        self.sizes = AnswerSizes()
         self._criteria: dict[int, Mapping[int, str]] = {}
         self._reading = anyio.Lock()
         self._told = False
 
     async def ratings_now(self, ids: Sequence[int]) -> dict[int, PromptResponse]:
         """The responses of these ids as they are, with their ratings."""
-        rows = await Listing(
-            self.setting.connection,
-            PromptResponse,
-            "responses",
-            query={"response_ids": ids},
-            policy=self.setting.policy,
+        rows = await list_responses(
+            self.setting.connection, {"response_ids": ids}, policy=self.setting.policy
         )
         wanted = set(ids)
         return {row.id: row for row in rows if row.id in wanted}

@@ -32,7 +32,6 @@ from elluminate_async.resources.jobs import (
     doubt_left_by,
     follow_job,
     job_failure,
-    start_job,
 )
 from elluminate_async.resources.journaling import (
     Journal,
@@ -47,6 +46,7 @@ from elluminate_async.resources.rating_run import (
     by_result,
     incomplete_ones,
 )
+from elluminate_async.resources.starting import start_job
 from elluminate_async.schemas.jobs import RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
@@ -78,10 +78,13 @@ _ID_BYTES = 12
 class RatingsResource(Resource):
     """What the judge says of responses: one rating per response and criterion."""
 
-    def list(self, response: PromptResponse | int) -> Listing[Rating]:
-        """The ratings of a response."""
+    def list(self, response: PromptResponse | int, *, strict: bool = False) -> Listing[Rating]:
+        """The ratings of a response.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
         query = {"prompt_response_id": id_of(response, "response")}
-        return Listing(self._connection, Rating, "ratings", query=query)
+        return Listing(self._connection, Rating, "ratings", query=query, strict=strict)
 
     async def rate(
         self, response: PromptResponse | int, *, rating_mode: RatingMode = RatingMode.DETAILED
@@ -200,6 +203,7 @@ class RatingsResource(Resource):
             recovery=recovery,
             again=lambda anew: self._call(anew, rating_mode, total, journal),
             upstream=upstream,
+            sizes=run.sizes,
         )
 
     async def _send_chunk(
@@ -253,6 +257,7 @@ class RatingsResource(Resource):
                     job_id,
                     operation="rate",
                     policy=policy,
+                    measured=partial(run.sizes.learn, items),
                 )
                 problem = job_failure(job_id, status.status, status.error_msg)
                 if before is None:

@@ -6,16 +6,20 @@ heavy, becomes plain data before it becomes documents, which takes longer and le
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from elluminate_async.errors import AnswerTooLargeError, ProtocolError
 from elluminate_async.resources.json_input import problem_of
 from elluminate_async.schemas.base import MOST_ROWS, ListOf, Repeated, RowsOf, WireModel
 from elluminate_async.schemas.jobs import JobStatus, RatingJobStatus, ResponseJobStatus
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.transport.exchange import Answer, excerpt
 from elluminate_async.transport.weight import check_weight
 
 T = TypeVar("T")
@@ -151,3 +155,44 @@ def _was_read(element: object) -> bool:
     if isinstance(element, list):
         element = next(iter(cast("list[object]", element)), None)
     return element is None or isinstance(element, WireModel)
+
+
+def decode(kind: type[T], answer: Answer) -> T:
+    """The answer's body as ``kind``.
+
+    Raises:
+        AnswerTooLargeError: It would take far more memory than its bytes.
+        ProtocolError: It is not that; the text quotes its beginning.
+    """
+    return decoded(answer, partial(read_body, kind))
+
+
+def decode_list(kind: type[T], answer: Answer) -> list[T]:
+    """The answer's body as a list of ``kind``.
+
+    Raises:
+        AnswerTooLargeError, ProtocolError: As `decode`.
+    """
+    return decoded(answer, partial(read_list, kind))
+
+
+def decoded(answer: Answer, reading: Callable[[bytes], T]) -> T:
+    """What ``reading`` makes of an answer's body.
+
+    Raises:
+        AnswerTooLargeError, ProtocolError: As `decode`.
+    """
+    try:
+        return reading(answer.body)
+    except AnswerTooLargeError as error:
+        error.attempts, error.request_id = answer.attempts, answer.request_id
+        raise
+    except ValueError as error:
+        problem = answer.blotter.text(problem_of(error))
+    # Out here: pydantic's error, which holds the whole answer, would be its context.
+    raise ProtocolError(
+        f"an answer that is not what the protocol says ({problem}): {excerpt(answer)!r}",
+        sent=True,
+        attempts=answer.attempts,
+        request_id=answer.request_id,
+    )

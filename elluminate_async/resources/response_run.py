@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
-from pydantic import ValidationError
 
 from elluminate_async.engine.call import ChunkRefusedError
-from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.chunks import AnswerSizes, Item
 from elluminate_async.engine.records import OpenChunk
 from elluminate_async.errors import (
+    AnswerTooLargeError,
     ElluminateError,
-    GenerationError,
     ItemError,
     NotFoundError,
     OutcomeUnknownError,
@@ -30,7 +32,6 @@ from elluminate_async.resources.jobs import (
     accepted_work,
     follow_job,
     job_failure,
-    start_job,
 )
 from elluminate_async.resources.journaling import ChunkLog, Intent, Sending, not_own, not_there
 from elluminate_async.resources.matching import (
@@ -40,13 +41,24 @@ from elluminate_async.resources.matching import (
     Wanted,
     match_result,
 )
-from elluminate_async.resources.pages import Listing, read_one
+from elluminate_async.resources.pages import read_one
+from elluminate_async.resources.parts import list_responses
 from elluminate_async.resources.pins import pins_of_call
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
+from elluminate_async.resources.response_rows import (
+    outcome_of,
+    readable_rows,
+    rows_one_by_one,
+    text_of,
+)
+from elluminate_async.resources.starting import start_job
 from elluminate_async.schemas.experiments import ConfiguredExperiment, Experiment
 from elluminate_async.schemas.jobs import JobStatus, ResponseJobStatus
-from elluminate_async.schemas.responses import Message, PromptResponse
+from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.schemas.version import Capability
+from elluminate_async.transport.exchange import MAX_BODY_BYTES
+
+logger = logging.getLogger("elluminate_async")
 
 _BATCHES = ("responses", "batches")
 
@@ -63,6 +75,7 @@ class ResponseRun:
         self.setting = setting
         self.plan = plan
         self.log = ChunkLog(setting, operation)
+        self.sizes = AnswerSizes()
         self._sized = sized
         self._listing: ListingMatcher | None = None
         self._epochs: Epochs | None = None
@@ -149,7 +162,7 @@ class ResponseRun:
             config_id=config_id,
             template_id=self.plan.template_id,
             variables=variables if is_checked else None,
-            text=_text_of(spec) if stored else None,
+            text=text_of(spec) if stored else None,
             filled=earlier is not None,
         )
 
@@ -225,17 +238,27 @@ class ResponseRun:
         return job_id
 
     async def follow(
-        self, job_id: str, wanted: Sequence[Wanted], earlier: OpenChunk | None
+        self,
+        job_id: str,
+        wanted: Sequence[Wanted],
+        items: Sequence[Item[Spec]],
+        earlier: OpenChunk | None,
     ) -> tuple[dict[int, PromptResponse | ItemError], ElluminateError | None]:
         """Outcomes by position once a job has ended, and what is wrong with the others."""
-        status = await follow_job(
-            self.setting.connection,
-            ResponseJobStatus,
-            *_BATCHES,
-            job_id,
-            operation=self.operation,
-            policy=self.setting.policy,
-        )
+        try:
+            status = await follow_job(
+                self.setting.connection,
+                ResponseJobStatus,
+                *_BATCHES,
+                job_id,
+                operation=self.operation,
+                policy=self.setting.policy,
+                measured=partial(self.sizes.learn, items),
+            )
+        except AnswerTooLargeError as error:
+            logger.debug("the result of a job is read row by row: %s", error)
+            self.sizes.learn(items, 2 * MAX_BODY_BYTES)
+            return await self._by_keys(wanted, items), None
         asked = wanted
         if earlier is not None and status.result:
             own = {entry.position: entry for entry in wanted}
@@ -244,6 +267,30 @@ class ResponseRun:
         outcomes = await self.outcomes(asked, status)
         found = {position: outcome for position, outcome in outcomes.items() if position in left}
         return found, job_failure(job_id, status.status, status.error_msg)
+
+    async def _by_keys(
+        self, wanted: Sequence[Wanted], items: Sequence[Item[Spec]]
+    ) -> dict[int, PromptResponse | ItemError]:
+        """Position to outcome, of a job that has ended with a result over the cap.
+
+        Its rows are asked for one by one. Of several of one key the latest is taken, as the
+        others are of earlier calls.
+        """
+        if self._listing is not None:
+            return self._outcomes(await self._listing.find(wanted))
+        if self._experiment is None and self.operation == "generate":
+            self._experiment = await self._read(ConfiguredExperiment)
+        config_id = await self._config_id()
+        echoes = {
+            item.position: dataclasses.replace(
+                self._echo(item.value, config_id, None),
+                variables=None if isinstance(item.value.variables, int) else item.value.variables,
+            )
+            for item in items
+        }
+        told_apart = [Wanted(w.position, w.key, echoes[w.position]) for w in wanted]
+        found = await rows_one_by_one(self.setting, self.plan.experiment_id, told_apart)
+        return self._outcomes(found)
 
     async def outcomes(
         self, wanted: Sequence[Wanted], status: JobStatus
@@ -256,7 +303,7 @@ class ResponseRun:
             status: Its terminal document.
         """
         if status.result is not None:
-            rows, unreadable = _rows(status.result)
+            rows, unreadable = readable_rows(status.result)
             found = match_result(
                 wanted,
                 rows,
@@ -320,11 +367,9 @@ class ResponseRun:
         config_id = await self._config_id()
         found = {
             row.id: row
-            for row in await Listing(
+            for row in await list_responses(
                 self.setting.connection,
-                PromptResponse,
-                "responses",
-                query={
+                {
                     "experiment_id": self.plan.experiment_id,
                     "response_ids": list(ids.values()),
                 },
@@ -363,37 +408,7 @@ class ResponseRun:
         }
 
 
-def _text_of(spec: Spec) -> str | None:
-    try:
-        messages = [Message.model_validate(message) for message in spec.messages]
-    except ValidationError:
-        # The service may refuse it, or store it in a form of its own.
-        return None
-    return PromptResponse.model_construct(messages=messages).response_str
-
-
 def whole_of(chunk: OpenChunk) -> list[Wanted]:
     """All positions of an earlier run's chunk, in the order of its request."""
     pairs = zip(chunk.positions, chunk.facts["keys"], strict=True)
     return [Wanted(position, NaturalKey(*key)) for position, key in pairs]
-
-
-def _rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
-    """The readable rows of a result, and how many are not: one of those fails alone."""
-    rows = [document for document in result if isinstance(document, PromptResponse)]
-    return rows, len(result) - len(rows)
-
-
-def outcome_of(
-    position: int, row: PromptResponse, operation: str, blotted: Callable[[str], str]
-) -> PromptResponse | ItemError:
-    """The row, or what it says went wrong; a text of an error is what ``blotted`` makes of it."""
-    if row.error is None and row.messages:
-        return row
-    return GenerationError(
-        blotted(row.error or "the service has a row for this item, and no message in it"),
-        position=position,
-        operation=operation,
-        response_id=row.id,
-        output=blotted(row.response_str),
-    )

@@ -20,10 +20,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
-from elluminate_async.resources.jobs import (
-    accepted_work,
-    doubt_left_by,
-)
+from elluminate_async.resources.jobs import accepted_work, doubt_left_by
 from elluminate_async.resources.journaling import (
     Journal,
     Sending,
@@ -33,6 +30,7 @@ from elluminate_async.resources.journaling import (
 from elluminate_async.resources.json_input import checked_input
 from elluminate_async.resources.matching import ExperimentRows, Wanted
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.parts import list_entries, list_responses
 from elluminate_async.resources.response_plan import (
     Output,
     ResponsePlan,
@@ -42,7 +40,8 @@ from elluminate_async.resources.response_plan import (
     output_messages,
     stored_specs,
 )
-from elluminate_async.resources.response_run import ResponseRun, outcome_of, whole_of
+from elluminate_async.resources.response_rows import outcome_of
+from elluminate_async.resources.response_run import ResponseRun, whole_of
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
@@ -73,8 +72,12 @@ class ResponsesResource(Resource):
         template_variables: TemplateVariables | int | None = None,
         collection: Collection | int | None = None,
         epoch: int | None = None,
+        strict: bool = False,
     ) -> Listing[PromptResponse]:
-        """Responses with their ratings, all or those that match every given filter."""
+        """Responses with their ratings, all or those that match every given filter.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
         query = {
             "experiment_id": optional_id(experiment, "experiment"),
             "prompt_template_id": optional_id(prompt_template, "prompt_template"),
@@ -82,7 +85,7 @@ class ResponsesResource(Resource):
             "collection_id": optional_id(collection, "collection"),
             "epoch": epoch,
         }
-        return Listing(self._connection, PromptResponse, "responses", query=query)
+        return list_responses(self._connection, query, strict=strict)
 
     async def get(self, id: int) -> PromptResponse:
         """The response of that id, with its ratings."""
@@ -206,7 +209,7 @@ class ResponsesResource(Resource):
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)
         variables = template_variables
         if not one_source(template_variables, collection):
-            variables = await self._rows_of(collection, setting)
+            variables = await list_entries(self._connection, collection, setting.policy)
         assert variables is not None
         if isinstance(variables, Sequence):
             plan.check_variables(variables)
@@ -237,7 +240,7 @@ class ResponsesResource(Resource):
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)
         variables = template_variables
         if not one_source(template_variables, collection):
-            variables = aiter(self._rows_of(collection, setting))
+            variables = aiter(list_entries(self._connection, collection, setting.policy))
         assert variables is not None
         path = journal_path(journal)
         call = self._call("generate", setting, plan, known_length(variables), path)
@@ -293,12 +296,6 @@ class ResponsesResource(Resource):
         call = self._call("add", setting, plan, len(items), journal_path(journal))
         return stream_batch(call, items, self._connection.tasks)
 
-    def _rows_of(
-        self, collection: Collection | int | None, setting: BatchSetting
-    ) -> Listing[TemplateVariables]:
-        path = ("collections", id_of(collection, "collection"), "entries")
-        return Listing(self._connection, TemplateVariables, *path, policy=setting.policy)
-
     def _call(
         self,
         operation: str,
@@ -328,6 +325,7 @@ class ResponsesResource(Resource):
             recovery=recovery,
             again=lambda anew: self._call(operation, anew, plan, total, journal),
             upstream=upstream,
+            sizes=run.sizes,
         )
 
     async def _send_chunk(
@@ -373,7 +371,7 @@ class ResponsesResource(Resource):
         try:
             job_id = await self._start_job(run, wanted, items, earlier)
             with accepted_work():
-                found, problem = await run.follow(job_id, wanted, earlier)
+                found, problem = await run.follow(job_id, wanted, items, earlier)
         except ElluminateError as error:
             problem = doubt_left_by(error, run.operation)
         left = [entry for entry in wanted if entry.position not in found]

@@ -24,7 +24,6 @@ from elluminate_async.errors import (
 from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
 from elluminate_async.resources.connection import Resource, decode, decode_list, id_of
 from elluminate_async.resources.existing import ExistingRows, content_key
-from elluminate_async.resources.jobs import check_halves
 from elluminate_async.resources.journaling import (
     ChunkLog,
     Journal,
@@ -36,6 +35,7 @@ from elluminate_async.resources.journaling import (
 )
 from elluminate_async.resources.json_input import FLAT, problem_in
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.starting import check_halves
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.template_variables import (
@@ -67,9 +67,14 @@ ROWS_PER_UPLOAD = 1_000
 class TemplateVariablesResource(Resource):
     """The rows of collections."""
 
-    def list(self, collection: Collection | int) -> Listing[TemplateVariables]:
-        """All rows of a collection, in the order of their creation."""
-        return Listing(self._connection, TemplateVariables, *_entries(collection))
+    def list(
+        self, collection: Collection | int, *, strict: bool = False
+    ) -> Listing[TemplateVariables]:
+        """All rows of a collection, in the order of their creation.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
+        return Listing(self._connection, TemplateVariables, *_entries(collection), strict=strict)
 
     async def get(self, id: int, *, collection: Collection | int) -> TemplateVariables:
         """The row of that id."""

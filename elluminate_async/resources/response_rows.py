@@ -1,0 +1,98 @@
+"""Rows of responses: asked for one by one, and made outcomes of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+from pydantic import ValidationError
+
+from elluminate_async.errors import GenerationError, ItemError
+from elluminate_async.resources.matching import NaturalKey, RowPool, Wanted
+from elluminate_async.resources.pages import PAGES_AHEAD
+from elluminate_async.resources.parts import list_responses
+from elluminate_async.schemas.responses import Message, PromptResponse
+
+if TYPE_CHECKING:
+    from elluminate_async.resources.batches import BatchSetting
+    from elluminate_async.resources.pages import Query
+    from elluminate_async.resources.response_plan import Spec
+
+LOOKS = (0.0, 0.5, 2.0)
+"""Seconds before each look for rows of a job whose status could not be read."""
+
+
+async def rows_one_by_one(
+    setting: BatchSetting, experiment_id: int, wanted: Sequence[Wanted]
+) -> dict[int, PromptResponse]:
+    """Position to row, of a job whose result is over the cap. Of one key the latest row counts.
+
+    That a row stays out proves nothing: it may come later.
+    """
+    found: dict[int, PromptResponse] = {}
+    left = list(wanted)
+    for wait in LOOKS:
+        await anyio.sleep(setting.policy.clock(wait))
+        keys = [entry.key for entry in left]
+        found |= RowPool(await _rows_of_keys(setting, experiment_id, keys)).claim(left)
+        if not (left := [entry for entry in left if entry.position not in found]):
+            break
+    return found
+
+
+async def _rows_of_keys(
+    setting: BatchSetting, experiment_id: int, keys: Iterable[NaturalKey]
+) -> list[PromptResponse]:
+    """The rows that an experiment has of these keys, the latest first; one request a key."""
+    rows: list[PromptResponse] = []
+    room = anyio.CapacityLimiter(PAGES_AHEAD)
+
+    async def find(key: NaturalKey) -> None:
+        query: Query = {
+            "experiment_id": experiment_id,
+            "template_variables_id": key.template_variables_id,
+            "epoch": key.epoch,
+        }
+        async with room:
+            rows.extend(await list_responses(setting.connection, query, policy=setting.policy))
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for key in set(keys):
+                tasks.start_soon(find, key)
+    except ExceptionGroup as group:
+        # The caller asked for rows, not for a group of requests.
+        raise group.exceptions[0] from None
+    return sorted(rows, key=lambda row: row.id, reverse=True)
+
+
+def readable_rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
+    """The readable rows of a result, and how many are not: one of those fails alone."""
+    rows = [document for document in result if isinstance(document, PromptResponse)]
+    return rows, len(result) - len(rows)
+
+
+def outcome_of(
+    position: int, row: PromptResponse, operation: str, blotted: Callable[[str], str]
+) -> PromptResponse | ItemError:
+    """The row, or what it says went wrong; a text of an error is what ``blotted`` makes of it."""
+    if row.error is None and row.messages:
+        return row
+    return GenerationError(
+        blotted(row.error or "the service has a row for this item, and no message in it"),
+        position=position,
+        operation=operation,
+        response_id=row.id,
+        output=blotted(row.response_str),
+    )
+
+
+def text_of(spec: Spec) -> str | None:
+    """The text that a response to store will have, where that is known."""
+    try:
+        messages = [Message.model_validate(message) for message in spec.messages]
+    except ValidationError:
+        # The service may refuse it, or store it in a form of its own.
+        return None
+    return PromptResponse.model_construct(messages=messages).response_str
