@@ -9,6 +9,7 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -107,6 +108,19 @@ class AnswerSizes:
     def most(self) -> float:
         """What the items of one chunk may be expected to bring back, in bytes."""
         return ANSWER_BYTES / self._scale
+
+    def parts_of(self, items: Sequence[Item[V]]) -> list[Sequence[Item[V]]]:
+        """``items``, in as many parts as their answers need by now."""
+        if self._scale <= 1.0:
+            return [items]
+        parts: list[Sequence[Item[V]]] = []
+        start = expected = 0
+        for index, item in enumerate(items):
+            if index > start and expected + item.answer > self.most:
+                parts.append(items[start:index])
+                start, expected = index, 0
+            expected += item.answer
+        return [*parts, items[start:]]
 
     def learn(self, items: Iterable[Item[Any]], answer: int) -> None:
         """Note the bytes of the answer to a chunk of these.

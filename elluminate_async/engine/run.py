@@ -353,6 +353,9 @@ class _Run(Generic[V, R]):
     async def _send(self, chunk: Chunk[V], pairs: Pairs[R]) -> Chunk[V]:
         """Send a chunk, halved where the service refuses it as a whole."""
         todo: list[Sequence[Item[V]]] = [chunk.items]
+        if not chunk.is_of_earlier_run:
+            # It was made before the answers to others were known.
+            todo = self._call.sizes.parts_of(chunk.items)[::-1]
         while todo:
             part = todo.pop()
             pending = {item.position: item for item in part}

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from elluminate_async.batch import Batch
 from elluminate_async.engine.call import Upstream
-from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
+from elluminate_async.engine.chunks import USUAL_ANSWER, Entry, Item, Passed, Source, closing
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.resources.batches import first_problems
@@ -66,12 +66,17 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class ResponsePlan:
-    """What all items of a call share."""
+    """What all items of a call share.
+
+    Attributes:
+        template_bytes: About the size of the template's messages, where they are known.
+    """
 
     experiment_id: int
     template_id: int | None
     llm_config_id: int | None
     placeholders: frozenset[str]
+    template_bytes: int = 0
 
     @classmethod
     def check(
@@ -103,6 +108,7 @@ class ResponsePlan:
             template_id=template_id,
             llm_config_id=optional_id(llm_config, "llm_config"),
             placeholders=frozenset(template.placeholders if template is not None else ()),
+            template_bytes=_size_of(template.messages) if template is not None else 0,
         )
 
     def check_variables(self, variables: Iterable[object]) -> None:
@@ -177,7 +183,16 @@ class ResponsePlan:
         if seen is not None:
             id = variables if isinstance(variables, int) else variables.id
             epoch = seen[id] = seen.get(id, 0) + 1
-        return Item(position, Spec(variables, (), None, epoch), _BODY_BYTES)
+        spec = Spec(variables, (), None, epoch)
+        return Item(position, spec, _BODY_BYTES, (), self.answer_bytes(variables))
+
+    def answer_bytes(self, variables: TemplateVariables | int) -> int:
+        """About what a row that was made for ``variables`` takes in an answer.
+
+        Template and values come back in it, both as they are and filled in.
+        """
+        values = 0 if isinstance(variables, int) else _size_of(variables.input_values)
+        return USUAL_ANSWER + 2 * (self.template_bytes + values)
 
     def upstream(self, variables: Variables) -> Upstream[Spec] | None:
         """What may still come of ``variables``, where they are a `Batch` with failures."""
@@ -305,16 +320,35 @@ def output_messages(response: object, position: int) -> list[dict[str, Any]]:
     )
 
 
-def _problem_of(value: object, path: str) -> str | None:
-    return problem_in(value, path, texts=False)
+def _size_of(value: object) -> int:
+    """About the bytes of JSON, told at once."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        values = cast("Mapping[object, object]", value).values()
+    elif isinstance(value, list):
+        values = cast("list[object]", value)
+    else:
+        return 8
+    size = 16
+    for part in values:
+        size += len(part) if type(part) is str else _size_of(part)
+    return size
+
+
+def _no_text(position: int, problem: str) -> Passed:
+    """An item that fails alone, before it is sent."""
+    error = ItemError(problem, position=position, code="bad_input", operation="add", attempts=0)
+    return Passed(position, error)
 
 
 def stored_specs(
+    plan: ResponsePlan,
     responses: Sequence[object],
     variables: Sequence[TemplateVariables | int],
     metadata: Sequence[GenerationMetadata | None] | None,
-) -> list[Item[Spec]]:
-    """The items of an `add_many` call.
+) -> list[Entry[Spec]]:
+    """The entries of an `add_many` call; one with half a character somewhere has failed.
 
     Raises:
         InputError: The lists differ in length, or an entry cannot work.
@@ -326,18 +360,25 @@ def stored_specs(
         found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise InputError(f"the lists must have one entry for each response: {found}")
     seen = Counter[int]()
-    items: list[Item[Spec]] = []
+    items: list[Entry[Spec]] = []
     for position, (response, entry) in enumerate(zip(responses, variables, strict=True)):
         messages = output_messages(response, position)
         id = id_of(entry, f"template_variables[{position}]")
         seen[id] += 1
         made = metadata[position] if metadata is not None else None
-        # Texts are looked at when they are sent, as one that is none fails alone.
-        problem = (
-            None if isinstance(response, str) else _problem_of(messages, f"responses[{position}]")
-        )
-        if problem or (made and (problem := _problem_of(made, f"metadata[{position}]"))):
-            raise InputError(problem)
+        parts: dict[str, object] = {
+            f"responses[{position}]": response if isinstance(response, str) else messages
+        }
+        if made:
+            parts[f"metadata[{position}]"] = made
+        for path, part in parts.items():
+            if problem := problem_in(part, path, texts=False):
+                raise InputError(problem)
+        problems = [problem for path, part in parts.items() if (problem := problem_in(part, path))]
+        if problems:
+            items.append(_no_text(position, problems[0]))
+            continue
         size = _BODY_BYTES + len(json.dumps(messages, default=str))
-        items.append(Item(position, Spec(entry, messages, made, seen[id]), size=size))
+        spec = Spec(entry, messages, made, seen[id])
+        items.append(Item(position, spec, size, (), plan.answer_bytes(entry) + size))
     return items

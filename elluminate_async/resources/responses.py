@@ -275,7 +275,7 @@ class ResponsesResource(Resource):
         """
         setting = BatchSetting.begin(self._connection, options)
         plan = ResponsePlan.check(experiment, None, None)
-        items = stored_specs(responses, template_variables, metadata)
+        items = stored_specs(plan, responses, template_variables, metadata)
         path = journal_path(journal)
         return await run_batch(self._call("add", setting, plan, len(items), path), items)
 
@@ -292,7 +292,7 @@ class ResponsesResource(Resource):
         """`add_many` as a stream of (position, outcome), as chunks finish."""
         setting = BatchSetting.begin(self._connection, options)
         plan = ResponsePlan.check(experiment, None, None)
-        items = stored_specs(responses, template_variables, metadata)
+        items = stored_specs(plan, responses, template_variables, metadata)
         call = self._call("add", setting, plan, len(items), journal_path(journal))
         return stream_batch(call, items, self._connection.tasks)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError
-from elluminate_async.engine.chunks import Item, Source, closing
+from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.endings import unknown_outcome
 from elluminate_async.engine.memory import whole_request
 from elluminate_async.engine.recovery import fingerprint_of
@@ -338,7 +338,7 @@ def _items(values: Rows) -> Source[bytes]:
     return (_item(position, value) for position, value in enumerate(rows))
 
 
-async def _items_async(values: AsyncIterable[Row]) -> AsyncIterator[Item[bytes]]:
+async def _items_async(values: AsyncIterable[Row]) -> AsyncIterator[Entry[bytes]]:
     position = 0
     async with closing(values):
         async for value in values:
@@ -346,15 +346,26 @@ async def _items_async(values: AsyncIterable[Row]) -> AsyncIterator[Item[bytes]]
             position += 1
 
 
-def _item(position: int, value: object) -> Item[bytes]:
-    encoded = encode_row(value, position)
-    return Item(position, encoded, size=len(encoded) + 1)
+def _item(position: int, value: object) -> Entry[bytes]:
+    try:
+        encoded = encode_row(value, position)
+    except NoTextError as error:
+        text = str(error)
+    else:
+        return Item(position, encoded, size=len(encoded) + 1)
+    failed = ItemError(text, position=position, code="bad_input", operation="add", attempts=0)
+    return Passed(position, failed)
+
+
+class NoTextError(InputError):
+    """A text of a row has half a character: that row alone cannot be sent."""
 
 
 def encode_row(value: object, position: int) -> bytes:
     """One line of the upload.
 
     Raises:
+        NoTextError: A text in ``value`` has half a character.
         InputError: ``value`` is no mapping of names to JSON.
     """
     if not isinstance(value, Mapping):
@@ -365,16 +376,19 @@ def encode_row(value: object, position: int) -> bytes:
     row = cast("Mapping[object, object]", value)
     if bad := [name for name in row if not isinstance(name, str) or not name]:
         raise InputError(f"values[{position}]: a column name must be a string, not {bad[0]!r:.60}")
-    content = dict(row)
+    content, kind = dict(row), InputError
     # Most rows are flat, and then writing them tells as much as looking at each value.
     is_flat = FLAT.issuperset(map(type, content.values()))
-    problem = None if is_flat else problem_in(content, f"values[{position}]")
+    problem = None if is_flat else problem_in(content, f"values[{position}]", texts=False)
     if problem is None:
         try:
             return _written(content).encode()
+        except UnicodeEncodeError:
+            problem = problem_in(content, f"values[{position}]")
+            kind = NoTextError
         except (TypeError, ValueError, RecursionError) as error:
             problem = problem_in(content, f"values[{position}]") or str(error)
-    raise InputError(f"values[{position}] cannot be written as JSON: {problem}")
+    raise kind(f"values[{position}] cannot be written as JSON: {problem}")
 
 
 def _check_rows(values: Sequence[object]) -> None:
@@ -382,6 +396,8 @@ def _check_rows(values: Sequence[object]) -> None:
     for position, value in enumerate(values):
         try:
             encode_row(value, position)
+        except NoTextError:
+            continue
         except InputError as error:
             problems.append(str(error))
     if problems:
