@@ -347,7 +347,10 @@ def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
             continue
         if isinstance(value, bool):
             pairs.append((name, "true" if value else "false"))
-        elif isinstance(value, str | int):
+        elif isinstance(value, str):
+            check_json(value, name)
+            pairs.append((name, value))
+        elif isinstance(value, int):
             pairs.append((name, str(value)))
         else:
             pairs.extend((name, str(member)) for member in value)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from elluminate_async.batch import BatchOptions
 from elluminate_async.engine.chunks import (
+    ANSWER_BYTES,
+    AnswerSizes,
     Chunk,
     ChunkBuilder,
     Entry,
@@ -207,3 +209,28 @@ async def test_a_source_is_closed_at_its_end_and_at_a_cancellation() -> None:
     with receive, anyio.move_on_after(5):
         await read_into(source("cancelled", 100), send)
     assert closed == ["ended", "cancelled"]
+
+
+def test_a_chunk_fits_the_answers_that_came() -> None:
+    """What its items bring back is kept below a bound, by what others of the call brought."""
+    sizes = AnswerSizes()
+    builder = ChunkBuilder[str](BatchOptions(chunk_size=100), sizes)
+    entries = [Item(position, "x", answer=ANSWER_BYTES // 8) for position in range(24)]
+    source = chunks_of_iterable(entries, builder)
+
+    assert len(next(source).items) == 8
+    sizes.learn(entries[:8], 2 * ANSWER_BYTES)
+    assert len(next(source).items) == 4
+    assert [len(part) for part in sizes.parts_of(entries[:10])] == [4, 4, 2]
+    for _ in range(20):
+        sizes.learn(entries[:8], ANSWER_BYTES // 2)
+    assert len(next(source).items) > 4
+    assert sizes.parts_of(entries) == [entries]
+
+
+def test_one_item_may_be_larger_than_the_bound() -> None:
+    """It goes alone, as what it brings back cannot be split."""
+    entries = [Item(position, "x", answer=2 * ANSWER_BYTES) for position in range(3)]
+    chunks = chunks_of_iterable(entries, ChunkBuilder(BatchOptions(chunk_size=100)))
+
+    assert [len(chunk.items) for chunk in chunks] == [1, 1, 1]

@@ -11,6 +11,8 @@ import pytest
 from elluminate_async import (
     APIError,
     GenerationError,
+    GenerationMetadata,
+    InputError,
     OutcomeUnknownError,
     ProtocolError,
 )
@@ -169,6 +171,100 @@ async def test_a_listing_that_is_not_as_agreed(page: bytes, fired: Fired) -> Non
         with pytest.raises(ProtocolError, match="not what the protocol says") as caught:
             await stage.client.collections.list(strict=True)
         assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.row(130)
+async def test_one_row_of_another_version(fired: Fired, caplog: pytest.LogCaptureFixture) -> None:
+    """It is left out of the listing and counted, with one warning; strictly, it raises."""
+    async with behind_gateway(WireProfile()) as (stage, gateway):
+        await stage.generate(VALUES)
+
+        def edit(document: Any) -> None:
+            for row in document["items"]:
+                if position_of(row) == 3:
+                    fired()
+                    lacks_its_prompt(row)
+
+        gateway.choose = rewriting(gateway, "/responses", edit)
+        listing = stage.client.responses.list(experiment=stage.experiment)
+        with caplog.at_level("WARNING", logger="elluminate_async"):
+            rows = await listing
+        strict = stage.client.responses.list(experiment=stage.experiment, strict=True)
+        with pytest.raises(ProtocolError, match="prompt: Field required"):
+            await strict
+
+    assert sorted(row.response_str for row in rows) == [
+        f"echo say {value}" for value in VALUES if value != "v3"
+    ]
+    assert listing.unreadable == 1
+    assert [record.message for record in caplog.records] == [
+        "1 rows of the listing of responses cannot be read by this version, and were left out; "
+        "of the first: prompt: Field required"
+    ]
+
+
+HALF = "half \ud83d"
+
+
+@pytest.mark.row(130)
+async def test_half_a_character_in_a_row_to_upload(fired: Fired) -> None:
+    """That row alone fails, before it is sent, and the error names where it is."""
+    rows = [{"x": "a"}, {"x": HALF}, {"x": "b"}, {"x": ["c", {"y": HALF}]}, {HALF: "d"}]
+    async with behind_gateway(WireProfile()) as (stage, _):
+        collection = await stage.client.collections.create("halves")
+        added = await stage.client.template_variables.add_many(rows, collection=collection)
+        fired(times=len(added.failed))
+        listed = await stage.client.template_variables.list(collection)
+
+    assert [added[0].input_values, added[2].input_values] == [{"x": "a"}, {"x": "b"}]
+    assert [row.input_values for row in listed] == [{"x": "a"}, {"x": "b"}]
+    assert [(p, e.code, e.attempts) for p, e in added.failed.items()] == [
+        (position, "bad_input", 0) for position in (1, 3, 4)
+    ]
+    assert "values[1]['x'] has half a character (U+D83D) at index 5" in added.failed[1].text
+    assert "values[3]['x'][1]['y'] has half a character" in added.failed[3].text
+    assert "a name in values[4] has half a character" in added.failed[4].text
+    json.dumps([error.to_dict() for error in added.failed.values()]).encode()
+
+
+@pytest.mark.row(130)
+async def test_half_a_character_in_a_response_to_store(fired: Fired) -> None:
+    """That response alone fails, in a text, in messages or in its metadata."""
+    texts = ["a", HALF, [{"role": "assistant", "content": HALF}], "d", "e"]
+    metadata = [None, None, None, GenerationMetadata(custom_api_info={"id": HALF}), None]
+    async with behind_gateway(WireProfile()) as (stage, _):
+        variables = await stage.variables(VALUES[:5])
+        added = await stage.client.responses.add_many(
+            texts, template_variables=variables, experiment=stage.experiment, metadata=metadata
+        )
+        fired(times=len(added.failed))
+
+    assert {p: r.response_str for p, r in added.succeeded.items()} == {0: "a", 4: "e"}
+    assert {error.code for error in added.failed.values()} == {"bad_input"}
+    assert "responses[1] has half a character" in added.failed[1].text
+    assert "responses[2][0]['content'] has half a character" in added.failed[2].text
+    assert "metadata[3].custom_api_info['id'] has half a character" in added.failed[3].text
+
+
+@pytest.mark.row(130)
+async def test_half_a_character_elsewhere(fired: Fired) -> None:
+    """In a name, or in one response or row by itself, it is the argument's error."""
+    async with behind_gateway(WireProfile()) as (stage, gateway):
+        entry = (await stage.variables(["v"]))[0]
+        gateway.requests.clear()
+        calls = [
+            lambda: stage.client.collections.get_or_create(HALF),
+            lambda: stage.client.collections.get(HALF),
+            lambda: stage.client.responses.add(
+                HALF, template_variables=entry, experiment=stage.experiment
+            ),
+            lambda: stage.client.template_variables.add_to_collection({"x": HALF}, collection=1),
+        ]
+        for call in calls:
+            fired()
+            with pytest.raises(InputError, match="half a character"):
+                await call()
+        assert gateway.requests == []
 
 
 @pytest.mark.row(53)

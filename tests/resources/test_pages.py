@@ -19,7 +19,8 @@ from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import NotFoundError, ProtocolError, ServerError
 from elluminate_async.resources.connection import Connection
 from elluminate_async.resources.pages import MAX_PASSES, PAGES_AHEAD, Listing
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.resources.reading import MOST_UNREADABLE
+from elluminate_async.schemas.base import MOST_ROWS, WireModel
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection as Wire
 from elluminate_async.testing.raw import RawServer, Received, reply
@@ -371,3 +372,59 @@ async def test_ten_thousand_rows() -> None:
 
     assert await ids_of(table) == table.ids
     assert time.process_time() - started < 5
+
+
+@pytest.mark.row(130)
+async def test_unreadable_rows_cost_no_second_pass(fired: Fired) -> None:
+    """They count as rows of their pages: each page is asked for once, and `unreadable` is exact."""
+    table = Table(30)
+
+    def page(number: int) -> bytes:
+        items: list[dict[str, object]] = [
+            {"id": id} for id in table.ids[(number - 1) * 10 : number * 10]
+        ]
+        if number == 2:
+            fired()
+            items[4] = {"id": "fifteen"}
+            items[7] = {"name": "x"}
+        return reply(200, json.dumps({"items": items, "count": 30}).encode())
+
+    table.answer = page
+    async with table.listing() as listing:
+        found = [row.id for row in await listing]
+
+    assert found == [id for id in table.ids if id not in (15, 18)]
+    assert listing.unreadable == 2
+    assert set(table.asked.values()) == {1}
+
+
+@pytest.mark.row(130)
+async def test_the_first_row_is_never_skipped(fired: Fired) -> None:
+    """Whoever looks for one row is told that it cannot be read, not that there is none."""
+    table = Table(1)
+
+    def page(number: int) -> bytes:
+        fired()
+        return reply(200, b'{"items": [{"name": "x"}], "count": 1}')
+
+    table.answer = page
+    async with table.listing() as listing:
+        with pytest.raises(ProtocolError, match="id: Field required"):
+            await listing.first()
+
+
+@pytest.mark.row(129)
+@pytest.mark.parametrize("row", [b'{"id": 1}', b"{}"], ids=["readable", "not"])
+async def test_a_page_of_too_many_rows(row: bytes, fired: Fired) -> None:
+    """More than `MOST_ROWS` are no page, and more than `MOST_UNREADABLE` unreadable ones."""
+    count = (MOST_ROWS if row != b"{}" else MOST_UNREADABLE) + 1
+    table = Table(1)
+    body = b'{"items": [' + b",".join([row] * count) + b'], "count": 1}'
+
+    def page(number: int) -> bytes:
+        fired()
+        return reply(200, body)
+
+    table.answer = page
+    with pytest.raises(ProtocolError):
+        await ids_of(table)
