@@ -99,15 +99,15 @@ class Chunk(Generic[V]):
 
 
 class AnswerSizes:
-    """How large the answers of a call are, beside what was expected of their items."""
+    """How large the answers of a call are, beside what was expected of their items.
+
+    Attributes:
+        most: What the items of one chunk may be expected to bring back, in bytes.
+    """
 
     def __init__(self) -> None:
+        self.most: float = ANSWER_BYTES
         self._scale = 1.0
-
-    @property
-    def most(self) -> float:
-        """What the items of one chunk may be expected to bring back, in bytes."""
-        return ANSWER_BYTES / self._scale
 
     def parts_of(self, items: Sequence[Item[V]]) -> list[Sequence[Item[V]]]:
         """``items``, in as many parts as their answers need by now."""
@@ -129,6 +129,7 @@ class AnswerSizes:
         """
         scale = answer / max(1, sum(item.answer for item in items))
         self._scale = max(scale, 0.75 * self._scale + 0.25 * scale)
+        self.most = ANSWER_BYTES / self._scale
 
 
 class ChunkBuilder(Generic[V]):

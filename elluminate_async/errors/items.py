@@ -43,7 +43,8 @@ class ItemError(ElluminateError):
         code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
             ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
             ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
-            ``protocol``, ``unavailable``, ``deadline``, ``stalled``, ``bad_input``, ``failed``.
+            ``protocol``, ``answer_too_large``, ``unavailable``, ``deadline``, ``stalled``,
+            ``bad_input``, ``failed``.
         operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
             that travels from `generate_many` into `rate_many` keeps its own.
         attempts: How often the item was sent; 0 when it never was.
@@ -56,7 +57,7 @@ class ItemError(ElluminateError):
             ``transport``, ``deadline``, ``not_sent``, ``unavailable``; and for what the model,
             the judge or a job may do better the next time, at its cost: ``generation_failed``,
             ``rating_failed``, ``incomplete``, ``job_failed``, ``no_result``. False for other
-            statuses of 4xx, ``protocol``, ``bad_input`` and ``failed``. Of an
+            statuses of 4xx, ``protocol``, ``answer_too_large``, ``bad_input`` and ``failed``. Of an
             `OutcomeUnknownError`, whatever its code, it is True only where the batch's
             `Batch.retry_failed` goes on with what was sent and so pays for nothing twice.
         retry_after: Seconds that the service asked to wait, as of when the item failed, if
