@@ -317,9 +317,8 @@ class BatchOptions:
 
     Attributes:
         max_concurrency: Chunks in flight at once: sent, and their jobs not ended.
-        chunk_size: Items in one request at most; uploads of rows take 1,000, as no model
-            is called for them. Fewer go where so much comes back for them that an answer would
-            be over 8 MiB, by what is known of the items and by earlier answers.
+        chunk_size: Items in one request at most, fewer where an answer would be over 8 MiB;
+            uploads of rows take 1,000, as no model is called for them.
         chunk_bytes: Bytes in one request's body at most, a single larger item excepted.
         chunk_linger: Seconds a part-filled chunk waits for more of a slow async iterable.
         rate_limit: Strict limit on requests of any kind; None for none.
