@@ -9,7 +9,7 @@ OFFICIAL_VERSIONS := 0.6.12 1.5.2
 # What the benchmarks compare with, each in its own environment.
 PEERS := .venv-peers
 PEER_NAMES := floor fanout official-0.7.3
-BENCHMARKS := fan_out client_overhead limits hidden_limit scale server whole_flow
+BENCHMARKS := fan_out client_overhead limits hidden_limit outage scale server whole_flow
 
 # One more than the two cores that CI has, as many tests wait.
 PARALLEL := --numprocesses 3 --dist worksteal
