@@ -131,6 +131,10 @@ class AnswerSizes:
         self._scale = max(scale, 0.75 * self._scale + 0.25 * scale)
         self.most = ANSWER_BYTES / self._scale
 
+    def learn_too_large(self, items: Iterable[Item[Any]]) -> None:
+        """Note that the answer to a chunk of these was over the client's cap."""
+        self.learn(items, 8 * ANSWER_BYTES)
+
 
 class ChunkBuilder(Generic[V]):
     """Collects entries until a bound is reached."""

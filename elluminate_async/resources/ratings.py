@@ -15,6 +15,7 @@ from elluminate_async.engine.endings import unknown_outcome
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import HostedStream
 from elluminate_async.errors import (
+    AnswerTooLargeError,
     ElluminateError,
     InputError,
     ItemError,
@@ -269,6 +270,8 @@ class RatingsResource(Resource):
                     return outcomes, problem or run.no_rating()
                 outcomes = await run.new_ratings(ids, before) or {}
         except ElluminateError as error:
+            if isinstance(error, AnswerTooLargeError):
+                run.sizes.learn_too_large(items)
             problem = doubt_left_by(error, "rate")
         # What is incomplete may only not be shown yet.
         left = [id for id in ids if not isinstance(outcomes.get(id), list)]

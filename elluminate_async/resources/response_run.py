@@ -56,7 +56,6 @@ from elluminate_async.schemas.experiments import ConfiguredExperiment, Experimen
 from elluminate_async.schemas.jobs import JobStatus, ResponseJobStatus
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.schemas.version import Capability
-from elluminate_async.transport.exchange import MAX_BODY_BYTES
 
 logger = logging.getLogger("elluminate_async")
 
@@ -257,7 +256,7 @@ class ResponseRun:
             )
         except AnswerTooLargeError as error:
             logger.debug("the result of a job is read row by row: %s", error)
-            self.sizes.learn(items, 2 * MAX_BODY_BYTES)
+            self.sizes.learn_too_large(items)
             return await self._by_keys(wanted, items), None
         asked = wanted
         if earlier is not None and status.result:

@@ -9,7 +9,7 @@ import pytest
 
 from elluminate_async import BatchOptions
 from elluminate_async.engine import chunks
-from elluminate_async.errors import AnswerTooLargeError
+from elluminate_async.errors import AnswerTooLargeError, OutcomeUnknownError
 from elluminate_async.schemas.template_variables import TemplateVariables
 from elluminate_async.server import WireProfile
 from elluminate_async.testing.raw import Connection, Received, Script, replies, reply
@@ -155,6 +155,27 @@ async def test_a_service_that_is_listed(fired: Fired) -> None:
         assert len(ratings.succeeded) == ROWS
         assert set(stage.model.answered.values()) == {1}
         assert any("response_ids" in target for target in sizes.asked)
+
+
+@pytest.mark.row(128)
+async def test_ratings_over_the_cap(fired: Fired) -> None:
+    """No row says which ratings are new: those are unknown, and the next chunks are smaller."""
+    options = ALL_AT_ONCE.replace(chunk_size=ROWS // 2)
+    async with behind_gateway(WireProfile(), options) as (stage, gateway):
+        await stage.client.criteria.add_many(
+            ["Is it right? " + "y" * 3 * LENGTH], prompt_template=stage.template
+        )
+        responses = await stage.client.responses.generate_many(
+            template_variables=await stage.variables(VALUES), experiment=stage.experiment
+        )
+        sizes = Sizes(gateway, fired)
+        gateway.choose = sizes.choose
+        ratings = await stage.client.ratings.rate_many(responses)
+
+        assert list(ratings.failed) == list(range(ROWS // 2))
+        assert all(isinstance(e, OutcomeUnknownError) for e in ratings.failed.values())
+        assert "over 262144 bytes" in ratings.failed[0].text
+        assert max(sizes.of_statuses[1:]) <= CAP
 
 
 @pytest.mark.row(128)
