@@ -272,11 +272,14 @@ def summary(lines: list[dict[str, object]]) -> tuple[list[str], list[list[object
         "items", "away, s", "keys", "answered", "unknown", "s after it is back",
         "in vain", "sent / accepted", "probes",
     ]  # fmt: skip
-    groups: dict[tuple[object, ...], list[dict[str, object]]] = {}
+    groups: dict[tuple[int, float, bool], list[dict[str, object]]] = {}
     for line in lines:
-        key = (line["items"], line["seconds_away"], line["keys"])
+        key = int(str(line["items"])), float(str(line["seconds_away"])), line["keys"] is True
         groups.setdefault(key, []).append(line)
-    return head, [[*key, *_worst(group)] for key, group in sorted(groups.items(), key=str)]
+    return head, [
+        [f"{items:,}", away, "yes" if keys else "no", *_worst(groups[items, away, keys])]
+        for items, away, keys in sorted(groups, key=lambda key: (key[0], key[1], not key[2]))
+    ]
 
 
 def _worst(group: list[dict[str, object]]) -> list[object]:
