@@ -99,6 +99,7 @@ class Breaker:
         self._alone = False  # while one has been let in to find out
         self._waiting: deque[_Waiter] = deque()
         self._ask_at = 0.0
+        self._asking = 0  # probes that are out
         self._tried = 0  # times that one went alone since the last answer
         self._let_in: float | None = None  # while those who waited are let in, how many at once
         self._returned_at = 0.0
@@ -169,7 +170,8 @@ class Breaker:
         self._wake()
         try:
             while not waiter.turn.is_set():
-                held = self._alone or self._holds(waiter)
+                # Not while somebody finds out: the service may be back.
+                held = self._holds(waiter) and not self._asking
                 if held and self._is_over(patience) and time.monotonic() < self._ask_at:
                     raise self.outage()
                 await self._wait(waiter)
@@ -221,12 +223,16 @@ class Breaker:
         # Left once its turn has come by another's probe: one that hangs keeps nobody back.
         with anyio.CancelScope() as waiter.probing:
             self._ask_at = math.inf
+            self._asking += 1
             try:
-                await self._ready()
+                try:
+                    await self._ready()
+                finally:
+                    # From its sending on: one that hangs does not keep the next from being sent.
+                    self._ask_at = time.monotonic() + PROBE_INTERVAL
+                reason = await self.probe()
             finally:
-                # From its sending on: one that hangs does not keep the next from being sent.
-                self._ask_at = time.monotonic() + PROBE_INTERVAL
-            reason = await self.probe()
+                self._asking -= 1
         if waiter.probing.cancelled_caught:
             return
         if reason is None:

@@ -347,3 +347,27 @@ async def test_a_service_that_hangs_does_not_answer_a_ping(fired: Fired) -> None
 
     assert isinstance(error, ServiceUnavailableError)
     assert 2 <= seconds <= 2.1
+
+
+@pytest.mark.row(127)
+@pytest.mark.parametrize("pings", [True, False])
+async def test_a_batch_after_an_outage_is_whole(pings: bool, fired: Fired) -> None:
+    """While one chunk finds out that the service is back, the others wait for it."""
+    options = BatchOptions(chunk_size=10, retry_for=2.0)
+    async with (
+        scripted() as service,
+        AsyncClient(base_url=service.url, api_key=service.api_key, options=options) as client,
+    ):
+        experiment = await experiment_of(client)
+        ids = list(range(1, 51))
+        await service.go_away()
+        fired()
+        lost = await client.responses.generate_many(template_variables=ids, experiment=experiment)
+        await service.come_back()
+        await anyio.sleep(9)
+        if pings:
+            await client.ping()
+        batch = await client.responses.generate_many(template_variables=ids, experiment=experiment)
+
+    assert len(lost.failed) == 50
+    assert not batch.failed
