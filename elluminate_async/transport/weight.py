@@ -4,7 +4,7 @@ Three bytes, ``{},``, make a Python object of 72, and a document of the wire tak
 that. So a body is refused that would take more than ten times its own size, as its marks tell:
 ``{`` begins an object, ``":`` ends a key.
 
-A few pieces of it, from anywhere, tell that much of nearly every body, for next to nothing. Only
+A few pieces of it, one from each part, tell that much of nearly every body, for next to nothing. Only
 where they look heavy is all of it looked at, and then without its texts: an answer that is
 code, or JSON in a text, is light.
 """
@@ -12,6 +12,7 @@ code, or JSON in a text, is light.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -54,10 +55,11 @@ def check_weight(body: bytes | bytearray) -> bool:
     if size < _WEIGHED_FROM:
         return True
     allowed = max(TIMES_ITS_BYTES * size, ALWAYS_ALLOWED)
-    some = _some_of(body)
-    marks, scale = _Marks.within(some), size / len(some)
-    if marks.weight(len(some)) * scale <= 0.9 * allowed:
-        return size <= _LIGHT and marks.commas * _LIGHT_ELEMENT <= len(some)
+    looked_at = _PIECES * _PIECE
+    marks = [_Marks.within(piece) for piece in _pieces_of(body)]
+    if sum(piece.weight(_PIECE) for piece in marks) * size <= 0.9 * allowed * looked_at:
+        commas = sum(piece.commas for piece in marks)
+        return size <= _LIGHT and commas * _LIGHT_ELEMENT <= looked_at
     if _Marks.beside_texts(body).weight(size) > allowed:
         raise AnswerTooLargeError(
             f"an answer of {size} bytes is made of so many small parts that it would take more "
@@ -67,10 +69,13 @@ def check_weight(body: bytes | bytearray) -> bool:
     return False
 
 
-def _some_of(body: bytes | bytearray) -> bytes:
-    # From anywhere: whoever makes a body cannot know which pieces are looked at.
-    starts = (random.randrange(len(body) - _PIECE) for _ in range(_PIECES))
-    return b"".join([body[start : start + _PIECE] for start in starts])
+def _pieces_of(body: bytes | bytearray) -> Iterator[bytes]:
+    """One piece of each part of it, so that no part of such a size is overlooked."""
+    part = len(body) // _PIECES
+    for start in range(0, part * _PIECES, part):
+        # From anywhere in it: whoever makes a body cannot know which pieces are looked at.
+        at = start + random.randrange(part - _PIECE)
+        yield bytes(body[at : at + _PIECE])
 
 
 @dataclass(slots=True)

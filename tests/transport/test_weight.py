@@ -84,7 +84,7 @@ def test_many_small_parts_are_refused(element: bytes) -> None:
     """Two megabytes of them would take more than twenty; also behind a long text."""
     many = b"[" + b",".join([element] * (2_000_000 // (len(element) + 1))) + b"]"
     for body in (many, b'{"text":"' + b"x" * 100_000 + b'","rows":' + many + b"}"):
-        for _ in range(5):
+        for _ in range(200 if element == b"0" else 10):  # digits weigh the least of these
             with pytest.raises(AnswerTooLargeError, match="was not read"):
                 check_weight(body)
 
