@@ -184,6 +184,12 @@ class Breaker:
             raise
         return waiter.ticket
 
+    def gives_up_in(self, patience: float) -> float:
+        """Seconds until who has so much patience gives up; infinite while nobody failed."""
+        if not self._failures:
+            return math.inf
+        return max(0.0, self._failing_since + patience - time.monotonic())
+
     def outage(self) -> ServiceUnavailableError:
         """The error of who gives up now."""
         now = time.monotonic()

@@ -30,6 +30,13 @@ class RetryBudget:
         """What can be spent now."""
         return self._left
 
+    def try_spend(self, cost: int) -> bool:
+        """Pay ``cost`` if that can be done at once, and nobody waits for it."""
+        if self._left < cost or self._turn.statistics().locked:
+            return False
+        self._left -= cost
+        return True
+
     async def spend(self, cost: int) -> None:
         """Return when ``cost`` is paid; first come, first served."""
         async with self._turn:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
-import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -20,6 +18,7 @@ from elluminate_async.engine.adaptive import AdaptiveGate, AdaptivePace
 from elluminate_async.engine.breaker import DOUBT, Breaker
 from elluminate_async.engine.budget import RetryBudget
 from elluminate_async.engine.weights import WeightedGate
+from elluminate_async.limits.hold import Hold, Refusal
 from elluminate_async.limits.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 _BURST_SHARE = 0.02
 _JITTER_SHARE = 0.005
-_HOLD_JITTER = 0.1
+_LOOK = 1.0  # seconds
 
 
 def strict_limiter(limit: RateLimit) -> AsyncLimiter:
@@ -62,28 +61,6 @@ class StrictLimits:
         self.items = None if item_limit is None else WeightedGate(item_limit)
 
 
-class Hold:
-    """A time in which nothing is sent, as the service asked for it."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def begin(self, seconds: float) -> None:
-        """Admit nothing for so long; a longer hold in force stays."""
-        # Late by up to a tenth, never early, so that clients do not return in step.
-        until = time.monotonic() + seconds * (1 + random.uniform(0, _HOLD_JITTER))
-        self._until = max(self._until, until)
-
-    def left(self) -> float:
-        """Seconds until its end; 0 when there is none."""
-        return max(0.0, self._until - time.monotonic())
-
-    async def wait(self) -> None:
-        """Return when no hold is in force."""
-        while (wait := self.left()) > 0:  # noqa: ASYNC110
-            await anyio.sleep(wait)
-
-
 class Limits:
     """What requests and chunks wait for.
 
@@ -102,6 +79,7 @@ class Limits:
         self._gate = AdaptiveGate(max_concurrency)
         self._pace = AdaptivePace()
         self._hold = Hold()
+        self._refusal = Refusal()
         self._budget = RetryBudget()
         self._breaker = Breaker(self._windows)
         # What answers a GET may still fail every chunk, and one that is lost is lost money.
@@ -176,7 +154,7 @@ class Limits:
         """
         retry = cost > 0
         if retry:
-            await self._budget.spend(cost)
+            await self._spend(cost, patience)
         while True:
             place = await self._chunks.enter(retry=retry, patience=patience) if chunk else None
             try:
@@ -194,6 +172,32 @@ class Limits:
                 self._leave(self._chunks, place)
                 raise
             self._leave(self._chunks, place)
+
+    async def _spend(self, cost: int, patience: float) -> None:
+        """Wait for the retry budget, in an outage for as long as the service is waited for.
+
+        Raises:
+            ServiceUnavailableError: The service answered nobody for ``patience`` seconds.
+        """
+        if self._budget.try_spend(cost):
+            return
+        gave_up = False
+
+        async def watch() -> None:
+            # Beside it, so that who waits keeps its place; again and again, as an outage may
+            # end and another begin meanwhile.
+            nonlocal gave_up
+            while (left := self._breaker.gives_up_in(patience)) > 0:  # noqa: ASYNC110
+                await anyio.sleep(min(left, _LOOK))
+            gave_up = True
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await self._budget.spend(cost)
+            tasks.cancel_scope.cancel()
+        if gave_up:
+            raise self._breaker.outage()
 
     @staticmethod
     def _leave(breaker: Breaker, ticket: int | None) -> None:
@@ -241,8 +245,21 @@ class Limits:
         self._hold.begin(seconds)
 
     def held_for(self) -> float:
-        """Seconds until the hold in force ends; 0 when there is none."""
-        return self._hold.left()
+        """Seconds until the hold in force ends, as the service asked for; 0 for none."""
+        return self._hold.asked_left()
+
+    def refuse_work(self, seconds: float, longest: float) -> None:
+        """Start no work, as the service asked for a wait that is too long to be waited out.
+
+        Args:
+            seconds: What it asked for.
+            longest: Seconds after which it is asked again.
+        """
+        self._refusal.begin(seconds, longest)
+
+    def refuses_work_for(self) -> float:
+        """Seconds that are left of such a wait; 0 for none, and when it is to be asked again."""
+        return self._refusal.left()
 
     def accepted(self, spent: int = 0) -> None:
         """Learn that the service took a request, whose retries had cost so much."""

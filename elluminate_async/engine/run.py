@@ -279,7 +279,8 @@ class _Run(Generic[V, R]):
                 await asyncio.sleep(0)
             return
         ending = endings.not_resumed if chunk.is_of_earlier_run else endings.unsent
-        held = self._call.limits.held_for()
+        limits = self._call.limits
+        held = max(limits.held_for(), limits.refuses_work_for())
         late = [(i.position, ending(i.position, self._call.operation, held)) for i in chunk.items]
         await self._finish(late, chunk)
         self.out_of_time = True

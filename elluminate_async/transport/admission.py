@@ -62,17 +62,9 @@ class Admission:
     @asynccontextmanager
     async def leave(self, policy: Policy, request: Request, cost: int = 0) -> AsyncGenerator[None]:
         """The limits' leave to send one request now: last, so that their rates stay true."""
-        held = self._throttle.held_for()
-        if not policy.tolerates(held):
-            raise RateLimitError(
-                f"the service asked this client to wait, and {held:.0f} s of that are left: "
-                "longer than max_retry_after in BatchOptions allows",
-                status=429,
-                retry_after=held,
-                attempts=0,
-            )
-        throttle = policy.throttle or self._throttle
         policy.remaining()
+        self._check_hold(policy, request)
+        throttle = policy.throttle or self._throttle
         items, chunk, patience = request.items, request.is_chunk, policy.patience
         ticket = throttle.try_admit(items=items, cost=cost, chunk=chunk, patience=patience)
         if ticket is None:
@@ -84,6 +76,22 @@ class Admission:
             yield
         finally:
             throttle.ended(ticket)
+
+    def _check_hold(self, policy: Policy, request: Request) -> None:
+        """Raise where the service asked for a wait that this request does not wait out."""
+        held, limit = self._throttle.held_for(), "max_retry_after in BatchOptions"
+        if held and held <= policy.max_retry_after and not policy.allows(held):
+            limit = "the deadline"
+        elif request.method != "GET":
+            held = max(held, self._throttle.refuses_work_for())
+        if held and not policy.allows(held):
+            raise RateLimitError(
+                f"the service asked this client to wait, and {held:.0f} s of that are left: "
+                f"longer than {limit} allows",
+                status=429,
+                retry_after=held,
+                attempts=0,
+            )
 
     @asynccontextmanager
     async def waiting(self, policy: Policy) -> AsyncGenerator[None]:
@@ -114,7 +122,7 @@ class Admission:
                 if lost or is_passing(result):
                     self._throttle.chunk_failed(reason, lost=lost)
 
-    def slow_down(self, result: Answer | TransportError) -> bool:
+    def slow_down(self, request: Request, result: Answer | TransportError, policy: Policy) -> bool:
         """Learn from a 429; whether the client is held, so that the gate does the waiting."""
         if not isinstance(result, Answer) or result.status != 429:
             return False
@@ -123,5 +131,10 @@ class Admission:
             return False
         # The limit is the client's, not this request's: everything waits, also when this
         # request does not.
-        self._throttle.hold(result.retry_after)
-        return True
+        if result.retry_after <= policy.max_retry_after:
+            self._throttle.hold(result.retry_after)
+            return True
+        # Nobody waits so long, least of all for what was accepted and paid before.
+        if request.method != "GET":
+            self._throttle.refuse_work(result.retry_after, policy.max_retry_after)
+        return False

@@ -125,7 +125,7 @@ class HttpTransport:
             wait = tries.wait_after(result)
             if request.log is not None and not tries.ambiguous:
                 request.log.not_applied()
-            held = self._admission.slow_down(result)
+            held = self._admission.slow_down(request, result, policy)
             if wait is None:
                 raise self._outage(request, tries) or tries.last_error()
             request = to_repeat(request, result)
@@ -217,7 +217,7 @@ class HttpTransport:
             result = await self._exchange(PROBE, Trail(PROBE, self._settings.base_url).url, policy)
         except DeadlineError:
             return f"no answer within {PROBE_SECONDS:.0f} s"
-        self._admission.slow_down(result)
+        self._admission.slow_down(PROBE, result, policy)
         return None if is_answer(result) else reason_of(result)
 
     async def ping(self, seconds: float) -> float:
@@ -313,7 +313,7 @@ class HttpTransport:
             # Raised out here, as aiohttp's error, which holds the headers, would be its context.
             raise answer
         self._admission.learn(request, answer)
-        self._admission.slow_down(answer)
+        self._admission.slow_down(request, answer, policy)
         if trail.leads_on(answer):
             return trail.follow(answer)
         if answer.status < 400:

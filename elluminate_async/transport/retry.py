@@ -30,7 +30,6 @@ COST_THROTTLED = 5
 COST_NOT_SENT = 1
 
 SHORTEST_WAIT = 0.1
-HOLD_LEEWAY = 1.2  # a hold lasts a little longer than the service asked for
 
 
 class Verdict(Enum):
@@ -125,6 +124,14 @@ class Throttle(Protocol):
         """Seconds until the hold in force ends; 0 when there is none."""
         ...
 
+    def refuse_work(self, seconds: float, longest: float) -> None:
+        """Start no work for so long, but ask again after ``longest``."""
+        ...
+
+    def refuses_work_for(self) -> float:
+        """Seconds for which the service wants no work; 0 when it may be asked."""
+        ...
+
     def accepted(self, spent: int = 0) -> None:
         """Learn that the service took a request, whose retries had cost so much."""
         ...
@@ -214,12 +221,8 @@ class Policy:
             )
         return seconds
 
-    def tolerates(self, hold: float) -> bool:
-        """Whether a hold of the client is one that a request waits out."""
-        return hold <= self.max_retry_after * HOLD_LEEWAY
-
     def allows(self, wait: float) -> bool:
-        """Whether there is time to wait so long and then send again."""
+        """Whether there is time to wait so long and then send."""
         return wait <= self.max_retry_after and time.monotonic() + wait < self.deadline_at
 
 

@@ -7,6 +7,7 @@ import time
 from elluminate_async.errors import (
     DeadlineError,
     ElluminateError,
+    RateLimitError,
     ServiceUnavailableError,
     TransportError,
 )
@@ -102,7 +103,7 @@ class Tries:
     def cut_short_by(self, error: ElluminateError) -> ElluminateError:
         """What is raised when ``error`` kept the next sending from an end of its own."""
         last = self._last
-        if isinstance(error, ServiceUnavailableError):
+        if isinstance(error, ServiceUnavailableError | RateLimitError):
             error.attempts = self.count
         if isinstance(error, DeadlineError):
             if not error.attempts and isinstance(last, Answer) and last.status == 429:

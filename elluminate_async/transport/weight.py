@@ -4,9 +4,9 @@ Three bytes, ``{},``, make a Python object of 72, and a document of the wire tak
 that. So a body is refused that would take more than ten times its own size, as its marks tell:
 ``{`` begins an object, ``":`` ends a key.
 
-A few pieces of it, one from each part, tell that much of nearly every body, for next to nothing. Only
-where they look heavy is all of it looked at, and then without its texts: an answer that is
-code, or JSON in a text, is light.
+A few pieces of it, one from each part, tell that much of nearly every body, for next to
+nothing. Only where they look heavy is all of it looked at, and then without its texts: an answer
+that is code, or JSON in a text, is light.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import anyio
 import pytest
 from starlette.types import Send
 
@@ -21,20 +22,24 @@ def anyio_backend() -> object:
 
 
 class Told:
-    """Answers chunks with 429, so many times.
+    """Answers chunks with 429, so many times, once it has let ``after`` through.
 
     Attributes:
         at: When each was told.
     """
 
-    def __init__(self, fired: Fired, times: float, retry_after: str | None) -> None:
+    def __init__(self, fired: Fired, times: float, retry_after: str | None, after: int = 0) -> None:
         self.at: list[float] = []
         self._times = times
         self._headers = {} if retry_after is None else {"retry-after": retry_after}
         self._fired = fired
+        self._let_through = after
 
     async def __call__(self, seen: Seen, send: Send) -> bool:
         if not is_batch(seen) or len(self.at) >= self._times:
+            return False
+        if self._let_through > 0:
+            self._let_through -= 1
             return False
         self.at.append(seen.at)
         self._fired()
@@ -80,6 +85,48 @@ async def test_a_retry_after_of_years(fired: Fired) -> None:
     assert {error.code for error in batch.failed.values()} == {"http_429"}
     assert len(batch.failed) == 5
     assert all("told to wait 1e+09 s" in error.text for error in batch.failed.values())
+
+
+@pytest.mark.row(3)
+async def test_a_retry_after_of_years_holds_nobody_who_is_paid_for(fired: Fired) -> None:
+    """Chunks that were accepted before are followed to their ends, and the client is of use."""
+    async with staged(options=BatchOptions(chunk_size=10, deadline=60.0)) as stage:
+        stage.recorder.before = told = Told(fired, 1, "1e9", after=3)
+        batch = await generated(stage, 60, max_concurrency=6)
+        await stage.client.ping()
+        assert await stage.client.projects.list()
+
+    assert len(told.at) == 1
+    assert len(batch.failed) <= 30
+    assert {error.code for error in batch.failed.values()} == {"http_429"}
+    assert sum(stage.model.answered.values()) == 60 - len(batch.failed)
+
+
+@pytest.mark.row(3)
+async def test_after_a_retry_after_of_years_the_service_is_asked_again(fired: Fired) -> None:
+    """Calls fail at once without a request, for `max_retry_after`; it may have been a mistake."""
+    options = BatchOptions(chunk_size=5, max_retry_after=20.0)
+    async with staged(options=options) as stage:
+        rows = await stage.variables([f"v{i}" for i in range(5)])
+
+        async def generate() -> Batch[PromptResponse]:
+            return await stage.client.responses.generate_many(
+                template_variables=rows, experiment=stage.experiment
+            )
+
+        stage.recorder.before = told = Told(fired, 1, "1e9")
+        await generate()
+        soon = await generate()
+        chunks = [seen for seen in stage.recorder.requests if is_batch(seen)]
+        await anyio.sleep(20)
+        later = await generate()
+
+    assert len(told.at) == 1
+    assert {(error.code, error.attempts) for error in soon.failed.values()} == {("http_429", 0)}
+    assert all(error.retry_after > 1e8 for error in soon.failed.values() if error.retry_after)
+    assert len(soon.failed) == 5
+    assert len(chunks) == 1
+    assert not later.failed
 
 
 @pytest.mark.row(4)

@@ -141,13 +141,29 @@ async def test_a_neighbours_hold_over_the_deadline() -> None:
 
 
 async def test_a_hold_over_the_deadline_of_a_request_that_was_told_nothing() -> None:
-    """It was never sent: the deadline is what ended it."""
+    """It is not sent, and does not wait for what it cannot outlast: it says how long at once."""
     async with serving(replies(OK)) as (server, transport):
         transport._throttle.hold(100)
+        started = time.monotonic()
         error = await failing(transport, GET, budget(60))
 
-    assert type(error) is DeadlineError
+    assert time.monotonic() - started < 0.1
+    assert type(error) is RateLimitError
+    assert error.retry_after == pytest.approx(100)
+    assert error.attempts == 0
     assert server.requests == []
+
+
+async def test_a_hold_is_tolerated_by_the_time_that_was_asked_for() -> None:
+    """Its jitter of a tenth aside: 120 s are waited out at a bound of 120, and 121 are not."""
+    async with serving(replies(OK)) as (server, transport):
+        transport._throttle.hold(121)
+        error = await failing(transport, GET, budget(10_000, max_retry_after=120))
+        await anyio.sleep(1.5)
+        await transport.send(GET, budget(10_000, max_retry_after=120))
+
+    assert type(error) is RateLimitError
+    assert len(server.requests) == 1
 
 
 @pytest.mark.row(3)
@@ -346,6 +362,12 @@ class Delaying:
         pass
 
     def held_for(self) -> float:
+        return 0.0
+
+    def refuse_work(self, seconds: float, longest: float) -> None:
+        pass
+
+    def refuses_work_for(self) -> float:
         return 0.0
 
     def accepted(self, spent: int = 0) -> None:
