@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
@@ -25,3 +29,17 @@ def quick_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Next to no wait between attempts, where a test asks what is sent and not when."""
     monkeypatch.setattr(backoff, "BACKOFF_BASE", 0.01)
     monkeypatch.setattr(backoff, "BACKOFF_CAP", 0.05)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Everything that any library logs, at DEBUG."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield text
+    root.removeHandler(handler)
+    root.setLevel(level)

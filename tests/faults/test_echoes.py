@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import pickle
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -113,20 +112,6 @@ PLACES: dict[str, Place] = {
     "a body without an end": malformed(f"{HEAD}\r\nECHO"),
     "an answer unasked": malformed("HTTP/1.1 101 ECHO\r\nUpgrade: ECHO\r\n\r\n"),
 }
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """Everything that any library logs, at DEBUG."""
-    text = io.StringIO()
-    handler = logging.StreamHandler(text)
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    yield text
-    root.removeHandler(handler)
-    root.setLevel(level)
 
 
 @pytest.mark.row(131)

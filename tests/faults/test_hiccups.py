@@ -13,9 +13,11 @@ import pytest
 from benchmarks.outage import Cell, Kind, Scope, measure
 from elluminate_async import (
     AsyncClient,
+    Batch,
     BatchOptions,
     ItemError,
     OutcomeUnknownError,
+    PromptResponse,
     ServiceUnavailableError,
 )
 from elluminate_async.testing import VIRTUAL_TIME, Exchange, Fault, ScriptedService
@@ -43,6 +45,16 @@ def scripted(*, keys: bool = True) -> ScriptedService:
     return ScriptedService(keys=keys, job_seconds=0.5, variables=lambda id: {"x": f"v{id}"})
 
 
+async def generated(service: ScriptedService, count: int, fault: Fault) -> Batch[PromptResponse]:
+    """So many items by a new client, under the fault once all else is made."""
+    async with client_of(service) as client:
+        experiment = await experiment_of(client)
+        service.faults = [fault]
+        return await client.responses.generate_many(
+            template_variables=list(range(1, count + 1)), experiment=experiment
+        )
+
+
 @pytest.mark.row(126)
 @pytest.mark.parametrize("keys", [True, False], ids=["keys", "no keys"])
 @pytest.mark.parametrize("begins", [0.0, 0.7], ids=["at the start", "in the middle"])
@@ -66,12 +78,7 @@ async def test_ten_rows_and_a_second_without_keys(kind: str, fired: Fired) -> No
     """One chunk in flight is lost to it, as nothing proves that it was not applied."""
     service = scripted(keys=False)
     fault = Fault(kind, on=CHUNKS, times=1)
-    async with client_of(service) as client:
-        experiment = await experiment_of(client)
-        service.faults = [fault]
-        batch = await client.responses.generate_many(
-            template_variables=list(range(1, 11)), experiment=experiment
-        )
+    batch = await generated(service, 10, fault)
     fired(times=fault.fired)
 
     assert {type(error) for error in batch.failed.values()} == {OutcomeUnknownError}
@@ -118,12 +125,7 @@ async def test_a_plain_500_of_one_item_costs_that_item(poisoned: list[int], fire
 
     service = scripted()
     fault = Fault(refuse(500), on=holds_poison)
-    async with client_of(service) as client:
-        experiment = await experiment_of(client)
-        service.faults = [fault]
-        batch = await client.responses.generate_many(
-            template_variables=list(range(1, 101)), experiment=experiment
-        )
+    batch = await generated(service, 100, fault)
     fired(times=fault.fired)
 
     assert [position + 1 for position in batch.failed] == poisoned
@@ -142,12 +144,7 @@ async def test_a_500_that_came_after_the_work_pays_nothing_twice(fired: Fired) -
 
     service = scripted()
     fault = Fault(lose, on=CHUNKS, times=3)  # type: ignore[arg-type]
-    async with client_of(service) as client:
-        experiment = await experiment_of(client)
-        service.faults = [fault]
-        batch = await client.responses.generate_many(
-            template_variables=list(range(1, 101)), experiment=experiment
-        )
+    batch = await generated(service, 100, fault)
     fired(times=fault.fired)
 
     assert {type(error) for error in batch.failed.values()} == {OutcomeUnknownError}
@@ -161,12 +158,7 @@ async def test_a_service_that_answers_500_to_all_is_not_asked_for_each_item(fire
     """Halving ends after a dozen chunks in a row, of whatever size, that none was taken of."""
     service = scripted()
     fault = Fault(refuse(500), on=lambda e: e.route == CHUNKS and b"variables_id" in e.body)
-    async with client_of(service) as client:
-        experiment = await experiment_of(client)
-        service.faults = [fault]
-        batch = await client.responses.generate_many(
-            template_variables=list(range(1, 1001)), experiment=experiment
-        )
+    batch = await generated(service, 1_000, fault)
     fired(times=fault.fired)
 
     assert len(batch.failed) == 1000
@@ -180,12 +172,7 @@ async def test_a_service_that_answers_500_for_good_leaves_all_unknown(fired: Fir
     """Also to the empty chunk that would prove the contrary: nothing is halved."""
     service = scripted()
     fault = Fault(refuse(500), on=CHUNKS)
-    async with client_of(service) as client:
-        experiment = await experiment_of(client)
-        service.faults = [fault]
-        batch = await client.responses.generate_many(
-            template_variables=list(range(1, 1001)), experiment=experiment
-        )
+    batch = await generated(service, 1_000, fault)
     fired(times=fault.fired)
 
     assert {type(error) for error in batch.failed.values()} == {OutcomeUnknownError}

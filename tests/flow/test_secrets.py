@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import pickle
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,20 +25,6 @@ def anyio_backend() -> object:
 
 
 CANARY = "canary-4f9d0c-key"
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """Everything that any library logs, at DEBUG."""
-    text = io.StringIO()
-    handler = logging.StreamHandler(text)
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    yield text
-    root.removeHandler(handler)
-    root.setLevel(level)
 
 
 def everything_about(error: BaseException) -> str:
