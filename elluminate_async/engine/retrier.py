@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from elluminate_async.engine.chunks import Chunk, Item
 from elluminate_async.engine.memory import KeptChunk, is_over
-from elluminate_async.errors import ItemError, OutcomeUnknownError
+from elluminate_async.errors import InputChangedError, ItemError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions, Outcome
@@ -71,7 +71,12 @@ class Retrier(Generic[V, R]):
             if error is None:
                 # Settled by a last look at the service.
                 continue
-            if position in self._never_sent or not isinstance(error, OutcomeUnknownError):
+            if position in self._never_sent:
+                anew.append(item)
+            elif isinstance(error, InputChangedError):
+                # Nothing that is held here can be sent instead.
+                continue
+            elif not isinstance(error, OutcomeUnknownError):
                 anew.append(item)
             elif include_unknown is False:
                 continue

@@ -30,6 +30,7 @@
     └── ItemError                           one position of a batch
         ├── GenerationError                 the model gave no answer for it
         ├── RatingError                     the judge gave no complete verdict for it
+        ├── InputChangedError               the service has another input under its id
         └── OutcomeUnknownError             it was sent, and what became of it is not known
 
 All of them carry data, not only prose, and survive pickling.
@@ -42,6 +43,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from elluminate_async.errors.base import ElluminateError as ElluminateError
 from elluminate_async.errors.base import one_line as one_line
 from elluminate_async.errors.items import GenerationError as GenerationError
+from elluminate_async.errors.items import InputChangedError as InputChangedError
 from elluminate_async.errors.items import ItemError as ItemError
 from elluminate_async.errors.items import OutcomeUnknownError as OutcomeUnknownError
 from elluminate_async.errors.items import RatingError as RatingError

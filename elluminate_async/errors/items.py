@@ -156,6 +156,20 @@ class RatingError(ItemError):
     default_code: ClassVar[str] = "rating_failed"
 
 
+class InputChangedError(ItemError):
+    """What the service has under the item's id is another input than the caller's.
+
+    It was edited since it was read, or the database is another one. Its code is ``no_result``.
+    Sending the same again cannot end otherwise, so `Batch.retry_failed` leaves it: read the
+    inputs again, and call with those.
+    """
+
+    default_code: ClassVar[str] = "no_result"
+
+    def _is_retryable(self) -> bool:
+        return False
+
+
 class OutcomeUnknownError(ItemError):
     """The item was sent, and nothing proves whether the service processed it.
 
@@ -176,5 +190,6 @@ class OutcomeUnknownError(ItemError):
 
 
 _ITEM_ERRORS: dict[str, type[ItemError]] = {
-    cls.__name__: cls for cls in (ItemError, GenerationError, RatingError, OutcomeUnknownError)
+    cls.__name__: cls
+    for cls in (ItemError, GenerationError, RatingError, InputChangedError, OutcomeUnknownError)
 }

@@ -83,9 +83,12 @@ class Subject:
         return self.content
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as one is made for each item and would take twice the time.
+@dataclass(slots=True, eq=False)
 class Echo:
     """What a row says of its request, beside its natural key, where that is known; else None.
+
+    It is never changed.
 
     Attributes:
         config_id: The configuration that was asked for.
@@ -112,6 +115,10 @@ class Echo:
             and (self.text is None or row.response_str.strip() == self.text.strip())
             and (not self.filled or _is_filled(row))
         )
+
+    def is_other_input(self, row: PromptResponse) -> bool:
+        """Whether ``row`` was made from other values."""
+        return self.variables is not None and not _same_variables(self.variables, row)
 
 
 def _same_variables(variables: TemplateVariables, row: PromptResponse) -> bool:

@@ -15,6 +15,7 @@ from elluminate_async.engine.records import Header, OpenChunk
 from elluminate_async.engine.recovery import Recovery
 from elluminate_async.errors import (
     ElluminateError,
+    InputChangedError,
     InputError,
     ItemError,
     OutcomeUnknownError,
@@ -253,13 +254,13 @@ def not_there(position: int, operation: str, what: str) -> ItemError:
     )
 
 
-def not_own(position: int, operation: str, what: str) -> ItemError:
+def not_own(position: int, operation: str, what: str) -> InputChangedError:
     """What the service has where the journal's value was is of another input now."""
-    return ItemError(
+    return InputChangedError(
         f"the journal has this item as done, and {what} of the service is not of this input any "
-        "more: it was edited since, or its id is used again",
+        "more: it was edited since, or its id is used again. Change it back, or read the inputs "
+        "again and call with those and another journal",
         position=position,
-        code="no_result",
         operation=operation,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from elluminate_async.engine.records import OpenChunk
 from elluminate_async.errors import (
     AnswerTooLargeError,
     ElluminateError,
+    InputChangedError,
     ItemError,
     NotFoundError,
     OutcomeUnknownError,
@@ -80,7 +80,6 @@ class ResponseRun:
         self._epochs: Epochs | None = None
         self._denials = Denials()
         self._experiment: ConfiguredExperiment | None = None
-        self._checks = False
         self._reading = anyio.Lock()
 
     @property
@@ -117,8 +116,7 @@ class ResponseRun:
                 )
         if self._listing is None and self.log.recovery is None and earlier is None:
             # They come as the result of their own job.
-            keys = self._numbered(items)
-            return [Wanted(item.position, key) for item, key in zip(items, keys, strict=True)]
+            return list(map(_of_own_job, items, self._numbered(items)))
         # Before they are numbered: numbers that nobody asks for would stay reserved.
         echoes = self._echoes_of(items, await self._config_id(), earlier)
         if earlier is not None:
@@ -147,7 +145,6 @@ class ResponseRun:
         self, items: Sequence[Item[Spec]], config_id: int | None, earlier: OpenChunk | None
     ) -> dict[int, Echo]:
         """What the rows of these items must say, by position."""
-        self._checks = True
         return {item.position: self._echo(item.value, config_id, earlier) for item in items}
 
     def _echo(self, spec: Spec, config_id: int | None, earlier: OpenChunk | None) -> Echo:
@@ -155,12 +152,10 @@ class ResponseRun:
         if stored:
             made_by = spec.metadata and spec.metadata.llm_model_config
             config_id = made_by.id if made_by else None
-        is_checked = self.log.recovery is not None or earlier is not None
-        variables = None if isinstance(spec.variables, int) else spec.variables
         return Echo(
             config_id=config_id,
             template_id=self.plan.template_id,
-            variables=variables if is_checked else None,
+            variables=None if isinstance(spec.variables, int) else spec.variables,
             text=text_of(spec) if stored else None,
             filled=earlier is not None,
         )
@@ -280,13 +275,7 @@ class ResponseRun:
         if self._experiment is None and self.operation == "generate":
             self._experiment = await self._read(ConfiguredExperiment)
         config_id = await self._config_id()
-        echoes = {
-            item.position: dataclasses.replace(
-                self._echo(item.value, config_id, None),
-                variables=None if isinstance(item.value.variables, int) else item.value.variables,
-            )
-            for item in items
-        }
+        echoes = {item.position: self._echo(item.value, config_id, None) for item in items}
         told_apart = [Wanted(w.position, w.key, echoes[w.position]) for w in wanted]
         found = await rows_one_by_one(self.setting, self.plan.experiment_id, told_apart)
         return self._outcomes(found)
@@ -295,6 +284,8 @@ class ResponseRun:
         self, wanted: Sequence[Wanted], status: JobStatus
     ) -> dict[int, PromptResponse | ItemError]:
         """Position to outcome, for the rows of a job that has ended.
+
+        A row in a position's place that was made from other values is that position's error.
 
         Args:
             wanted: All positions of the job's request, or those of them that are left where
@@ -309,9 +300,15 @@ class ResponseRun:
                 in_order=not unreadable,
                 interchangeable=self._interchangeable,
             )
-            if self._checks:
-                own = {entry.position: entry for entry in wanted}
-                found = {p: row for p, row in found.items() if own[p].fits(row)}
+            own = {entry.position: entry for entry in wanted}
+            fitting = {p: row for p, row in found.items() if own[p].fits(row)}
+            if len(fitting) < len(found):
+                others = {p: row for p, row in found.items() if p not in fitting}
+                changed = {p: r for p, r in others.items() if own[p].echo.is_other_input(r)}
+                return self._outcomes(fitting) | {
+                    p: _made_from_other(p, row, self.operation) for p, row in changed.items()
+                }
+            found = fitting
         elif self._listing is not None:
             found = await self._listing.find(wanted)
         else:
@@ -405,6 +402,25 @@ class ResponseRun:
             else outcome_of(position, row, self.operation, self._blotted)
             for position, row in found.items()
         }
+
+
+def _of_own_job(item: Item[Spec], key: NaturalKey) -> Wanted:
+    """Of a row that comes as the result of its own job: only its input is to be checked."""
+    variables = item.value.variables
+    if isinstance(variables, int):
+        return Wanted(item.position, key)
+    return Wanted(item.position, key, Echo(variables=variables))
+
+
+def _made_from_other(position: int, row: PromptResponse, operation: str) -> InputChangedError:
+    return InputChangedError(
+        f"the service made the response {row.id} for this item from other values than those of "
+        f"the entry {row.prompt.template_variables.id} that was passed: it was edited since it "
+        "was read, or is of another database. Read the entries again, and call with those",
+        position=position,
+        operation=operation,
+        response_id=row.id,
+    )
 
 
 def whole_of(chunk: OpenChunk) -> list[Wanted]:

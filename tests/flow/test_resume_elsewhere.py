@@ -215,13 +215,61 @@ async def test_an_entry_that_was_edited_has_no_result(
         fired()
 
         again = await stage.client.responses.generate_many(template_variables=rows, **journal)
+        await again.retry_failed()
 
         assert list(again.failed) == [0]
         assert again.failed[0].code == "no_result"
+        assert not again.failed[0].retryable
+        assert "another journal" in again.failed[0].text
         assert [row.response_str for row in again.succeeded.values()] == [
             f"echo say {value}" for value in VALUES[1:]
         ]
         assert posts(stage) == 0
+
+
+@pytest.mark.row(124)
+@PROFILES
+async def test_without_a_journal_an_entry_that_was_edited_has_no_result(
+    tmp_path: Path, profile: WireProfile | None, fired: Fired
+) -> None:
+    """The answer to its new value is not the caller's: never a success, and not asked for again."""
+    async with served(tmp_path / "server.db", profile) as stage:
+        rows = await stage.variables(VALUES)
+        await edit_an_entry(stage)
+        fired()
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows, experiment=stage.experiment
+        )
+        sent = posts(stage)
+        await batch.retry_failed()
+
+        assert list(batch.failed) == [0]
+        assert batch.failed[0].code == "no_result"
+        assert not batch.failed[0].retryable
+        assert [row.response_str for row in batch.succeeded.values()] == [
+            f"echo say {value}" for value in VALUES[1:]
+        ]
+        assert posts(stage) == sent
+
+
+@pytest.mark.row(123)
+@PROFILES
+async def test_without_a_journal_rows_of_another_database_have_no_result(
+    tmp_path: Path, profile: WireProfile | None, fired: Fired
+) -> None:
+    """Its entries have the same ids and other values: each position says so."""
+    async with served(tmp_path / "one.db", profile) as stage:
+        rows = await stage.variables(VALUES)
+    async with served(tmp_path / "other.db", profile) as stage:
+        await stage.variables(VALUES[::-1])
+        fired()
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows, experiment=stage.experiment
+        )
+
+    own = [i for i, value in enumerate(VALUES) if value == VALUES[::-1][i]]
+    assert list(batch.succeeded) == own
+    assert {error.code for error in batch.failed.values()} == {"no_result"}
 
 
 @pytest.mark.row(124)
