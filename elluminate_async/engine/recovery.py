@@ -245,7 +245,8 @@ class Recovery(Generic[V, R]):
         more = f" and {len(positions) - 5} more" if len(positions) > 5 else ""
         return JournalError(
             f"the journal {self.path} was begun with other inputs: they differ at position "
-            f"{some}{more}. Pass the inputs it was begun with, or another path",
+            f"{some}{more}. Pass the inputs it was begun with (objects or ids, as then), or "
+            "another path",
             path=self.path,
         )
 

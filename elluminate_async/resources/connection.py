@@ -58,6 +58,7 @@ ENTERING_PATIENCE = 5.0
 
 _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
+_JOBS_KNOWN = 1_000
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]
@@ -89,6 +90,7 @@ class Connection:
         self.options = options
         self.tasks: set[asyncio.Task[None]] = set()
         self._kept: dict[tuple[type, int], Any] = {}
+        self._jobs: dict[str, str] = {}
         self._wanted = project
         self._project: Project | None = None
         self._selecting = anyio.Lock()
@@ -107,6 +109,17 @@ class Connection:
         if (kind, id) not in self._kept:
             self._kept[kind, id] = kind(id)
         return self._kept[kind, id]
+
+    def is_of_another_chunk(self, job_id: str, key: str) -> bool:
+        """Whether a chunk that was sent lately under another key was told that it became this job.
+
+        Then something on the way has answered with what it had before.
+        """
+        if self._jobs.setdefault(job_id, key) != key:
+            return True
+        if len(self._jobs) > _JOBS_KNOWN:
+            del self._jobs[next(iter(self._jobs))]
+        return False
 
     async def open(self, policy: Policy | None = None) -> Project:
         """Select the project, once; the version check runs beside it.

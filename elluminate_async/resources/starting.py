@@ -61,7 +61,8 @@ async def start_job(
     keyed = await connection.has(Capability.IDEMPOTENCY_KEYS, policy)
     while True:
         try:
-            return _job_id(await post(body, sending, items), failures, connection.blotted)
+            answer = await post(body, sending, items)
+            return _job_id(answer, failures, connection, sending.key)
         except _IdUnreadableError as error:
             failures += 1
             # A 2xx: there may be a job, and only its key can name it. Its intent stands.
@@ -113,15 +114,17 @@ async def check_halves(
 
 
 class _IdUnreadableError(ProtocolError):
-    """A chunk was accepted, and its answer names no job."""
+    """A chunk was accepted, and its answer does not name its job."""
 
 
-def _job_id(answer: Answer, failures: int, blotted: Callable[[str], str]) -> str:
+def _job_id(answer: Answer, failures: int, connection: Connection, key: str) -> str:
     job_id, problem = None, "the service accepted the items and named no job for them"
     try:
-        job_id = checked_job_id(decode(_JobId, answer).root, blotted)
+        job_id = checked_job_id(decode(_JobId, answer).root, connection.blotted)
     except ProtocolError as error:
         problem = str(error)
+    if job_id is not None and connection.is_of_another_chunk(job_id, key):
+        job_id, problem = None, "the items were accepted as a job that other items had become"
     if job_id is None:
         raise _IdUnreadableError(
             problem,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from elluminate_async import OutcomeUnknownError
-from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService
+from elluminate_async.testing import VIRTUAL_TIME, Exchange, Fault, Process, Reply, ScriptedService
 from elluminate_async.testing.faults import refuse
 from tests.testing.bench import OPTIONS, bench, inputs_of
 
@@ -36,6 +36,34 @@ async def test_a_chunk_without_a_job_id_is_asked_for_again_by_its_key(kind: str)
     assert len(report.ok) == 5
     assert service.traffic.requests[GENERATE] == 2
     assert service.ledger.generations == 5
+
+
+class Stale:
+    """Something on the way that passes a chunk on, and answers with what it had before."""
+
+    def __init__(self) -> None:
+        self._before: Reply | None = None
+
+    async def __call__(self, exchange: Exchange, process: Process) -> Reply:
+        reply = await process()
+        stale, self._before = self._before or reply, reply
+        return stale
+
+
+@pytest.mark.parametrize("keys", [True, False], ids=["keys", "no keys"])
+async def test_a_job_of_another_chunk_is_not_followed_in_place_of_its_own(keys: bool) -> None:
+    """By its key the chunk is asked for again; without, the listing tells what became of it."""
+    service = ScriptedService(keys=keys, results=keys)
+    stale = Fault(Stale(), on=GENERATE, times=2)
+    options = OPTIONS.replace(chunk_size=5, max_concurrency=1)
+    async with bench(service, inputs_of(20), options) as at:
+        service.faults = [stale]
+        report = at.check(await at.generate())
+    assert stale.fired == 2
+    assert report.clean, report
+    assert len(report.ok) == 20
+    assert service.traffic.requests[GENERATE] == (5 if keys else 4)
+    assert service.ledger.generations == 20
 
 
 async def test_what_a_result_leaves_out_is_unknown() -> None:
