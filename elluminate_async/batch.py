@@ -333,8 +333,7 @@ class BatchOptions:
         max_attempts: Sendings of one request that fails by what may be its own, such as a
             plain 500 or an unreadable answer, the first included; 1 never sends again.
             An answer of 429 does not count, it is bounded by the deadline.
-        max_retry_after: A longer ``Retry-After``, in seconds, fails at once, and so does all work
-            that is begun within this time (10 s at least), but not what was accepted before.
+        max_retry_after: A longer ``Retry-After`` fails at once; for so long no work is begun.
         connect_timeout: Seconds for one connection, TLS included.
         attempt_timeout: Seconds for one exchange from sending to the last byte; the wait
             for a permit or the rate limit comes before and does not count.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 from pydantic import ValidationError
 
-from elluminate_async.errors import GenerationError, ItemError
+from elluminate_async.errors import GenerationError, InputChangedError, ItemError
 from elluminate_async.resources.matching import NaturalKey, RowPool, Wanted
 from elluminate_async.resources.pages import PAGES_AHEAD
 from elluminate_async.resources.parts import list_responses
@@ -96,3 +96,15 @@ def text_of(spec: Spec) -> str | None:
         # The service may refuse it, or store it in a form of its own.
         return None
     return PromptResponse.model_construct(messages=messages).response_str
+
+
+def made_from_other(position: int, row: PromptResponse, operation: str) -> InputChangedError:
+    """The error of a position in whose place the service shows a row of other values."""
+    return InputChangedError(
+        f"the service made the response {row.id} for this item from other values than those of "
+        f"the entry {row.prompt.template_variables.id} that was passed: it was edited since it "
+        "was read, or is of another database. Read the entries again, and call with those",
+        position=position,
+        operation=operation,
+        response_id=row.id,
+    )

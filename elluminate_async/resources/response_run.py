@@ -16,7 +16,6 @@ from elluminate_async.engine.records import OpenChunk
 from elluminate_async.errors import (
     AnswerTooLargeError,
     ElluminateError,
-    InputChangedError,
     ItemError,
     NotFoundError,
     OutcomeUnknownError,
@@ -46,6 +45,7 @@ from elluminate_async.resources.parts import list_responses
 from elluminate_async.resources.pins import pins_of_call
 from elluminate_async.resources.response_plan import Epochs, ResponsePlan, Spec
 from elluminate_async.resources.response_rows import (
+    made_from_other,
     outcome_of,
     readable_rows,
     rows_one_by_one,
@@ -306,7 +306,7 @@ class ResponseRun:
                 others = {p: row for p, row in found.items() if p not in fitting}
                 changed = {p: r for p, r in others.items() if own[p].echo.is_other_input(r)}
                 return self._outcomes(fitting) | {
-                    p: _made_from_other(p, row, self.operation) for p, row in changed.items()
+                    p: made_from_other(p, row, self.operation) for p, row in changed.items()
                 }
             found = fitting
         elif self._listing is not None:
@@ -410,17 +410,6 @@ def _of_own_job(item: Item[Spec], key: NaturalKey) -> Wanted:
     if isinstance(variables, int):
         return Wanted(item.position, key)
     return Wanted(item.position, key, Echo(variables=variables))
-
-
-def _made_from_other(position: int, row: PromptResponse, operation: str) -> InputChangedError:
-    return InputChangedError(
-        f"the service made the response {row.id} for this item from other values than those of "
-        f"the entry {row.prompt.template_variables.id} that was passed: it was edited since it "
-        "was read, or is of another database. Read the entries again, and call with those",
-        position=position,
-        operation=operation,
-        response_id=row.id,
-    )
 
 
 def whole_of(chunk: OpenChunk) -> list[Wanted]:
