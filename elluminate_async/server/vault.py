@@ -62,7 +62,7 @@ class Vault:
         for key in keys:
             with contextlib.suppress(InvalidToken):
                 return key.decrypt(sealed.removeprefix(_SEALED).encode()).decode()
-        what = "is another than the one it was encrypted with" if keys else "is missing"
+        what = "is another than the one it was encrypted with" if keys else "is missing or damaged"
         raise UnreadableKeyError(f"the key file {what}. {self._remedy()}")
 
     @staticmethod

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import httpx2
 import pytest
+import trustme
 
 from elluminate_async.server import LocalServer, ModelError, ModelRequest, OpenAIModel
 from elluminate_async.server.models import outbound
 from elluminate_async.server.models.addresses import Reach, fault_of_address
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, reply
+from tests.faults.test_tls import serving_as
 from tests.server.api import Api
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from tests.matrix import Fired
     from tests.server.endpoint import Endpoint
@@ -247,3 +251,30 @@ async def test_nothing_of_the_environment_goes_along(
         "content-length",
     }  # fmt: skip
     assert seen.headers["authorization"] == sent
+
+
+@pytest.mark.parametrize(("name", "is_right"), [("models.test", True), ("others.test", False)])
+async def test_certificates_are_of_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_right: bool
+) -> None:
+    """Over TLS an endpoint shows a certificate of its name, whatever address was chosen."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+
+    async def script(received: Received, connection: Connection) -> bytes:
+        return reply(200, ANSWER)
+
+    context = serving_as(authority, tmp_path, name)
+    outbound.trusted.cache_clear()
+    try:
+        async with RawServer(script, ssl_context=context) as server:
+            url = f"https://models.test:{server.port}/v1"
+            if is_right:
+                assert await asked(url, LOOPBACK, Names(["127.0.0.1"])) == ["200"]
+            else:
+                with pytest.raises(httpx2.ConnectError, match="certificate"):
+                    await asked(url, LOOPBACK, Names(["127.0.0.1"]))
+                assert server.requests == []
+    finally:
+        outbound.trusted.cache_clear()

@@ -148,7 +148,7 @@ class _Transport(httpx2.AsyncBaseTransport):
     def __init__(self, backend: _Backend, api_key: str) -> None:
         self._api_key = api_key
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_certificates(),
+            ssl_context=trusted(),
             max_connections=_MOST_CONNECTIONS,
             max_keepalive_connections=_MOST_IDLE,
             keepalive_expiry=_IDLE_SECONDS,
@@ -222,5 +222,6 @@ def _translated() -> Generator[None]:
 
 
 @cache
-def _certificates() -> ssl.SSLContext:
+def trusted() -> ssl.SSLContext:
+    """The authorities whose certificates count: the system's, or those of SSL_CERT_FILE."""
     return httpx2.create_ssl_context()
