@@ -15,10 +15,11 @@ import uvicorn
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.app import create_app
+from elluminate_async.server.keyring import new_key
 from elluminate_async.server.models.addresses import Reach
 from elluminate_async.server.models.offline import OfflineModel
 from elluminate_async.server.profile import WireProfile
-from elluminate_async.server.security import LOOPBACK_NAMES, new_key
+from elluminate_async.server.security import LOOPBACK_NAMES
 from elluminate_async.server.service import Service
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from elluminate_async.server.keyring import KeyRing
     from elluminate_async.server.models.base import Model
-    from elluminate_async.server.security import KeyRing
 
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 # The official clients list rated responses by hundreds of ids in the request line.
@@ -105,7 +106,7 @@ class LocalServer:
         if not is_loopback(host) and api_key is None:
             raise ConfigurationError(
                 f"to listen on {host}, where others can reach it, choose a key yourself: "
-                "api_key=, on the command line --api-key"
+                "api_key=, on the command line --api-key-file"
             )
         self.api_key = api_key if api_key is not None else new_key()
         self.url = ""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.jobs import Jobs
+from elluminate_async.server.keyring import KeyRing
 from elluminate_async.server.models.endpoints import Endpoints
 from elluminate_async.server.models.pool import ModelPool
-from elluminate_async.server.security import KeyRing
 from elluminate_async.server.store import projects, sealing
 from elluminate_async.server.store.database import Database
 from elluminate_async.server.vault import Vault
@@ -24,7 +24,6 @@ class Service:
     """Database, keys, models and jobs of one server.
 
     Attributes:
-        project_ids: All projects there are.
         in_flight: Idempotent requests being worked on.
     """
 
@@ -47,7 +46,6 @@ class Service:
         self.models = ModelPool(model, judge, max_calls=max_model_calls, endpoints=endpoints)
         self.jobs = Jobs(self.database, self.models)
         self.keys = KeyRing(self.database)
-        self.project_ids: set[int] = set()
         self.in_flight: set[tuple[int, str, str]] = set()
 
     async def open(self) -> None:
@@ -55,7 +53,7 @@ class Service:
         await self.database.open()
         try:
             name = self.models.default.name
-            self.project_ids.update(await self.database.write(projects.ensure_first, name))
+            await self.database.write(projects.ensure_first, name)
             await sealing.seal_stored(self.database, self.vault)
             await self.keys.load()
             await self.jobs.resume()

@@ -104,7 +104,7 @@ async def test_without_its_key_file_one_configuration_fails(
     kept = file.read_bytes()
     file.unlink()
     if trouble == "another":
-        file.write_bytes(Fernet.generate_key())
+        file.write_bytes(Fernet.generate_key() + b"\n")
     if trouble == "damaged":
         file.write_bytes(kept[:20])
     with caplog.at_level(logging.WARNING):
