@@ -245,3 +245,22 @@ def test_help_names_the_way_out() -> None:
         "--allow-private-endpoints",
     ):
         assert words in text
+
+
+async def test_keys_that_cannot_be_read_again_stay_valid(
+    db: Path, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trouble with the database shuts nobody out who was let in, and lets nobody else in."""
+    key = said("keys", "add", "--db", db)
+    async with LocalServer(db=db) as server:
+        api, seconds = Api(session, server), 0.0
+        server.keys.clock = lambda: seconds
+        await server.keys.load()
+        with closing(sqlite3.connect(db)) as raw:
+            raw.execute("ALTER TABLE api_keys RENAME TO away")
+            seconds = 5.0
+            assert [await status_of(api, one) for one in (key, "wrong")] == [200, 401]
+            raw.execute("ALTER TABLE away RENAME TO api_keys")
+        seconds = 10.0
+        assert await status_of(api, key) == 200
+    assert caplog.text.count("could not be read again") == 1
