@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -148,9 +149,10 @@ class Administration:
 
 
 def _engine(path: Path) -> Engine:
-    # A database that is not there is not made.
+    uri = f"file:{quote(str(path))}?mode=rw"  # a database that is not there is not made
     engine = create_engine(
-        f"sqlite:///file:{quote(str(path))}?mode=rw&uri=true",
+        "sqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True),
         poolclass=NullPool,
         hide_parameters=True,
         json_serializer=dump,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import sqlite3
+import stat
 import subprocess
 import sys
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +83,18 @@ async def db(tmp_path: Path) -> Path:
     path = tmp_path / "what? 50% #1" / "s.db"
     async with LocalServer(db=path):
         return path
+
+
+async def test_the_database_is_where_it_was_named(db: Path) -> None:
+    """A question mark in a folder's name does not lead the data elsewhere, where all can read."""
+    assert names_in(db.parent.parent) == {db.parent.name}
+    status = os.stat(db)
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert status.st_size > 0
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 async def test_a_lost_key_has_a_way_out(db: Path, session: aiohttp.ClientSession) -> None:
@@ -178,7 +192,9 @@ def is_open_in(process: int, path: Path) -> bool:
     folder = Path(f"/proc/{process}/fd")
     if not folder.exists():  # not on this system: then only the result is looked at
         return True
-    return any(one.exists() and one.samefile(path) for one in folder.iterdir())
+    with suppress(OSError):  # closed, or ended, in the midst
+        return any(one.readlink() == path for one in folder.iterdir())
+    return False
 
 
 async def test_what_cannot_be_is_one_line(db: Path, tmp_path: Path) -> None:
