@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -9,6 +11,7 @@ import httpx2
 import pytest
 import trustme
 
+from elluminate_async.schemas import LLMConfig
 from elluminate_async.server import LocalServer, ModelError, ModelRequest, OpenAIModel
 from elluminate_async.server.models import outbound
 from elluminate_async.server.models.addresses import Reach, fault_of_address
@@ -16,6 +19,7 @@ from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, reply
 from tests.faults.test_tls import serving_as
 from tests.server.api import Api
+from tests.transport.wiring import then_close
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -278,3 +282,46 @@ async def test_certificates_are_of_the_name(
                 assert server.requests == []
     finally:
         outbound.trusted.cache_clear()
+
+
+async def test_the_next_address_is_tried() -> None:
+    """A name that has an address where nobody listens is reached at its other one."""
+
+    async def script(received: Received, connection: Connection) -> bytes:
+        return reply(200, ANSWER)
+
+    async with RawServer(script) as server:
+        names = Names(["127.0.0.2", "127.0.0.1"])
+        url = f"http://models.test:{server.port}/v1"
+        assert await asked(url, LOOPBACK, names) == ["200"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+    ],
+)
+async def test_a_broken_answer_is_a_model_error(sent: bytes) -> None:
+    """What goes wrong below is told as what goes wrong with any endpoint, at any place."""
+    async with RawServer(then_close(sent)) as server:
+        model = OpenAIModel("m", base_url=f"{server.url}/v1", reach=LOOPBACK)
+        sampling = LLMConfig(max_retries=0)
+        with pytest.raises(ModelError, match="onnection"):
+            await model.complete(replace(HI, sampling=sampling))
+        await model.aclose()
+
+
+class Nobody(Names):
+    async def __call__(self, host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown name")
+
+
+@pytest.mark.parametrize("names", [Nobody(), Names([])])
+async def test_a_name_that_nobody_has(names: Names) -> None:
+    """It is an endpoint that cannot be reached, and not a fault of the server's."""
+    with pytest.raises(httpx2.ConnectError, match=r"models\.test"):
+        await asked("http://models.test/v1", LOOPBACK, names)
