@@ -50,8 +50,8 @@ LIBRARIES = {
     "resources": {"pydantic", "pydantic_core", "anyio"},
     "client": set[str](),
     "server": {
-        "anyio", "fastapi", "openai", "pydantic", "pydantic_core",
-        "sqlalchemy", "starlette", "uvicorn",
+        "anyio", "cryptography", "fastapi", "httpcore2", "httpx2", "openai", "pydantic",
+        "pydantic_core", "sqlalchemy", "starlette", "uvicorn",
     },
     "cli": {"typer", "rich", "click"},
     "testing": {"_typeshed", "aiohttp", "anyio", "pydantic", "pytest"},

@@ -6,6 +6,8 @@ import typer
 
 from elluminate_async._version import __version__
 from elluminate_async.cli.demo import demo
+from elluminate_async.cli.keys import keys
+from elluminate_async.cli.projects import projects
 from elluminate_async.cli.serve import serve
 
 app = typer.Typer(
@@ -35,3 +37,5 @@ def options(
 
 app.command()(demo)
 app.command()(serve)
+app.add_typer(keys, name="keys")
+app.add_typer(projects, name="projects")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from elluminate_async.server.administration import Administration
     from elluminate_async.server.app import create_app
     from elluminate_async.server.local import LocalServer
     from elluminate_async.server.models.base import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from elluminate_async.server.profile import WireProfile
 
 __all__ = [
+    "Administration",
     "JsonSchema",
     "LocalServer",
     "Model",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Administration": "administration",
     "JsonSchema": "models.base",
     "LocalServer": "local",
     "Model": "models.base",

@@ -15,9 +15,11 @@ import uvicorn
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.app import create_app
+from elluminate_async.server.keyring import new_key
+from elluminate_async.server.models.addresses import Reach
 from elluminate_async.server.models.offline import OfflineModel
 from elluminate_async.server.profile import WireProfile
-from elluminate_async.server.security import LOOPBACK_NAMES, new_key
+from elluminate_async.server.security import LOOPBACK_NAMES
 from elluminate_async.server.service import Service
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from elluminate_async.server.keyring import KeyRing
     from elluminate_async.server.models.base import Model
-    from elluminate_async.server.security import KeyRing
 
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 # The official clients list rated responses by hundreds of ids in the request line.
@@ -68,6 +70,9 @@ class LocalServer:
         api_key: The key that opens this server; None makes one.
         profile: How it answers on the wire.
         max_model_calls: Calls of models in flight, over all jobs and requests.
+        allow_private_endpoints: Whether configurations may name endpoints on this machine
+            and in private networks; one that listens on loopback allows those on this
+            machine anyway. ``model`` and ``judge`` may be anywhere.
         wrap: Put around the application, to count requests or to make faults.
 
     Raises:
@@ -91,6 +96,7 @@ class LocalServer:
         api_key: str | None = None,
         profile: WireProfile | None = None,
         max_model_calls: int = 64,
+        allow_private_endpoints: bool = False,
         wrap: Callable[[ASGIApp], ASGIApp] | None = None,
     ) -> None:
         if max_model_calls < 1:
@@ -100,7 +106,7 @@ class LocalServer:
         if not is_loopback(host) and api_key is None:
             raise ConfigurationError(
                 f"to listen on {host}, where others can reach it, choose a key yourself: "
-                "api_key=, on the command line --api-key"
+                "api_key=, on the command line --api-key-file"
             )
         self.api_key = api_key if api_key is not None else new_key()
         self.url = ""
@@ -111,6 +117,7 @@ class LocalServer:
         self._address = (host, port)
         self._profile = profile if profile is not None else WireProfile()
         self._max_model_calls = max_model_calls
+        self._reach = Reach(loopback=is_loopback(host), private=allow_private_endpoints)
         self._wrap = wrap
         self._stack = contextlib.AsyncExitStack()
         self._service: Service | None = None
@@ -137,6 +144,7 @@ class LocalServer:
                 judge=self._judge,
                 max_model_calls=self._max_model_calls,
                 profile=self._profile,
+                reach=self._reach,
             )
             await service.open()
             stack.push_async_callback(service.close)

@@ -1,80 +1,25 @@
-"""Who may ask: keys, the Host and Origin of a request, the size of its body."""
+"""What is let in: keys, the Host and Origin of a request, the size of its body."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import secrets
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException
 
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from elluminate_async.server.service import Service
-    from elluminate_async.server.store.database import Database
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 _API_KEY = b"x-api-key"
 _BEARER = "bearer "
-
-
-def new_key() -> str:
-    """A key of 256 random bits."""
-    return f"local-{secrets.token_urlsafe(32)}"
-
-
-class KeyRing:
-    """The keys that open this server, known by their SHA-256 only."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._projects: dict[str, int | None] = {}
-        self.has_stored_keys = False
-
-    async def load(self) -> None:
-        """Read the stored keys."""
-        stored = await self._database.read(keys.load)
-        self._projects.update(stored)
-        self.has_stored_keys = bool(stored)
-
-    def accept(self, key: str) -> None:
-        """Let a key open all projects until the server ends."""
-        self._projects[_sha256(key)] = None
-
-    async def store(self, key: str) -> None:
-        """Let a key open all projects from now on, also after a restart."""
-        digest = _sha256(key)
-        if digest not in await self._database.read(keys.load):
-            await self._database.write(keys.add, digest)
-        self._projects[digest] = None
-        self.has_stored_keys = True
-
-    def projects_of(self, key: str, every: Iterable[int]) -> frozenset[int]:
-        """The projects that a key opens; none for an unknown key.
-
-        The time this takes tells nothing of how much of a key was right.
-        """
-        given = _sha256(key)
-        opened: set[int] = set()
-        for known, project_id in self._projects.items():
-            if hmac.compare_digest(known, given):
-                opened.update(every if project_id is None else (project_id,))
-        return frozenset(opened)
-
-
-def _sha256(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class Guard:
@@ -106,6 +51,7 @@ class Guard:
                 ]
             await send(message)
 
+        await self._service.keys.refresh()
         try:
             allowed = self._check(scope)
         except Problem as problem:
@@ -117,7 +63,7 @@ class Guard:
     def _check(self, scope: Scope) -> frozenset[int]:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self._check_names(headers)
-        allowed = self._service.keys.projects_of(_key_in(headers), self._service.project_ids)
+        allowed = self._service.keys.projects_of(_key_in(headers))
         if not allowed:
             raise Problem(401, "the API key is missing or not valid")
         if int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:

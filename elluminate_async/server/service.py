@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.jobs import Jobs
+from elluminate_async.server.keyring import KeyRing
+from elluminate_async.server.models.endpoints import Endpoints
 from elluminate_async.server.models.pool import ModelPool
-from elluminate_async.server.security import KeyRing
-from elluminate_async.server.store import projects
+from elluminate_async.server.store import projects, sealing
 from elluminate_async.server.store.database import Database
+from elluminate_async.server.vault import Vault
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from elluminate_async.server.models.addresses import Reach
     from elluminate_async.server.models.base import Model
     from elluminate_async.server.profile import WireProfile
 
@@ -21,7 +24,6 @@ class Service:
     """Database, keys, models and jobs of one server.
 
     Attributes:
-        project_ids: All projects there are.
         in_flight: Idempotent requests being worked on.
     """
 
@@ -34,13 +36,16 @@ class Service:
         judge: Model,
         max_model_calls: int,
         profile: WireProfile,
+        reach: Reach,
     ) -> None:
         self.profile = profile
         self.database = Database(path, durable=durable)
-        self.models = ModelPool(model, judge, max_calls=max_model_calls)
+        # A private database is gone with its server, and so are the keys in it.
+        self.vault = Vault(_key_file(path) if durable else None)
+        endpoints = Endpoints(reach, self.vault)
+        self.models = ModelPool(model, judge, max_calls=max_model_calls, endpoints=endpoints)
         self.jobs = Jobs(self.database, self.models)
         self.keys = KeyRing(self.database)
-        self.project_ids: set[int] = set()
         self.in_flight: set[tuple[int, str, str]] = set()
 
     async def open(self) -> None:
@@ -48,7 +53,8 @@ class Service:
         await self.database.open()
         try:
             name = self.models.default.name
-            self.project_ids.update(await self.database.write(projects.ensure_first, name))
+            await self.database.write(projects.ensure_first, name)
+            await sealing.seal_stored(self.database, self.vault)
             await self.keys.load()
             await self.jobs.resume()
         except BaseException:
@@ -60,3 +66,9 @@ class Service:
         await self.jobs.close()
         await self.models.aclose()
         await self.database.close()
+
+
+def _key_file(database: Path) -> Path:
+    """Beside the file itself, by whatever name it is opened."""
+    real = Path(os.path.realpath(database))
+    return real.with_name(f"{real.name}.key")

@@ -114,6 +114,7 @@ ROWS = {
     130: "lone surrogate in one input; one row of another version in a listing",
     131: "key echoed raw, JSON-escaped, URL-coded, base64, in a header, in malformed HTTP",
     132: "on_progress raises CancelledError, StopAsyncIteration, KeyboardInterrupt",
+    138: "endpoint URL that is metadata, link-local, redirecting, rebinding; one that hangs",
 }
 
 NOT_HERE: dict[int, str] = {}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
     from elluminate_async.schemas import LLMConfig
+    from elluminate_async.server.models.addresses import Reach
     from elluminate_async.server.models.base import ModelRequest
 
 _SAMPLING = (
@@ -37,11 +38,20 @@ class OpenAIModel:
         model: The model's name at the endpoint; a request's sampling may name another.
         base_url: The endpoint, with ``/v1`` where it has that; None is OpenAI's own.
         api_key: Its key; never shown.
+        reach: How far it may connect, where others have chosen the endpoint; nothing but
+            the key above is then sent of this process's own. None is for the operator's
+            choice: anywhere, with what variables of the environment add.
     """
 
     def __init__(
-        self, model: str, *, base_url: str | None = None, api_key: str | None = None
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        reach: Reach | None = None,
     ) -> None:
+        self._reach = reach
         self._name = model
         self._base_url = base_url
         self._api_key = api_key
@@ -61,6 +71,8 @@ class OpenAIModel:
         client = self._connect()
         from openai import OpenAIError
 
+        from elluminate_async.server.models.outbound import refusal_in
+
         config = request.sampling
         retries = config.max_retries if config else None
         try:
@@ -74,7 +86,7 @@ class OpenAIModel:
             )
             completion = await create(**_arguments(request, self._name))
         except OpenAIError as error:
-            raise ModelError(self._explain(error)) from None
+            raise refusal_in(error) or ModelError(self._explain(error)) from None
         try:
             return _answer(completion)
         except (AttributeError, TypeError):
@@ -94,10 +106,17 @@ class OpenAIModel:
             # Here and not above: the import takes longer than the start of a server.
             try:
                 from openai import AsyncOpenAI
+
+                from elluminate_async.server.models.outbound import (
+                    endpoint_client,
+                    operator_client,
+                )
             except ImportError:
                 raise MissingExtraError("an OpenAI-compatible model", "server") from None
 
-            self._client = AsyncOpenAI(base_url=self._base_url, api_key=self._api_key or _NO_KEY)
+            key = self._api_key or _NO_KEY
+            http = operator_client() if self._reach is None else endpoint_client(self._reach, key)
+            self._client = AsyncOpenAI(base_url=self._base_url, api_key=key, http_client=http)
         return self._client
 
     def _explain(self, error: OpenAIError) -> str:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.models.base import ModelError
-from elluminate_async.server.models.openai import OpenAIModel
 
 if TYPE_CHECKING:
     from elluminate_async.server.models.base import Model, ModelAnswer, ModelRequest
+    from elluminate_async.server.models.endpoints import Endpoints
+    from elluminate_async.server.models.openai import OpenAIModel
     from elluminate_async.server.store.llm_configs import StoredConfig
 
 _CALL_TIMEOUT = 600.0
@@ -24,9 +25,13 @@ class ModelPool:
         default: Answers where no configuration names an endpoint.
         judge: Rates.
         max_calls: Calls in flight, over all jobs and requests.
+        endpoints: Those that configurations name.
     """
 
-    def __init__(self, default: Model, judge: Model, *, max_calls: int) -> None:
+    def __init__(
+        self, default: Model, judge: Model, *, max_calls: int, endpoints: Endpoints
+    ) -> None:
+        self.endpoints = endpoints
         self.default = default
         self.judge = judge
         self.max_calls = max_calls
@@ -34,14 +39,18 @@ class ModelPool:
         self._own: dict[tuple[str, str, str | None], OpenAIModel] = {}
 
     def of(self, config: StoredConfig) -> Model:
-        """The model that a configuration means."""
+        """The model that a configuration means.
+
+        Raises:
+            ModelError: The configuration's endpoint may not be called, or its key is lost.
+        """
         url = config.config.llm_base_url
         if url is None:
             return self.default
         name = config.config.llm_model_name or self.default.name
         key = (url, name, config.api_key)
         if key not in self._own:
-            self._own[key] = OpenAIModel(name, base_url=url, api_key=config.api_key)
+            self._own[key] = self.endpoints.model(name, url, config.api_key)
         return self._own[key]
 
     async def complete(self, model: Model, request: ModelRequest) -> ModelAnswer:

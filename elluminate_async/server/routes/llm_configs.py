@@ -15,8 +15,10 @@ router = APIRouter(prefix="/llm_configs", tags=["llm_configs"])
 
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreateLLMConfigRequest) -> LLMConfig:
-    """A new configuration; its key is kept and never shown again."""
-    return await project.write(store.create, body)
+    """A new configuration; its key is kept, encrypted, and never shown again."""
+    key = body.api_key.get_secret_value() if body.api_key is not None else None
+    sealed = project.service.models.endpoints.admit(body.llm_base_url, key)
+    return await project.write(store.create, body, sealed)
 
 
 @router.get("", response_model=Page[LLMConfig])

@@ -23,11 +23,12 @@ async def list_all(service: InService, request: Request) -> Response:
 @router.post("", status_code=201)
 async def create(service: InService, request: Request, body: CreateProjectRequest) -> Project:
     """A new project; for keys that open all of them."""
-    if request.state.allowed_projects != service.project_ids:
+    project_ids = service.keys.project_ids
+    if request.state.allowed_projects != project_ids:
         raise Problem(403, "this key is for one project")
 
     def note(project: Project) -> None:
-        service.project_ids.add(project.id)
+        project_ids.add(project.id)
 
     return await service.database.write_then(note, store.create, body, service.models.default.name)
 

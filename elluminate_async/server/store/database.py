@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
@@ -124,7 +124,8 @@ class Database:
 
     def _engine(self, begin: str, *, connections: int) -> Engine:
         engine = create_engine(
-            f"sqlite:///{self.path}",
+            # In parts: as a text, a question mark in a folder's name would end the path.
+            URL.create("sqlite", database=str(self.path)),
             pool_size=connections,
             max_overflow=0,
             hide_parameters=True,

@@ -1,4 +1,4 @@
-"""Model configurations; a key goes in and never comes out, but to the model's client."""
+"""Model configurations; a key goes in sealed, and comes out for the model's client only."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _DEFAULT = "SELECT id FROM llm_configs WHERE project_id = ? AND is_default"
 
 @dataclass(frozen=True, slots=True)
 class StoredConfig:
-    """A configuration with its secret.
+    """A configuration with its secret, which is encrypted.
 
     Attributes:
         config: What may be shown.
-        api_key: Key of the model's endpoint.
+        api_key: Key of the model's endpoint, as the vault has sealed it.
         is_default: Whether it stands for the server's own model.
     """
 
@@ -56,20 +56,18 @@ def rename_defaults(connection: Connection, model_name: str) -> None:
             connection.execute(update(table).where(table.c.id == row.id).values(document=document))
 
 
-def create(connection: Connection, project_id: int, body: CreateLLMConfigRequest) -> LLMConfig:
-    """A new configuration.
+def create(
+    connection: Connection, project_id: int, body: CreateLLMConfigRequest, sealed_key: str | None
+) -> LLMConfig:
+    """A new configuration, with its key as the vault has sealed it.
 
     Raises:
-        Problem: 409 when the name is taken; 422 when the URL is not http or https.
+        Problem: 409 when the name is taken.
     """
     if _find(connection, project_id, body.name) is not None:
         raise taken("LLM config", body.name)
-    url = body.llm_base_url
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise Problem(422, "llm_base_url must begin with http:// or https://")
-    secret = body.api_key.get_secret_value() if body.api_key is not None else None
     config = LLMConfig.model_validate(body.model_dump(exclude={"api_key"}))
-    return _document(_insert(connection, project_id, config, secret))
+    return _document(_insert(connection, project_id, config, sealed_key))
 
 
 def get(connection: Connection, project_id: int, config_id: int) -> LLMConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from elluminate_async.schemas import CreateProjectRequest, Organization, Project
 from elluminate_async.server.problems import not_found, taken
@@ -17,18 +17,12 @@ if TYPE_CHECKING:
 _ORGANIZATION = 1
 
 
-def ensure_first(connection: Connection, model_name: str) -> list[int]:
-    """Make sure there is a project and every default configuration names the model.
-
-    Returns:
-        The ids of all projects.
-    """
-    ids = list(connection.scalars(select(tables.projects.c.id)))
-    if not ids:
+def ensure_first(connection: Connection, model_name: str) -> None:
+    """Make sure there is a project and every default configuration names the model."""
+    if connection.execute(select(tables.projects.c.id)).first() is None:
         body = CreateProjectRequest(name="Local", organization_id=_ORGANIZATION)
-        ids = [create(connection, body, model_name).id]
+        create(connection, body, model_name)
     llm_configs.rename_defaults(connection, model_name)
-    return ids
 
 
 def create(connection: Connection, body: CreateProjectRequest, model_name: str) -> Project:
@@ -53,6 +47,35 @@ def create(connection: Connection, body: CreateProjectRequest, model_name: str) 
     )
     llm_configs.create_default(connection, project_id, model_name)
     return get(connection, project_id)
+
+
+def rename(connection: Connection, project_id: int, name: str) -> None:
+    """Give a project another name.
+
+    Raises:
+        Problem: 409 when the name is taken.
+    """
+    same_name = select(tables.projects.c.id).where(tables.projects.c.name == name)
+    if connection.scalars(same_name.where(tables.projects.c.id != project_id)).first() is not None:
+        raise taken("project", name)
+    one = tables.projects.c.id == project_id
+    connection.execute(update(tables.projects).where(one).values(name=name, updated_at=now()))
+
+
+def find(connection: Connection, wanted: str) -> int | None:
+    """The id of the project of this name, or else of this id; None when there is none."""
+    names = {row.id: row.name for row in connection.execute(select(tables.projects))}
+    by_name = (project_id for project_id, name in names.items() if name == wanted)
+    by_id = (project_id for project_id in names if str(project_id) == wanted)
+    return next(by_name, next(by_id, None))
+
+
+def model_name(connection: Connection) -> str | None:
+    """The model that the default configurations name; None before there is a project."""
+    document = connection.scalars(
+        select(tables.llm_configs.c.document).where(tables.llm_configs.c.is_default)
+    ).first()
+    return None if document is None else document["llm_model_name"]
 
 
 def get(connection: Connection, project_id: int) -> Project:
