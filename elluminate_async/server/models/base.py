@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from elluminate_async.schemas import LLMConfig
 
@@ -17,12 +17,42 @@ class ModelError(Exception):
     """A model gave no answer; the text is shown to the user and holds no secret."""
 
 
+class BusyError(ModelError):
+    """A model did not take the request, so that asking again pays for nothing twice.
+
+    Attributes:
+        reason: ``throttled``: it said that it is too much; ``away``: nobody took the
+            connection; ``failed``: it answered with a fault, which may have been paid for.
+        retry_after: Seconds after which it wants to be asked again; None when it did not say.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        reason: Literal["throttled", "away", "failed"] = "throttled",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """The form an answer must have."""
+    """The form an answer must have.
+
+    Attributes:
+        is_told: Whether the messages describe it already, for a model that is not held to it.
+    """
 
     name: str
     schema: dict[str, Any]
+    is_told: bool = False
+
+
+def _nothing() -> None:
+    """Nobody waits for pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +68,9 @@ class ModelRequest:
         tool_choice: Which of them it must call.
         nonce: A random mark within the messages that means nothing; a model that must
             answer equal requests alike leaves it out of account.
+        max_tokens: Tokens of the answer at most where the sampling sets no bound, so that
+            none runs on for minutes.
+        alive: Called as pieces of the answer arrive: the time allowed begins anew.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -47,11 +80,17 @@ class ModelRequest:
     tools: Sequence[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     nonce: str | None = None
+    max_tokens: int | None = None
+    alive: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model said; a figure that is not known is None, never 0."""
+    """What a model said; a figure that is not known is None, never 0.
+
+    Attributes:
+        is_cut: Whether it ended at the bound on its tokens and not by itself.
+    """
 
     text: str
     tool_calls: list[dict[str, Any]] | None = None
@@ -59,6 +98,7 @@ class ModelAnswer:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+    is_cut: bool = False
 
 
 class Model(Protocol):
@@ -76,7 +116,8 @@ class Model(Protocol):
         """Answer one request; called many times at once.
 
         Any exception fails the one item concerned, with its text; a `ModelError` is for
-        what was foreseen.
+        what was foreseen. After a `BusyError` it is asked again, by the server and by
+        nobody else.
         """
         ...
 

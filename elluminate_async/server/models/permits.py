@@ -1,0 +1,92 @@
+"""Who may call a model now: a cap over all, of which no endpoint takes everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+
+
+class Permits:
+    """At most ``cap`` calls at once, and one of them left for each other endpoint.
+
+    An endpoint that hangs keeps what it holds until its calls time out; the rest are served
+    meanwhile. Endpoints take turns, and calls of one are served in the order they came.
+
+    Args:
+        cap: Calls in flight over all endpoints.
+    """
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self._known: set[str] = set()
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Permits that are held."""
+        return self._held.total()
+
+    @property
+    def share(self) -> int:
+        """Permits that one endpoint may hold."""
+        return max(1, self.cap - max(0, len(self._known) - 1))
+
+    def expect(self, endpoint: str) -> None:
+        """Learn of an endpoint, for which the others are to leave one permit."""
+        self._known.add(endpoint)
+
+    def try_acquire(self, endpoint: str) -> bool:
+        """Take a permit, if there is one that nobody of this endpoint waits for."""
+        self.expect(endpoint)
+        if endpoint in self._waiting or not self._fits(endpoint):
+            return False
+        self._held[endpoint] += 1
+        return True
+
+    async def acquire(self, endpoint: str) -> None:
+        """Wait for a permit."""
+        if self.try_acquire(endpoint):
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(endpoint, deque()).append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.release(endpoint)
+            else:
+                self._forget(endpoint, turn)
+            raise
+
+    def release(self, endpoint: str) -> None:
+        """Give a permit back."""
+        self._held[endpoint] -= 1
+        if not self._held[endpoint]:
+            del self._held[endpoint]
+        self._wake()
+
+    def _fits(self, endpoint: str) -> bool:
+        return self.in_flight < self.cap and self._held[endpoint] < self.share
+
+    def _forget(self, endpoint: str, turn: asyncio.Future[None]) -> None:
+        waiting = self._waiting.get(endpoint)
+        if waiting is not None:
+            waiting.remove(turn)
+            if not waiting:
+                del self._waiting[endpoint]
+
+    def _wake(self) -> None:
+        for endpoint in list(self._waiting):
+            if self.in_flight >= self.cap:
+                return
+            if not self._fits(endpoint):
+                continue
+            # Taken out and put in last: the next permit is another endpoint's.
+            waiting = self._waiting.pop(endpoint)
+            turn = waiting.popleft()
+            if waiting:
+                self._waiting[endpoint] = waiting
+            if not turn.done():
+                self._held[endpoint] += 1
+                turn.set_result(None)
