@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 _LINE = re.compile(r"(criterion_\d+)\W{1,12}(?:verdict\W{1,12})?(yes|no)\b", re.IGNORECASE)
 _TOGETHER = 2
-_ALONE = 2
+_ALONE = 3
 _VERDICT_TOKENS = {RatingMode.FAST: 48, RatingMode.DETAILED: 256}
 _WORD_TOKENS = 16
-_REASONING_TOKENS = 160
+_REASONING_TOKENS = 96
 _UNREAD = 3  # answers of one judge in a row without a verdict, after which it is asked simply
 _TRIED_AGAIN = 32
 
@@ -180,23 +180,14 @@ class _Hearing:
                 return
 
     async def _ask_alone(self, criterion: Criterion) -> None:
-        question = criterion.criterion_str
+        question, data, reasoning = criterion.criterion_str, self._data, None
         messages = [{"role": "system", "content": _ONE_QUESTION}, *_SHOWN]
-        reasoning = None
         if self._mode is RatingMode.DETAILED:
-            messages.append({"role": "user", "content": f"{self._data}\n\n{question}\n{_REASON}"})
-            reasoning = self._reasons.get(criterion.id) or (
-                await self._say(messages, _REASONING_TOKENS)
-            )
-            reasoning = without_thinking(reasoning).strip()
+            reasoning = self._reasons.get(criterion.id) or await self._reasons_for(question)
             if not reasoning:
-                self._malformed += 1
                 return
-            messages.append({"role": "assistant", "content": reasoning})
-            messages.append({"role": "user", "content": f"{question} {_ONE_WORD}"})
-        else:
-            content = f"{self._data}\n\n{question} {_ONE_WORD}"
-            messages.append({"role": "user", "content": content})
+            data = f"{data}\n--- reasons {self._nonce} ---\n{reasoning}\n--- end {self._nonce} ---"
+        messages.append({"role": "user", "content": f"{data}\n\n{question} {_ONE_WORD}"})
         for _ in range(_ALONE):
             text = await self._say(messages, _WORD_TOKENS)
             if (verdict := spoken_verdict(text)) is not None:
@@ -207,6 +198,18 @@ class _Hearing:
                 {"role": "assistant", "content": text},
                 {"role": "user", "content": f"{question} {_ONE_WORD}"},
             ]
+
+    async def _reasons_for(self, question: str) -> str:
+        # The same beginning as for the verdict, which an endpoint then need not read anew.
+        messages = [
+            {"role": "system", "content": _ONE_QUESTION},
+            *_SHOWN,
+            {"role": "user", "content": f"{self._data}\n\n{question}\n{_REASON}"},
+        ]
+        text = await self._say(messages, _REASONING_TOKENS)
+        reasoning = without_thinking(text).strip()
+        self._malformed += not reasoning
+        return reasoning
 
     async def _say(
         self, messages: list[dict[str, str]], max_tokens: int, schema: JsonSchema | None = None

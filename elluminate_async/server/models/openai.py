@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 from dataclasses import replace
@@ -43,6 +45,7 @@ _SAMPLING = (
     "verbosity",
 )
 _CONNECT_TIMEOUT = 10.0
+_DRAINED_FOR = 0.5
 _MOST_BYTES = 16 << 20
 _THROTTLED = (429, 529)
 _VERSION = re.compile(r"/v\d")
@@ -130,9 +133,9 @@ class OpenAIModel:
             return answer, Form.TEXT
         try:
             called = await self._ask(request, traits, shaped(arguments, Form.TOOL, schema))
-        except BusyError:
-            raise
-        except ModelError:
+        except ModelError as error:
+            if isinstance(error, BusyError) and not isinstance(error, _StatusError):
+                raise
             called = answer
         if arguments_of_call(called) is None:
             traits.calls_tools = False
@@ -294,19 +297,23 @@ async def _received(response: _Response, alive: Callable[[], None]) -> Pieces:
     """The answer that a response holds: one document, or events until the last."""
     pieces = Pieces()
     if "text/event-stream" not in response.headers.get("content-type", ""):
-        parts: list[bytes] = []
+        body = bytearray()
         async for part in response.aiter_bytes():
             alive()
-            parts.append(part)
-        pieces.add(_document(b"".join(parts)))
+            body += part
+            if len(body) > _MOST_BYTES:
+                raise ModelError("the endpoint's answer is too long")
+        pieces.add(_document(bytes(body)))
         return pieces
     rest = b""
-    async for part in response.aiter_bytes():
+    parts_left = aiter(response.aiter_bytes())
+    async for part in parts_left:
         alive()
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
             if line.startswith(b"data:") and (data := line[5:].strip()):
                 if data == b"[DONE]":
+                    await _drained(parts_left)
                     return pieces
                 pieces.add(_document(data))
         if len(rest) > _MOST_BYTES:
@@ -314,6 +321,14 @@ async def _received(response: _Response, alive: Callable[[], None]) -> Pieces:
     if not pieces.is_finished:
         raise ModelError("the endpoint broke off in the middle of its answer")
     return pieces
+
+
+async def _drained(parts: AsyncIterator[bytes]) -> None:
+    # Read to its end the connection can be used again; one that is kept open is not waited for.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAINED_FOR):
+            async for _ in parts:
+                pass
 
 
 def _document(data: bytes) -> object:
