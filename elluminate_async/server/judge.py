@@ -31,7 +31,7 @@ _TOGETHER = 2
 _ALONE = 3
 _VERDICT_TOKENS = {RatingMode.FAST: 48, RatingMode.DETAILED: 256}
 _WORD_TOKENS = 16
-_REASONING_TOKENS = 96
+_REASONING_TOKENS = 80
 _UNREAD = 3  # answers of one judge in a row without a verdict, after which it is asked simply
 _TRIED_AGAIN = 32
 
@@ -180,24 +180,22 @@ class _Hearing:
                 return
 
     async def _ask_alone(self, criterion: Criterion) -> None:
-        question, data, reasoning = criterion.criterion_str, self._data, None
-        messages = [{"role": "system", "content": _ONE_QUESTION}, *_SHOWN]
+        question, mark, reasoning = criterion.criterion_str, self._nonce, None
+        asked = [self._data] * _ALONE
         if self._mode is RatingMode.DETAILED:
             reasoning = self._reasons.get(criterion.id) or await self._reasons_for(question)
             if not reasoning:
                 return
-            data = f"{data}\n--- reasons {self._nonce} ---\n{reasoning}\n--- end {self._nonce} ---"
-        messages.append({"role": "user", "content": f"{data}\n\n{question} {_ONE_WORD}"})
-        for _ in range(_ALONE):
-            text = await self._say(messages, _WORD_TOKENS)
+            # The verdict is to follow from them, unless they lead the judge astray.
+            asked[0] += f"\n--- reasons {mark} ---\n{reasoning}\n--- end {mark} ---"
+        begin = [{"role": "system", "content": _ONE_QUESTION}, *_SHOWN]
+        for data in asked:
+            content = f"{data}\n\n{question} {_ONE_WORD}"
+            text = await self._say([*begin, {"role": "user", "content": content}], _WORD_TOKENS)
             if (verdict := spoken_verdict(text)) is not None:
                 self.found[criterion.id] = verdict, reasoning
                 return
             self._malformed += 1
-            messages += [
-                {"role": "assistant", "content": text},
-                {"role": "user", "content": f"{question} {_ONE_WORD}"},
-            ]
 
     async def _reasons_for(self, question: str) -> str:
         # The same beginning as for the verdict, which an endpoint then need not read anew.

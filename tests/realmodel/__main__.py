@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import time
 from dataclasses import astuple, dataclass, field
 
@@ -132,7 +133,14 @@ async def _main(rows: int, routes: list[str]) -> bool:
         print(json.dumps(vars(run)), flush=True)  # noqa: T201
         return run.is_whole
 
-    return all(await asyncio.gather(*map(one, routes)))
+    started = time.perf_counter()
+    whole = all(await asyncio.gather(*map(one, routes)))
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+    models, own = [round(used.ru_utime + used.ru_stime, 1) for used in spent]
+    total = {"seconds": round(time.perf_counter() - started, 1), "whole": whole}
+    cpu = {"models_cpu_seconds": models, "own_cpu_seconds": own}
+    print(json.dumps({**total, **cpu}), flush=True)  # noqa: T201
+    return whole
 
 
 if __name__ == "__main__":

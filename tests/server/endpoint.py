@@ -103,13 +103,13 @@ def _event(document: dict[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def running_endpoint() -> AsyncGenerator[Endpoint, None]:
+async def running_endpoint(port: int = 0) -> AsyncGenerator[Endpoint, None]:
     endpoint = Endpoint()
     app = FastAPI()
     app.add_api_route("/v1/chat/completions", endpoint.handle, methods=["POST"])
     config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", http="h11")
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         endpoint.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         # Below `serve`, which would take the signals of the test's process.
         running = asyncio.create_task(server._serve(sockets=[listening]))
