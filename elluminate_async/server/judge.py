@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _LINE = re.compile(r"(criterion_\d+)\W{1,12}(?:verdict\W{1,12})?(yes|no)\b", re.IGNORECASE)
 _TOGETHER = 2
 _ALONE = 3
-_VERDICT_TOKENS = {RatingMode.FAST: 48, RatingMode.DETAILED: 256}
+_VERDICT_TOKENS = {RatingMode.FAST: 48, RatingMode.DETAILED: 192}
 _WORD_TOKENS = 16
 _REASONING_TOKENS = 80
 _UNREAD = 3  # answers of one judge in a row without a verdict, after which it is asked simply

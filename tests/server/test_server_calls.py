@@ -133,6 +133,26 @@ async def test_a_call_that_timed_out_is_not_made_again(
     assert 4 <= seconds < 8
 
 
+async def test_a_call_that_may_have_been_paid_for_is_not_made_again(
+    session: aiohttp.ClientSession,
+) -> None:
+    """A connection that breaks after the request was read is the item's own error."""
+    asked = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        writer.close()
+
+    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, LocalServer() as server:
+        status = await Own(Api(session, server), f"http://127.0.0.1:{port}/v1").generate(["a"])
+    assert f"http://127.0.0.1:{port}/v1" in status["item_failures"][0]["message"]
+    assert asked == 1
+
+
 async def test_pieces_keep_a_slow_model_alive(
     endpoint: Endpoint, session: aiohttp.ClientSession
 ) -> None:

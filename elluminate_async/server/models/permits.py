@@ -71,7 +71,7 @@ class Permits:
 
     def _forget(self, endpoint: str, turn: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(endpoint)
-        if waiting is not None:
+        if waiting is not None and turn in waiting:
             waiting.remove(turn)
             if not waiting:
                 del self._waiting[endpoint]
@@ -85,6 +85,8 @@ class Permits:
             # Taken out and put in last: the next permit is another endpoint's.
             waiting = self._waiting.pop(endpoint)
             turn = waiting.popleft()
+            while turn.done() and waiting:  # cancelled, and not yet gone
+                turn = waiting.popleft()
             if waiting:
                 self._waiting[endpoint] = waiting
             if not turn.done():
