@@ -51,8 +51,17 @@ class JsonSchema:
     is_told: bool = False
 
 
-def _nothing() -> None:
-    """Nobody waits for pieces."""
+class Pulse:
+    """Where a model says that it is at work.
+
+    Attributes:
+        listener: Called each time; None while nobody waits.
+    """
+
+    __slots__ = ("listener",)
+
+    def __init__(self) -> None:
+        self.listener: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class ModelRequest:
             answer equal requests alike leaves it out of account.
         max_tokens: Tokens of the answer at most where the sampling sets no bound, so that
             none runs on for minutes.
-        alive: Called as pieces of the answer arrive: the time allowed begins anew.
+        pulse: Whoever waits for the answer listens there.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -81,7 +90,12 @@ class ModelRequest:
     tool_choice: str | dict[str, Any] | None = None
     nonce: str | None = None
     max_tokens: int | None = None
-    alive: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    pulse: Pulse = field(default_factory=Pulse, repr=False, compare=False)
+
+    def alive(self) -> None:
+        """Say that a piece of the answer has arrived: the time allowed begins anew."""
+        if self.pulse.listener is not None:
+            self.pulse.listener()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,15 +40,22 @@ class Line:
         self.hold = Hold()
         self._away_since: float | None = None
 
+    def try_enter(self, permits: Permits) -> bool:
+        """Take a place among its calls, and a permit, if nothing is to be waited for."""
+        if self.hold.left() or not self.gate.try_acquire():
+            return False
+        if permits.try_acquire(self.endpoint):
+            return True
+        self.gate.release()
+        return False
+
     async def enter(self, permits: Permits) -> None:
-        """Take a place among its calls, and a permit, outside of every hold."""
-        while True:
+        """Take both, outside of every hold."""
+        while not self.try_enter(permits):
             await self.hold.wait()
-            if not self.gate.try_acquire():
-                await self.gate.acquire()
+            await self.gate.acquire()
             try:
-                if not permits.try_acquire(self.endpoint):
-                    await permits.acquire(self.endpoint)
+                await permits.acquire(self.endpoint)
             except BaseException:
                 self.gate.release()
                 raise

@@ -14,34 +14,33 @@ class Permits:
 
     Args:
         cap: Calls in flight over all endpoints.
+
+    Attributes:
+        in_flight: Permits that are held.
+        share: Permits that one endpoint may hold.
     """
 
     def __init__(self, cap: int) -> None:
         self.cap = cap
+        self.in_flight = 0
+        self.share = cap
         self._known: set[str] = set()
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    @property
-    def in_flight(self) -> int:
-        """Permits that are held."""
-        return self._held.total()
-
-    @property
-    def share(self) -> int:
-        """Permits that one endpoint may hold."""
-        return max(1, self.cap - max(0, len(self._known) - 1))
-
     def expect(self, endpoint: str) -> None:
         """Learn of an endpoint, for which the others are to leave one permit."""
         self._known.add(endpoint)
+        self.share = max(1, self.cap - len(self._known) + 1)
 
     def try_acquire(self, endpoint: str) -> bool:
         """Take a permit, if there is one that nobody of this endpoint waits for."""
-        self.expect(endpoint)
+        if endpoint not in self._known:
+            self.expect(endpoint)
         if endpoint in self._waiting or not self._fits(endpoint):
             return False
         self._held[endpoint] += 1
+        self.in_flight += 1
         return True
 
     async def acquire(self, endpoint: str) -> None:
@@ -62,9 +61,9 @@ class Permits:
     def release(self, endpoint: str) -> None:
         """Give a permit back."""
         self._held[endpoint] -= 1
-        if not self._held[endpoint]:
-            del self._held[endpoint]
-        self._wake()
+        self.in_flight -= 1
+        if self._waiting:
+            self._wake()
 
     def _fits(self, endpoint: str) -> bool:
         return self.in_flight < self.cap and self._held[endpoint] < self.share
@@ -91,4 +90,5 @@ class Permits:
                 self._waiting[endpoint] = waiting
             if not turn.done():
                 self._held[endpoint] += 1
+                self.in_flight += 1
                 turn.set_result(None)

@@ -122,7 +122,8 @@ class ModelPool:
                         answer = await self._attempt(model, request)
                         learn(answer)
                 else:
-                    await line.enter(self._permits)
+                    if not line.try_enter(self._permits):
+                        await line.enter(self._permits)
                     try:
                         answer = await self._attempt(model, request)
                     finally:
@@ -153,9 +154,10 @@ class ModelPool:
             if not clock.expired():
                 clock.reschedule(min(latest, loop.time() + limit))
 
+        request.pulse.listener = alive
         try:
             async with clock:
-                return _storable(await model.complete(replace(request, alive=alive)))
+                return _storable(await model.complete(request))
         except BusyError:
             raise
         except ModelError as error:
