@@ -49,8 +49,10 @@ class Own:
         entries = [one["id"] for one in collection["variables"]]
         task = await self.api.post("/responses/batches", batch(1, entries))
         # Looked at seldom: hours of virtual time then cost next to nothing.
-        while (status := await self.api.get(f"/responses/batches/{task}"))["status"] in RUNNING:
+        status = await self.api.get(f"/responses/batches/{task}")
+        while status["status"] in RUNNING:
             await asyncio.sleep(1)
+            status = await self.api.get(f"/responses/batches/{task}")
         return status
 
 
@@ -71,6 +73,19 @@ async def test_an_endpoint_that_says_too_much_is_left_alone_and_asked_again(
     assert texts(status) == ["fine"] * 3
     assert len(endpoint.requests) == 4
     assert endpoint.at[1] - endpoint.at[0] >= 10
+
+
+async def test_an_endpoint_that_asks_for_a_day_is_not_waited_for(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """Nor is it asked by each item: all fail, with how long it wants to be left alone."""
+    endpoint.reply = lambda _body: refusal(429, "quota", retry_after="86400")
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, max_connections=1)
+        status = await own.generate([str(number) for number in range(20)])
+    assert len(status["item_failures"]) == 20
+    assert "left alone for 86" in status["item_failures"][-1]["message"]
+    assert len(endpoint.requests) == 1
 
 
 async def test_an_endpoint_that_starts_late_is_waited_for(session: aiohttp.ClientSession) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from elluminate_async.limits.adaptive import AdaptiveGate
-from elluminate_async.limits.hold import Hold
+from elluminate_async.limits.hold import Hold, Refusal
 from elluminate_async.limits.weights import per_minute
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from elluminate_async.server.models.base import ModelAnswer, ModelRequest
     from elluminate_async.server.models.permits import Permits
 
+LONGEST_HOLD = 300.0
+"""Seconds of `Retry-After` that are waited for."""
+
+_ASKED_AGAIN_AFTER = 60.0
 _FIRST_OUTPUT_TOKENS = 256.0
 _CHARACTERS_A_TOKEN = 4
 _LEARNING_SHARE = 0.1
@@ -32,12 +36,14 @@ class Line:
         endpoint: Whose permits its calls take.
         gate: Calls at once; fewer while the endpoint says that it is too much.
         hold: A time in which it asked to be left alone.
+        refusal: The same, where that is longer than anybody waits: calls fail at once.
     """
 
     def __init__(self, endpoint: str, most: int) -> None:
         self.endpoint = endpoint
         self.gate = AdaptiveGate(most)
         self.hold = Hold()
+        self.refusal = Refusal()
         self._away_since: float | None = None
 
     def try_enter(self, permits: Permits) -> bool:
@@ -77,7 +83,11 @@ class Line:
         """Learn that the endpoint said it is too much."""
         self._away_since = None
         self.gate.refused()
-        if retry_after is not None:
+        if retry_after is None:
+            return
+        if retry_after > LONGEST_HOLD:
+            self.refusal.begin(retry_after, _ASKED_AGAIN_AFTER)
+        else:
             self.hold.begin(retry_after)
 
     def away(self) -> None:

@@ -119,13 +119,13 @@ class ModelPool:
             try:
                 if bounds is not None:
                     async with bounds.place(self._permits, line, request) as learn:
-                        answer = await self._attempt(model, request)
+                        answer = await self._attempt(model, request, line)
                         learn(answer)
                 else:
                     if not line.try_enter(self._permits):
                         await line.enter(self._permits)
                     try:
-                        answer = await self._attempt(model, request)
+                        answer = await self._attempt(model, request, line)
                     finally:
                         line.leave(self._permits)
             except BusyError as error:
@@ -139,10 +139,10 @@ class ModelPool:
             line.accepted()
             return answer
 
-    async def _attempt(self, model: Model, request: ModelRequest) -> ModelAnswer:
-        limit = min(
-            (request.sampling.timeout if request.sampling else None) or SILENCE, LONGEST_TIMEOUT
-        )
+    async def _attempt(self, model: Model, request: ModelRequest, line: Line) -> ModelAnswer:
+        if left := line.refusal.left():
+            raise ModelError(f"the endpoint is to be left alone for {left:.0f} s more, as it said")
+        limit = _silence(request)
         loop = asyncio.get_running_loop()
         latest = loop.time() + LONGEST_TIMEOUT
         clock = asyncio.timeout(limit)
@@ -181,6 +181,12 @@ class ModelPool:
         """Close the models that were made here."""
         while self._own:
             await self._own.popitem()[1].aclose()
+
+
+def _silence(request: ModelRequest) -> float:
+    """Seconds that a call may be silent; earlier versions stored any number."""
+    given = request.sampling.timeout if request.sampling else None
+    return min(given, LONGEST_TIMEOUT) if given and given > 0 else SILENCE
 
 
 def _whole(text: str) -> str:

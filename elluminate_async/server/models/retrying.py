@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from elluminate_async.limits import backoff
+from elluminate_async.server.models.lines import LONGEST_HOLD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from elluminate_async.server.models.base import BusyError
     from elluminate_async.server.models.lines import Line
 
-THROTTLED_FOR = 300.0
-"""Seconds for which a call is asked again that the endpoint says is too much."""
+THROTTLED_FOR = 2 * LONGEST_HOLD
+"""Seconds for which a call is made again that the endpoint says is too much."""
 
 AWAY_FOR = 10.0
 """Seconds for which an endpoint that refuses connections is waited for; then calls fail at
@@ -68,7 +69,8 @@ class Patience:
             wait = error.retry_after
             if wait is None:
                 wait = backoff.throttle_back_off(self._failures)
-            return wait if time.monotonic() + wait <= self._until else None
+            may_wait = wait <= LONGEST_HOLD and time.monotonic() + wait <= self._until
+            return wait if may_wait else None
         wait = backoff.back_off(self._failures)
         if error.reason == "away":
             return wait if line.away_for() < AWAY_FOR else None
