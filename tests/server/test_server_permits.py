@@ -19,12 +19,20 @@ async def test_one_endpoint_alone_has_them_all() -> None:
 
 async def test_one_is_left_for_each_endpoint_that_is_expected() -> None:
     """Known beforehand, two others have one each while the first holds all that it may."""
-    permits = Permits(4)
+    permits = Permits(8)
     permits.expect("b")
     permits.expect("c")
-    assert [permits.try_acquire("a") for _ in range(3)] == [True, True, False]
+    assert [permits.try_acquire("a") for _ in range(7)] == [True] * 6 + [False]
     assert permits.try_acquire("b")
     assert permits.try_acquire("c")
+
+
+async def test_endpoints_that_nobody_calls_keep_back_a_quarter_at_most() -> None:
+    """A thousand that configurations name leave three quarters to the one that is called."""
+    permits = Permits(8)
+    for number in range(1000):
+        permits.expect(str(number))
+    assert permits.share == 6
 
 
 async def test_endpoints_take_turns() -> None:

@@ -100,11 +100,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model said; a figure that is not known is None, never 0.
-
-    Attributes:
-        is_cut: Whether it ended at the bound on its tokens and not by itself.
-    """
+    """What a model said; a figure that is not known is None, never 0."""
 
     text: str
     tool_calls: list[dict[str, Any]] | None = None
@@ -112,7 +108,6 @@ class ModelAnswer:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
-    is_cut: bool = False
 
 
 class Model(Protocol):

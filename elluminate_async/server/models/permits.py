@@ -7,10 +7,11 @@ from collections import Counter, deque
 
 
 class Permits:
-    """At most ``cap`` calls at once, and one of them left for each other endpoint.
+    """At most ``cap`` calls at once, of which some are left for other endpoints.
 
-    An endpoint that hangs keeps what it holds until its calls time out; the rest are served
-    meanwhile. Endpoints take turns, and calls of one are served in the order they came.
+    One is left for each other endpoint, a quarter of all at most. An endpoint that hangs
+    keeps what it holds until its calls time out; the rest are served meanwhile. Endpoints
+    take turns, and calls of one are served in the order they came.
 
     Args:
         cap: Calls in flight over all endpoints.
@@ -31,7 +32,9 @@ class Permits:
     def expect(self, endpoint: str) -> None:
         """Learn of an endpoint, for which the others are to leave one permit."""
         self._known.add(endpoint)
-        self.share = max(1, self.cap - len(self._known) + 1)
+        # Many that are named and hardly called are not to take the permits of those in use.
+        kept_back = min(len(self._known) - 1, max(1, self.cap // 4))
+        self.share = max(1, self.cap - kept_back)
 
     def try_acquire(self, endpoint: str) -> bool:
         """Take a permit, if there is one that nobody of this endpoint waits for."""

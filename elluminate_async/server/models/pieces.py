@@ -132,7 +132,6 @@ class Pieces:
             output_tokens=usage.get("completion_tokens"),
             reasoning_tokens=output.get("reasoning_tokens"),
             cached_tokens=prompt.get("cached_tokens"),
-            is_cut=self.is_cut,
         )
 
 

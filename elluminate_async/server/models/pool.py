@@ -167,6 +167,8 @@ class ModelPool:
                 what = "nothing more of the answer" if has_begun else "no answer"
                 raise ModelError(f"{what} within {limit:g} s") from None
             raise ModelError(_whole(f"{type(error).__name__}: {error}")) from error
+        finally:
+            request.pulse.listener = None
 
     def _line(self, model: Model) -> Line:
         line = self._lines.get(id(model))
