@@ -90,6 +90,10 @@ class Line:
         else:
             self.hold.begin(retry_after)
 
+    def answered(self) -> None:
+        """Learn that somebody took the connection, whatever came of it."""
+        self._away_since = None
+
     def away(self) -> None:
         """Learn that nobody took the connection."""
         if self._away_since is None:

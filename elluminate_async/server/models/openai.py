@@ -109,7 +109,7 @@ class OpenAIModel:
             try:
                 answer = await self._ask(request, traits, shaped(arguments, form, schema))
             except _StatusError as refusal:
-                if not traits.refuses(form, refusal.status, refusal.text):
+                if not traits.refuses(form, refusal.status, refusal.said):
                     raise first or refusal from None
                 first, form = first or refusal, form.next
                 continue
@@ -154,7 +154,7 @@ class OpenAIModel:
             try:
                 pieces = await self._exchange(sent, request.alive)
             except _StatusError as refusal:
-                if not traits.adapts(refusal.status, refusal.text, sent):
+                if not traits.adapts(refusal.status, refusal.said, sent):
                     raise
                 continue
             if is_ours and pieces.thought_only and not traits.thinks:
@@ -218,8 +218,8 @@ class OpenAIModel:
         if status in _THROTTLED or (status == 503 and retry_after is not None):
             return BusyError(text, retry_after=retry_after)
         if status == 404:
-            return _StatusError(f"{self._not_found()}; {text}", status)
-        return _StatusError(text, status)
+            text = f"{self._not_found()}; {text}"
+        return _StatusError(text, status, said=str(error))
 
     def _not_found(self) -> str:
         hint = "is the URL right, and the model's name?"
@@ -257,12 +257,16 @@ class OpenAIModel:
 
 
 class _StatusError(BusyError):
-    """The endpoint answered with a status that is no success."""
+    """The endpoint answered with a status that is no success.
 
-    def __init__(self, text: str, status: int) -> None:
+    Attributes:
+        said: All that it said, of which the error's text shows the beginning.
+    """
+
+    def __init__(self, text: str, status: int, *, said: str) -> None:
         super().__init__(text, reason="failed")
-        self.text = text
         self.status = status
+        self.said = said
 
 
 def _arguments(request: ModelRequest, model: str) -> dict[str, Any]:

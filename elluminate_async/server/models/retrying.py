@@ -63,6 +63,8 @@ class Patience:
             line.refused(error.retry_after)
         elif error.reason == "away":
             line.away()
+        else:
+            line.answered()
         if self._failures > (math.inf if self._most is None else self._most):
             return None
         if error.reason == "throttled":
