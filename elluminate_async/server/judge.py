@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from elluminate_async.server.models.pool import ModelPool
     from elluminate_async.server.store.work import Work
 
-_LINE = re.compile(r"(criterion_\d+)\W{1,12}(?:verdict\W{1,12})?(yes|no)\b", re.IGNORECASE)
+_LINE = re.compile(
+    r"^[ \t*#>-]*(criterion_\d+)\W{1,12}(?:verdict\W{1,12})?(yes|no)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 _TOGETHER = 2
 _ALONE = 3
 _VERDICT_TOKENS = {RatingMode.FAST: 48, RatingMode.DETAILED: 192}
@@ -219,7 +222,9 @@ class _Hearing:
             nonce=self._nonce,
             max_tokens=max_tokens,
         )
-        return (await self._models.complete(self._models.judge, request)).text
+        text = (await self._models.complete(self._models.judge, request)).text
+        # The mark shows that it repeats what it was shown, and with that others' verdicts.
+        return "" if self._nonce in text else text
 
 
 _NONCE_BYTES = 8
