@@ -24,7 +24,7 @@ ALLOWED = {
     "errors": {"errors"},
     "schemas": {"schemas"},
     "config": L0,
-    "batch": L0,
+    "batch": L0 | {"batch"},
     "limits": L0 | {"batch", "limits"},
     "engine": L0 | {"batch", "limits", "engine"},
     "transport": L0 | {"config", "limits", "transport"},

@@ -86,10 +86,9 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         if not run.out_of_time and call.last_look is not None:
             await slots.look_last(call.last_look)
     except BaseException as error:
-        text = f"the batch ended before this item was sent: {error or type(error).__name__}"
         # An exception of the caller's own may take no attributes.
         with suppress(AttributeError, TypeError):
-            error.partial = slots.cut_short(run.cut, run.positions, text)  # pyright: ignore[reportAttributeAccessIssue]
+            error.partial = slots.cut_short(run.cut, run.positions, error)  # pyright: ignore[reportAttributeAccessIssue]
         raise
     if run.out_of_time:
         result = slots.filled(run.positions, "deadline", "the deadline passed before it was sent")
