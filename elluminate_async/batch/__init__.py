@@ -266,7 +266,8 @@ class BatchError(ExceptionGroup[ItemError], ElluminateError):
         ``{"ServerError 503": 2, "generation_failed": 1}``: the class of the error behind an
         item's, with its status, or the item's code where there is none.
         """
-        return cause_counts(self.exceptions)
+        # Made of nothing but items' errors, so no group is within.
+        return cause_counts(e for e in self.exceptions if isinstance(e, ItemError))
 
     def derive(self, excs: Sequence[ItemError], /) -> BatchError:  # type: ignore[override]
         """Keep class and batch in `split` and ``except*``."""

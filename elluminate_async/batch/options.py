@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 from elluminate_async.errors import ConfigurationError
@@ -48,7 +50,7 @@ class RateLimit:
     period: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("RateLimit.requests", self.requests)
+        _positive("RateLimit.requests", self.requests, whole=True)
         _positive("RateLimit.period", self.period)
 
 
@@ -130,11 +132,11 @@ class BatchOptions:
             limit: object = getattr(self, name)
             if not isinstance(limit, RateLimit | None):
                 _refuse(f"BatchOptions.{name}", limit, "a RateLimit, such as RateLimit(20, 2.0)")
-        items: object = getattr(self.item_limit, "requests", 1)
-        if not isinstance(items, int):
-            _refuse("BatchOptions.item_limit", self.item_limit, "of a whole number of items")
-        if self.on_progress is not None and not callable(self.on_progress):
-            _refuse("BatchOptions.on_progress", self.on_progress, "a function of one Progress")
+        replay: object = self.replay_after_settle
+        if not isinstance(replay, bool):
+            _refuse("BatchOptions.replay_after_settle", replay, "True or False")
+        if self.on_progress is not None:
+            _check_callback("BatchOptions.on_progress", self.on_progress)
 
     def replace(self, **changes: Any) -> BatchOptions:
         """These options with some changed, by name.
@@ -160,9 +162,39 @@ def _positive(name: str, value: object, *, whole: bool = False, or_zero: bool = 
         wanted += ", or 0"
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         _refuse(name, value, wanted)
-    if not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
+    if not is_finite(value) or value < 0 or (value == 0 and not or_zero):
         _refuse(name, value, wanted)
 
 
+def is_finite(number: float) -> bool:
+    """Whether it is one, and one that clocks can count in."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        # An int beyond every float.
+        return False
+
+
+def _check_callback(name: str, callback: object) -> None:
+    wanted = "a function of one Progress"
+    if not callable(callback):
+        _refuse(name, callback, wanted)
+    while isinstance(callback, partial):
+        callback = callback.func
+    called = type(callback).__call__  # of an object that is called as if it was a function
+    for function in (callback, called):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            _refuse(name, callback, f"{wanted} and no async one, as nobody would await it")
+
+
 def _refuse(name: str, value: object, wanted: str) -> NoReturn:
-    raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")
+    raise ConfigurationError(f"{name} must be {wanted}, not {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """``value`` as an error's text quotes it: cut, and whatever it is."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        # Python writes no int of more than some thousand digits.
+        return f"a number of type {type(value).__name__}"

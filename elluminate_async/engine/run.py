@@ -33,6 +33,7 @@ from elluminate_async.engine.chunks import (
     chunks_of_iterable,
     closing,
     read_into,
+    uncancelled,
 )
 from elluminate_async.engine.crew import Crew
 from elluminate_async.engine.memory import KeptChunk
@@ -180,7 +181,7 @@ class _Run(Generic[V, R]):
         try:
             await recovery.open()
             if self._call.total is not None and isinstance(source, Iterable):
-                source = list(source)
+                source = list(uncancelled(source))
                 recovery.check_inputs(source)
             builder = recovery.builder(self._call.options, self._call.sizes)
             await self._send_all(source, builder, sent_before)
@@ -218,7 +219,7 @@ class _Run(Generic[V, R]):
             raise self._fatal
 
     def _counted(self, source: Iterable[Entry[V]]) -> Iterable[Entry[V]]:
-        for entry in source:
+        for entry in uncancelled(source):
             self._count(entry)
             yield entry
         self.exhausted = True

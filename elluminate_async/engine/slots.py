@@ -110,12 +110,19 @@ class CallbackRaisedError(Exception):
         self.error = error
 
 
+def raised_by_callback(error: BaseException) -> RuntimeError:
+    """What stands for an error that Python takes for the end of something."""
+    return RuntimeError(f"on_progress raised {error!r}")
+
+
 async def bare(run: Awaitable[None]) -> None:
     """Await ``run``; what `on_progress` raised in it is raised as it is."""
     try:
         return await run
     except CallbackRaisedError as raised:
         error = raised.error
+    if isinstance(error, StopIteration):
+        raise raised_by_callback(error) from error
     # Out here, so that it gets no context that is not its own.
     raise error
 
