@@ -80,7 +80,8 @@ class AsyncClient:
             env_file=env_file,
             allow_insecure_http=allow_insecure_http,
         )
-        if project is not None and (isinstance(project, bool) or not isinstance(project, int | str)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        given: object = project
+        if given is not None and (isinstance(given, bool) or not isinstance(given, int | str)):
             raise ConfigurationError(f"project must be its id or its name, not {shown(project)}")
         chosen = checked_options(options or BatchOptions())
         limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit)

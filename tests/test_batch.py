@@ -360,20 +360,21 @@ async def _progress(progress: Progress, more: int = 0) -> None:
 )
 def test_progress_is_told_to_no_coroutine(callback: Any) -> None:
     """It would never run: refused before anything is sent, whatever it hides in."""
-    with pytest.raises(ConfigurationError, match="on_progress must be .* no async one"):
+    with pytest.raises(ConfigurationError, match=r"on_progress must be .* no async one"):
         BatchOptions(on_progress=callback)
-    assert BatchOptions(on_progress=[].append).on_progress is not None
+    told: list[Progress] = []
+    assert BatchOptions(on_progress=told.append).on_progress is not None
 
 
 def test_a_rate_limit_that_cannot_work() -> None:
     """Nothing and for ever are no limits, and half a request is none."""
     requests: list[Any] = [*ODD, 0, 1.5]
     for odd in requests:
-        with pytest.raises(ConfigurationError, match="RateLimit.requests must be a whole number"):
+        with pytest.raises(ConfigurationError, match=r"RateLimit\.requests must be a whole number"):
             RateLimit(odd, 1)
     periods: list[Any] = [*ODD, 0]
     for odd in periods:
-        with pytest.raises(ConfigurationError, match="RateLimit.period must be a finite number"):
+        with pytest.raises(ConfigurationError, match=r"RateLimit\.period must be a finite number"):
             RateLimit(5, odd)
 
 

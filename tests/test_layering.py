@@ -76,8 +76,10 @@ RESOURCE_HELPERS = {
     "starting",
     "response_plan",
     "response_run",
+    "rating_plan",
     "rating_run",
     "settling",
+    "singles",
 }
 NOUNS = {
     "collections", "criteria", "criterion_sets", "experiments", "llm_configs", "projects",

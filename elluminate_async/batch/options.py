@@ -124,6 +124,9 @@ class BatchOptions:
             value = getattr(self, field.name)
             if field.name in _COUNTS:
                 _positive(f"BatchOptions.{field.name}", value, whole=True)
+            elif field.name in _SWITCHES:
+                if not isinstance(value, bool):
+                    _refuse(f"BatchOptions.{field.name}", value, "True or False")
             elif field.name not in _OTHERS:
                 zero = field.name == "retry_for"
                 _positive(f"BatchOptions.{field.name}", value, or_zero=zero)
@@ -132,9 +135,6 @@ class BatchOptions:
             limit: object = getattr(self, name)
             if not isinstance(limit, RateLimit | None):
                 _refuse(f"BatchOptions.{name}", limit, "a RateLimit, such as RateLimit(20, 2.0)")
-        replay: object = self.replay_after_settle
-        if not isinstance(replay, bool):
-            _refuse("BatchOptions.replay_after_settle", replay, "True or False")
         if self.on_progress is not None:
             _check_callback("BatchOptions.on_progress", self.on_progress)
 
@@ -152,7 +152,8 @@ class BatchOptions:
         return replace(self, **changes)
 
 
-_OTHERS = frozenset({"rate_limit", "item_limit", "on_progress", "replay_after_settle"})
+_OTHERS = frozenset({"rate_limit", "item_limit", "on_progress"})
+_SWITCHES = frozenset({"replay_after_settle"})
 _COUNTS = frozenset({"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"})
 
 

@@ -272,12 +272,16 @@ async def test_an_input_that_raises_a_cancellation_is_named(
         "experiment": stage.experiment,
         "journal": tmp_path / "run" if journalled else None,
     }
-    with pytest.raises(InputError, match=r"the input raised CancelledError\('mine'\)") as caught:
-        if streamed:
-            async for _ in stage.client.responses.stream_generate_many(**arguments):
-                pass
-        else:
+
+    async def call() -> None:
+        if not streamed:
             await stage.client.responses.generate_many(**arguments)
+            return
+        async for _ in stage.client.responses.stream_generate_many(**arguments):
+            pass
+
+    with pytest.raises(InputError, match=r"the input raised CancelledError\('mine'\)") as caught:
+        await call()
 
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
     assert not (await stage.generate(["b"])).failed
