@@ -80,8 +80,8 @@ class AsyncClient:
             env_file=env_file,
             allow_insecure_http=allow_insecure_http,
         )
-        given: object = project
-        if given is not None and (isinstance(given, bool) or not isinstance(given, int | str)):
+        is_told = isinstance(project, int | str)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if project is not None and (not is_told or isinstance(project, bool)):
             raise ConfigurationError(f"project must be its id or its name, not {shown(project)}")
         chosen = checked_options(options or BatchOptions())
         limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit)

@@ -121,6 +121,15 @@ class ServiceUnavailableError(ElluminateError):
         self.retry_after = retry_after
 
 
+class PlaceholderWarning(UserWarning):
+    """A prompt template has what looks like a placeholder and is none: it is sent as it stands.
+
+    The name of one is of letters, digits and underscores: ``{{first_name}}``. With a space, a
+    dot or a dash in it, as in ``{{first name}}``, the service takes it for text. Where it is
+    meant as text, `warnings.filterwarnings` silences this.
+    """
+
+
 class JournalError(ElluminateError):
     """The journal cannot be used for this call; without it nothing is sent.
 
