@@ -33,6 +33,7 @@ from elluminate_async.engine.chunks import (
     chunks_of_iterable,
     closing,
     read_into,
+    uncancelled,
 )
 from elluminate_async.engine.crew import Crew
 from elluminate_async.engine.memory import KeptChunk
@@ -86,10 +87,9 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         if not run.out_of_time and call.last_look is not None:
             await slots.look_last(call.last_look)
     except BaseException as error:
-        text = f"the batch ended before this item was sent: {error or type(error).__name__}"
         # An exception of the caller's own may take no attributes.
         with suppress(AttributeError, TypeError):
-            error.partial = slots.cut_short(run.cut, run.positions, text)  # pyright: ignore[reportAttributeAccessIssue]
+            error.partial = slots.cut_short(run.cut, run.positions, error)  # pyright: ignore[reportAttributeAccessIssue]
         raise
     if run.out_of_time:
         result = slots.filled(run.positions, "deadline", "the deadline passed before it was sent")
@@ -181,7 +181,7 @@ class _Run(Generic[V, R]):
         try:
             await recovery.open()
             if self._call.total is not None and isinstance(source, Iterable):
-                source = list(source)
+                source = list(uncancelled(source))
                 recovery.check_inputs(source)
             builder = recovery.builder(self._call.options, self._call.sizes)
             await self._send_all(source, builder, sent_before)
@@ -219,7 +219,7 @@ class _Run(Generic[V, R]):
             raise self._fatal
 
     def _counted(self, source: Iterable[Entry[V]]) -> Iterable[Entry[V]]:
-        for entry in source:
+        for entry in uncancelled(source):
             self._count(entry)
             yield entry
         self.exhausted = True

@@ -13,6 +13,11 @@ PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 """``{{ name }}``: word characters, optional inner spaces."""
 
 
+# Short, so that a text without an end to its braces is read in time.
+_BRACED = re.compile(r"\{\{([^{}\n]{1,100})\}\}")
+_LOOKALIKE = re.compile(r"\s*\w[\w .\-|\[\]]*")
+
+
 def placeholders_in(messages: list[dict[str, Any]]) -> list[str]:
     """The placeholder names of a template's messages, in order of first appearance."""
     found: dict[str, None] = {}
@@ -22,10 +27,27 @@ def placeholders_in(messages: list[dict[str, Any]]) -> list[str]:
     return list(found)
 
 
+def lookalikes_in(messages: list[dict[str, Any]]) -> list[str]:
+    """What stands in double braces like a placeholder and is none, as ``{{first name}}``.
+
+    Such a thing begins like a name; of JSON, formulas and the like in braces nothing is said.
+    """
+    found: dict[str, None] = {}
+    for message in messages:
+        for text in _texts(message.get("content")):
+            for braced in _BRACED.finditer(text):
+                if _LOOKALIKE.fullmatch(braced[1]) and not PLACEHOLDER.fullmatch(braced[0]):
+                    found[braced[0]] = None
+    return list(found)
+
+
 def _texts(content: object) -> list[str]:
     if isinstance(content, str):
         return [content]
-    return [str(part["text"]) for part in _parts(content) if "text" in part]
+    # Of what a caller passes, not all parts need be mappings.
+    parts: list[object] = [*_parts(content)]
+    mappings = [cast("dict[str, Any]", part) for part in parts if isinstance(part, dict)]
+    return [str(part["text"]) for part in mappings if "text" in part]
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
