@@ -81,6 +81,29 @@ def not_resumed(position: int, operation: str, held: float = 0.0) -> OutcomeUnkn
     )
 
 
+def not_looked_for(error: ElluminateError, operation: str) -> OutcomeUnknownError:
+    """An item that an earlier run may have sent, and that ``error`` kept this one from asking for.
+
+    The position is to be set.
+    """
+    codes: dict[type[ElluminateError], str] = {
+        DeadlineError: "deadline",
+        ServiceUnavailableError: "unavailable",
+    }
+    return OutcomeUnknownError(
+        "an earlier run may have sent this item, and the service did not tell what became of it: "
+        f"{error}",
+        position=0,
+        code=codes.get(type(error)),
+        operation=operation,
+        attempts=0,
+        status=error.status if isinstance(error, APIError) else None,
+        request_id=getattr(error, "request_id", None),
+        retry_after=getattr(error, "retry_after", None),
+        cause=cause_name(error),
+    )
+
+
 def cut_off(position: int, operation: str) -> OutcomeUnknownError:
     """An item that was in flight when its batch was ended."""
     return OutcomeUnknownError(

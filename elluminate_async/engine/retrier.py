@@ -56,8 +56,12 @@ class Retrier(Generic[V, R]):
         if not chunks and not anew:
             return
         assert self._call.again is not None
+        call = self._call.again(options)
+        if call.recovery is not None and self.memory.unread:
+            # Then it goes on with what an earlier run left, as the first call would have done.
+            call.recovery.anew = False
         try:
-            await self._run_again(self._call.again(options), chunks, anew, outcomes)
+            await self._run_again(call, chunks, anew, outcomes)
         finally:
             self._never_sent -= outcomes.keys()
             for position, outcome in outcomes.items():
@@ -84,6 +88,8 @@ class Retrier(Generic[V, R]):
                 anew.append(item)
             elif include_unknown is False:
                 continue
+            elif self.memory.unread:
+                anew.append(item)
             elif chunk := self._to_go_on_with(position, error, include_unknown):
                 kept.setdefault(chunk.key, (chunk, []))[1].append(item)
             elif include_unknown:

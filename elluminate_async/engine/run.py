@@ -180,6 +180,7 @@ class _Run(Generic[V, R]):
             return await self._send_all(source, builder, sent_before)
         try:
             await recovery.open()
+            self._call.memory.unread = recovery.may_be_sent
             if self._call.total is not None and isinstance(source, Iterable):
                 source = list(uncancelled(source))
                 recovery.check_inputs(source)
@@ -278,7 +279,8 @@ class _Run(Generic[V, R]):
                 # It comes as far as it can before the next: all at once would be a burst.
                 await asyncio.sleep(0)
             return
-        ending = endings.not_resumed if chunk.is_of_earlier_run else endings.unsent
+        sent = chunk.is_of_earlier_run or self._call.memory.unread
+        ending = endings.not_resumed if sent else endings.unsent
         limits = self._call.limits
         held = max(limits.held_for(), limits.refuses_work_for())
         late = [(i.position, ending(i.position, self._call.operation, held)) for i in chunk.items]
