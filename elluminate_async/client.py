@@ -58,6 +58,9 @@ class AsyncClient:
 
     Raises:
         ConfigurationError: No key was found, or a setting cannot work.
+
+    Each call of a resource may raise `ServiceUnavailableError`, once the service has answered
+    nobody for ``retry_for`` seconds. Those that give a `Batch` return it: its items tell.
     """
 
     def __init__(

@@ -164,7 +164,8 @@ class Batch(Sequence[T], Generic[T]):
             ElluminateError: One that is true of all items; what had come is in the batch.
 
         Cost: that of the first call, for the items that failed. Memory: the batch keeps these,
-        the whole requests of what is unknown, and an input `Batch` that had failures.
+        the whole requests of what is unknown, and an input `Batch` that had failures. At the
+        service the rows of earlier errors stay beside the new ones.
         """
         resend = self._resend
         if resend is None:

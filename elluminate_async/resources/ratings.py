@@ -94,6 +94,7 @@ class RatingsResource(Resource):
         Raises:
             RejectedError: There is no criterion to rate by.
             OutcomeUnknownError: Sent, and whether it was processed is not known.
+            ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         id = id_of(response, "response")
         body = RatingRequest(prompt_response_id=id, rating_mode=checked_mode(rating_mode))

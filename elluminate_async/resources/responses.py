@@ -105,6 +105,7 @@ class ResponsesResource(Resource):
         Raises:
             GenerationError: The model gave no answer.
             OutcomeUnknownError: Sent, and whether it was processed is not known.
+            ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)
         plan.check_variables([template_variables])
@@ -213,6 +214,9 @@ class ResponsesResource(Resource):
 
         Memory: O(``max_concurrency`` chunks), however long the input is. Leaving the loop
         early cancels what runs; ``async with`` around it waits for that too.
+
+        Raises:
+            DeadlineError: At the deadline, where a batch marks what is left.
         """
         setting = BatchSetting.begin(self._connection, options)
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)
