@@ -29,7 +29,8 @@ def _texts(content: object) -> list[str]:
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
+    parts = cast("list[object]", content) if isinstance(content, list) else []
+    return [cast("dict[str, Any]", part) for part in parts if isinstance(part, dict)]
 
 
 def render(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -92,8 +93,8 @@ class CreatePromptTemplateRequest(WireModel):
     """Body of ``POST prompt_templates``; every key is always sent."""
 
     name: str | None
-    messages: list[dict[str, Any]]
+    messages: ListOf[dict[str, Any]]
     response_format_json_schema: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: ListOf[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parent_prompt_template_id: int | None = None

@@ -89,14 +89,14 @@ class ResponseIn(WireModel):
     experiment_id: int
     epoch: int = 1
     llm_config_id: int | None = None
-    messages: list[dict[str, Any]] = []
+    messages: ListOf[dict[str, Any]] = []
     metadata: GenerationMetadata | None = None
 
 
 class ResponseBatchRequest(WireModel):
     """Body of ``POST responses/batches``."""
 
-    prompt_response_ins: list[ResponseIn]
+    prompt_response_ins: ListOf[ResponseIn]
 
 
 class AnnotateRequest(WireModel):

@@ -13,6 +13,7 @@ from elluminate_async.schemas import (
     Page,
 )
 from elluminate_async.schemas.collections import UpdateCollectionRequest
+from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_count
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -26,12 +27,13 @@ from elluminate_async.server.store import prompt_templates, template_variables
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-router = APIRouter(prefix="/collections", tags=["collections"])
+router = APIRouter(prefix="/collections", tags=["collections"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreateCollectionRequest) -> CollectionWithEntries:
     """A new collection with its rows; 409 when the name is taken."""
+    check_count(len(body.variables or ()), MOST_ITEMS, "rows")
     return await project.write(template_variables.create_collection, body)
 
 

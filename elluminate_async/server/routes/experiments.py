@@ -18,6 +18,13 @@ from elluminate_async.schemas import (
     ResponseIn,
     RunExperimentRequest,
 )
+from elluminate_async.server.acceptance import (
+    MOST_ITEMS,
+    BoundedRoute,
+    check_count,
+    check_epochs,
+    check_params,
+)
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -36,12 +43,14 @@ if TYPE_CHECKING:
 
     from elluminate_async.server.routes.deps import CurrentProject
 
-router = APIRouter(prefix="/experiments", tags=["experiments"])
+router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreateExperimentRequest) -> Experiment:
     """A new experiment, run at once with ``generate``; 409 when the name is taken."""
+    check_epochs(body.n_epochs)
+    check_params(body.generation_params)
 
     def work(connection: Connection) -> Experiment:
         experiment_id = store.create(connection, project.id, body)
@@ -86,6 +95,8 @@ async def get(project: InProject, experiment_id: Id) -> Experiment:
 @router.post("/{experiment_id}/run")
 async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest) -> Experiment:
     """Generate and rate; 400 when it has run before."""
+    check_epochs(body.n_epochs)
+    check_params(body.generation_params)
 
     def work(connection: Connection) -> Experiment:
         _start(connection, project.id, experiment_id, body)

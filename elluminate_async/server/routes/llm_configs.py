@@ -7,10 +7,11 @@ from functools import partial
 from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig, Page
+from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.store import llm_configs as store
 
-router = APIRouter(prefix="/llm_configs", tags=["llm_configs"])
+router = APIRouter(prefix="/llm_configs", tags=["llm_configs"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)

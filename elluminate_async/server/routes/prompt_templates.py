@@ -7,6 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreatePromptTemplateRequest, Page, PromptTemplate
+from elluminate_async.server.acceptance import BoundedRoute, check_template
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -16,12 +17,13 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.store import prompt_templates as store
 
-router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"])
+router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreatePromptTemplateRequest) -> PromptTemplate:
     """A new template or version; 409 with ``prompt_template_id`` when there is an equal one."""
+    check_template(body.messages)
     return await project.write(store.create, body)
 
 

@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from elluminate_async.schemas import EntryRequest, Page, TemplateVariables
+from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.generator import invent_variables
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.problems import Problem
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-router = APIRouter(prefix="/collections/{collection_id}/entries", tags=["template_variables"])
+router = APIRouter(
+    prefix="/collections/{collection_id}/entries",
+    tags=["template_variables"],
+    route_class=BoundedRoute,
+)
 
 
 @router.get("", response_model=Page[TemplateVariables])

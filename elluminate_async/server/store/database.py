@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.store import counts, tables
-from elluminate_async.server.store.text import dump
+from elluminate_async.server.store.text import dump, read_json
 from elluminate_async.server.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Database:
             max_overflow=0,
             hide_parameters=True,
             json_serializer=dump,
+            json_deserializer=read_json,
         )
 
         def connected(dbapi_connection: Any, _record: object) -> None:

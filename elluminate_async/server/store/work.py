@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import criteria, llm_configs
 from elluminate_async.server.store.rows import fetch
-from elluminate_async.server.store.text import ids_text, read_json
+from elluminate_async.server.store.text import ids_text, read_json, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -121,4 +121,5 @@ def _parse(column: str | None) -> Any:
 def _sampling(config: LLMConfig, generation_params: dict[str, Any] | None) -> LLMConfig:
     known = type(config).model_fields.keys()
     own = {k: v for k, v in (generation_params or {}).items() if k in known and v is not None}
-    return config.model_copy(update=own)
+    # Of a database of before they were checked, those of the wrong type are left out.
+    return config.model_copy(update=readable(own).model_dump(include=own.keys()))
