@@ -17,16 +17,13 @@ from pydantic import ConfigDict, Field, ValidationError
 from elluminate_async.schemas.llm_configs import Sampling
 from elluminate_async.schemas.prompt_templates import placeholders_in
 from elluminate_async.schemas.weight import Heaviness, beside_texts, heaviness_of
-from elluminate_async.server.problems import Problem
+from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.store.text import MOST_LEVELS, levels_exceed
 
 MOST_ITEMS: Final = 100_000
 """Items of one job, and rows of one request."""
 
 MOST_EPOCHS: Final = 1_000
-MOST_CRITERIA: Final = 500
-"""Criteria of one set: the judge is asked by all of them at once."""
-
 MOST_PLACEHOLDERS: Final = 1_000
 MOST_MESSAGES: Final = 10_000
 
@@ -63,19 +60,8 @@ def check_body(body: bytes) -> None:
         body.count(b",") > most and sum(map(len, beside_texts(body, b","))) > most
     ):
         raise Problem(413, "the body is made of too many small parts; send it as several requests")
-    check_levels(body)
-
-
-def check_levels(body: bytes) -> None:
-    """422 for JSON of more levels than are stored."""
     if levels_exceed(body, MOST_LEVELS):
         raise Problem(422, f"the body is nested more than {MOST_LEVELS} levels deep")
-
-
-def check_count(count: int, most: int, noun: str) -> None:
-    """422 for more than ``most`` of what ``noun`` names in the plural."""
-    if count > most:
-        raise Problem(422, f"{count} {noun} are too many: {most} are the most")
 
 
 def check_epochs(epochs: int) -> None:

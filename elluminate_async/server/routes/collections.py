@@ -13,7 +13,8 @@ from elluminate_async.schemas import (
     Page,
 )
 from elluminate_async.schemas.collections import UpdateCollectionRequest
-from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_count
+from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute
+from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet, Page
-from elluminate_async.server.acceptance import MOST_CRITERIA, BoundedRoute, check_count
+from elluminate_async.server.acceptance import BoundedRoute
+from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
+from elluminate_async.server.store import criteria, prompt_templates
 from elluminate_async.server.store import criterion_sets as store
-from elluminate_async.server.store import prompt_templates
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/criterion_sets", tags=["criterion_sets"], route_clas
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreateCriterionSetRequest) -> CriterionSet:
     """A new set; 409 when the name is taken."""
-    check_count(len(body.criteria or ()), MOST_CRITERIA, "criteria")
+    check_count(len(body.criteria or ()), criteria.MOST_CRITERIA, "criteria")
     return await project.write(store.create, body)
 
 

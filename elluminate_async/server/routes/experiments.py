@@ -19,9 +19,7 @@ from elluminate_async.schemas import (
     RunExperimentRequest,
 )
 from elluminate_async.server.acceptance import (
-    MOST_ITEMS,
     BoundedRoute,
-    check_count,
     check_epochs,
     check_params,
 )

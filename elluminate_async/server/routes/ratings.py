@@ -11,9 +11,9 @@ from fastapi.responses import StreamingResponse
 
 from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest, RatingRequest
 from elluminate_async.server import judge
-from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_count
+from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute
 from elluminate_async.server.idempotency import answer_once
-from elluminate_async.server.problems import Problem
+from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval

@@ -20,11 +20,11 @@ from elluminate_async.schemas.responses import AnnotateRequest
 from elluminate_async.server.acceptance import (
     MOST_ITEMS,
     BoundedRoute,
-    check_count,
     check_messages,
 )
 from elluminate_async.server.generator import generate
 from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import (
     Id,

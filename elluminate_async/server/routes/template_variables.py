@@ -11,10 +11,14 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from elluminate_async.schemas import EntryRequest, Page, TemplateVariables
-from elluminate_async.server.acceptance import BoundedRoute
+from elluminate_async.server.acceptance import (
+    MOST_ITEMS,
+    BoundedRoute,
+    check_body,
+)
 from elluminate_async.server.generator import invent_variables
 from elluminate_async.server.idempotency import answer_once
-from elluminate_async.server.problems import Problem
+from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Id, InProject, PageNumber
 from elluminate_async.server.security import MAX_BODY_BYTES
 from elluminate_async.server.store import collections, prompt_templates
@@ -68,6 +72,8 @@ async def add_many(
 ) -> Response:
     """Add the rows of a JSONL file, in its order."""
     data = await _file_of(request)
+    check_body(data)
+    check_count(data.count(b"\n"), MOST_ITEMS, "rows")
     values = list(_rows_of(data))
 
     async def prepare() -> Callable[[Connection], list[TemplateVariables]]:

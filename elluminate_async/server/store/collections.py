@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Collection, Column
-from elluminate_async.server.problems import Problem, taken
+from elluminate_async.server.problems import Problem, check_count, taken
 from elluminate_async.server.store import counts, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.collections import UpdateCollectionRequest
 
 table = tables.collections
+
+MOST_COLUMNS = 1_000
+"""Of one collection: every response tells them."""
 
 _OF_IDS = """
 SELECT c.id, c.name, c.description, c.columns, coalesce(s.entries, 0), c.read_only,
@@ -218,6 +221,7 @@ def _arrange(wanted: Sequence[Column], before: list[dict[str, Any]]) -> list[dic
             "column_position": len(kept),
             "categorical_values": column.categorical_values,
         }
+    check_count(len(kept), MOST_COLUMNS, "columns of one collection")
     return [
         {**column, "column_position": position} for position, column in enumerate(kept.values())
     ]

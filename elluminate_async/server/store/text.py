@@ -24,6 +24,7 @@ MOST_LEVELS: Final = 100
 TOO_DEEP: Final = "nested too deeply to be shown"
 
 _BRACKETS: Final = b"[]{}"
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
@@ -38,14 +39,17 @@ _MESSAGE: dict[str, Any] = {"role": None, "content": None, "tool_calls": None}
 
 
 def levels_exceed(body: bytes, most: int) -> bool:
-    """Whether JSON has more levels than ``most``; also where its brackets do not match."""
+    """Whether JSON has more levels than ``most``."""
     if body.count(b"[") + body.count(b"{") <= most:
         return False
-    brackets = b"".join(beside_texts(body, _BRACKETS))
+    brackets = b"".join(beside_texts(body, _BRACKETS)).translate(_ONE_KIND)
+    too_deep = b"[" * (most + 1)
     for _ in range(most):
-        # Each time the innermost level goes, and what has only such levels in it with it.
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return bool(brackets)
+        if too_deep in brackets:
+            return True
+        # Each time the innermost level goes; what is left of JSON that is none has no pair.
+        brackets = brackets.replace(b"[]", b"")
+    return b"[]" in brackets
 
 
 def shallow(column: str) -> str:
