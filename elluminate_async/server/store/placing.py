@@ -9,7 +9,7 @@ from elluminate_async.schemas.prompt_templates import render
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import llm_configs, responses, tables, work
 from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import dump, ids_text, read_json, time_text
+from elluminate_async.server.store.text import dump, ids_text, read_json, read_messages, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,7 +139,7 @@ def _prompts(
     messages_of: dict[int, list[dict[str, Any]]] = {}
     for template, entry in pairs:
         if template.id not in messages_of:
-            messages_of[template.id] = read_json(template.messages)
+            messages_of[template.id] = read_messages(template.messages)
         pair = (template.id, entry.id)
         if pair not in rendered:
             messages = render(messages_of[template.id], read_json(entry.input_values))

@@ -7,7 +7,7 @@ import math
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import ValidationError
 
@@ -135,12 +135,27 @@ def wire_number(column: object) -> str:
     return repr(column) if is_known else "null"
 
 
+def read_messages(column: str) -> list[dict[str, Any]]:
+    """A column's messages, without what is none."""
+    return _objects_in(read_json(column))
+
+
+def _objects_in(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, list):
+        parts = cast("list[object]", value)
+        if all(isinstance(part, dict) for part in parts):
+            return cast("list[dict[str, Any]]", value)
+        return [cast("dict[str, Any]", part) for part in parts if isinstance(part, dict)]
+    return []
+
+
 def wire_messages(column: str | None) -> str:
     """A column's messages, each with the keys that every message has on the wire."""
     if column is None:
         return "[]"
-    messages = [message for message in read_json(column) if isinstance(message, dict)]
-    if all(message.keys() >= _MESSAGE.keys() for message in messages):
+    whole = read_json(column)
+    messages = _objects_in(whole)
+    if messages is whole and all(message.keys() >= _MESSAGE.keys() for message in messages):
         return shallow(column)
     return _encode([_MESSAGE | message for message in messages])
 

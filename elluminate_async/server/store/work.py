@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import criteria, llm_configs
 from elluminate_async.server.store.rows import fetch
-from elluminate_async.server.store.text import ids_text, read_json, readable
+from elluminate_async.server.store.text import ids_text, read_json, read_messages, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -100,8 +100,8 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
         result.append(
             Work(
                 response_id=row.id,
-                prompt=read_json(row.prompt),
-                messages=read_json(row.messages or "[]") if row.is_ready else None,
+                prompt=read_messages(row.prompt),
+                messages=read_messages(row.messages or "[]") if row.is_ready else None,
                 error=row.error,
                 criteria=asked[row.criterion_set_id],
                 config=configs[config_id],
