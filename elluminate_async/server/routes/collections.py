@@ -28,6 +28,8 @@ from elluminate_async.server.store import prompt_templates, template_variables
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+from elluminate_async.server.store import sizes
+
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=BoundedRoute)
 
 
@@ -54,7 +56,7 @@ async def find(
             needed = frozenset(template.placeholders)
         return store.find_ids(connection, project_id, name, needed)
 
-    return await project.page(page, ids, store.documents)
+    return await project.page(page, ids, store.documents, sizes.largest("collection"))
 
 
 @router.get("/{collection_id}")

@@ -19,6 +19,8 @@ from elluminate_async.server.store import criterion_sets, prompt_templates
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+from elluminate_async.server.store import sizes
+
 router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRoute)
 
 
@@ -45,7 +47,7 @@ async def find(
 ) -> Response:
     """In order of creation."""
     ids = partial(store.find_ids, prompt_template_id=prompt_template_id)
-    return await project.page(page, ids, store.documents)
+    return await project.page(page, ids, store.documents, sizes.largest("criterion"))
 
 
 @router.get("/{criterion_id}")

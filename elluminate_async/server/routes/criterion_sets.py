@@ -17,6 +17,8 @@ from elluminate_async.server.store import criterion_sets as store
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+from elluminate_async.server.store import sizes
+
 router = APIRouter(prefix="/criterion_sets", tags=["criterion_sets"], route_class=BoundedRoute)
 
 
@@ -30,7 +32,9 @@ async def create(project: InProject, body: CreateCriterionSetRequest) -> Criteri
 @router.get("", response_model=Page[CriterionSet])
 async def find(project: InProject, name: OptionalName = None, page: PageNumber = 1) -> Response:
     """In order of creation."""
-    return await project.page(page, partial(store.find_ids, name=name), store.documents)
+    return await project.page(
+        page, partial(store.find_ids, name=name), store.documents, sizes.largest("criterion set")
+    )
 
 
 @router.get("/{set_id}")

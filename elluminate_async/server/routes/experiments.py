@@ -33,7 +33,7 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, job_stream
 from elluminate_async.server.store import experiments as store
-from elluminate_async.server.store import jobs, placing
+from elluminate_async.server.store import jobs, placing, sizes
 from elluminate_async.server.store.jobs import JobKind, NewJob
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ async def find(
         collection_id=collection_id,
         llm_config_id=llm_config_id,
     )
-    return await project.page(page, ids, partial(store.documents, legacy=project.is_legacy))
+    documents = partial(store.documents, legacy=project.is_legacy)
+    return await project.page(page, ids, documents, sizes.largest("experiment"))
 
 
 @router.get("/{experiment_id}")

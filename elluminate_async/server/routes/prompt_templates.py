@@ -16,6 +16,7 @@ from elluminate_async.server.routes.deps import (
     PageNumber,
 )
 from elluminate_async.server.store import prompt_templates as store
+from elluminate_async.server.store import sizes
 
 router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"], route_class=BoundedRoute)
 
@@ -44,7 +45,7 @@ async def find(
         criterion_set_id=criterion_set_id,
         compatible_collection_id=compatible_collection_id,
     )
-    return await project.page(page, ids, store.documents)
+    return await project.page(page, ids, store.documents, sizes.largest("prompt template"))
 
 
 @router.get("/{template_id}")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.ratings import Verdict
     from elluminate_async.server.store.work import Work
 
+from elluminate_async.server.store import sizes
+
 router = APIRouter(prefix="/ratings", tags=["ratings"], route_class=BoundedRoute)
 
 
@@ -36,7 +38,7 @@ async def find(
 ) -> Response:
     """The current ratings of a response, in the order of its criteria."""
     ids = partial(store.find_ids, response_id=prompt_response_id)
-    return await project.page(page, ids, store.documents)
+    return await project.page(page, ids, store.documents, sizes.largest("rating"))
 
 
 @router.post("", status_code=201, response_model=list[Rating])

@@ -21,7 +21,7 @@ from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Id, InProject, PageNumber
 from elluminate_async.server.security import MAX_BODY_BYTES
-from elluminate_async.server.store import collections, prompt_templates
+from elluminate_async.server.store import collections, prompt_templates, sizes
 from elluminate_async.server.store import template_variables as store
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ async def find(project: InProject, collection_id: Id, page: PageNumber = 1) -> R
     def ids(connection: Connection, project_id: int) -> list[int]:
         return store.find_ids(connection, project_id, collection_id)
 
-    return await project.page(page, ids, store.documents)
+    def largest(connection: Connection, _project_id: int) -> int:
+        return sizes.largest_entry(connection, collection_id)
+
+    return await project.page(page, ids, store.documents, largest)
 
 
 @router.post("", status_code=201, response_model=TemplateVariables)

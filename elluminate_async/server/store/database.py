@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select,
 from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
-from elluminate_async.server.store import counts, tables
+from elluminate_async.server.store import counts, sizes, tables
 from elluminate_async.server.store.text import dump, read_json
 from elluminate_async.server.store.writer import Writer
 
@@ -199,9 +199,12 @@ def _migrate(connection: Connection) -> str:
     if version is None:
         tables.metadata.create_all(connection, checkfirst=False)
         counts.create(connection)
+        sizes.create(connection)
         connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
-    elif version == "1":
-        counts.create(connection)
+    elif version in ("1", "2"):
+        if version == "1":
+            counts.create(connection)
+        sizes.create(connection)
         of_schema = tables.meta.c.name == "schema_version"
         connection.execute(update(tables.meta).where(of_schema).values(value=current))
     elif version != current:

@@ -12,8 +12,16 @@ from sqlalchemy import Connection, select, update
 
 from elluminate_async.schemas import ItemFailure, JobStatusName, RatingMode
 from elluminate_async.server.problems import not_found
-from elluminate_async.server.store import documents, experiments, ratings, responses, tables, work
-from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, run_many
+from elluminate_async.server.store import (
+    documents,
+    experiments,
+    ratings,
+    responses,
+    sizes,
+    tables,
+    work,
+)
+from elluminate_async.server.store.rows import AnyRow, chunks, fetch, now, reserve_ids, run_many
 from elluminate_async.server.store.text import WireText, time_text, wire_text
 
 if TYPE_CHECKING:
@@ -50,6 +58,12 @@ UPDATE jobs SET status = '{JobStatusName.STARTED}', generated = ?, rated = ?, pr
 _ITEMS = """
 SELECT position, response_id, failure_code, failure_message FROM job_items
 WHERE job_id = ? ORDER BY position"""
+
+
+RESULT_BYTES = 24 << 20
+"""Of a job's results within its status: larger ones are left to the listing."""
+
+_RESULTS_AT_ONCE = 500
 
 
 class JobKind(StrEnum):
@@ -301,8 +315,8 @@ def batch_status(
     row = _row(connection, project_id, kind, task_id)
     more = ""
     if row.status in _ENDED and full:
-        results, failures = _results(connection, row)
-        more = f',"result":[{",".join(results)}],"item_failures":{to_json(failures).decode()}'
+        rows = fetch(connection, _ITEMS, row.id)
+        more = f',{_results(connection, row, rows)},"item_failures":{_failures(rows)}'
     progress = _progress(row)
     return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
 
@@ -350,17 +364,32 @@ def _row(connection: Connection, project_id: int, kind: JobKind, task_id: str) -
     return rows[0]
 
 
-def _results(connection: Connection, job: AnyRow) -> tuple[list[str], list[ItemFailure]]:
-    rows = fetch(connection, _ITEMS, job.id)
+def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str:
+    """The key of the results, in the order of the request; or that they are too large for it.
+
+    They are made some at a time, and no more than can be told.
+    """
+    kept: list[str] = []
+    size = 0
     ids = [row.response_id for row in rows]
-    if job.kind == JobKind.RATINGS:
-        results = documents.ratings_of_job(connection, job.project_id, job.task_id, ids)
-    else:
-        found = documents.responses(connection, job.project_id, ids)
-        results = [found.get(response_id, "null") for response_id in ids]
+    largest = sizes.largest_response(connection, job.project_id, job.experiment_id, ids)
+    for some in chunks(ids, max(1, min(_RESULTS_AT_ONCE, RESULT_BYTES // (largest + 1)))):
+        if job.kind == JobKind.RATINGS:
+            texts = documents.ratings_of_job(connection, job.project_id, job.task_id, some)
+        else:
+            found = documents.responses(connection, job.project_id, some)
+            texts = [found.get(response_id, "null") for response_id in some]
+        size += sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+        if size > RESULT_BYTES:
+            return '"result_omitted":true'
+        kept += texts
+    return f'"result":[{",".join(kept)}]'
+
+
+def _failures(rows: Sequence[AnyRow]) -> str:
     failures = [
         ItemFailure(index=row.position, code=row.failure_code, message=row.failure_message)
         for row in rows
         if row.failure_code is not None
     ]
-    return results, failures
+    return to_json(failures).decode()

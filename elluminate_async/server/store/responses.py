@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import GenerationMetadata
-from elluminate_async.server.store import counts, documents, tables
+from elluminate_async.server.store import counts, documents, sizes, tables
 from elluminate_async.server.store.rows import (
     AnySelect,
     digest,
@@ -58,7 +58,14 @@ def page(
     request: PageRequest,
     seed: int | None,
 ) -> WireText:
-    """One page of finished responses; with a seed, in an order that only the seed knows."""
+    """One page of finished responses; with a seed, in an order that only the seed knows.
+
+    All pages of a listing are of one length, in which the largest rows that it may have fit.
+    """
+    largest = sizes.largest_response(
+        connection, project_id, wanted.experiment_id, wanted.response_ids
+    )
+    request = sizes.fitting(request, largest)
     if seed is None and wanted == ResponseFilter(experiment_id=wanted.experiment_id):
         shown, count = counts.finished_ids(
             connection, project_id, wanted.experiment_id, request.start, request.size
