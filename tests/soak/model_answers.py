@@ -31,7 +31,8 @@ FIGURES: Sequence[Any] = (
 TEXTS = (
     "", "ordinary", "日本語の答え", "مرحبا بالعالم", "👩‍👩‍👧‍👦", "e\u0301", "\u202e turned",
     "\ud83d", "\udc00 first", "cut \ud83d", "\ud83d\ude00 in halves", "\x00\x01\x1b[31m",
-    "\ufeff\u2028", '{"a": 1e999}', '{"a": "\\ud83d"}', '\\"', "{{word}}", "</s>", "null", "data: x\n\n",
+    "\ufeff\u2028", '{"a": 1e999}', '{"a": "\\ud83d"}', '\\"', "{{word}}", "</s>", "null",
+    "data: x\n\n",
 )  # fmt: skip
 
 
