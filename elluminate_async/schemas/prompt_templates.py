@@ -22,6 +22,22 @@ def placeholders_in(messages: list[dict[str, Any]]) -> list[str]:
     return list(found)
 
 
+def filled_length(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> int:
+    """Characters that the texts of `render` have, told without making them."""
+    length = 0
+    written: dict[str, int] = {}
+    for message in messages:
+        for text in _texts(message.get("content")):
+            length += len(text)
+            for found in PLACEHOLDER.finditer(text):
+                name = found[1]
+                if name in values:
+                    if name not in written:
+                        written[name] = len(str(values[name]))
+                    length += written[name] - len(found[0])
+    return length
+
+
 def _texts(content: object) -> list[str]:
     if isinstance(content, str):
         return [content]

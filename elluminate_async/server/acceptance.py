@@ -111,7 +111,7 @@ class GenerationParams(Sampling):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     max_tokens: int | None = Field(None, ge=1)
-    max_connections: int | None = Field(None, ge=1)
+    max_connections: int = Field(10, ge=1)
 
 
 def check_params(params: dict[str, Any] | None) -> None:
@@ -119,7 +119,8 @@ def check_params(params: dict[str, Any] | None) -> None:
     if params is None:
         return
     try:
-        read = GenerationParams.model_validate(params)
+        given = {key: value for key, value in params.items() if value is not None}
+        read = GenerationParams.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

@@ -167,7 +167,7 @@ async def test_hundreds_through_a_server(fired: Fired) -> None:
     assert counts.failed_neighbours == 0
 
 
-PARAMS = [
+PARAMS: list[dict[str, Any]] = [
     {"temperature": "warm"},
     {"temperature": True},
     {"temperature": [0.5]},

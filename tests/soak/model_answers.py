@@ -200,9 +200,9 @@ async def _job(call: _Caller, counts: Counts, ids: range) -> None:
     rate = {"prompt_response_ids": answered, "rating_mode": "detailed"}
     task = await call.post("/ratings/batches", rate)
     body = await call.ended(f"/ratings/batches/{task}")
-    status = _read(counts, JobStatus.model_validate_json, 200, body)
-    if status is not None:
-        bad = {answered[one.index] for one in status.item_failures}
+    rated: JobStatus | None = _read(counts, JobStatus.model_validate_json, 200, body)
+    if rated is not None:
+        bad = {answered[one.index] for one in rated.item_failures}
         counts.failed += len(bad)
         counts.failed_neighbours += sum(one % 2 for one in bad)  # even places have odd ids
 

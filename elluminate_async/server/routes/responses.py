@@ -16,6 +16,7 @@ from elluminate_async.schemas import (
     ResponseBatchRequest,
     ResponseIn,
 )
+from elluminate_async.schemas.base import ListOf
 from elluminate_async.schemas.responses import AnnotateRequest
 from elluminate_async.server.acceptance import (
     MOST_ITEMS,
@@ -79,7 +80,7 @@ async def _filter(
     prompt_id: OptionalId = None,
     llm_model_name: OptionalText = None,
     epoch: OptionalId = None,
-    response_ids: Annotated[list[int] | None, Query()] = None,
+    response_ids: Annotated[ListOf[int] | None, Query()] = None,
 ) -> store.ResponseFilter:
     return store.ResponseFilter(
         experiment_id=experiment_id,
@@ -129,7 +130,7 @@ async def start_batch(project: InProject, request: Request, body: ResponseBatchR
         ids = placing.place(connection, project_id, body.prompt_response_ins)
         return NewJob(JobKind.RESPONSES, ids)
 
-    return await batches.start(request, project, make)
+    return await batches.start(request, project, make, body.prompt_response_ins)
 
 
 @router.get("/batches/{task_id}", response_model=JobStatus)

@@ -184,7 +184,11 @@ def uploaded(messages: list[dict[str, Any]], metadata: GenerationMetadata | None
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A response to be made; without an answer it waits to be generated."""
+    """A response to be made; without an answer it waits to be generated.
+
+    Attributes:
+        is_hidden: Whether it is not there yet, also with an answer.
+    """
 
     id: int
     experiment_id: int
@@ -192,6 +196,7 @@ class NewRow:
     llm_config_id: int
     epoch: int
     answer: Answer | None
+    is_hidden: bool = False
 
 
 _ANSWER_COLUMNS = (
@@ -220,7 +225,7 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
         _INSERT,
         [
             (
-                *columns(row.answer or none, is_ready=row.answer is not None),
+                *columns(row.answer or none, is_ready=row.answer is not None and not row.is_hidden),
                 row.id,
                 project_id,
                 row.experiment_id,
