@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from elluminate_async.schemas.base import ListOf, Once, WireModel
+from elluminate_async.schemas.base import ItemsOf, ListOf, Once, WireModel
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import Rating
@@ -96,7 +96,7 @@ class ResponseIn(WireModel):
 class ResponseBatchRequest(WireModel):
     """Body of ``POST responses/batches``."""
 
-    prompt_response_ins: ListOf[ResponseIn]
+    prompt_response_ins: ItemsOf[ResponseIn]
 
 
 class AnnotateRequest(WireModel):

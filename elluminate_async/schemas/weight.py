@@ -46,7 +46,7 @@ class Heaviness(Enum):
     Attributes:
         LIGHT: It may be read in whatever way is the fastest.
         MIDDLING: Made into Python's objects before it is validated.
-        TOO_HEAVY: More than `TIMES_ITS_BYTES` and `ALWAYS_ALLOWED`.
+        TOO_HEAVY: More than `TIMES_ITS_BYTES` and than what is always allowed.
     """
 
     LIGHT = auto()
@@ -54,12 +54,12 @@ class Heaviness(Enum):
     TOO_HEAVY = auto()
 
 
-def heaviness_of(body: bytes | bytearray) -> Heaviness:
+def heaviness_of(body: bytes | bytearray, always_allowed: int = ALWAYS_ALLOWED) -> Heaviness:
     """Look at as much of ``body`` as it takes to tell."""
     size = len(body)
     if size < _WEIGHED_FROM:
         return Heaviness.LIGHT
-    allowed = max(TIMES_ITS_BYTES * size, ALWAYS_ALLOWED)
+    allowed = max(TIMES_ITS_BYTES * size, always_allowed)
     looked_at = _PIECES * _PIECE
     marks = [_Marks.within(piece) for piece in _pieces_of(body)]
     if sum(piece.weight(_PIECE) for piece in marks) * size <= 0.9 * allowed * looked_at:

@@ -7,15 +7,17 @@ are made objects, and what has a form of its own is checked for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, cast
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import ConfigDict, Field, ValidationError
 
+from elluminate_async.schemas.base import MOST_ITEMS as MOST_ITEMS
 from elluminate_async.schemas.llm_configs import Sampling
-from elluminate_async.schemas.prompt_templates import placeholders_in
+from elluminate_async.schemas.prompt_templates import PLACEHOLDER, texts_in
 from elluminate_async.schemas.weight import Heaviness, beside_texts, heaviness_of
 from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.store.text import MOST_LEVELS, levels_exceed
@@ -30,6 +32,8 @@ MOST_MESSAGES: Final = 10_000
 # Parts of a body, as its commas tell. Rows of the wire have one in some 25 bytes.
 _MOST_PARTS: Final = 1_000_000
 _BYTES_PER_PART: Final = 32
+_ALWAYS_ALLOWED: Final = 64 << 20  # 100,000 rows of a single short value take as much
+_LOOKED_AT_HERE: Final = 1 << 20  # a larger body is looked at while others are served
 
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -43,25 +47,32 @@ class BoundedRoute(APIRoute):
 
         async def bounded(request: Request) -> Response:
             if not request.headers.get("content-type", "").startswith("multipart/"):
-                check_body(await request.body())
+                await check_body(await request.body())
             return await handle(request)
 
         return bounded
 
 
-def check_body(body: bytes) -> None:
+async def check_body(body: bytes) -> None:
     """Return when a body, or a file of JSON lines, may be read.
 
     Raises:
         Problem: 413 when it is of too many parts; 422 when it is nested too deeply.
     """
+    if len(body) < _LOOKED_AT_HERE:
+        _check_body(body)
+    else:
+        await asyncio.to_thread(_check_body, body)
+
+
+def _check_body(body: bytes) -> None:
+    if levels_exceed(body, MOST_LEVELS):
+        raise Problem(422, f"the body is nested more than {MOST_LEVELS} levels deep")
     most = max(_MOST_PARTS, len(body) // _BYTES_PER_PART)
-    if heaviness_of(body) is Heaviness.TOO_HEAVY or (
+    if heaviness_of(body, _ALWAYS_ALLOWED) is Heaviness.TOO_HEAVY or (
         body.count(b",") > most and sum(map(len, beside_texts(body, b","))) > most
     ):
         raise Problem(413, "the body is made of too many small parts; send it as several requests")
-    if levels_exceed(body, MOST_LEVELS):
-        raise Problem(422, f"the body is nested more than {MOST_LEVELS} levels deep")
 
 
 def check_epochs(epochs: int) -> None:
@@ -86,7 +97,24 @@ def check_messages(messages: Sequence[dict[str, Any]]) -> None:
 def check_template(messages: Sequence[dict[str, Any]]) -> None:
     """422 for messages that cannot be a template's."""
     check_messages(messages)
-    check_count(len(placeholders_in(list(messages))), MOST_PLACEHOLDERS, "placeholders")
+    names = {name for text in _texts_of(messages) for name in _first_names(text)}
+    if len(names) > MOST_PLACEHOLDERS:
+        raise Problem(422, f"more than {MOST_PLACEHOLDERS} placeholders are too many")
+
+
+def _texts_of(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for message in messages:
+        yield from texts_in(message.get("content"))
+
+
+def _first_names(text: str) -> set[str]:
+    """The placeholders of a text, until there are too many."""
+    names = set[str]()
+    for found in PLACEHOLDER.finditer(text):
+        names.add(found[1])
+        if len(names) > MOST_PLACEHOLDERS:
+            break
+    return names
 
 
 def _is_content(content: object) -> bool:

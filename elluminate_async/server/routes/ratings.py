@@ -11,9 +11,9 @@ from fastapi.responses import StreamingResponse
 
 from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest, RatingRequest
 from elluminate_async.server import judge
-from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute
+from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.idempotency import answer_once
-from elluminate_async.server.problems import Problem, check_count
+from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
@@ -59,7 +59,6 @@ async def rate(project: InProject, request: Request, body: RatingRequest) -> Res
 @router.post("/batches", status_code=202, response_model=str | None)
 async def start_batch(project: InProject, request: Request, body: RatingBatchRequest) -> Response:
     """Accept a batch of responses to rate."""
-    check_count(len(body.prompt_response_ids), MOST_ITEMS, "responses")
 
     def make(connection: Connection, project_id: int) -> NewJob:
         work.require_ratable(connection, project_id, body.prompt_response_ids)

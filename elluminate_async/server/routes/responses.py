@@ -19,13 +19,11 @@ from elluminate_async.schemas import (
 from elluminate_async.schemas.base import ListOf
 from elluminate_async.schemas.responses import AnnotateRequest
 from elluminate_async.server.acceptance import (
-    MOST_ITEMS,
     BoundedRoute,
     check_messages,
 )
 from elluminate_async.server.generator import generate
 from elluminate_async.server.idempotency import answer_once
-from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import (
     Id,
@@ -122,7 +120,6 @@ async def generate_one(project: InProject, request: Request, body: ResponseIn) -
 @router.post("/batches", status_code=202, response_model=str | None)
 async def start_batch(project: InProject, request: Request, body: ResponseBatchRequest) -> Response:
     """Accept a batch of responses to generate or to store."""
-    check_count(len(body.prompt_response_ins), MOST_ITEMS, "responses")
     for item in body.prompt_response_ins:
         check_messages(item.messages)
 

@@ -75,7 +75,7 @@ async def add_many(
 ) -> Response:
     """Add the rows of a JSONL file, in its order."""
     data = await _file_of(request)
-    check_body(data)
+    await check_body(data)
     check_count(data.count(b"\n"), MOST_ITEMS, "rows")
     values = list(_rows_of(data))
 
