@@ -17,7 +17,7 @@ def placeholders_in(messages: list[dict[str, Any]]) -> list[str]:
     """The placeholder names of a template's messages, in order of first appearance."""
     found: dict[str, None] = {}
     for message in messages:
-        for text in _texts(message.get("content")):
+        for text in texts_in(message.get("content")):
             found.update(dict.fromkeys(PLACEHOLDER.findall(text)))
     return list(found)
 
@@ -27,7 +27,7 @@ def filled_length(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> 
     length = 0
     written: dict[str, int] = {}
     for message in messages:
-        for text in _texts(message.get("content")):
+        for text in texts_in(message.get("content")):
             length += len(text)
             for found in PLACEHOLDER.finditer(text):
                 name = found[1]
@@ -38,7 +38,8 @@ def filled_length(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> 
     return length
 
 
-def _texts(content: object) -> list[str]:
+def texts_in(content: object) -> list[str]:
+    """The texts of a message's content, in order."""
     if isinstance(content, str):
         return [content]
     return [str(part["text"]) for part in _parts(content) if "text" in part]

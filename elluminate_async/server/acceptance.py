@@ -7,7 +7,6 @@ are made objects, and what has a form of its own is checked for it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, cast
 
@@ -19,11 +18,9 @@ from elluminate_async.schemas.base import MOST_ITEMS as MOST_ITEMS
 from elluminate_async.schemas.llm_configs import Sampling
 from elluminate_async.schemas.prompt_templates import PLACEHOLDER, texts_in
 from elluminate_async.schemas.weight import Heaviness, beside_texts, heaviness_of
+from elluminate_async.server import aside
 from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.store.text import MOST_LEVELS, levels_exceed
-
-MOST_ITEMS: Final = 100_000
-"""Items of one job, and rows of one request."""
 
 MOST_EPOCHS: Final = 1_000
 MOST_PLACEHOLDERS: Final = 1_000
@@ -33,7 +30,6 @@ MOST_MESSAGES: Final = 10_000
 _MOST_PARTS: Final = 1_000_000
 _BYTES_PER_PART: Final = 32
 _ALWAYS_ALLOWED: Final = 64 << 20  # 100,000 rows of a single short value take as much
-_LOOKED_AT_HERE: Final = 1 << 20  # a larger body is looked at while others are served
 
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -59,10 +55,7 @@ async def check_body(body: bytes) -> None:
     Raises:
         Problem: 413 when it is of too many parts; 422 when it is nested too deeply.
     """
-    if len(body) < _LOOKED_AT_HERE:
-        _check_body(body)
-    else:
-        await asyncio.to_thread(_check_body, body)
+    await aside.of_body(body, _check_body)
 
 
 def _check_body(body: bytes) -> None:

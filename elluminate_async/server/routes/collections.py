@@ -24,6 +24,7 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.store import collections as store
 from elluminate_async.server.store import prompt_templates, template_variables
+from elluminate_async.server.store.template_variables import NewRows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,7 +38,9 @@ router = APIRouter(prefix="/collections", tags=["collections"], route_class=Boun
 async def create(project: InProject, body: CreateCollectionRequest) -> CollectionWithEntries:
     """A new collection with its rows; 409 when the name is taken."""
     check_count(len(body.variables or ()), MOST_ITEMS, "rows")
-    return await project.write(template_variables.create_collection, body)
+    rows = NewRows.of(body.variables or ())
+    collection_id = await project.write(template_variables.create_collection, body, rows)
+    return await project.read(template_variables.whole_collection, collection_id)
 
 
 @router.get("", response_model=Page[Collection])

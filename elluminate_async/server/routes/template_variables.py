@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from elluminate_async.schemas import EntryRequest, Page, TemplateVariables
+from elluminate_async.server import aside
 from elluminate_async.server.acceptance import (
     MOST_ITEMS,
     BoundedRoute,
@@ -23,11 +24,14 @@ from elluminate_async.server.routes.deps import Id, InProject, PageNumber
 from elluminate_async.server.security import MAX_BODY_BYTES
 from elluminate_async.server.store import collections, prompt_templates, sizes
 from elluminate_async.server.store import template_variables as store
+from elluminate_async.server.store.template_variables import NewRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sqlalchemy import Connection
+
+    from elluminate_async.server.store.text import WireText
 
 router = APIRouter(
     prefix="/collections/{collection_id}/entries",
@@ -77,14 +81,14 @@ async def add_many(
     data = await _file_of(request)
     await check_body(data)
     check_count(data.count(b"\n"), MOST_ITEMS, "rows")
-    values = list(_rows_of(data))
+    rows = await aside.of_body(data, lambda data: NewRows.of(_rows_of(data)))
 
-    async def prepare() -> Callable[[Connection], list[TemplateVariables]]:
+    async def prepare() -> Callable[[Connection], WireText]:
         return partial(
             store.add_many,
             project_id=project.id,
             collection_id=collection_id,
-            values=values,
+            rows=rows,
             skip_existing=skip_existing,
         )
 

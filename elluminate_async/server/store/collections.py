@@ -179,15 +179,13 @@ def require_writable(connection: Connection, project_id: int, collection_id: int
         raise Problem(403, f"collection {collection_id} is read-only")
 
 
-def add_columns(
-    connection: Connection, collection_id: int, values: Sequence[dict[str, Any]]
-) -> None:
-    """Add a text column for each key of the rows that has none yet."""
+def add_columns(connection: Connection, collection_id: int, names: Iterable[str]) -> None:
+    """Add a text column for each of these names that has none yet."""
     before = connection.execute(
         select(table.c.columns).where(table.c.id == collection_id)
     ).scalar_one()
     known = {column["name"] for column in before}
-    keys = dict.fromkeys(key for value in values for key in value if key not in known)
+    keys = dict.fromkeys(name for name in names if name not in known)
     if keys:
         wanted = [Column.model_validate(column) for column in before]
         wanted += [Column(name=key) for key in keys]
