@@ -141,7 +141,8 @@ async def follow_job(
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
 
     Raises:
-        AnswerTooLargeError: The document is over the cap, so that the job must have ended.
+        AnswerTooLargeError: The document is over the cap, so that the job must have ended; or
+            it says that its results would be.
         OutcomeUnknownError: The service does not know the job any more, with the status 404; or
             the job had not ended by the deadline, or shown anything new for too long: then the
             code is ``deadline`` or ``stalled``, and the job goes on.
@@ -154,6 +155,8 @@ async def follow_job(
             found = await _follow(
                 connection, kind, *segments, policy=policy, news=news, measured=measured
             )
+            if getattr(found, "result_omitted", False):
+                raise AnswerTooLargeError("the job's results are larger than one answer", sent=True)
             return _blotted(found, connection.blotted)
     except ServiceUnavailableError as error:
         error.own = error.own or news.failure

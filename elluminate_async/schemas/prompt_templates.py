@@ -22,7 +22,7 @@ def placeholders_in(messages: list[dict[str, Any]]) -> list[str]:
     """The placeholder names of a template's messages, in order of first appearance."""
     found: dict[str, None] = {}
     for message in messages:
-        for text in _texts(message.get("content")):
+        for text in texts_in(message.get("content")):
             found.update(dict.fromkeys(PLACEHOLDER.findall(text)))
     return list(found)
 
@@ -34,14 +34,31 @@ def lookalikes_in(messages: list[dict[str, Any]]) -> list[str]:
     """
     found: dict[str, None] = {}
     for message in messages:
-        for text in _texts(message.get("content")):
+        for text in texts_in(message.get("content")):
             for braced in _BRACED.finditer(text):
                 if _LOOKALIKE.fullmatch(braced[1]) and not PLACEHOLDER.fullmatch(braced[0]):
                     found[braced[0]] = None
     return list(found)
 
 
-def _texts(content: object) -> list[str]:
+def filled_length(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> int:
+    """Characters that the texts of `render` have, told without making them."""
+    length = 0
+    written: dict[str, int] = {}
+    for message in messages:
+        for text in texts_in(message.get("content")):
+            length += len(text)
+            for found in PLACEHOLDER.finditer(text):
+                name = found[1]
+                if name in values:
+                    if name not in written:
+                        written[name] = len(str(values[name]))
+                    length += written[name] - len(found[0])
+    return length
+
+
+def texts_in(content: object) -> list[str]:
+    """The texts of a message's content, in order."""
     if isinstance(content, str):
         return [content]
     # Of what a caller passes, not all parts need be mappings.
@@ -51,7 +68,8 @@ def _texts(content: object) -> list[str]:
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
+    parts = cast("list[object]", content) if isinstance(content, list) else []
+    return [cast("dict[str, Any]", part) for part in parts if isinstance(part, dict)]
 
 
 def render(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -114,8 +132,8 @@ class CreatePromptTemplateRequest(WireModel):
     """Body of ``POST prompt_templates``; every key is always sent."""
 
     name: str | None
-    messages: list[dict[str, Any]]
+    messages: ListOf[dict[str, Any]]
     response_format_json_schema: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: ListOf[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parent_prompt_template_id: int | None = None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.models.base import ModelError
+from elluminate_async.server.models.storable import reason, storable
 
 if TYPE_CHECKING:
     from elluminate_async.server.models.base import Model, ModelAnswer, ModelRequest
@@ -64,32 +63,15 @@ class ModelPool:
             clock = asyncio.timeout(limit)
             try:
                 async with clock:
-                    return _storable(await model.complete(request))
+                    return storable(await model.complete(request), request)
             except ModelError as error:
-                raise ModelError(_whole(str(error))) from error
+                raise ModelError(reason(error)) from error
             except Exception as error:
                 if clock.expired():
                     raise ModelError(f"no answer within {limit:g} s") from None
-                raise ModelError(_whole(f"{type(error).__name__}: {error}")) from error
+                raise ModelError(reason(error)) from error
 
     async def aclose(self) -> None:
         """Close the models that were made here."""
         while self._own:
             await self._own.popitem()[1].aclose()
-
-
-def _whole(text: str) -> str:
-    """``text`` with a question mark for each half of a character, which nothing can store."""
-    return text.encode(errors="replace").decode()
-
-
-def _storable(answer: ModelAnswer) -> ModelAnswer:
-    calls = ""
-    if answer.tool_calls:
-        calls = json.dumps(answer.tool_calls, ensure_ascii=False, allow_nan=False)
-    try:
-        f"{answer.text}{calls}".encode()
-    except UnicodeEncodeError:
-        whole_calls = json.loads(_whole(calls)) if calls else answer.tool_calls
-        return replace(answer, text=_whole(answer.text), tool_calls=whole_calls)
-    return answer
