@@ -43,22 +43,18 @@ class BoundedRoute(APIRoute):
 
         async def bounded(request: Request) -> Response:
             if not request.headers.get("content-type", "").startswith("multipart/"):
-                await check_body(await request.body())
+                await aside.of_body(await request.body(), check_body)
             return await handle(request)
 
         return bounded
 
 
-async def check_body(body: bytes) -> None:
+def check_body(body: bytes) -> None:
     """Return when a body, or a file of JSON lines, may be read.
 
     Raises:
         Problem: 413 when it is of too many parts; 422 when it is nested too deeply.
     """
-    await aside.of_body(body, _check_body)
-
-
-def _check_body(body: bytes) -> None:
     if levels_exceed(body, MOST_LEVELS):
         raise Problem(422, f"the body is nested more than {MOST_LEVELS} levels deep")
     most = max(_MOST_PARTS, len(body) // _BYTES_PER_PART)

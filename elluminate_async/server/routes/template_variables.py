@@ -79,7 +79,7 @@ async def add_many(
 ) -> Response:
     """Add the rows of a JSONL file, in its order."""
     data = await _file_of(request)
-    await check_body(data)
+    await aside.of_body(data, check_body)
     check_count(data.count(b"\n"), MOST_ITEMS, "rows")
     rows = await aside.of_body(data, lambda data: NewRows.of(_rows_of(data)))
 
