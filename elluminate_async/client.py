@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from elluminate_async.batch import BatchOptions
+from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.engine.limits import Limits
-from elluminate_async.errors import InputError
+from elluminate_async.errors import ConfigurationError, InputError
 from elluminate_async.resources.batches import checked_options
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.connection import ENTERING_PATIENCE, Connection
@@ -57,6 +58,9 @@ class AsyncClient:
 
     Raises:
         ConfigurationError: No key was found, or a setting cannot work.
+
+    Each call of a resource may raise `ServiceUnavailableError`, once the service has answered
+    nobody for ``retry_for`` seconds. Those that give a `Batch` return it: its items tell.
     """
 
     def __init__(
@@ -79,6 +83,9 @@ class AsyncClient:
             env_file=env_file,
             allow_insecure_http=allow_insecure_http,
         )
+        is_told = isinstance(project, int | str)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if project is not None and (not is_told or isinstance(project, bool)):
+            raise ConfigurationError(f"project must be its id or its name, not {shown(project)}")
         chosen = checked_options(options or BatchOptions())
         limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit)
         transport = HttpTransport(
@@ -128,10 +135,11 @@ class AsyncClient:
             ServiceUnavailableError: No answer in time, or one of 5xx.
             AuthenticationError, PermissionDeniedError: The service is there and refuses the key.
             DeadlineError: The client's own limits held it back for so long.
-            InputError: ``timeout`` is no number above 0.
+            InputError: ``timeout`` is no finite number above 0.
         """
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(f"timeout must be a number of seconds above 0, not {timeout!r:.80}")
+        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not number or not is_finite(timeout) or timeout <= 0:
+            raise InputError(f"timeout must be a number of seconds above 0, not {shown(timeout)}")
         return await self._connection.transport.ping(timeout)
 
     async def close(self) -> None:

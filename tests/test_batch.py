@@ -6,7 +6,9 @@ import copy
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import fields
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 
@@ -305,7 +307,6 @@ def test_progress_adds_up() -> None:
         ("rate_limit", 5),
         ("rate_limit", (5, 1.0)),
         ("item_limit", 5),
-        ("item_limit", RateLimit(0.5)),  # type: ignore[arg-type]
         ("on_progress", 1),
     ],
 )
@@ -315,11 +316,66 @@ def test_an_option_that_cannot_work(name: str, value: object) -> None:
         BatchOptions(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("requests", "period"), [(0, 1), (-1, 1), (5, 0), (5, float("inf"))])
-def test_a_rate_limit_that_cannot_work(requests: int, period: float) -> None:
-    """Nothing and for ever are no limits."""
-    with pytest.raises(ConfigurationError, match="RateLimit"):
-        RateLimit(requests, period)
+ODD = (10**400, 10**5000, float("inf"), float("nan"), -1, True, "1")
+COUNTS = {"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"}
+SECONDS = {field.name for field in fields(BatchOptions)} - COUNTS - {
+    "rate_limit", "item_limit", "on_progress", "replay_after_settle",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS | SECONDS))
+def test_no_option_takes_an_odd_number(name: str) -> None:
+    """Too large for a clock, endless, none, negative, a truth, a text; no fraction as a count."""
+    odd: list[object] = [*ODD, *([1.5] if name in COUNTS else [])]
+    for value in odd if name == "retry_for" else [*odd, 0]:
+        with pytest.raises(ConfigurationError, match=f"BatchOptions.{name} must be"):
+            BatchOptions(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1, 0, "yes", None])
+def test_a_switch_is_true_or_false(value: Any) -> None:
+    """What looks like a number of seconds is none."""
+    with pytest.raises(ConfigurationError, match="replay_after_settle must be True or False"):
+        BatchOptions(replay_after_settle=value)
+
+
+class _Asynchronous:
+    async def __call__(self, progress: Progress) -> None:
+        """Nobody would await this."""
+
+
+async def _progress(progress: Progress, more: int = 0) -> None:
+    """Nor this."""
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        _progress,
+        _Asynchronous(),
+        _Asynchronous().__call__,
+        partial(_progress, more=1),
+        partial(_Asynchronous()),
+    ],
+)
+def test_progress_is_told_to_no_coroutine(callback: Any) -> None:
+    """It would never run: refused before anything is sent, whatever it hides in."""
+    with pytest.raises(ConfigurationError, match=r"on_progress must be .* no async one"):
+        BatchOptions(on_progress=callback)
+    told: list[Progress] = []
+    assert BatchOptions(on_progress=told.append).on_progress is not None
+
+
+def test_a_rate_limit_that_cannot_work() -> None:
+    """Nothing and for ever are no limits, and half a request is none."""
+    requests: list[Any] = [*ODD, 0, 1.5]
+    for odd in requests:
+        with pytest.raises(ConfigurationError, match=r"RateLimit\.requests must be a whole number"):
+            RateLimit(odd, 1)
+    periods: list[Any] = [*ODD, 0]
+    for odd in periods:
+        with pytest.raises(ConfigurationError, match=r"RateLimit\.period must be a finite number"):
+            RateLimit(5, odd)
 
 
 def test_options_are_derived_by_name() -> None:

@@ -24,7 +24,7 @@ ALLOWED = {
     "errors": {"errors"},
     "schemas": {"schemas"},
     "config": L0,
-    "batch": L0,
+    "batch": L0 | {"batch"},
     "limits": L0 | {"batch", "limits"},
     "engine": L0 | {"batch", "limits", "engine"},
     "transport": L0 | {"config", "limits", "transport"},
@@ -76,8 +76,10 @@ RESOURCE_HELPERS = {
     "starting",
     "response_plan",
     "response_run",
+    "rating_plan",
     "rating_run",
     "settling",
+    "singles",
 }
 NOUNS = {
     "collections", "criteria", "criterion_sets", "experiments", "llm_configs", "projects",

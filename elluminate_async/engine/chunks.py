@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import anyio
 
-from elluminate_async.errors import ItemError
+from elluminate_async.errors import InputError, ItemError
 from elluminate_async.schemas.base import MOST_ROWS
 
 if TYPE_CHECKING:
@@ -196,6 +197,18 @@ async def closing(source: AsyncIterable[object]) -> AsyncGenerator[None]:
         if close := getattr(source, "aclose", None):
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
                 await close()
+
+
+def uncancelled(source: Iterable[T]) -> Iterator[T]:
+    """``source``, whose own `CancelledError` is not taken for a cancellation of its reader.
+
+    Raises:
+        InputError: It raised one.
+    """
+    try:
+        yield from source
+    except asyncio.CancelledError as error:
+        raise InputError(f"the input raised {error!r} when it was read") from error
 
 
 async def read_into(source: AsyncIterable[T], buffer: ObjectSendStream[T]) -> None:

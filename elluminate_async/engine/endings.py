@@ -17,6 +17,7 @@ from elluminate_async.errors import (
     NotFoundError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    ServiceUnavailableError,
     TransportError,
     WrongEventLoopError,
 )
@@ -80,6 +81,29 @@ def not_resumed(position: int, operation: str, held: float = 0.0) -> OutcomeUnkn
     )
 
 
+def not_looked_for(error: ElluminateError, operation: str) -> OutcomeUnknownError:
+    """An item that an earlier run may have sent, and that ``error`` kept this one from asking for.
+
+    The position is to be set.
+    """
+    codes: dict[type[ElluminateError], str] = {
+        DeadlineError: "deadline",
+        ServiceUnavailableError: "unavailable",
+    }
+    return OutcomeUnknownError(
+        "an earlier run may have sent this item, and the service did not tell what became of it: "
+        f"{error}",
+        position=0,
+        code=codes.get(type(error)),
+        operation=operation,
+        attempts=0,
+        status=error.status if isinstance(error, APIError) else None,
+        request_id=getattr(error, "request_id", None),
+        retry_after=getattr(error, "retry_after", None),
+        cause=cause_name(error),
+    )
+
+
 def cut_off(position: int, operation: str) -> OutcomeUnknownError:
     """An item that was in flight when its batch was ended."""
     return OutcomeUnknownError(
@@ -90,19 +114,29 @@ def cut_off(position: int, operation: str) -> OutcomeUnknownError:
 
 
 def unknown_outcome(
-    error: ElluminateError, operation: str, *, response_id: int | None = None
+    error: ElluminateError, operation: str, *, response_id: int | None = None, way_on: str = ""
 ) -> OutcomeUnknownError:
-    """What an ambiguous failure means for the items it carried; the position is to be set."""
+    """What an ambiguous failure means for the items it carried; the position is to be set.
+
+    Args:
+        error: The failure.
+        operation: ``"generate"``, ``"rate"`` or ``"add"``.
+        response_id: The service's id of the response concerned, if there is one.
+        way_on: What the caller can do about it, where no batch tells.
+    """
+    # In an outage the last failure is that of anybody, such as of who looks whether it is over.
+    own = (error.own if isinstance(error, ServiceUnavailableError) else None) or error
+    text = f"sent, and whether the service processed it is not known: {own}"
     return OutcomeUnknownError(
-        f"sent, and whether the service processed it is not known: {error}",
+        "; ".join(filter(None, [text, "" if own is error else f"since then {error}", way_on])),
         position=0,
         operation=operation,
         attempts=int(getattr(error, "attempts", 1)),
-        status=error.status if isinstance(error, APIError) else None,
-        request_id=getattr(error, "request_id", None),
+        status=own.status if isinstance(own, APIError) else None,
+        request_id=getattr(own, "request_id", None),
         response_id=response_id,
         retry_after=getattr(error, "retry_after", None),
-        cause=cause_name(error),
+        cause=cause_name(own),
     )
 
 

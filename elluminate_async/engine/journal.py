@@ -67,7 +67,9 @@ class Journal:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o600)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise JournalError(f"the journal {path} is no regular file", path=path)
+                raise JournalError(
+                    f"the journal {path} is no regular file: name another path", path=path
+                )
             if not lock_file(descriptor):
                 raise JournalError(f"the journal {path} is in use by another call", path=path)
             records, end = read_records(path, descriptor)
@@ -205,8 +207,24 @@ class Journal:
             self._synced = reached
 
 
+_HINTS = {
+    errno.ENOENT: "make the folder that it is to be in first",
+    errno.ENOTDIR: "what it is to be in is no folder: name another path",
+    errno.EISDIR: "name a file in that folder",
+    errno.EACCES: "name a path that this process may write",
+    errno.EPERM: "name a path that this process may write",
+    errno.EROFS: "name a path that this process may write",
+    errno.ENOSPC: "make room, and make the same call again: it goes on where this one was left",
+    errno.EDQUOT: "make room, and make the same call again: it goes on where this one was left",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EMFILE: "this process has too many files open: close some, or raise its limit",
+}
+
+
 def _unusable(path: Path, error: OSError) -> JournalError:
-    return JournalError(f"the journal {path} cannot be used: {error.strerror or error}", path=path)
+    hint = _HINTS.get(error.errno or 0)
+    text = f"the journal {path} cannot be used: {error.strerror or error}"
+    return JournalError(f"{text}; {hint}" if hint else text, path=path)
 
 
 def _sync_and_close(descriptor: int) -> None:

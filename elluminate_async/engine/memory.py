@@ -49,10 +49,13 @@ class Memory:
     Attributes:
         is_kept: Whether anything is remembered at all: of a stream nothing is, as it cannot
             be retried.
+        unread: A journal may know more of the items, and could not be opened yet: a retry
+            looks into it first.
     """
 
     def __init__(self) -> None:
         self.is_kept = False
+        self.unread = False
         self._chunk_of: dict[int, KeptChunk] = {}
         self._by_key: dict[str, KeptChunk] = {}
 
@@ -107,7 +110,8 @@ class Memory:
         by_position: dict[int, Item[Any]] = {}
         for position, error in unknown.items():
             kept = self._chunk_of.get(position)
-            error.retryable = kept is not None and kept.is_safe and not is_over(error)
+            goes_on = kept is not None and kept.is_safe and not is_over(error)
+            error.retryable = goes_on or (kept is None and self.unread)
             if kept is not None and not kept.items:
                 by_position = by_position or {item.position: item for item in items}
                 if by_position.keys() >= {*kept.positions}:

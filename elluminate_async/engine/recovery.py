@@ -6,6 +6,7 @@ sent the service's rows or its keys tell, and the rest is sent.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import (
     AsyncIterator,
@@ -24,9 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from elluminate_async.engine.chunks import AnswerSizes, Chunk, ChunkBuilder, Entry, Item, Passed
+from elluminate_async.engine.endings import FATAL, not_looked_for
 from elluminate_async.engine.journal import Journal
 from elluminate_async.engine.threads import run_to_end
-from elluminate_async.errors import ItemError, JournalError, OutcomeUnknownError
+from elluminate_async.errors import ElluminateError, ItemError, JournalError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -60,19 +62,27 @@ class Recovery(Generic[V, R]):
         fetch: Reads values by their references, by position.
         resume: Goes on with a chunk of an earlier run, for those of its items that are left.
         pins: What must be as it was when the journal was begun; asks the service.
+        of_retry: The call sends some of the items of an earlier one once more.
         anew: Send every item, whatever the journal holds of it.
         skipped: Items that the journal has as failed for good.
+        unread: Why the service could not be asked whether the journal is of this call, so that
+            it was not opened and nothing is sent.
+        may_be_sent: Whether an earlier run may have sent what is not sent for that.
     """
 
     path: Path
+    operation: str
     header: Callable[[], Awaitable[Header]]
     fingerprint: Callable[[V], str]
     reference: Callable[[V, R], Any]
     fetch: Callable[[Sequence[Item[V]], Mapping[int, Any]], Outcomes[R]]
     resume: Callable[[Sequence[Item[V]], OpenChunk], Outcomes[R]]
     pins: Callable[[], Awaitable[Pins]] | None = None
+    of_retry: bool = False
     anew: bool = False
     skipped: dict[int, Item[V]] = field(default_factory=dict[int, Item[V]])
+    unread: ElluminateError | None = None
+    may_be_sent: bool = False
     _journal: Journal | None = None
 
     @property
@@ -84,12 +94,24 @@ class Recovery(Generic[V, R]):
     async def open(self) -> None:
         """Open the journal and compare it with the call.
 
+        Where the service does not tell what the call is of, it stays closed, and `unread` is
+        why: that ends the items, as it does without a journal.
+
         Raises:
             JournalError: It cannot be used for this call.
         """
-        header = await self.header()
-        pins: Pins = await self.pins() if self.pins is not None else {}
-
+        try:
+            header = await self.header()
+            pins: Pins = await self.pins() if self.pins is not None else {}
+        except FATAL:
+            raise
+        except ElluminateError as error:
+            self.unread = copy.copy(error)
+            # It was only asked something: that says nothing of an item.
+            self.unread.ambiguous = False
+            # What is sent anew is known not to have been processed, whatever the journal says.
+            self.may_be_sent = not self.anew and await run_to_end(partial(_has_content, self.path))
+            return
         open_journal = partial(Journal.open, self.path, header, check_total=not self.anew)
         self._journal = await run_to_end(open_journal, left=Journal.discard)
         self.pin(pins)
@@ -136,6 +158,8 @@ class Recovery(Generic[V, R]):
         Raises:
             JournalError: Some are not what the journal has; the text names them.
         """
+        if self.unread is not None:
+            return
         known = self.journal.state.fingerprints
         new: dict[int, str] = {}
         changed: list[int] = []
@@ -152,12 +176,25 @@ class Recovery(Generic[V, R]):
         while part := dict(pair for pair, _ in zip(pairs, range(_NOTED_AT_ONCE), strict=False)):
             self.journal.inputs(part)
 
-    def builder(self, options: BatchOptions, sizes: AnswerSizes) -> ResumingBuilder[V]:
+    def builder(self, options: BatchOptions, sizes: AnswerSizes) -> ChunkBuilder[V]:
         """What sorts entries by what is to be done about them."""
+        if self.unread is not None:
+            return ChunkBuilder(options, sizes)
         return ResumingBuilder(self, options, sizes)
 
     def send(self, chunk: Chunk[V], items: Sequence[Item[V]]) -> Outcomes[R] | None:
-        """How to go on with a chunk of an earlier run; None for one that is to be sent."""
+        """How to go on with a chunk of an earlier run; None for one that is to be sent.
+
+        Raises:
+            ElluminateError: The journal is not open, and this is why.
+        """
+        if self.unread is not None:
+            # A copy, as each chunk adds its own to it.
+            raise (
+                not_looked_for(self.unread, self.operation)
+                if self.may_be_sent
+                else copy.copy(self.unread)
+            )
         if chunk.done is not None:
             return self.fetch(items, chunk.done)
         if chunk.sent is not None:
@@ -178,6 +215,8 @@ class Recovery(Generic[V, R]):
 
     def release(self, positions: Sequence[int]) -> None:
         """Note that these were refused, and so not processed."""
+        if self.unread is not None:
+            return
         self.journal.outcomes(done={}, released=positions)
 
     def note(self, chunk: Chunk[V], pairs: Pairs[R], released: Sequence[int] = ()) -> None:
@@ -186,7 +225,7 @@ class Recovery(Generic[V, R]):
         What was only read again is noted already. A chunk of an earlier run stays as it is
         where nothing was learned of it: what failed was not its first sending.
         """
-        if chunk.done is not None:
+        if chunk.done is not None or self.unread is not None:
             return
         values = {item.position: item.value for item in chunk.items}
         done: dict[int, Any] = {}
@@ -211,7 +250,7 @@ class Recovery(Generic[V, R]):
         Raises:
             JournalError: The journal has more inputs than came.
         """
-        if self.anew:
+        if self.of_retry or self.unread is not None:
             return
         state = self.journal.state
         known = [*state.done, *state.failed, *state.chunk_of]
@@ -310,6 +349,16 @@ class ResumingBuilder(ChunkBuilder[V]):
         items = {item.position: item for item in self._sent.pop(sent.key)}
         in_order = tuple(items[position] for position in sent.positions if position in items)
         return Chunk(in_order, (), sent=sent)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        # Nobody knows, and what may have been paid for counts as sent.
+        return True
 
 
 def fingerprint_of(*parts: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 R = TypeVar("R")
+
+logger = logging.getLogger("elluminate_async")
 
 RunAgain: TypeAlias = Callable[
     ["Call[V, R]", Sequence[Chunk[V]], Sequence[Item[V]], dict[int, "Outcome[R]"]],
@@ -49,11 +52,16 @@ class Retrier(Generic[V, R]):
         """Fill in new outcomes of ``failed``, as `Batch.retry_failed` says."""
         self._take_from_upstream(failed, outcomes)
         chunks, anew = self._sorted(failed, include_unknown)
+        self._tell_skipped(failed, chunks, anew, include_unknown)
         if not chunks and not anew:
             return
         assert self._call.again is not None
+        call = self._call.again(options)
+        if call.recovery is not None and self.memory.unread:
+            # Then it goes on with what an earlier run left, as the first call would have done.
+            call.recovery.anew = False
         try:
-            await self._run_again(self._call.again(options), chunks, anew, outcomes)
+            await self._run_again(call, chunks, anew, outcomes)
         finally:
             self._never_sent -= outcomes.keys()
             for position, outcome in outcomes.items():
@@ -80,11 +88,48 @@ class Retrier(Generic[V, R]):
                 anew.append(item)
             elif include_unknown is False:
                 continue
+            elif self.memory.unread:
+                anew.append(item)
             elif chunk := self._to_go_on_with(position, error, include_unknown):
                 kept.setdefault(chunk.key, (chunk, []))[1].append(item)
             elif include_unknown:
                 anew.append(item)
         return [Chunk(tuple(items), (), sent=chunk) for chunk, items in kept.values()], anew
+
+    def _tell_skipped(
+        self,
+        failed: Mapping[int, ItemError],
+        chunks: Sequence[Chunk[V]],
+        anew: Sequence[Item[V]],
+        include_unknown: bool | None,
+    ) -> None:
+        """Log what is not sent, and why: silence would look as if it had failed once more."""
+        sent = [*anew, *(item for chunk in chunks for item in chunk.items)]
+        asked = {position for item in sent for position in (item.position, *item.aliases)}
+        skipped = {p: error for p, error in failed.items() if p not in asked}
+        if not skipped:
+            return
+        own = {p for item in self._items.values() for p in (item.position, *item.aliases)}
+        unknown = sum(isinstance(skipped[p], OutcomeUnknownError) for p in own & skipped.keys())
+        reasons: list[str] = []
+        if unknown and include_unknown is False:
+            reasons.append(f"{unknown} with an unknown outcome, as include_unknown is False")
+        elif unknown:
+            reasons.append(
+                f"{unknown} with an unknown outcome that nothing tells without the risk to pay "
+                "twice; include_unknown=True sends them anew"
+            )
+        if rest := len(skipped) - unknown:
+            reasons.append(f"{rest} that failed upstream and have nothing to send")
+        level = logging.INFO if include_unknown is False and sent else logging.WARNING
+        logger.log(
+            level,
+            "%s: the retry leaves %d of %d failed items as they are: %s",
+            self._call.operation,
+            len(skipped),
+            len(failed),
+            "; ".join(reasons),
+        )
 
     def _to_go_on_with(
         self, position: int, error: OutcomeUnknownError, include_unknown: bool | None

@@ -33,6 +33,7 @@ from elluminate_async.engine.chunks import (
     chunks_of_iterable,
     closing,
     read_into,
+    uncancelled,
 )
 from elluminate_async.engine.crew import Crew
 from elluminate_async.engine.memory import KeptChunk
@@ -86,10 +87,9 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         if not run.out_of_time and call.last_look is not None:
             await slots.look_last(call.last_look)
     except BaseException as error:
-        text = f"the batch ended before this item was sent: {error or type(error).__name__}"
         # An exception of the caller's own may take no attributes.
         with suppress(AttributeError, TypeError):
-            error.partial = slots.cut_short(run.cut, run.positions, text)  # pyright: ignore[reportAttributeAccessIssue]
+            error.partial = slots.cut_short(run.cut, run.positions, error)  # pyright: ignore[reportAttributeAccessIssue]
         raise
     if run.out_of_time:
         result = slots.filled(run.positions, "deadline", "the deadline passed before it was sent")
@@ -180,8 +180,9 @@ class _Run(Generic[V, R]):
             return await self._send_all(source, builder, sent_before)
         try:
             await recovery.open()
+            self._call.memory.unread = recovery.may_be_sent
             if self._call.total is not None and isinstance(source, Iterable):
-                source = list(source)
+                source = list(uncancelled(source))
                 recovery.check_inputs(source)
             builder = recovery.builder(self._call.options, self._call.sizes)
             await self._send_all(source, builder, sent_before)
@@ -219,7 +220,7 @@ class _Run(Generic[V, R]):
             raise self._fatal
 
     def _counted(self, source: Iterable[Entry[V]]) -> Iterable[Entry[V]]:
-        for entry in source:
+        for entry in uncancelled(source):
             self._count(entry)
             yield entry
         self.exhausted = True
@@ -278,7 +279,8 @@ class _Run(Generic[V, R]):
                 # It comes as far as it can before the next: all at once would be a burst.
                 await asyncio.sleep(0)
             return
-        ending = endings.not_resumed if chunk.is_of_earlier_run else endings.unsent
+        sent = chunk.is_of_earlier_run or self._call.memory.unread
+        ending = endings.not_resumed if sent else endings.unsent
         limits = self._call.limits
         held = max(limits.held_for(), limits.refuses_work_for())
         late = [(i.position, ending(i.position, self._call.operation, held)) for i in chunk.items]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from elluminate_async.batch import Batch, Outcome, Progress
 from elluminate_async.errors import DeadlineError, ElluminateError, ItemError, OutcomeUnknownError
+from elluminate_async.errors.causes import cause_name
 
 if TYPE_CHECKING:
     from elluminate_async.batch import ProgressCallback
@@ -64,8 +65,12 @@ class Slots(Generic[R]):
         length = max(self._total, read)
         return Batch[R].from_slots(length, self._slots, surplus=self._surplus)
 
-    def filled(self, read: int, code: str, text: str) -> Batch[R]:
-        """The batch, where what has no outcome was not sent."""
+    def filled(
+        self, read: int, code: str, text: str, error: BaseException | None = None
+    ) -> Batch[R]:
+        """The batch, where what has no outcome was not sent, because of ``error``."""
+        if code == "deadline":
+            error = DeadlineError()
         length = max(self._total or 0, read)
         for position in range(length):
             if position not in self._slots:
@@ -75,14 +80,18 @@ class Slots(Generic[R]):
                     code=code,
                     operation=self._operation,
                     attempts=0,
-                    cause=DeadlineError.__name__ if code == "deadline" else None,
+                    status=getattr(error, "status", None),
+                    retry_after=getattr(error, "retry_after", None),
+                    cause=None if error is None else cause_name(error),
                 )
         return Batch[R].from_slots(length, self._slots, surplus=self._surplus)
 
-    def cut_short(self, cut: Pairs[R], read: int, text: str) -> Batch[R]:
-        """The batch of a run that was ended, with what is known of what was in flight."""
+    def cut_short(self, cut: Pairs[R], read: int, error: BaseException) -> Batch[R]:
+        """The batch of a run that ``error`` ended, with what is known of what was in flight."""
         self._slots.update(cut)
-        return self.filled(read, "not_sent", text)
+        text = f"the batch ended before this item was sent: {error or type(error).__name__}"
+        ours = error if isinstance(error, ElluminateError) else None
+        return self.filled(read, "not_sent", text, ours)
 
 
 class CallbackRaisedError(Exception):
@@ -101,12 +110,19 @@ class CallbackRaisedError(Exception):
         self.error = error
 
 
+def raised_by_callback(error: BaseException) -> RuntimeError:
+    """What stands for an error that Python takes for the end of something."""
+    return RuntimeError(f"on_progress raised {error!r}")
+
+
 async def bare(run: Awaitable[None]) -> None:
     """Await ``run``; what `on_progress` raised in it is raised as it is."""
     try:
         return await run
     except CallbackRaisedError as raised:
         error = raised.error
+    if isinstance(error, StopIteration):
+        raise raised_by_callback(error) from error
     # Out here, so that it gets no context that is not its own.
     raise error
 

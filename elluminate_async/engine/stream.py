@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import anyio
 
 from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
-from elluminate_async.engine.slots import CallbackRaisedError
+from elluminate_async.engine.slots import CallbackRaisedError, raised_by_callback
 from elluminate_async.errors import ClientClosedError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class HostedStream(AsyncIterator[T], Generic[T]):
             error = self._raised.pop()
             if isinstance(error, StopIteration | StopAsyncIteration):
                 # Here it would be the end of the consumer's loop.
-                raise RuntimeError(f"on_progress raised {error!r}") from error
+                raise raised_by_callback(error) from error
             raise error
 
     def _open(self) -> None:

@@ -106,10 +106,12 @@ class ServiceUnavailableError(ElluminateError):
         last: How the last one failed.
         retry_after: Seconds until the service is asked again: a call before that fails alike.
         attempts: How often this call's request was sent.
+        own: How this call's request failed itself, if it was sent; ``last`` may be another's.
     """
 
     code: ClassVar[str] = "unavailable"
     attempts: int = 0
+    own: ElluminateError | None = None
 
     def __init__(self, *, since: datetime, last: str, retry_after: float) -> None:
         super().__init__(
@@ -119,6 +121,15 @@ class ServiceUnavailableError(ElluminateError):
         self.since = since
         self.last = last
         self.retry_after = retry_after
+
+
+class PlaceholderWarning(UserWarning):
+    """A prompt template has what looks like a placeholder and is none: it is sent as it stands.
+
+    The name of one is of letters, digits and underscores: ``{{first_name}}``. With a space, a
+    dot or a dash in it, as in ``{{first name}}``, the service takes it for text. Where it is
+    meant as text, `warnings.filterwarnings` silences this.
+    """
 
 
 class JournalError(ElluminateError):
@@ -311,3 +322,14 @@ _BY_STATUS: dict[int, type[APIError]] = {
 def api_error_class(status: int) -> type[APIError]:
     """The class for an HTTP status that is not 2xx."""
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+
+
+_PASSING = frozenset({408, 502, 503, 504, *range(520, 528)})
+
+
+def is_passing_status(status: int) -> bool:
+    """Whether it is of the way or of the moment, and not of what was asked.
+
+    A gateway's own, those of a known one (520 to 527), a time-out.
+    """
+    return status in _PASSING

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,10 +18,13 @@ from elluminate_async.errors import (
     ItemError,
     OutcomeUnknownError,
     ProtocolError,
+    RateLimitError,
     RedirectError,
+    ServerError,
     ServiceUnavailableError,
     TransportError,
     api_error_class,
+    is_passing_status,
 )
 
 _KINDS: tuple[type[ElluminateError], ...] = (
@@ -33,6 +37,10 @@ _KINDS: tuple[type[ElluminateError], ...] = (
     DeadlineError,
     InputError,
     ServiceUnavailableError,
+)
+_UNAVAILABLE = ServiceUnavailableError.__name__
+_OF_THE_WAY = frozenset(
+    kind.__name__ for kind in (TransportError, ConnectError, AttemptTimeoutError)
 )
 _OUTAGE = re.compile(r"no answer since (\S+ \S+) UTC, last: (.*) \(it is asked again in", re.DOTALL)
 _BY_NAME = {kind.__name__: kind for kind in _KINDS}
@@ -47,16 +55,15 @@ def cause_name(error: BaseException) -> str | None:
 def one_cause(errors: Collection[ItemError]) -> ElluminateError | None:
     """The error that all of ``errors`` come from; None when there are several, or it is unknown.
 
-    It tells the longest wait and the most attempts of any item, and the first one's text.
+    One outage, or one limit, may end items in different ways: then it is the error of that. It
+    tells the longest wait and the most attempts of any item, and the text of the first that
+    has it.
     """
-    causes = {(error.cause, error.status) for error in errors}
-    if len(causes) != 1:
+    found = _shared_kind(errors)
+    if found is None:
         return None
-    ((name, status),) = causes
-    kind = _BY_NAME.get(name or "")
-    if kind is None:
-        return None
-    first = next(iter(errors))
+    kind, first = found
+    status = first.status
     text = _told_by(first)
     waits = [error.retry_after for error in errors if error.retry_after is not None]
     cause = kind.__new__(kind, text)
@@ -72,10 +79,64 @@ def one_cause(errors: Collection[ItemError]) -> ElluminateError | None:
     if issubclass(kind, TransportError):
         facts["sent"] = not issubclass(kind, ConnectError)
     if issubclass(kind, ServiceUnavailableError):
-        facts |= _outage(text)
+        text, of_outage = _outage(text)
+        cause.args = (text,)
+        facts |= of_outage
     # Not by the constructors, which differ, but as unpickling does.
     cause.__dict__.update(facts)
     return cause
+
+
+def cause_counts(errors: Iterable[ItemError]) -> dict[str, int]:
+    """How many of ``errors`` come from what, the most frequent first.
+
+    A cause is the class of the error behind, with its status, as in ``ServerError 503``; or the
+    item's own code, where there is none behind.
+    """
+    named = (
+        " ".join(filter(None, (error.cause, str(error.status or ""))))
+        if error.cause
+        else error.code
+        for error in errors
+    )
+    return dict(Counter(named).most_common())
+
+
+def _shared_kind(
+    errors: Collection[ItemError],
+) -> tuple[type[ElluminateError], ItemError] | None:
+    """The class of the one error behind, and the first item that has its text."""
+    first = next(iter(errors))
+    told = next((error for error in errors if _OUTAGE.search(error.text)), None)
+    if told is not None and all(map(_is_of_outage, errors)):
+        return ServiceUnavailableError, told
+    if len({(error.cause, error.status) for error in errors}) == 1:
+        kind = _BY_NAME.get(first.cause or "")
+        return None if kind is None else (kind, first)
+    if all(map(_is_of_outage, errors)):
+        return ServiceUnavailableError, first
+    if all(map(_is_of_limit, errors)):
+        limited = (error for error in errors if error.cause == RateLimitError.__name__)
+        longest = max(limited, key=lambda error: error.retry_after or 0.0, default=None)
+        return None if longest is None else (RateLimitError, longest)
+    return None
+
+
+def _is_of_outage(error: ItemError) -> bool:
+    """Whether it failed by the way to the service, or by what stands before it."""
+    if error.code == ServiceUnavailableError.code or error.cause == _UNAVAILABLE:
+        return True
+    if error.cause == ServerError.__name__:
+        return is_passing_status(error.status or 500)
+    # Not one that would come again, such as by a certificate that is not trusted.
+    lasting = not error.retryable and not isinstance(error, OutcomeUnknownError)
+    return error.cause in _OF_THE_WAY and not lasting
+
+
+def _is_of_limit(error: ItemError) -> bool:
+    """Whether the service's limit refused it, or kept it until the deadline."""
+    held = error.cause == DeadlineError.__name__ and error.retry_after is not None
+    return error.cause == RateLimitError.__name__ or held
 
 
 def _told_by(error: ItemError) -> str:
@@ -86,10 +147,11 @@ def _told_by(error: ItemError) -> str:
     return text
 
 
-def _outage(text: str) -> dict[str, Any]:
-    """What the text of a `ServiceUnavailableError` says of it, to the second."""
-    since, last = datetime.now(UTC), text
-    if said := _OUTAGE.search(text):
-        since = datetime.fromisoformat(said[1]).replace(tzinfo=UTC)
-        last = said[2]
-    return {"since": since, "last": last}
+def _outage(text: str) -> tuple[str, dict[str, Any]]:
+    """The text of a `ServiceUnavailableError`, and what it says of it, to the second."""
+    said = _OUTAGE.search(text)
+    if said is None:
+        said_so = f"the service is unavailable: {text}"
+        return said_so, {"since": datetime.now(UTC), "last": text}
+    since = datetime.fromisoformat(said[1]).replace(tzinfo=UTC)
+    return text, {"since": since, "last": said[2]}

@@ -174,7 +174,7 @@ class OutcomeUnknownError(ItemError):
     """The item was sent, and nothing proves whether the service processed it.
 
     Its code is ``outcome_unknown``, or the reason where there is one: ``deadline``,
-    ``stalled``, ``no_result``. It is not sent anew, as that could pay for
+    ``stalled``, ``no_result``, ``unavailable``. It is not sent anew, as that could pay for
     it twice. `Batch.retry_failed` follows the job that it is in, or repeats its request under
     its very key where the service honours keys; for what allows neither (then it is not
     `retryable`), look at the experiment's responses, or where a duplicate does no harm have it

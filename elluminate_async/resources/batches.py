@@ -82,7 +82,7 @@ class BatchSetting:
             chosen = options or self.options
             call = again(BatchSetting.begin(self.connection, chosen, self.memory))
             if call.recovery is not None:
-                call.recovery.anew = True
+                call.recovery.of_retry = call.recovery.anew = True
             return dataclasses.replace(call, total=None)
 
         return Call(

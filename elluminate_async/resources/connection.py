@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from pydantic import BaseModel
 
+from elluminate_async.batch.options import shown
 from elluminate_async.engine.limits import Limits, StrictLimits
 from elluminate_async.engine.stream import end_tasks
 from elluminate_async.errors import (
@@ -151,7 +152,7 @@ class Connection:
         seen = self.blotted(", ".join(f"{p.id} {p.name!r}" for p in projects[:10]))
         # Their names may be anything, and what is raised takes this frame along.
         del projects
-        asked = "any project" if wanted is None else f"the project {wanted!r}"
+        asked = "any project" if wanted is None else f"the project {shown(wanted)}"
         raise NotFoundError(
             f"this key does not see {asked}; it sees {seen or 'none at all'}",
             status=404,

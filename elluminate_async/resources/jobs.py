@@ -27,6 +27,7 @@ from elluminate_async.errors import (
     ProtocolError,
     RateLimitError,
     ServerError,
+    ServiceUnavailableError,
     TransportError,
 )
 from elluminate_async.resources.connection import decoded
@@ -140,20 +141,26 @@ async def follow_job(
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
 
     Raises:
-        AnswerTooLargeError: The document is over the cap, so that the job must have ended.
+        AnswerTooLargeError: The document is over the cap, so that the job must have ended; or
+            it says that its results would be.
         OutcomeUnknownError: The service does not know the job any more, with the status 404; or
             the job had not ended by the deadline, or shown anything new for too long: then the
             code is ``deadline`` or ``stalled``, and the job goes on.
         AuthenticationError, PermissionDeniedError: The key was refused.
     """
     clock = asyncio.timeout(policy.job_stall)
+    news = _News(clock, policy.job_stall, connection.limits)
     try:
         async with clock:
-            news = _News(clock, policy.job_stall, connection.limits)
             found = await _follow(
                 connection, kind, *segments, policy=policy, news=news, measured=measured
             )
+            if getattr(found, "result_omitted", False):
+                raise AnswerTooLargeError("the job's results are larger than one answer", sent=True)
             return _blotted(found, connection.blotted)
+    except ServiceUnavailableError as error:
+        error.own = error.own or news.failure
+        raise
     except DeadlineError:
         code, text = "deadline", "had not ended by the deadline, and goes on at the service"
     except TimeoutError:
@@ -173,13 +180,18 @@ async def follow_job(
 
 
 class _News:
-    """Puts ``clock`` off, for as long as a job's status changes."""
+    """Puts ``clock`` off, for as long as a job's status changes.
+
+    Attributes:
+        failure: Of the last look, where there was no answer to it.
+    """
 
     def __init__(self, clock: asyncio.Timeout, seconds: float, limits: Limits) -> None:
         self._clock = clock
         self._seconds = seconds
         self._limits = limits
         self._last: StatusDocument | None = None
+        self.failure: ElluminateError | None = None
 
     def look(self) -> None:
         """The job is about to be looked at: not before the end of a hold, which is no stall."""
@@ -190,6 +202,7 @@ class _News:
 
     def see(self, document: StatusDocument) -> None:
         """A status of the job."""
+        self.failure = None
         if document != self._last:
             self._last = document
             if not self._clock.expired():
@@ -224,6 +237,7 @@ async def _follow(
             raise
         except (APIError, TransportError) as error:
             logger.debug("following a job by polling: %s", error)
+            news.failure = error.with_traceback(None)
             break
     return await _poll_job(connection, kind, *segments, policy=policy, news=news, measured=measured)
 
@@ -309,6 +323,7 @@ async def _poll_job(
             if senseless >= SENSELESS_POLLS:
                 raise
             logger.debug("a job's status could not be read, trying again: %s", error)
+            news.failure = error.with_traceback(None)
         if found is not None:
             news.see(found)
             if found.status in TERMINAL:

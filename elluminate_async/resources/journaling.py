@@ -85,6 +85,7 @@ class ChunkLog:
             return None
         recovery = Recovery(
             path,
+            self._operation,
             header=partial(self._header, arguments, total),
             fingerprint=fingerprint,
             reference=reference,

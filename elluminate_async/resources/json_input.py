@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Generator, Iterable, Mapping
+import warnings
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import date
 from enum import Enum
@@ -16,7 +17,7 @@ from typing import Final, cast
 
 from pydantic import BaseModel, ValidationError
 
-from elluminate_async.errors import ElluminateError, InputError
+from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
 
 MAX_DEPTH: Final = 150
 """Levels of lists and mappings; an answer that holds more than about 200 cannot be read."""
@@ -184,3 +185,16 @@ def checked_input(what: str) -> Generator[None]:
     except (TypeError, ValueError, RecursionError) as error:
         problem = str(error) or type(error).__name__
     raise InputError(f"{what} cannot be sent: {problem}")
+
+
+def warn_of_lookalikes(found: Collection[str], *, stacklevel: int) -> None:
+    """Tell of ``found``, which looks like placeholders of a template and is none."""
+    if not found:
+        return
+    named = ", ".join([*found][:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    warnings.warn(
+        f"the prompt template has {named}, which the service takes for text: the name of a "
+        "placeholder is of letters, digits and underscores, such as {{first_name}}",
+        PlaceholderWarning,
+        stacklevel=stacklevel,
+    )

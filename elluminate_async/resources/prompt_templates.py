@@ -9,11 +9,15 @@ from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
-from elluminate_async.resources.json_input import check_name, checked_input
+from elluminate_async.resources.json_input import check_name, checked_input, warn_of_lookalikes
 from elluminate_async.resources.pages import Listing
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
-from elluminate_async.schemas.prompt_templates import CreatePromptTemplateRequest, PromptTemplate
+from elluminate_async.schemas.prompt_templates import (
+    CreatePromptTemplateRequest,
+    PromptTemplate,
+    lookalikes_in,
+)
 
 Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
 """One user message as a string, or chat messages."""
@@ -75,9 +79,31 @@ class PromptTemplatesResource(Resource):
     ) -> PromptTemplate:
         """Create a template, or the next version of the name.
 
+        A placeholder's name is of letters, digits and underscores; of what only looks like one,
+        as ``{{first name}}``, a `PlaceholderWarning` tells, as the service takes it for text.
+
         Raises:
             ConflictError: This name has a version with exactly this content.
         """
+        return await self._create(
+            messages,
+            name,
+            parent_prompt_template=parent_prompt_template,
+            response_format=response_format,
+            tools=tools,
+            tool_choice=tool_choice,
+        )
+
+    async def _create(
+        self,
+        messages: Messages,
+        name: str,
+        *,
+        parent_prompt_template: PromptTemplate | int | None,
+        response_format: ResponseFormat | None,
+        tools: Sequence[Mapping[str, Any]] | None,
+        tool_choice: str | Mapping[str, Any] | None,
+    ) -> PromptTemplate:
         check_name(name, "a prompt template")
         parent_id = optional_id(parent_prompt_template, "parent_prompt_template")
         with checked_input("the prompt template"):
@@ -89,6 +115,8 @@ class PromptTemplatesResource(Resource):
                 tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
                 parent_prompt_template_id=parent_id,
             )
+        # Past `_create` and the method that was called, to the line that awaits it.
+        warn_of_lookalikes(lookalikes_in(body.messages), stacklevel=4)
         answer = await self._connection.call("POST", "prompt_templates", body=body)
         return decode(PromptTemplate, answer)
 
@@ -106,7 +134,8 @@ class PromptTemplatesResource(Resource):
 
         Args:
             messages: The prompt with ``{{placeholders}}``: a string for one user message,
-                or chat messages.
+                or chat messages. Their names are of letters, digits and underscores; of what
+                only looks like one, as ``{{first name}}``, a `PlaceholderWarning` tells.
             name: Other content under a known name becomes its next version.
             parent_prompt_template: The version this one was made from.
             response_format: Structured output: a pydantic class, or the object itself.
@@ -114,7 +143,7 @@ class PromptTemplatesResource(Resource):
             tool_choice: As chat completions take it.
         """
         try:
-            created = await self.create(
+            created = await self._create(
                 messages,
                 name,
                 parent_prompt_template=parent_prompt_template,

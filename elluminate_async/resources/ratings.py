@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Call, ChunkRefusedError, Upstream
-from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
+from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.endings import unknown_outcome
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import HostedStream
@@ -25,7 +25,7 @@ from elluminate_async.errors import (
     PayloadTooLargeError,
     RejectedError,
 )
-from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
+from elluminate_async.resources.batches import BatchSetting, known_length
 from elluminate_async.resources.connection import Resource, decode_list, encode, id_of
 from elluminate_async.resources.echoes import Subject
 from elluminate_async.resources.jobs import (
@@ -42,11 +42,19 @@ from elluminate_async.resources.journaling import (
 )
 from elluminate_async.resources.matching import ENDED_SETTLE
 from elluminate_async.resources.pages import Listing
+from elluminate_async.resources.rating_plan import (
+    Responses,
+    check_responses,
+    checked_mode,
+    repaired,
+    source_of,
+)
 from elluminate_async.resources.rating_run import (
     RatingRun,
     by_result,
     incomplete_ones,
 )
+from elluminate_async.resources.singles import one_sending
 from elluminate_async.resources.starting import start_job
 from elluminate_async.schemas.jobs import RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode, RatingRequest
@@ -61,19 +69,10 @@ if TYPE_CHECKING:
 Ratings: TypeAlias = list[Rating]
 """A response's ratings, one per criterion. (Within the class ``list`` is its method.)"""
 
-Responses: TypeAlias = (
-    Batch[PromptResponse]
-    | Iterable[PromptResponse | int]
-    | AsyncIterable[PromptResponse | int]
-    | HostedStream[tuple[int, Outcome[PromptResponse]]]
-)
-"""Responses or their ids; a `Batch` or a stream of outcomes keeps its positions."""
-
 MAX_CHUNK = 100
 """Ids in one request at most: what a listing by ids can take in its URL."""
 
 _BATCHES = ("ratings", "batches")
-_ID_BYTES = 12
 
 
 class RatingsResource(Resource):
@@ -95,15 +94,12 @@ class RatingsResource(Resource):
         Raises:
             RejectedError: There is no criterion to rate by.
             OutcomeUnknownError: Sent, and whether it was processed is not known.
+            ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         id = id_of(response, "response")
-        body = RatingRequest(prompt_response_id=id, rating_mode=_checked_mode(rating_mode))
-        try:
+        body = RatingRequest(prompt_response_id=id, rating_mode=checked_mode(rating_mode))
+        with one_sending("rate", response_id=id):
             answer = await self._connection.call("POST", "ratings", body=body, keyed=True)
-        except ElluminateError as error:
-            if error.ambiguous:
-                raise unknown_outcome(error, "rate", response_id=id) from None
-            raise
         return decode_list(Rating, answer)
 
     async def rate_many(
@@ -151,11 +147,11 @@ class RatingsResource(Resource):
         if isinstance(responses, PromptResponse | int):
             raise InputError("responses must be a list: pass [x] for one, or use rate(x)")
         if isinstance(responses, Sequence):
-            _check(responses)
-        source = _source(responses)
+            check_responses(responses)
+        source = source_of(responses)
         upstream = None
         if isinstance(responses, Batch) and responses.failed:
-            upstream = Upstream(responses, _repaired)
+            upstream = Upstream(responses, repaired)
         total, path = known_length(responses), journal_path(journal)
         call = self._call(setting, rating_mode, total, path, upstream)
         return await run_batch(call, source)
@@ -175,7 +171,7 @@ class RatingsResource(Resource):
         """
         setting = BatchSetting.begin(self._connection, options)
         call = self._call(setting, rating_mode, known_length(responses), journal_path(journal))
-        return stream_batch(call, _source(responses), self._connection.tasks)
+        return stream_batch(call, source_of(responses), self._connection.tasks)
 
     def _call(
         self,
@@ -185,7 +181,7 @@ class RatingsResource(Resource):
         journal: Path | None,
         upstream: Upstream[Subject] | None = None,
     ) -> Call[Subject, Ratings]:
-        run = RatingRun(setting, _checked_mode(rating_mode))
+        run = RatingRun(setting, checked_mode(rating_mode))
         recovery = run.log.open_with(
             journal,
             arguments={"rating_mode": run.rating_mode.value},
@@ -329,86 +325,3 @@ class RatingsResource(Resource):
         with accepted_work():
             run.log.accepted(sending.key, job_id)
         return job_id
-
-
-def _checked_mode(rating_mode: object) -> RatingMode:
-    try:
-        return RatingMode(cast("Any", rating_mode))
-    except ValueError:
-        raise InputError(
-            f"rating_mode must be RatingMode.FAST or RatingMode.DETAILED, not {rating_mode!r}"
-        ) from None
-
-
-def _source(responses: Responses) -> Source[Subject]:
-    """The entries to send. Of a sequence each response once, further positions as aliases."""
-    if isinstance(responses, AsyncIterable):
-        return _async_source(cast("AsyncIterable[object]", responses))
-    if isinstance(responses, Sequence):
-        # A copy: the caller may change the list, or repair the batch, while this one runs.
-        outcomes = responses.outcomes if isinstance(responses, Batch) else tuple(responses)
-        return _unique(outcomes)
-    return (_entry(position, entry) for position, entry in enumerate(responses))
-
-
-def _unique(responses: Sequence[object]) -> Iterator[Entry[Subject]]:
-    subjects: list[tuple[int, Subject]] = []
-    for position, entry in enumerate(responses):
-        if isinstance(entry, ItemError):
-            yield Passed(position, entry)
-        else:
-            subjects.append((position, _subject(entry, position)))
-    yield from _items_of(subjects)
-
-
-def _items_of(subjects: Iterable[tuple[int, Subject]]) -> Iterator[Item[Subject]]:
-    """One item for each response, by the positions that it has."""
-    positions: dict[int, tuple[Subject, list[int]]] = {}
-    for position, subject in subjects:
-        positions.setdefault(subject.id, (subject, []))[1].append(position)
-    for subject, (first, *others) in positions.values():
-        yield Item(first, subject, _ID_BYTES, tuple(others))
-
-
-def _repaired(responses: Mapping[int, Any], outcomes: Sequence[object]) -> Iterator[Item[Subject]]:
-    """The items for responses that came after their batch had been rated, by position."""
-    del outcomes
-    return _items_of((position, _subject(r, position)) for position, r in responses.items())
-
-
-def _subject(response: object, position: int) -> Subject:
-    if isinstance(response, PromptResponse):
-        return Subject(response.id, response)
-    return Subject(id_of(response, f"responses[{position}]"))
-
-
-async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[Subject]]:
-    outcomes = isinstance(responses, HostedStream)
-    count = 0
-    async with closing(responses):
-        async for entry in responses:
-            position, response = count, entry
-            if outcomes and isinstance(entry, tuple):
-                position, response = cast("tuple[int, object]", entry)
-            yield _entry(position, response)
-            count += 1
-
-
-def _entry(position: int, response: object) -> Entry[Subject]:
-    if isinstance(response, ItemError):
-        return Passed(position, response)
-    return Item(position, _subject(response, position), size=_ID_BYTES)
-
-
-def _check(responses: Sequence[object]) -> None:
-    problems: list[str] = []
-    entries = responses.outcomes if isinstance(responses, Batch) else responses
-    for position, entry in enumerate(cast("Sequence[object]", entries)):
-        if type(entry) is PromptResponse or isinstance(entry, ItemError):
-            continue
-        try:
-            id_of(entry, f"responses[{position}]")
-        except InputError as error:
-            problems.append(str(error))
-    if problems:
-        raise InputError(first_problems(problems))

@@ -18,11 +18,11 @@ from elluminate_async.errors import InputError, ItemError
 from elluminate_async.resources.batches import first_problems
 from elluminate_async.resources.connection import id_of, optional_id
 from elluminate_async.resources.echoes import hash_of
-from elluminate_async.resources.json_input import problem_in
+from elluminate_async.resources.json_input import problem_in, warn_of_lookalikes
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
-from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.prompt_templates import PromptTemplate, lookalikes_in
 from elluminate_async.schemas.responses import GenerationMetadata, ResponseIn
 from elluminate_async.schemas.template_variables import TemplateVariables
 
@@ -70,6 +70,7 @@ class ResponsePlan:
 
     Attributes:
         template_bytes: About the size of the template's messages, where they are known.
+        lookalikes: What looks like placeholders and is none, by what would be their names.
     """
 
     experiment_id: int
@@ -77,6 +78,7 @@ class ResponsePlan:
     llm_config_id: int | None
     placeholders: frozenset[str]
     template_bytes: int = 0
+    lookalikes: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def check(
@@ -109,6 +111,7 @@ class ResponsePlan:
             llm_config_id=optional_id(llm_config, "llm_config"),
             placeholders=frozenset(template.placeholders if template is not None else ()),
             template_bytes=_size_of(template.messages) if template is not None else 0,
+            lookalikes=_lookalikes_of(template) if template is not None else {},
         )
 
     def check_variables(self, variables: Iterable[object]) -> None:
@@ -121,6 +124,19 @@ class ResponsePlan:
         ]
         if problems:
             raise InputError(first_problems(problems))
+        if self.lookalikes:
+            self._warn_of_lookalikes(cast("Iterable[object]", entries))
+
+    def _warn_of_lookalikes(self, entries: Iterable[object]) -> None:
+        """Tell of a column whose name is in the template in double braces, and is not filled in."""
+        for entry in entries:
+            if isinstance(entry, TemplateVariables):
+                named = self.lookalikes
+                found = [named[name] for name in entry.input_values if name in named]
+                if found:
+                    # Past `check_variables` and the method that was called.
+                    return warn_of_lookalikes(found, stacklevel=5)
+        return None
 
     def _fits(self, entry: object) -> bool:
         """Whether nothing is wrong with ``entry``, for what most entries are."""
@@ -325,6 +341,10 @@ def output_messages(response: object, position: int) -> list[dict[str, Any]]:
         f"responses[{position}] must be a text, or messages with at least one of the assistant's, "
         f"not {response!r:.80}"
     )
+
+
+def _lookalikes_of(template: PromptTemplate) -> dict[str, str]:
+    return {text[2:-2].strip(): text for text in lookalikes_in(template.messages)}
 
 
 def _size_of(value: object) -> int:

@@ -27,8 +27,7 @@ from elluminate_async.resources.journaling import (
     earlier_sending,
     journal_path,
 )
-from elluminate_async.resources.json_input import checked_input
-from elluminate_async.resources.matching import ExperimentRows, Wanted
+from elluminate_async.resources.matching import Wanted
 from elluminate_async.resources.pages import Listing
 from elluminate_async.resources.parts import list_entries, list_responses
 from elluminate_async.resources.response_plan import (
@@ -40,8 +39,8 @@ from elluminate_async.resources.response_plan import (
     output_messages,
     stored_specs,
 )
-from elluminate_async.resources.response_rows import outcome_of
 from elluminate_async.resources.response_run import ResponseRun, whole_of
+from elluminate_async.resources.singles import one_response
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
@@ -106,10 +105,12 @@ class ResponsesResource(Resource):
         Raises:
             GenerationError: The model gave no answer.
             OutcomeUnknownError: Sent, and whether it was processed is not known.
+            ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)
         plan.check_variables([template_variables])
-        return await self._single("generate", plan, Spec(template_variables), "generate")
+        spec = Spec(template_variables)
+        return await one_response(self._connection, "generate", plan, spec, "generate")
 
     async def add(
         self,
@@ -132,29 +133,7 @@ class ResponsesResource(Resource):
         """
         plan = ResponsePlan.check(experiment, None, None)
         spec = Spec(template_variables, output_messages(response, 0), metadata, epoch)
-        return await self._single("add", plan, spec)
-
-    async def _single(
-        self, operation: str, plan: ResponsePlan, spec: Spec, *path: str
-    ) -> PromptResponse:
-        rows = self._connection.kept(ExperimentRows, plan.experiment_id)
-        # Numbered with the batches', so that none of them takes this row for its own.
-        epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
-        with checked_input("the response"):
-            body = plan.body(spec, epoch=epoch)
-        try:
-            answer = await self._connection.call("POST", "responses", *path, body=body, keyed=True)
-        except ElluminateError as error:
-            if error.ambiguous:
-                raise unknown_outcome(error, operation) from None
-            raise
-        row = decode(PromptResponse, answer)
-        outcome = outcome_of(0, row, operation, self._connection.blotted)
-        # What is raised takes this frame along, and is to hold nothing that the row says.
-        del row
-        if isinstance(outcome, ItemError):
-            raise outcome
-        return outcome
+        return await one_response(self._connection, "add", plan, spec)
 
     async def generate_many(
         self,
@@ -235,6 +214,9 @@ class ResponsesResource(Resource):
 
         Memory: O(``max_concurrency`` chunks), however long the input is. Leaving the loop
         early cancels what runs; ``async with`` around it waits for that too.
+
+        Raises:
+            DeadlineError: At the deadline, where a batch marks what is left.
         """
         setting = BatchSetting.begin(self._connection, options)
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)

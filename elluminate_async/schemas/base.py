@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -11,7 +11,7 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
 )
-from pydantic.functional_validators import WrapValidator
+from pydantic.functional_validators import BeforeValidator, WrapValidator
 
 T = TypeVar("T")
 
@@ -45,6 +45,23 @@ An error for each of a million would cost a thousand times their bytes.
 
 RowsOf = Annotated[list[T], FirstErrorEnds(MOST_ROWS)]
 """The same, of `MOST_ROWS` at most."""
+
+
+MOST_ITEMS = 100_000
+"""Items of one batch, and of one job."""
+
+
+def _not_too_many(value: object) -> object:
+    # Before any of them is validated, which takes longer than reading them did.
+    if isinstance(value, list):
+        count = len(cast("list[object]", value))
+        if count > MOST_ITEMS:
+            raise ValueError(f"{count} are too many: {MOST_ITEMS} are the most in one batch")
+    return cast("object", value)
+
+
+ItemsOf = Annotated[list[T], FirstErrorEnds(), BeforeValidator(_not_too_many)]
+"""The items of a batch, `MOST_ITEMS` at most."""
 
 
 class WireModel(BaseModel):

@@ -46,8 +46,8 @@ class CreateCollectionRequest(WireModel):
 
     name: str | None = None
     description: str = ""
-    variables: list[dict[str, Any]] | None = None
-    columns: list[Column] | None = None
+    variables: ListOf[dict[str, Any]] | None = None
+    columns: ListOf[Column] | None = None
     read_only: bool = False
     collection_type: str | None = None
 
@@ -58,4 +58,4 @@ class UpdateCollectionRequest(WireModel):
     name: str | None = None
     description: str | None = None
     read_only: bool | None = None
-    columns: list[Column] | None = None
+    columns: ListOf[Column] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import ListOf, WireModel
 
 
 class Criterion(WireModel):
@@ -32,7 +32,7 @@ class AddCriteriaRequest(WireModel):
     prompt_template_id: int | None = None
     criterion_set_id: int | None = None
     template_variables_id: int | None = None
-    criteria: list[CriterionIn] | None = None
+    criteria: ListOf[CriterionIn] | None = None
     delete_existing: bool = False
 
 

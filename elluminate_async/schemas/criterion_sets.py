@@ -26,4 +26,4 @@ class CreateCriterionSetRequest(WireModel):
     """Body of ``POST criterion_sets``."""
 
     name: str
-    criteria: list[CriterionIn] | None = None
+    criteria: ListOf[CriterionIn] | None = None

@@ -67,6 +67,7 @@ class JobStatus(WireModel):
         result: With a terminal status, where the service sends results: one element per
             item of the request, in its order. A response for each item of a response
             batch, the list of its ratings for each item of a rating batch.
+        result_omitted: Whether there are results, and too large for this document.
         item_failures: Items without a full result, where the service says so.
     """
 
@@ -75,6 +76,7 @@ class JobStatus(WireModel):
     error_msg: str | None = Field(default=None, repr=False)
     progress: JobProgress | None = None
     result: RowsOf[Any] | None = Field(default=None, repr=False)
+    result_omitted: bool = False
     item_failures: RowsOf[ItemFailure] = Field(default=[], repr=False)
 
     @property

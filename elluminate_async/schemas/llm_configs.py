@@ -15,7 +15,9 @@ from pydantic import (
 from elluminate_async.schemas.base import WireModel
 
 
-class _Sampling(WireModel):
+class Sampling(WireModel):
+    """How a model is called, whoever says so."""
+
     llm_model_name: str | None = None
     description: str = ""
     llm_base_url: str | None = None
@@ -51,7 +53,7 @@ class _Sampling(WireModel):
         return document
 
 
-class LLMConfig(_Sampling):
+class LLMConfig(Sampling):
     """A stored configuration. Its API key is write-only and never comes back."""
 
     id: int | None = None
@@ -65,7 +67,7 @@ class LLMConfig(_Sampling):
         return None
 
 
-class CreateLLMConfigRequest(_Sampling):
+class CreateLLMConfigRequest(Sampling):
     """Body of ``POST llm_configs``; nulls are sent.
 
     Attributes:

@@ -13,23 +13,63 @@ PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 """``{{ name }}``: word characters, optional inner spaces."""
 
 
+# Short, so that a text without an end to its braces is read in time.
+_BRACED = re.compile(r"\{\{([^{}\n]{1,100})\}\}")
+_LOOKALIKE = re.compile(r"\s*\w[\w .\-|\[\]]*")
+
+
 def placeholders_in(messages: list[dict[str, Any]]) -> list[str]:
     """The placeholder names of a template's messages, in order of first appearance."""
     found: dict[str, None] = {}
     for message in messages:
-        for text in _texts(message.get("content")):
+        for text in texts_in(message.get("content")):
             found.update(dict.fromkeys(PLACEHOLDER.findall(text)))
     return list(found)
 
 
-def _texts(content: object) -> list[str]:
+def lookalikes_in(messages: list[dict[str, Any]]) -> list[str]:
+    """What stands in double braces like a placeholder and is none, as ``{{first name}}``.
+
+    Such a thing begins like a name; of JSON, formulas and the like in braces nothing is said.
+    """
+    found: dict[str, None] = {}
+    for message in messages:
+        for text in texts_in(message.get("content")):
+            for braced in _BRACED.finditer(text):
+                if _LOOKALIKE.fullmatch(braced[1]) and not PLACEHOLDER.fullmatch(braced[0]):
+                    found[braced[0]] = None
+    return list(found)
+
+
+def filled_length(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> int:
+    """Characters that the texts of `render` have, told without making them."""
+    length = 0
+    written: dict[str, int] = {}
+    for message in messages:
+        for text in texts_in(message.get("content")):
+            length += len(text)
+            for found in PLACEHOLDER.finditer(text):
+                name = found[1]
+                if name in values:
+                    if name not in written:
+                        written[name] = len(str(values[name]))
+                    length += written[name] - len(found[0])
+    return length
+
+
+def texts_in(content: object) -> list[str]:
+    """The texts of a message's content, in order."""
     if isinstance(content, str):
         return [content]
-    return [str(part["text"]) for part in _parts(content) if "text" in part]
+    # Of what a caller passes, not all parts need be mappings.
+    parts: list[object] = [*_parts(content)]
+    mappings = [cast("dict[str, Any]", part) for part in parts if isinstance(part, dict)]
+    return [str(part["text"]) for part in mappings if "text" in part]
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
+    parts = cast("list[object]", content) if isinstance(content, list) else []
+    return [cast("dict[str, Any]", part) for part in parts if isinstance(part, dict)]
 
 
 def render(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -92,8 +132,8 @@ class CreatePromptTemplateRequest(WireModel):
     """Body of ``POST prompt_templates``; every key is always sent."""
 
     name: str | None
-    messages: list[dict[str, Any]]
+    messages: ListOf[dict[str, Any]]
     response_format_json_schema: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: ListOf[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parent_prompt_template_id: int | None = None

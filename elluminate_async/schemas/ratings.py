@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from elluminate_async.schemas.base import Once, WireModel
+from elluminate_async.schemas.base import ItemsOf, Once, WireModel
 from elluminate_async.schemas.criteria import Criterion
 
 
@@ -50,5 +50,5 @@ class RatingRequest(WireModel):
 class RatingBatchRequest(WireModel):
     """Body of ``POST ratings/batches``."""
 
-    prompt_response_ids: list[int]
+    prompt_response_ids: ItemsOf[int]
     rating_mode: RatingMode = RatingMode.DETAILED

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from elluminate_async.schemas.base import ListOf, Once, WireModel
+from elluminate_async.schemas.base import ItemsOf, ListOf, Once, WireModel
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import Rating
@@ -89,14 +89,14 @@ class ResponseIn(WireModel):
     experiment_id: int
     epoch: int = 1
     llm_config_id: int | None = None
-    messages: list[dict[str, Any]] = []
+    messages: ListOf[dict[str, Any]] = []
     metadata: GenerationMetadata | None = None
 
 
 class ResponseBatchRequest(WireModel):
     """Body of ``POST responses/batches``."""
 
-    prompt_response_ins: list[ResponseIn]
+    prompt_response_ins: ItemsOf[ResponseIn]
 
 
 class AnnotateRequest(WireModel):

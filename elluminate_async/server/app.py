@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _PREFIX = "/api/v0"
+_SHOWN_ERRORS = 10
 
 
 def create_app(service: Service, *, host_names: frozenset[str] | None = None) -> Guard:
@@ -94,7 +95,8 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Without the input: it may be large, and it may hold a key.
-    shown = [{key: one[key] for key in ("loc", "msg", "type")} for one in error.errors()]
+    errors = error.errors()[:_SHOWN_ERRORS]
+    shown = [{key: one[key] for key in ("loc", "msg", "type")} for one in errors]
     return JSONResponse({"detail": shown}, 422)
 
 

@@ -9,6 +9,7 @@ from elluminate_async.schemas import CriterionIn
 from elluminate_async.server.models.base import JsonSchema, ModelError, ModelRequest, text_of
 from elluminate_async.server.models.pieces import quoted
 from elluminate_async.server.models.reading import distinct, parse_object, questions_of
+from elluminate_async.server.models.storable import storable_value
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store.responses import Answer
 
@@ -154,7 +155,10 @@ async def invent_variables(models: ModelPool, template: PromptTemplate) -> dict[
     answer = await _ask(models, request, names)
     if missing := [name for name in names if name not in answer]:
         raise Problem(502, f"the model gave no value for {', '.join(missing)}")
-    return {name: answer[name] for name in names}
+    try:
+        return {name: storable_value(answer[name]) for name in names}
+    except ValueError as error:
+        raise Problem(502, f"the model gave a value that cannot be kept: {error}") from None
 
 
 async def _ask(models: ModelPool, request: ModelRequest, keys: list[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.app import create_app
 from elluminate_async.server.keyring import new_key
 from elluminate_async.server.models.addresses import Reach
+from elluminate_async.server.models.base import checked_model
 from elluminate_async.server.models.offline import OfflineModel
 from elluminate_async.server.profile import WireProfile
 from elluminate_async.server.security import LOOPBACK_NAMES
@@ -63,7 +64,8 @@ class LocalServer:
     Args:
         db: The database file, kept; jobs it holds unfinished are taken up. None is a
             private file that is removed at the end.
-        model: Answers prompts; None is the offline stand-in. The caller closes it.
+        model: Answers prompts: any object with a ``name`` and ``async def complete(request)``,
+            see `Model`; None is the offline stand-in. The caller closes it.
         judge: Rates; None is ``model``. The caller closes it.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
@@ -112,8 +114,8 @@ class LocalServer:
         self.url = ""
         self.db = Path() if db is None else Path(db)
         self._keeps_db = db is not None
-        self._model = model if model is not None else OfflineModel()
-        self._judge = judge if judge is not None else self._model
+        self._model = OfflineModel() if model is None else checked_model(model, "model")
+        self._judge = self._model if judge is None else checked_model(judge, "judge")
         self._address = (host, port)
         self._profile = profile if profile is not None else WireProfile()
         self._max_model_calls = max_model_calls

@@ -46,3 +46,9 @@ def not_found(noun: str, key: object) -> Problem:
 def taken(noun: str, name: str) -> Problem:
     """409 for a name that is in use."""
     return Problem(409, f"a {noun} named {name!r} exists already")
+
+
+def check_count(count: int, most: int, noun: str) -> None:
+    """422 for more than ``most`` of what ``noun`` names in the plural."""
+    if count > most:
+        raise Problem(422, f"{count} {noun} are too many: {most} are the most")

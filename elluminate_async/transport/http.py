@@ -143,6 +143,7 @@ class HttpTransport:
         outage = self._throttle.outage(tries.failing_since, chunk=request.is_chunk)
         if outage is not None:
             outage.attempts, outage.ambiguous = tries.count, tries.ambiguous
+            outage.own = tries.last_error()
         return outage
 
     async def _attempt(

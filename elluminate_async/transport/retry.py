@@ -19,6 +19,7 @@ from elluminate_async.errors import (
     ProtocolError,
     ServiceUnavailableError,
     TransportError,
+    is_passing_status,
 )
 from elluminate_async.limits.backoff import back_off, throttle_back_off
 from elluminate_async.limits.ticket import Ticket
@@ -56,10 +57,6 @@ _AMBIGUOUS_4XX = frozenset({408})
 _REFUSED_HERE = frozenset({421, 425})
 
 
-# Of the way or of the moment: a gateway's own, those of a known one (520 to 527), a time-out.
-_PASSING = frozenset({408, 502, 503, 504, *range(520, 528)})
-
-
 def verdict_on(result: Answer | TransportError) -> Verdict:
     """The verdict on one attempt. Every 5xx is ambiguous, 503 too."""
     if isinstance(result, TransportError):
@@ -77,7 +74,7 @@ def is_passing(result: Answer | TransportError) -> bool:
     An unreadable answer and a plain 500 may be due to the request, so they are none.
     """
     if isinstance(result, Answer):
-        return result.status in _PASSING
+        return is_passing_status(result.status)
     return result.worth_repeating and not isinstance(result, ProtocolError)
 
 

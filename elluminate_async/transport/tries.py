@@ -105,6 +105,8 @@ class Tries:
         last = self._last
         if isinstance(error, ServiceUnavailableError | RateLimitError):
             error.attempts = self.count
+        if isinstance(error, ServiceUnavailableError) and last is not None:
+            error.own = self.last_error()
         if isinstance(error, DeadlineError):
             if not error.attempts and isinstance(last, Answer) and last.status == 429:
                 # It waited for the service's limit, so that is what it ended by.

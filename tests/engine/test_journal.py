@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -234,16 +235,41 @@ def test_a_journal_has_one_user_at_a_time(tmp_path: Path, fired: Fired) -> None:
 
 @pytest.mark.row(88)
 def test_a_path_that_cannot_be_written_is_named(tmp_path: Path, fired: Fired) -> None:
-    """A missing folder, a folder, a device: a typed error with the reason."""
+    """A missing folder, a folder, a device: a typed error with the reason, and what to do."""
+    (tmp_path / "file").touch()
     cases = {
-        tmp_path / "missing" / "run": "No such file",
-        tmp_path: "directory",
-        Path(os.devnull): "no regular file",
+        tmp_path / "missing" / "run": "No such file.*; make the folder that it is to be in first",
+        tmp_path / "file" / "run": "Not a directory; .* name another path",
+        tmp_path / ("x" * 300): "too long; name a shorter path",
+        tmp_path: "directory; name a file in that folder",
+        Path(os.devnull): "no regular file: name another path",
     }
     for path, reason in cases.items():
         fired()
         with pytest.raises(JournalError, match=reason):
             Journal.open(path, HEADER)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EACCES, "name a path that this process may write"),
+        (errno.EROFS, "name a path that this process may write"),
+        (errno.ENOSPC, "make room, and make the same call again"),
+    ],
+)
+def test_a_refusal_of_the_system_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
+) -> None:
+    """Also one that a test can only have the system say, as it runs as whoever it runs as."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(JournalError, match=hint):
+            Journal.open(tmp_path / "run", HEADER)
 
 
 async def test_a_writing_that_fails_breaks_the_journal(tmp_path: Path) -> None:

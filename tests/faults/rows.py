@@ -114,6 +114,9 @@ ROWS = {
     130: "lone surrogate in one input; one row of another version in a listing",
     131: "key echoed raw, JSON-escaped, URL-coded, base64, in a header, in malformed HTTP",
     132: "on_progress raises CancelledError, StopAsyncIteration, KeyboardInterrupt",
+    133: "model answers with figures that are none, half an emoji, {}",
+    135: "50 MB of nulls, n_epochs of 100,000, unfinished requests and headers",
+    137: "stored values 300 levels deep, messages without role or text, parameters of wrong types",
     138: "endpoint URL that is metadata, link-local, redirecting, rebinding; one that hangs",
 }
 

@@ -14,7 +14,7 @@ import pytest
 
 import elluminate_async
 from elluminate_async import ElluminateError
-from elluminate_async.transport.weight import ALWAYS_ALLOWED, TIMES_ITS_BYTES
+from elluminate_async.schemas.weight import ALWAYS_ALLOWED, TIMES_ITS_BYTES
 from tests.matrix import Fired
 from tests.soak.hostile import DEADLINE, Cost
 from tests.soak.hostile_kinds import kinds

@@ -91,6 +91,7 @@ async def test_whatever_on_progress_raises_is_raised_from_the_call(
         if becomes_a_runtime_error(error, stream=stream):
             assert type(raised) is RuntimeError
             assert raised.__cause__ is error
+            assert str(raised) == f"on_progress raised {error!r}"
         else:
             assert raised is error
         if not stream:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Send
 
 from elluminate_async import (
     APIError,
@@ -39,6 +40,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
+from tests.flow.bench import BATCH, Seen, answer
 from tests.flow.conftest import Staging
 from tests.flow.test_faults import Once
 
@@ -61,6 +63,21 @@ LASTING = {
     "bad_input", "failed", "http_400", "http_401", "http_404", "http_409", "http_413", "http_422",
     "outcome_unknown", "protocol", "stalled",
 }  # fmt: skip
+
+
+class Lasting:
+    """From the first of ``fault`` on an outage: every other request is answered 503."""
+
+    def __init__(self, fault: Once) -> None:
+        self.fault = fault
+
+    async def __call__(self, seen: Seen, send: Send) -> bool:
+        if await self.fault(seen, send):
+            return True
+        if not self.fault.fired:
+            return False
+        await answer(send, 503)
+        return True
 
 
 def failures(error: ElluminateError, count: int = 3) -> Batch[Any]:
@@ -187,7 +204,14 @@ def test_the_longest_wait_of_any_item_counts() -> None:
 def test_different_causes_are_a_group() -> None:
     """Two statuses, two classes, or failures of the items' own: `BatchError`, of all of them."""
     server = ServerError("no", status=503)
-    mixed = [server, ServerError("no", status=500)], [server, ConnectError("no", sent=False)]
+    untrusted = ConnectError("bad certificate", sent=False)
+    untrusted.worth_repeating = False
+    mixed = (
+        [server, ServerError("no", status=500)],
+        [server, RateLimitError("no", status=429)],
+        [server, untrusted],
+        [RateLimitError("no", status=429), DeadlineError("the deadline passed")],
+    )
     for errors in mixed:
         batch = Batch[Any](
             [item_error(error, position=p, operation="add") for p, error in enumerate(errors)]
@@ -203,6 +227,102 @@ def test_different_causes_are_a_group() -> None:
     ):
         with pytest.raises(BatchError):
             Batch[Any]([own]).raise_if_all_failed()
+
+
+def test_a_group_counts_its_causes() -> None:
+    """By class and status, or by an item's own code; in the text, and also of a part."""
+    errors: list[ElluminateError] = [
+        ServerError("no", status=500),
+        ServerError("no", status=500),
+        RateLimitError("no", status=429),
+        GenerationError("refused", position=0, operation="add"),
+    ]
+    batch = Batch[Any](
+        [item_error(error, position=p, operation="add") for p, error in enumerate(errors)]
+    )
+    with pytest.raises(BatchError, match="2 ServerError 500, 1 RateLimitError 429") as caught:
+        batch.raise_if_all_failed()
+
+    assert caught.value.causes == {
+        "ServerError 500": 2,
+        "RateLimitError 429": 1,
+        "generation_failed": 1,
+    }
+    _, rest = caught.value.split(GenerationError)
+    assert isinstance(rest, BatchError)
+    assert rest.causes == {"ServerError 500": 2, "RateLimitError 429": 1}
+
+
+async def test_one_outage_is_one_error_whatever_it_did_to_an_item(staging: Staging) -> None:
+    """Some were sent and are unknown, some could not be sent: the service is unavailable."""
+    fault = Once(502, times=1)
+    options = BatchOptions(chunk_size=2, max_concurrency=1, retry_for=5.0, settle=0.2)
+    async with staging(HOSTED, options) as stage:
+        rows = await stage.variables(VALUES)
+        stage.recorder.before = Lasting(fault)
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows, experiment=stage.experiment
+        )
+
+    codes = [error.code for error in batch.failed.values()]
+    assert codes == ["outcome_unknown"] * 2 + ["unavailable"] * 4
+    with pytest.raises(ServiceUnavailableError, match="503") as caught:
+        batch.raise_if_all_failed()
+    assert caught.value.retry_after == max(e.retry_after or 0 for e in batch.failed.values())
+    assert caught.value.ambiguous
+    assert caught.value.partial is batch
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+async def test_what_is_unknown_in_an_outage_names_its_own_failure(staging: Staging) -> None:
+    """Not that of the probe, which only looks whether the outage is over.
+
+    The error of all is the outage all the same.
+    """
+    options = BatchOptions(chunk_size=2, max_concurrency=1, retry_for=5.0)
+    async with staging(options=options) as stage:
+        rows = await stage.variables(VALUES[:2])
+        stage.recorder.before = Lasting(Once(502, times=1_000))
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows, experiment=stage.experiment
+        )
+
+    for error in batch.failed.values():
+        assert isinstance(error, OutcomeUnknownError)
+        assert (error.cause, error.status) == ("ServerError", 502)
+        assert "known: [502] injected (POST " in error.text
+        assert "since then the service is unavailable" in error.text
+        assert error.retryable
+    with pytest.raises(ServiceUnavailableError):
+        batch.raise_if_all_failed()
+
+
+@pytest.mark.parametrize("told", [("1.0", "300"), ("300", "1.0"), ("1.0",), ("0.9", "1.0")])
+async def test_one_limit_is_one_error_whatever_wait_it_told(
+    staging: Staging, told: tuple[str, ...]
+) -> None:
+    """The longest wait counts, also where the deadline kept items from being sent meanwhile."""
+    waits = iter(told)
+
+    async def limit(seen: Seen, send: Send) -> bool:
+        if seen.method != "POST" or not BATCH.match(seen.path):
+            return False
+        await answer(send, 429, b'{"detail": "slow down"}', {"retry-after": next(waits, told[-1])})
+        return True
+
+    options = BatchOptions(chunk_size=2, max_concurrency=1, deadline=4.0)
+    async with staging(options=options.replace(max_retry_after=100)) as stage:
+        rows = await stage.variables(VALUES)
+        stage.recorder.before = limit
+        batch = await stage.client.responses.generate_many(
+            template_variables=rows, experiment=stage.experiment
+        )
+
+    longest = max(error.retry_after or 0 for error in batch.failed.values())
+    assert longest > max(map(float, told)) - 5
+    with pytest.raises(RateLimitError) as caught:
+        batch.raise_if_all_failed()
+    assert (caught.value.status, caught.value.retry_after) == (429, longest)
 
 
 def test_a_batch_with_any_value_is_returned() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 from starlette.types import Send
@@ -231,3 +232,34 @@ async def test_bad_entries_are_named_before_anything_is_sent(stage: Stage) -> No
         )
 
     assert stage.recorder.requests == []
+
+
+@pytest.mark.parametrize("operation", ["generate", "add", "rate"])
+async def test_a_single_call_that_is_cut_says_the_way_on(hosted: Stage, operation: str) -> None:
+    """Where to look whether it was processed, what a repetition may cost, and what finds out."""
+    (row,) = await hosted.variables(["a"])
+    responses = hosted.client.responses
+    rated = await responses.generate(template_variables=row, experiment=hosted.experiment)
+    hosted.recorder.after = hosted.recorder.before = Once(
+        502, noun="ratings" if operation == "rate" else "responses"
+    )
+    calls: dict[str, tuple[Callable[[], Awaitable[object]], str]] = {
+        "generate": (
+            lambda: responses.generate(template_variables=row, experiment=hosted.experiment),
+            r"responses\.list\(experiment=.*paid for twice.*generate_many with a journal",
+        ),
+        "add": (
+            lambda: responses.add("x", template_variables=row, experiment=hosted.experiment),
+            r"responses\.list\(experiment=.*store it twice.*add_many with a journal",
+        ),
+        "rate": (
+            lambda: hosted.client.ratings.rate(rated),
+            r"ratings\.list\(response\).*paid for twice.*rate_many with a journal",
+        ),
+    }
+    call, text = calls[operation]
+
+    with pytest.raises(OutcomeUnknownError, match=text) as caught:
+        await call()
+
+    assert (caught.value.status, caught.value.cause) == (502, "ServerError")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +253,51 @@ async def test_the_version_check_can_be_left_out(stage: Stage) -> None:
 
     assert [response.response_str for response in batch] == ["echo say a", "echo say b"]
     assert stage.recorder.count("version/compatible$") == 0
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["call", "stream"])
+@pytest.mark.parametrize("journalled", [False, True], ids=["", "journal"])
+async def test_an_input_that_raises_a_cancellation_is_named(
+    stage: Stage, tmp_path: Path, streamed: bool, journalled: bool
+) -> None:
+    """Nobody cancelled the call, and nobody closed its client: the input is at fault."""
+
+    def rows() -> Iterator[int]:
+        yield ready.id
+        raise asyncio.CancelledError("mine")
+
+    ready = (await stage.variables(["a"]))[0]
+    arguments: dict[str, Any] = {
+        "template_variables": rows(),
+        "experiment": stage.experiment,
+        "journal": tmp_path / "run" if journalled else None,
+    }
+
+    async def call() -> None:
+        if not streamed:
+            await stage.client.responses.generate_many(**arguments)
+            return
+        async for _ in stage.client.responses.stream_generate_many(**arguments):
+            pass
+
+    with pytest.raises(InputError, match=r"the input raised CancelledError\('mine'\)") as caught:
+        await call()
+
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert not (await stage.generate(["b"])).failed
+
+
+async def test_a_ping_takes_no_odd_number(stage: Stage) -> None:
+    """Nothing is asked, and it does not wait for ever."""
+    odd: list[Any] = [10**400, 10**5000, float("inf"), float("nan"), -1, 0, True, "1", None]
+    for timeout in odd:
+        with pytest.raises(InputError, match="timeout must be a number of seconds above 0"):
+            await stage.client.ping(timeout)
+    assert stage.recorder.requests == []
+
+
+@pytest.mark.parametrize("project", [True, 1.5, ("a", 1)])
+def test_a_project_is_told_by_id_or_name(project: Any) -> None:
+    """True is not taken for the project 1."""
+    with pytest.raises(ConfigurationError, match="project must be its id or its name"):
+        AsyncClient(api_key="k", project=project)

@@ -18,6 +18,7 @@ from elluminate_async import (
     JournalError,
     NotFoundError,
     OutcomeUnknownError,
+    ServiceUnavailableError,
 )
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
@@ -470,3 +471,96 @@ async def test_a_job_that_ended_unseen_is_answered_by_its_error(
 
     assert posts(service) == 1
     own_or_unknown(responses.outcomes)
+
+
+async def away(seen: Seen, send: Send) -> bool:
+    """An outage: every request is answered 503."""
+    del seen
+    await answer(send, 503)
+    return True
+
+
+@pytest.mark.parametrize("journalled", [False, True], ids=["", "journal"])
+async def test_an_outage_at_the_start_is_in_the_batch(
+    service: Stage, tmp_path: Path, journalled: bool
+) -> None:
+    """Nothing was sent, so all is to be sent: by a retry, and once; the journal knows it then."""
+    rows = await service.variables(VALUES)
+    service.recorder.before = away
+    with pytest.raises(ServiceUnavailableError):
+        await service.client.projects.list()
+    arguments: dict[str, Any] = {
+        "template_variables": rows,
+        "experiment": service.experiment,
+        "options": OPTIONS.replace(retry_for=3.0),
+        "journal": tmp_path / "run" if journalled else None,
+    }
+    batch = await service.client.responses.generate_many(**arguments)
+
+    assert [error.code for error in batch.failed.values()] == ["unavailable"] * len(VALUES)
+    assert all(error.retryable and error.attempts < 9 for error in batch.failed.values())
+    with pytest.raises(ServiceUnavailableError):
+        batch.raise_if_all_failed()
+    service.recorder.before = None
+    await service.client.ping()
+    await batch.retry_failed()
+    assert echoed(batch) == ECHOES
+    assert set(service.model.answered.values()) == {1}
+    if journalled:
+        service.recorder.requests.clear()
+        assert echoed(await service.client.responses.generate_many(**arguments)) == ECHOES
+        assert posts(service) == 0
+
+
+@pytest.mark.parametrize("noticed", ["retry", "call"])
+@pytest.mark.parametrize("answers", [3, 11, 30])
+async def test_an_outage_at_the_start_of_taking_up_a_call(
+    service: Stage, tmp_path: Path, answers: int, noticed: str
+) -> None:
+    """What the first run may have sent is unknown, and a retry looks for it as a new call does."""
+    journal = tmp_path / "run"
+    await cancelled_after(service, answers, journal=journal)
+    rows = await service.variables(VALUES)
+    service.recorder.requests.clear()
+    service.recorder.before = away
+    arguments: dict[str, Any] = {
+        "template_variables": rows,
+        "experiment": service.experiment,
+        "options": OPTIONS.replace(retry_for=3.0),
+        "journal": journal,
+    }
+
+    batch = await service.client.responses.generate_many(**arguments)
+    await batch.retry_failed()
+
+    assert posts(service) == 0
+    assert len(batch.failed) == len(VALUES)
+    for error in batch.failed.values():
+        assert isinstance(error, OutcomeUnknownError)
+        assert (error.code, error.operation, error.retryable) == ("unavailable", "generate", True)
+    with pytest.raises(ServiceUnavailableError):
+        batch.raise_if_all_failed()
+    service.recorder.before = None
+    await service.client.ping()
+    if noticed == "retry":
+        await batch.retry_failed()
+    batch = await service.client.responses.generate_many(**arguments)
+    unknown = own_or_unknown(batch.outcomes)
+    assert set(service.model.answered.values()) == {1}
+    assert len(unknown) <= 2 * OPTIONS.chunk_size
+
+
+async def test_an_outage_at_the_start_of_a_stream_is_in_it(service: Stage, tmp_path: Path) -> None:
+    """One outcome for each input, as without a journal."""
+    rows = await service.variables(VALUES)
+    service.recorder.before = away
+    stream = service.client.responses.stream_generate_many(
+        template_variables=iter(rows),
+        experiment=service.experiment,
+        options=OPTIONS.replace(retry_for=3.0),
+        journal=tmp_path / "run",
+    )
+    outcomes = [outcome async for outcome in stream]
+
+    assert sorted(position for position, _ in outcomes) == list(range(len(VALUES)))
+    assert {getattr(outcome, "code", None) for _, outcome in outcomes} == {"unavailable"}

@@ -74,6 +74,57 @@ async def test_a_batch_that_went_well_sends_nothing(service: Stage) -> None:
     assert service.recorder.requests == []
 
 
+async def test_what_a_retry_leaves_is_logged(
+    staging: Staging, caplog: pytest.LogCaptureFixture
+) -> None:
+    """How many, and why: the unknown, and what failed upstream; info where it was asked for."""
+    async with staging(PROFILES[1], OPTIONS) as stage:
+        stage.recorder.before = Once(503)
+        batch = await stage.generate(VALUES)
+        ratings = await stage.client.ratings.rate_many(batch)
+        caplog.clear()
+        caplog.set_level("INFO", "elluminate_async")
+        stage.recorder.requests.clear()
+
+        await batch.retry_failed()
+        await ratings.retry_failed()
+        await batch.retry_failed(include_unknown=False)
+        assert stage.recorder.requests == []
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (
+            "WARNING",
+            "generate: the retry leaves 5 of 5 failed items as they are: 5 with an unknown outcome "
+            "that nothing tells without the risk to pay twice; include_unknown=True sends them "
+            "anew",
+        ),
+        (
+            "WARNING",
+            "rate: the retry leaves 5 of 5 failed items as they are: 5 that failed upstream and "
+            "have nothing to send",
+        ),
+        (
+            "WARNING",
+            "generate: the retry leaves 5 of 5 failed items as they are: 5 with an unknown outcome,"
+            " as include_unknown is False",
+        ),
+    ]
+
+
+async def test_a_retry_that_leaves_nothing_logs_nothing(
+    service: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All that failed was sent."""
+    service.model.failing = fails("v2", "v11")
+    batch = await service.generate([*VALUES, "v2"])
+    service.model.failing = fails()
+    caplog.clear()
+
+    assert not (await batch.retry_failed()).failed
+
+    assert caplog.records == []
+
+
 async def test_what_is_unknown_is_sent_only_when_asked_for(staging: Staging) -> None:
     """Sending it could pay for it twice, so that takes a word."""
     async with staging(PROFILES[1], OPTIONS) as stage:

@@ -14,6 +14,7 @@ from tests.server.program import REPOSITORY, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.matrix import Fired
     from tests.server.program import Program
 
 pytestmark = pytest.mark.official
@@ -79,3 +80,12 @@ def test_flow_with_1_5_2(server: Program) -> None:
     """Template to streamed ratings, twice; the program itself checks what belongs to what."""
     assert run("1.5.2", "flow_1_5_2.py", server.url).endswith("ok\n")
     assert run("1.5.2", "flow_1_5_2.py", server.url).endswith("ok\n")
+
+
+@pytest.mark.row(128)
+@pytest.mark.parametrize("version", ["0.6.12", "1.5.2"])
+def test_long_rows(server: Program, version: str, fired: Fired) -> None:
+    """A hundred rows of 200 KB come in pages of fewer: each comes once, with its rating."""
+    printed = run(version, f"long_{version.replace('.', '_')}.py", server.url)
+    fired(times=100)
+    assert printed == "100 100 100\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from elluminate_async.server.models.base import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import aiohttp
 
@@ -122,6 +125,16 @@ def batch(experiment: int, entries: list[int]) -> dict[str, Any]:
             for entry in entries
         ]
     }
+
+
+def keep_none_of(db: Path, *, input_tokens: int) -> None:
+    """Have a database refuse answers of so many tokens."""
+    with closing(sqlite3.connect(db)) as raw:
+        raw.execute(
+            "CREATE TRIGGER refused BEFORE UPDATE OF is_ready ON responses "
+            f"WHEN NEW.input_tokens = {input_tokens} "
+            "BEGIN SELECT RAISE(ABORT, 'this is not kept'); END"
+        )
 
 
 class ScriptedModel:

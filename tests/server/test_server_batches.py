@@ -12,9 +12,11 @@ import pytest
 from elluminate_async.server import LocalServer, ModelAnswer, ModelError, WireProfile
 from elluminate_async.server.models.base import text_of
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.server.api import Api, ScriptedModel, batch
+from tests.server.api import Api, ScriptedModel, batch, keep_none_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import aiohttp
 
     from elluminate_async.server import ModelRequest
@@ -115,7 +117,7 @@ async def test_failed_item_is_a_row_with_an_error(api: Api, model: ScriptedModel
 
 
 async def test_half_of_a_character_costs_nobody_anything(session: aiohttp.ClientSession) -> None:
-    """What no file can hold of an answer becomes a question mark, and its neighbours are kept."""
+    """What no file can hold of an answer becomes U+FFFD, and its neighbours are kept."""
 
     class Torn(ScriptedModel):
         async def complete(self, request: ModelRequest) -> ModelAnswer:
@@ -129,8 +131,8 @@ async def test_half_of_a_character_costs_nobody_anything(session: aiohttp.Client
         experiment, entries = await api.setup(["x", "b", "c"])
         x, b, c = (await api.generate(experiment, entries))["result"]
     assert x["messages"][0]["content"] == "fine"
-    assert b["messages"][0]["content"] == "torn: ?"
-    assert b["messages"][0]["tool_calls"] == [{"id": "?", "ü": 1}]
+    assert b["messages"][0]["content"] == "torn: \ufffd"
+    assert b["messages"][0]["tool_calls"] == [{"id": "\ufffd", "ü": 1}]
     assert "not JSON compliant" in c["error"]
 
 
@@ -158,18 +160,19 @@ async def test_deleted_experiment_has_no_job(api: Api, model: ScriptedModel) -> 
     assert (await api("GET", f"{path}/stream")).status == 404
 
 
-async def test_failed_job_stays_failed(session: aiohttp.ClientSession) -> None:
+async def test_failed_job_stays_failed(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     """An answer that cannot be kept ends its job; those that come meanwhile do not revive it."""
 
     class Staggered(ScriptedModel):
         async def complete(self, request: ModelRequest) -> ModelAnswer:
             number = int(text_of(request.messages[-1]).split()[1].rstrip("."))
             await asyncio.sleep(number * 0.002)
-            return ModelAnswer("fine", input_tokens=2**70 if number == 3 else 1)
+            return ModelAnswer("fine", input_tokens=77 if number == 3 else 1)
 
-    async with LocalServer(model=Staggered()) as server:
+    async with LocalServer(db=tmp_path / "s.db", model=Staggered()) as server:
         api = Api(session, server)
         experiment, entries = await api.setup([str(number) for number in range(60)])
+        keep_none_of(tmp_path / "s.db", input_tokens=77)
         task = await api.post("/responses/batches", batch(experiment, entries))
         assert (await api.ended(f"/responses/batches/{task}"))["status"] == "FAILURE"
         await asyncio.sleep(0.1)

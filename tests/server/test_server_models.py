@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi.responses import JSONResponse
 
+from elluminate_async import AsyncClient, ConfigurationError
 from elluminate_async.schemas import LLMConfig
-from elluminate_async.server import LocalServer, ModelError, ModelRequest, OpenAIModel
+from elluminate_async.server import (
+    LocalServer,
+    ModelAnswer,
+    ModelError,
+    ModelRequest,
+    OpenAIModel,
+)
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api
 from tests.server.endpoint import completion, refusal
@@ -163,3 +170,49 @@ async def test_experiment_with_its_own_endpoint(
     assert status["result"][0]["generation_metadata"]["llm_model_config"]["name"] == "own"
     assert endpoint.keys == ["Bearer sk-own"]
     assert (endpoint.requests[0]["model"], endpoint.requests[0]["temperature"]) == ("big", 0.3)
+
+
+class _Nameless:
+    async def complete(self, request: ModelRequest) -> ModelAnswer:
+        return ModelAnswer(text="x")
+
+
+class _Mute:
+    name = "mute"
+
+
+@pytest.mark.parametrize("argument", ["model", "judge"])
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (_Nameless(), "this _Nameless does not have a name"),
+        (_Mute(), r"this _Mute does not have the method `async def complete\("),
+        (object(), "does not have a name, .* and the method"),
+        (OpenAIModel, "is the class OpenAIModel: pass an object of it"),
+    ],
+    ids=["name", "complete", "both", "class"],
+)
+def test_what_is_no_model_is_refused_at_once(argument: str, given: Any, text: str) -> None:
+    """By the argument, with what is missing, before anything is opened."""
+    with pytest.raises(ConfigurationError, match=f"^{argument} .*{text}"):
+        LocalServer(**{argument: given})
+
+
+async def test_a_model_is_any_object_that_answers() -> None:
+    """A name and `complete` are all that a server asks of one that it does not close."""
+
+    class Least(_Nameless):
+        name = "least"
+
+    async with (
+        LocalServer(model=Least()) as server,  # type: ignore[arg-type]
+        AsyncClient(base_url=server.url, api_key=server.api_key) as client,
+    ):
+        template, _ = await client.prompt_templates.get_or_create("{{x}}", name="T")
+        collection, _ = await client.collections.get_or_create("C")
+        rows = await client.template_variables.add_many([{"x": "a"}], collection=collection)
+        experiment, _ = await client.experiments.get_or_create(
+            "E", prompt_template=template, collection=collection
+        )
+        batch = await client.responses.generate_many(template_variables=rows, experiment=experiment)
+    assert batch[0].response_str == "x"

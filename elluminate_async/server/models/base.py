@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
+from elluminate_async.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -113,7 +115,19 @@ class ModelAnswer:
 class Model(Protocol):
     """Something that answers messages.
 
-    Whoever makes a model closes it: a server closes only those it made itself.
+    Any object will do that has these three; it need not inherit from this class::
+
+        class Shouting:
+            name = "shouting"
+
+            async def complete(self, request: ModelRequest) -> ModelAnswer:
+                return ModelAnswer(text=str(request.messages[-1]["content"]).upper())
+
+            async def aclose(self) -> None:
+                pass
+
+    Whoever makes a model closes it: a server closes only those it made itself, and so asks
+    of one that it is given for ``name`` and ``complete`` only.
     """
 
     @property
@@ -133,6 +147,30 @@ class Model(Protocol):
     async def aclose(self) -> None:
         """Give back what it holds."""
         ...
+
+
+def checked_model(model: Model, argument: str) -> Model:
+    """``model``, which has what a server needs of one.
+
+    Raises:
+        ConfigurationError: It has not; the text says what is missing.
+    """
+    if isinstance(model, type):
+        raise ConfigurationError(f"{argument} is the class {model.__name__}: pass an object of it")
+    missing: list[str] = []
+    name: object = getattr(model, "name", None)
+    if not isinstance(name, str) or not name:
+        missing.append("a name, which is a string and not empty")
+    if not callable(getattr(model, "complete", None)):
+        missing.append(
+            "the method `async def complete(self, request: ModelRequest) -> ModelAnswer`"
+        )
+    if missing:
+        raise ConfigurationError(
+            f"{argument} is no model, as this {type(model).__name__} does not have "
+            f"{' and '.join(missing)}; elluminate_async.server.Model shows one"
+        )
+    return model
 
 
 def text_of(message: dict[str, Any]) -> str:

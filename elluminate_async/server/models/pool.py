@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.models.base import BusyError, ModelError
 from elluminate_async.server.models.lines import Bounds, Line
 from elluminate_async.server.models.permits import Permits
 from elluminate_async.server.models.retrying import Patience
+from elluminate_async.server.models.storable import reason, storable
 
 if TYPE_CHECKING:
     from elluminate_async.server.models.base import Model, ModelAnswer, ModelRequest
@@ -132,7 +132,7 @@ class ModelPool:
                 patience = patience or Patience(config.max_retries if config else None)
                 wait = patience.wait(error, line)
                 if wait is None:
-                    raise ModelError(_whole(str(error))) from error
+                    raise ModelError(reason(error)) from error
                 await asyncio.sleep(wait)
                 self.figures.repeated += 1
                 continue
@@ -157,16 +157,16 @@ class ModelPool:
         request.pulse.listener = alive
         try:
             async with clock:
-                return _storable(await model.complete(request))
+                return storable(await model.complete(request), request)
         except BusyError:
             raise
         except ModelError as error:
-            raise ModelError(_whole(str(error))) from error
+            raise ModelError(reason(error)) from error
         except Exception as error:
             if clock.expired():
                 what = "nothing more of the answer" if has_begun else "no answer"
                 raise ModelError(f"{what} within {limit:g} s") from None
-            raise ModelError(_whole(f"{type(error).__name__}: {error}")) from error
+            raise ModelError(reason(error)) from error
         finally:
             request.pulse.listener = None
 
@@ -189,20 +189,3 @@ def _silence(request: ModelRequest) -> float:
     """Seconds that a call may be silent; earlier versions stored any number."""
     given = request.sampling.timeout if request.sampling else None
     return min(given, LONGEST_TIMEOUT) if given and given > 0 else SILENCE
-
-
-def _whole(text: str) -> str:
-    """``text`` with a question mark for each half of a character, which nothing can store."""
-    return text.encode(errors="replace").decode()
-
-
-def _storable(answer: ModelAnswer) -> ModelAnswer:
-    calls = ""
-    if answer.tool_calls:
-        calls = json.dumps(answer.tool_calls, ensure_ascii=False, allow_nan=False)
-    try:
-        f"{answer.text}{calls}".encode()
-    except UnicodeEncodeError:
-        whole_calls = json.loads(_whole(calls)) if calls else answer.tool_calls
-        return replace(answer, text=_whole(answer.text), tool_calls=whole_calls)
-    return answer

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 
-from elluminate_async.schemas import JobStatusName
+from elluminate_async.schemas import JobStatusName, ResponseIn
 from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.placement import SLICE, placed
 from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import job_stream
 from elluminate_async.server.store import jobs as store
+from elluminate_async.server.store import placing
+from elluminate_async.server.store.jobs import JobKind, NewJob
 
 if TYPE_CHECKING:
     from fastapi.responses import StreamingResponse
     from sqlalchemy import Connection
 
-    from elluminate_async.server.store.jobs import JobKind, NewJob
     from elluminate_async.server.store.text import WireText
 
 
@@ -25,27 +28,48 @@ async def start(
     request: Request,
     project: CurrentProject,
     make: Callable[[Connection, int], NewJob],
+    items: Sequence[ResponseIn] = (),
 ) -> Response:
     """Accept a batch: its rows, its job and its key are committed before the answer.
 
     The answer is the task id, or null when there is nothing to do.
+
+    Args:
+        request: The request.
+        project: Where it goes.
+        make: Makes the rows and tells of which job they are.
+        items: Rows to make in slices instead, where they are many.
     """
+    is_large = len(items) > SLICE
 
     def accept(connection: Connection) -> str | None:
         job = make(connection, project.id)
         return store.accept(connection, project.id, job) if job.response_ids else None
 
-    async def prepare() -> Callable[[Connection], str | None]:
-        return accept
+    async with AsyncExitStack() as taking_back:
 
-    def begin(task_id: str | None) -> None:
-        if task_id is not None:
-            project.service.jobs.submit(task_id)
+        async def prepare() -> Callable[[Connection], str | None]:
+            if not is_large:
+                return accept
+            new = NewJob(JobKind.RESPONSES, ())
+            job = await project.write(store.begin, new, len(items))
+            hidden = await taking_back.enter_async_context(placed(project, job, items))
 
-    body = await request.body()
-    return await answer_once(
-        request, project, prepare, status=202, body=body, after=begin, asks_model=False
-    )
+            def accept_placed(connection: Connection) -> str:
+                placing.show(connection, hidden)
+                return store.accept_placed(connection, job)
+
+            return accept_placed
+
+        def begin(task_id: str | None) -> None:
+            if task_id is not None:
+                project.service.jobs.submit(task_id)
+
+        body = await request.body()
+        return await answer_once(
+            request, project, prepare, status=202, body=body, after=begin, asks_model=is_large
+        )
+    raise AssertionError("unreachable")
 
 
 async def poll(project: CurrentProject, kind: JobKind, task_id: str) -> Response:

@@ -13,6 +13,8 @@ from elluminate_async.schemas import (
     Page,
 )
 from elluminate_async.schemas.collections import UpdateCollectionRequest
+from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute
+from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -22,17 +24,23 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.store import collections as store
 from elluminate_async.server.store import prompt_templates, template_variables
+from elluminate_async.server.store.template_variables import NewRows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-router = APIRouter(prefix="/collections", tags=["collections"])
+from elluminate_async.server.store import sizes
+
+router = APIRouter(prefix="/collections", tags=["collections"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreateCollectionRequest) -> CollectionWithEntries:
     """A new collection with its rows; 409 when the name is taken."""
-    return await project.write(template_variables.create_collection, body)
+    check_count(len(body.variables or ()), MOST_ITEMS, "rows")
+    rows = NewRows.of(body.variables or ())
+    collection_id = await project.write(template_variables.create_collection, body, rows)
+    return await project.read(template_variables.whole_collection, collection_id)
 
 
 @router.get("", response_model=Page[Collection])
@@ -51,7 +59,7 @@ async def find(
             needed = frozenset(template.placeholders)
         return store.find_ids(connection, project_id, name, needed)
 
-    return await project.page(page, ids, store.documents)
+    return await project.page(page, ids, store.documents, sizes.largest("collection"))
 
 
 @router.get("/{collection_id}")

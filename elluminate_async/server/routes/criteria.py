@@ -9,8 +9,9 @@ from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import AddCriteriaRequest, Criterion, CriterionIn, Page
 from elluminate_async.schemas.criteria import EditCriterionRequest
+from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.generator import propose_criteria
-from elluminate_async.server.problems import Problem
+from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Id, InProject, OptionalId, PageNumber
 from elluminate_async.server.store import criteria as store
 from elluminate_async.server.store import criterion_sets, prompt_templates
@@ -18,7 +19,9 @@ from elluminate_async.server.store import criterion_sets, prompt_templates
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-router = APIRouter(prefix="/criteria", tags=["criteria"])
+from elluminate_async.server.store import sizes
+
+router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
@@ -27,6 +30,7 @@ async def add(project: InProject, body: AddCriteriaRequest) -> list[Criterion]:
     if (body.prompt_template_id is None) == (body.criterion_set_id is None):
         raise Problem(400, "give either prompt_template_id or criterion_set_id")
     if body.criteria is not None:
+        check_count(len(body.criteria), store.MOST_CRITERIA, "criteria")
         return await project.write(_add, body, body.criteria)
     if body.prompt_template_id is None:
         raise Problem(400, "only for a prompt template can criteria be generated")
@@ -43,7 +47,7 @@ async def find(
 ) -> Response:
     """In order of creation."""
     ids = partial(store.find_ids, prompt_template_id=prompt_template_id)
-    return await project.page(page, ids, store.documents)
+    return await project.page(page, ids, store.documents, sizes.largest("criterion"))
 
 
 @router.get("/{criterion_id}")

@@ -8,26 +8,33 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet, Page
+from elluminate_async.server.acceptance import BoundedRoute
+from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
+from elluminate_async.server.store import criteria, prompt_templates
 from elluminate_async.server.store import criterion_sets as store
-from elluminate_async.server.store import prompt_templates
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-router = APIRouter(prefix="/criterion_sets", tags=["criterion_sets"])
+from elluminate_async.server.store import sizes
+
+router = APIRouter(prefix="/criterion_sets", tags=["criterion_sets"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreateCriterionSetRequest) -> CriterionSet:
     """A new set; 409 when the name is taken."""
+    check_count(len(body.criteria or ()), criteria.MOST_CRITERIA, "criteria")
     return await project.write(store.create, body)
 
 
 @router.get("", response_model=Page[CriterionSet])
 async def find(project: InProject, name: OptionalName = None, page: PageNumber = 1) -> Response:
     """In order of creation."""
-    return await project.page(page, partial(store.find_ids, name=name), store.documents)
+    return await project.page(
+        page, partial(store.find_ids, name=name), store.documents, sizes.largest("criterion set")
+    )
 
 
 @router.get("/{set_id}")

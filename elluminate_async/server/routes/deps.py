@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from elluminate_async.schemas import Page
 from elluminate_async.server.problems import not_found
 from elluminate_async.server.service import Service
+from elluminate_async.server.store import sizes
 from elluminate_async.server.store.rows import PageRequest
 from elluminate_async.server.store.text import WireText
 
@@ -90,12 +91,14 @@ class CurrentProject:
         number: int,
         find: Callable[[Connection, int], list[int]],
         documents: Callable[[Connection, int, Iterable[int]], dict[int, Any]],
+        largest: Callable[[Connection, int], int] | None = None,
     ) -> Response:
-        """One page of a listing."""
-        wanted = PageRequest(number, self.service.profile.page_size)
+        """One page of a listing, of fewer rows where the largest ones would not fit."""
+        asked = PageRequest(number, self.service.profile.page_size)
 
         def run(connection: Connection, project_id: int) -> Page[Any]:
             ids = find(connection, project_id)
+            wanted = sizes.fitting(asked, largest(connection, project_id) if largest else 0)
             shown = wanted.of(ids)
             found = documents(connection, project_id, shown)
             return Page[Any](items=[found[row_id] for row_id in shown], count=len(ids))

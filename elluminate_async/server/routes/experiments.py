@@ -18,6 +18,14 @@ from elluminate_async.schemas import (
     ResponseIn,
     RunExperimentRequest,
 )
+from elluminate_async.server.acceptance import (
+    MOST_ITEMS,
+    BoundedRoute,
+    check_epochs,
+    check_params,
+)
+from elluminate_async.server.placement import SLICE, placed
+from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -28,33 +36,36 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, job_stream
 from elluminate_async.server.store import experiments as store
-from elluminate_async.server.store import jobs, placing
+from elluminate_async.server.store import jobs, placing, sizes
 from elluminate_async.server.store.jobs import JobKind, NewJob
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from sqlalchemy import Connection
 
     from elluminate_async.server.routes.deps import CurrentProject
+    from elluminate_async.server.store.jobs import PlacedJob
 
-router = APIRouter(prefix="/experiments", tags=["experiments"])
+router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreateExperimentRequest) -> Experiment:
     """A new experiment, run at once with ``generate``; 409 when the name is taken."""
+    check_epochs(body.n_epochs)
+    check_params(body.generation_params)
 
-    def work(connection: Connection) -> Experiment:
-        experiment_id = store.create(connection, project.id, body)
-        if body.generate:
-            options = RunExperimentRequest(
-                rating_mode=body.rating_mode,
-                n_epochs=body.n_epochs,
-                generation_params=body.generation_params,
-            )
-            _start(connection, project.id, experiment_id, options)
-        return store.get(connection, project.id, experiment_id, legacy=project.is_legacy)
-
-    return await _submitted(project, work)
+    if not body.generate:
+        made = await project.write(store.create, body)
+        return await project.read(store.get, made, legacy=project.is_legacy)
+    options = RunExperimentRequest(
+        rating_mode=body.rating_mode,
+        n_epochs=body.n_epochs,
+        generation_params=body.generation_params,
+    )
+    make = partial(store.create, project_id=project.id, body=body)
+    return await _run(project, make, options, is_new=True)
 
 
 @router.get("", response_model=Page[Experiment])
@@ -74,7 +85,8 @@ async def find(
         collection_id=collection_id,
         llm_config_id=llm_config_id,
     )
-    return await project.page(page, ids, partial(store.documents, legacy=project.is_legacy))
+    documents = partial(store.documents, legacy=project.is_legacy)
+    return await project.page(page, ids, documents, sizes.largest("experiment"))
 
 
 @router.get("/{experiment_id}")
@@ -86,12 +98,13 @@ async def get(project: InProject, experiment_id: Id) -> Experiment:
 @router.post("/{experiment_id}/run")
 async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest) -> Experiment:
     """Generate and rate; 400 when it has run before."""
+    check_epochs(body.n_epochs)
+    check_params(body.generation_params)
 
-    def work(connection: Connection) -> Experiment:
-        _start(connection, project.id, experiment_id, body)
-        return store.get(connection, project.id, experiment_id, legacy=project.is_legacy)
+    def there(_connection: Connection) -> int:
+        return experiment_id
 
-    return await _submitted(project, work)
+    return await _run(project, there, body, is_new=False)
 
 
 @router.delete("/{experiment_id}", status_code=204)
@@ -135,32 +148,52 @@ async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> 
     return await project.read(jobs.generation_status, experiment_id, task_id)
 
 
-def _start(
-    connection: Connection, project_id: int, experiment_id: int, options: RunExperimentRequest
-) -> None:
-    values: dict[str, Any] = {
-        "rating_mode": options.rating_mode,
-        "n_epochs": options.n_epochs,
-    }
-    if options.generation_params is not None:
-        values["generation_params"] = options.generation_params
-    store.edit(connection, project_id, experiment_id, values)
-    wanted = store.items_to_generate(connection, project_id, experiment_id)
-    ids = placing.place(
-        connection,
-        project_id,
-        [
-            ResponseIn(template_variables_id=entry_id, experiment_id=experiment_id, epoch=epoch)
-            for entry_id, epoch in wanted
-        ],
-    )
-    job = NewJob(JobKind.EXPERIMENT, ids, options.rating_mode, experiment_id)
-    store.started(connection, experiment_id, jobs.accept(connection, project_id, job))
+async def _run(
+    project: CurrentProject,
+    make: Callable[[Connection], int],
+    options: RunExperimentRequest,
+    *,
+    is_new: bool,
+) -> Experiment:
+    """Have an experiment generate and rate; one that is made for that goes when it cannot."""
+
+    def begin(connection: Connection) -> Experiment | tuple[int, PlacedJob, Iterator[ResponseIn]]:
+        experiment_id = make(connection)
+        entries = store.entries_to_run(connection, project.id, experiment_id)
+        total = len(entries) * options.n_epochs
+        check_count(total, MOST_ITEMS, "responses")
+        items = _items(experiment_id, entries, options.n_epochs)
+        new = NewJob(JobKind.EXPERIMENT, (), options.rating_mode, experiment_id)
+        job = jobs.begin(connection, project.id, new, total, is_new=is_new)
+        if total > SLICE:
+            return experiment_id, job, items
+        jobs.add_items(connection, job, 0, placing.place(connection, project.id, list(items)))
+        return accept(connection, experiment_id, job)
+
+    def accept(connection: Connection, experiment_id: int, job: PlacedJob) -> Experiment:
+        values = options.model_dump(include={"rating_mode", "n_epochs"})
+        if options.generation_params is not None:
+            values["generation_params"] = options.generation_params
+        store.edit(connection, project.id, experiment_id, values)
+        store.started(connection, experiment_id, jobs.accept_placed(connection, job))
+        return store.get(connection, project.id, experiment_id, legacy=project.is_legacy)
+
+    def submit(done: object) -> None:
+        if isinstance(done, Experiment) and done.generation_task_id is not None:
+            project.service.jobs.submit(done.generation_task_id)
+
+    begun = await project.service.database.write_then(submit, begin)
+    if isinstance(begun, Experiment):
+        return begun
+    experiment_id, job, items = begun
+    async with placed(project, job, items):
+        return await project.service.database.write_then(submit, accept, experiment_id, job)
+    raise AssertionError("unreachable")
 
 
-async def _submitted(project: CurrentProject, work: Any) -> Experiment:
-    def submit(experiment: Experiment) -> None:
-        if experiment.generation_task_id is not None:
-            project.service.jobs.submit(experiment.generation_task_id)
-
-    return await project.service.database.write_then(submit, work)
+def _items(experiment_id: int, entries: Sequence[int], n_epochs: int) -> Iterator[ResponseIn]:
+    for entry_id in entries:
+        for epoch in range(1, n_epochs + 1):
+            yield ResponseIn(
+                template_variables_id=entry_id, experiment_id=experiment_id, epoch=epoch
+            )

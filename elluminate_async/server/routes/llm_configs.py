@@ -7,10 +7,12 @@ from functools import partial
 from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig, Page
+from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.store import llm_configs as store
+from elluminate_async.server.store import sizes
 
-router = APIRouter(prefix="/llm_configs", tags=["llm_configs"])
+router = APIRouter(prefix="/llm_configs", tags=["llm_configs"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
@@ -27,7 +29,9 @@ async def create(project: InProject, body: CreateLLMConfigRequest) -> LLMConfig:
 @router.get("", response_model=Page[LLMConfig])
 async def find(project: InProject, name: OptionalName = None, page: PageNumber = 1) -> Response:
     """In order of creation."""
-    return await project.page(page, partial(store.find_ids, name=name), store.documents)
+    return await project.page(
+        page, partial(store.find_ids, name=name), store.documents, sizes.largest("LLM config")
+    )
 
 
 @router.get("/{config_id}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from elluminate_async.schemas import CreateProjectRequest, Page, Project
+from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes.deps import InProject, InService, json_response
 from elluminate_async.server.store import projects as store
 
-router = APIRouter(prefix="/projects", tags=["projects"])
+router = APIRouter(prefix="/projects", tags=["projects"], route_class=BoundedRoute)
 
 
 @router.get("", response_model=Page[Project])

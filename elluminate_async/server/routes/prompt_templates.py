@@ -7,6 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreatePromptTemplateRequest, Page, PromptTemplate
+from elluminate_async.server.acceptance import BoundedRoute, check_template
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -15,13 +16,15 @@ from elluminate_async.server.routes.deps import (
     PageNumber,
 )
 from elluminate_async.server.store import prompt_templates as store
+from elluminate_async.server.store import sizes
 
-router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"])
+router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"], route_class=BoundedRoute)
 
 
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreatePromptTemplateRequest) -> PromptTemplate:
     """A new template or version; 409 with ``prompt_template_id`` when there is an equal one."""
+    check_template(body.messages)
     return await project.write(store.create, body)
 
 
@@ -42,7 +45,7 @@ async def find(
         criterion_set_id=criterion_set_id,
         compatible_collection_id=compatible_collection_id,
     )
-    return await project.page(page, ids, store.documents)
+    return await project.page(page, ids, store.documents, sizes.largest("prompt template"))
 
 
 @router.get("/{template_id}")

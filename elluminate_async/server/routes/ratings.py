@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest, RatingRequest
 from elluminate_async.server import judge
+from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import batches
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.ratings import Verdict
     from elluminate_async.server.store.work import Work
 
-router = APIRouter(prefix="/ratings", tags=["ratings"])
+from elluminate_async.server.store import sizes
+
+router = APIRouter(prefix="/ratings", tags=["ratings"], route_class=BoundedRoute)
 
 
 @router.get("", response_model=Page[Rating])
@@ -35,7 +38,7 @@ async def find(
 ) -> Response:
     """The current ratings of a response, in the order of its criteria."""
     ids = partial(store.find_ids, response_id=prompt_response_id)
-    return await project.page(page, ids, store.documents)
+    return await project.page(page, ids, store.documents, sizes.largest("rating"))
 
 
 @router.post("", status_code=201, response_model=list[Rating])

@@ -16,7 +16,12 @@ from elluminate_async.schemas import (
     ResponseBatchRequest,
     ResponseIn,
 )
+from elluminate_async.schemas.base import ListOf
 from elluminate_async.schemas.responses import AnnotateRequest
+from elluminate_async.server.acceptance import (
+    BoundedRoute,
+    check_messages,
+)
 from elluminate_async.server.generator import generate
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.routes import batches
@@ -42,7 +47,7 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.responses import Answer
     from elluminate_async.server.store.text import WireText
 
-router = APIRouter(prefix="/responses", tags=["responses"])
+router = APIRouter(prefix="/responses", tags=["responses"], route_class=BoundedRoute)
 
 
 async def _bounds(
@@ -73,7 +78,7 @@ async def _filter(
     prompt_id: OptionalId = None,
     llm_model_name: OptionalText = None,
     epoch: OptionalId = None,
-    response_ids: Annotated[list[int] | None, Query()] = None,
+    response_ids: Annotated[ListOf[int] | None, Query()] = None,
 ) -> store.ResponseFilter:
     return store.ResponseFilter(
         experiment_id=experiment_id,
@@ -115,12 +120,14 @@ async def generate_one(project: InProject, request: Request, body: ResponseIn) -
 @router.post("/batches", status_code=202, response_model=str | None)
 async def start_batch(project: InProject, request: Request, body: ResponseBatchRequest) -> Response:
     """Accept a batch of responses to generate or to store."""
+    for item in body.prompt_response_ins:
+        check_messages(item.messages)
 
     def make(connection: Connection, project_id: int) -> NewJob:
         ids = placing.place(connection, project_id, body.prompt_response_ins)
         return NewJob(JobKind.RESPONSES, ids)
 
-    return await batches.start(request, project, make)
+    return await batches.start(request, project, make, body.prompt_response_ins)
 
 
 @router.get("/batches/{task_id}", response_model=JobStatus)
@@ -156,6 +163,8 @@ async def remove(project: InProject, response_id: Id) -> None:
 
 
 async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> Response:
+    check_messages(item.messages)
+
     async def prepare() -> Callable[[Connection], WireText]:
         # Nothing is kept until there is an answer: a request that is cut off leaves no row.
         answer = (

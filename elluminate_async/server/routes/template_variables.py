@@ -11,20 +11,33 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from elluminate_async.schemas import EntryRequest, Page, TemplateVariables
+from elluminate_async.server import aside
+from elluminate_async.server.acceptance import (
+    MOST_ITEMS,
+    BoundedRoute,
+    check_body,
+)
 from elluminate_async.server.generator import invent_variables
 from elluminate_async.server.idempotency import answer_once
-from elluminate_async.server.problems import Problem
+from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Id, InProject, PageNumber
 from elluminate_async.server.security import MAX_BODY_BYTES
-from elluminate_async.server.store import collections, prompt_templates
+from elluminate_async.server.store import collections, prompt_templates, sizes
 from elluminate_async.server.store import template_variables as store
+from elluminate_async.server.store.template_variables import NewRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sqlalchemy import Connection
 
-router = APIRouter(prefix="/collections/{collection_id}/entries", tags=["template_variables"])
+    from elluminate_async.server.store.text import WireText
+
+router = APIRouter(
+    prefix="/collections/{collection_id}/entries",
+    tags=["template_variables"],
+    route_class=BoundedRoute,
+)
 
 
 @router.get("", response_model=Page[TemplateVariables])
@@ -34,7 +47,10 @@ async def find(project: InProject, collection_id: Id, page: PageNumber = 1) -> R
     def ids(connection: Connection, project_id: int) -> list[int]:
         return store.find_ids(connection, project_id, collection_id)
 
-    return await project.page(page, ids, store.documents)
+    def largest(connection: Connection, _project_id: int) -> int:
+        return sizes.largest_entry(connection, collection_id)
+
+    return await project.page(page, ids, store.documents, largest)
 
 
 @router.post("", status_code=201, response_model=TemplateVariables)
@@ -63,14 +79,16 @@ async def add_many(
 ) -> Response:
     """Add the rows of a JSONL file, in its order."""
     data = await _file_of(request)
-    values = list(_rows_of(data))
+    await aside.of_body(data, check_body)
+    check_count(data.count(b"\n"), MOST_ITEMS, "rows")
+    rows = await aside.of_body(data, lambda data: NewRows.of(_rows_of(data)))
 
-    async def prepare() -> Callable[[Connection], list[TemplateVariables]]:
+    async def prepare() -> Callable[[Connection], WireText]:
         return partial(
             store.add_many,
             project_id=project.id,
             collection_id=collection_id,
-            values=values,
+            rows=rows,
             skip_existing=skip_existing,
         )
 

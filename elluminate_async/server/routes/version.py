@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import APIRouter
 
 from elluminate_async.schemas import CompatibilityRequest
+from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.routes.deps import InService
 
-router = APIRouter(prefix="/version", tags=["version"])
+router = APIRouter(prefix="/version", tags=["version"], route_class=BoundedRoute)
 
 
 @router.post("/compatible")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Collection, Column
-from elluminate_async.server.problems import Problem, taken
+from elluminate_async.server.problems import Problem, check_count, taken
 from elluminate_async.server.store import counts, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.collections import UpdateCollectionRequest
 
 table = tables.collections
+
+MOST_COLUMNS = 1_000
+"""Of one collection: every response tells them."""
 
 _OF_IDS = """
 SELECT c.id, c.name, c.description, c.columns, coalesce(s.entries, 0), c.read_only,
@@ -176,15 +179,13 @@ def require_writable(connection: Connection, project_id: int, collection_id: int
         raise Problem(403, f"collection {collection_id} is read-only")
 
 
-def add_columns(
-    connection: Connection, collection_id: int, values: Sequence[dict[str, Any]]
-) -> None:
-    """Add a text column for each key of the rows that has none yet."""
+def add_columns(connection: Connection, collection_id: int, names: Iterable[str]) -> None:
+    """Add a text column for each of these names that has none yet."""
     before = connection.execute(
         select(table.c.columns).where(table.c.id == collection_id)
     ).scalar_one()
     known = {column["name"] for column in before}
-    keys = dict.fromkeys(key for value in values for key in value if key not in known)
+    keys = dict.fromkeys(name for name in names if name not in known)
     if keys:
         wanted = [Column.model_validate(column) for column in before]
         wanted += [Column(name=key) for key in keys]
@@ -218,6 +219,7 @@ def _arrange(wanted: Sequence[Column], before: list[dict[str, Any]]) -> list[dic
             "column_position": len(kept),
             "categorical_values": column.categorical_values,
         }
+    check_count(len(kept), MOST_COLUMNS, "columns of one collection")
     return [
         {**column, "column_position": position} for position, column in enumerate(kept.values())
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Criterion, CriterionIn
+from elluminate_async.server.problems import check_count
 from elluminate_async.server.store import tables
 from elluminate_async.server.store.rows import (
     AnyRow,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.criteria import EditCriterionRequest
 
 table = tables.criteria
+
+MOST_CRITERIA = 500
+"""Of one set: the judge is asked by all of them at once."""
 
 _COLUMNS = "criterion_set_id, id, criterion_str, label, created_at"
 _OF_SETS = f"""
@@ -48,6 +52,7 @@ def add(
         for criterion in of_sets(connection, project_id, [set_id])[set_id]
     }
     missing = {one.criterion_str: one for one in new if one.criterion_str not in known}
+    check_count(len(known) + len(missing), MOST_CRITERIA, "criteria of one set")
     if missing:
         time = now()
         rows: list[dict[str, Any]] = [

@@ -16,8 +16,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, se
 from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
-from elluminate_async.server.store import counts, tables
-from elluminate_async.server.store.text import dump
+from elluminate_async.server.store import counts, sizes, tables
+from elluminate_async.server.store.text import dump, read_json
 from elluminate_async.server.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class Database:
             max_overflow=0,
             hide_parameters=True,
             json_serializer=dump,
+            json_deserializer=read_json,
         )
 
         def connected(dbapi_connection: Any, _record: object) -> None:
@@ -199,9 +200,12 @@ def _migrate(connection: Connection) -> str:
     if version is None:
         tables.metadata.create_all(connection, checkfirst=False)
         counts.create(connection)
+        sizes.create(connection)
         connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
-    elif version == "1":
-        counts.create(connection)
+    elif version in ("1", "2"):
+        if version == "1":
+            counts.create(connection)
+        sizes.create(connection)
         of_schema = tables.meta.c.name == "schema_version"
         connection.execute(update(tables.meta).where(of_schema).values(value=current))
     elif version != current:

@@ -9,6 +9,7 @@ from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.text import (
     ids_text,
     wire_config,
+    wire_count,
     wire_json,
     wire_messages,
     wire_number,
@@ -76,7 +77,7 @@ def _response(
 ) -> str:
     return (
         f'{{"id":{row.id},"prompt":{{"id":{row.prompt_id},"prompt_template":{template},'
-        f'"template_variables":{{"id":{row.entry_id},"input_values":{row.input_values},'
+        f'"template_variables":{{"id":{row.entry_id},"input_values":{wire_json(row.input_values)},'
         f'"collection":{collection},"environment_config":{wire_json(row.environment_config)},'
         f'"created_at":{wire_time(row.entry_created_at)}}},"messages":{wire_json(row.prompt)},'
         f'"created_at":{wire_time(row.prompt_created_at)}}},'
@@ -92,7 +93,8 @@ def _metadata(row: AnyRow) -> str:
     known = (row.duration_seconds, row.input_tokens, row.output_tokens, row.reasoning_tokens)
     if config is None and known == (None, None, None, None):
         return "null"
-    duration, *tokens = map(wire_number, (*known, row.cached_tokens))
+    duration = wire_number(known[0])
+    tokens = [*map(wire_count, (*known[1:], row.cached_tokens))]
     return (
         f'{{"llm_model_config":{wire_config(config)},"duration_seconds":{duration},'
         f'"input_tokens":{tokens[0]},"output_tokens":{tokens[1]},"reasoning_tokens":{tokens[2]},'

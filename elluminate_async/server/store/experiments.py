@@ -197,10 +197,8 @@ def remove(connection: Connection, project_id: int, experiment_id: int) -> None:
     connection.execute(delete(table).where(table.c.id == experiment_id))
 
 
-def items_to_generate(
-    connection: Connection, project_id: int, experiment_id: int
-) -> list[tuple[int, int]]:
-    """Entry id and epoch of every response the experiment is to have, entries in order.
+def entries_to_run(connection: Connection, project_id: int, experiment_id: int) -> list[int]:
+    """Ids of the entries that the experiment is to have responses to, in order.
 
     Raises:
         Problem: 400 when it has run before, or cannot run.
@@ -213,9 +211,5 @@ def items_to_generate(
     if connection.execute(before).first() is not None:
         raise Problem(400, f"experiment {experiment_id} has been run already")
     entries = tables.entries
-    ids = connection.scalars(
-        select(entries.c.id)
-        .where(entries.c.collection_id == one.collection_id)
-        .order_by(entries.c.id)
-    )
-    return [(entry_id, epoch) for entry_id in ids for epoch in range(1, one.n_epochs + 1)]
+    query = select(entries.c.id).where(entries.c.collection_id == one.collection_id)
+    return list(connection.scalars(query.order_by(entries.c.id)))

@@ -12,8 +12,16 @@ from sqlalchemy import Connection, select, update
 
 from elluminate_async.schemas import ItemFailure, JobStatusName, RatingMode
 from elluminate_async.server.problems import not_found
-from elluminate_async.server.store import documents, experiments, ratings, responses, tables, work
-from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, run_many
+from elluminate_async.server.store import (
+    documents,
+    experiments,
+    ratings,
+    responses,
+    sizes,
+    tables,
+    work,
+)
+from elluminate_async.server.store.rows import AnyRow, chunks, fetch, now, reserve_ids, run_many
 from elluminate_async.server.store.text import WireText, time_text, wire_text
 
 if TYPE_CHECKING:
@@ -28,10 +36,21 @@ items = tables.job_items
 
 _ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
 
+_PLACING = "PLACING"
+_NEW_EXPERIMENT = "of an experiment that is made with it"
+
 _INSERT = f"""
 INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, total, created_at,
- status, generated, rated, processed, failed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, '{JobStatusName.PENDING}', 0, 0, 0, 0)"""
+ error_msg, status, generated, rated, processed, failed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{_PLACING}', 0, 0, 0, 0)"""
+_ACCEPT = f"UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL WHERE id = ?"
+_PLACED = f"SELECT id, task_id, error_msg FROM jobs WHERE status = '{_PLACING}'"
+_DISCARD_ROWS = """
+DELETE FROM responses WHERE NOT is_ready
+AND id IN (SELECT response_id FROM job_items WHERE job_id = ?)"""
+_DISCARD_EXPERIMENT = """
+DELETE FROM experiments WHERE id = (SELECT experiment_id FROM jobs WHERE id = ?)"""
+_DISCARD = "DELETE FROM jobs WHERE id = ?"
 _JOB = "SELECT * FROM jobs WHERE task_id = ?"
 _STATUS = f"{_JOB} AND project_id = ? AND kind = ?"
 _END = "UPDATE jobs SET status = ?, error_msg = ?, finished_at = ? WHERE id = ?"
@@ -50,6 +69,12 @@ UPDATE jobs SET status = '{JobStatusName.STARTED}', generated = ?, rated = ?, pr
 _ITEMS = """
 SELECT position, response_id, failure_code, failure_message FROM job_items
 WHERE job_id = ? ORDER BY position"""
+
+
+RESULT_BYTES = 24 << 20
+"""Of a job's results within its status: larger ones are left to the listing."""
+
+_RESULTS_AT_ONCE = 500
 
 
 class JobKind(StrEnum):
@@ -157,21 +182,65 @@ def accept(connection: Connection, project_id: int, job: NewJob) -> str:
     Returns:
         Its task id.
     """
+    placed = begin(connection, project_id, job, len(job.response_ids))
+    add_items(connection, placed, 0, job.response_ids)
+    return accept_placed(connection, placed)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedJob:
+    """A job that is not accepted yet, while its rows are made; nobody knows of it.
+
+    Attributes:
+        is_new: Whether its experiment was made by the same request, and goes with it.
+    """
+
+    id: int
+    task_id: str
+    is_new: bool = False
+
+
+def begin(
+    connection: Connection, project_id: int, job: NewJob, total: int, *, is_new: bool = False
+) -> PlacedJob:
+    """Make a job of ``total`` items that are still to be added."""
     (job_id,) = reserve_ids(connection, table)
     task_id = str(uuid.uuid4())
-    mode = job.rating_mode
-    row = (job_id, project_id, task_id, job.kind, job.experiment_id, mode, len(job.response_ids))
-    run_many(connection, _INSERT, [(*row, time_text(now()))])
+    row = (job_id, project_id, task_id, job.kind, job.experiment_id, job.rating_mode, total)
+    note = _NEW_EXPERIMENT if is_new else None
+    run_many(connection, _INSERT, [(*row, time_text(now()), note)])
+    return PlacedJob(job_id, task_id, is_new)
+
+
+def add_items(
+    connection: Connection, job: PlacedJob, start: int, response_ids: Sequence[int]
+) -> None:
+    """Add items from that position on."""
     run_many(
         connection,
         _INSERT_ITEM,
-        [(job_id, position, response_id) for position, response_id in enumerate(job.response_ids)],
+        [(job.id, position, one) for position, one in enumerate(response_ids, start)],
     )
-    return task_id
+
+
+def accept_placed(connection: Connection, job: PlacedJob) -> str:
+    """From now on it will be done, whatever happens; its task id."""
+    run_many(connection, _ACCEPT, [(job.id,)])
+    return job.task_id
+
+
+def discard(connection: Connection, job: PlacedJob) -> None:
+    """Take back a job that was not accepted, with the rows that were made for it."""
+    run_many(connection, _DISCARD_ROWS, [(job.id,)])
+    if job.is_new:
+        run_many(connection, _DISCARD_EXPERIMENT, [(job.id,)])
+    run_many(connection, _DISCARD, [(job.id,)])
 
 
 def take_up(connection: Connection) -> list[str]:
     """Task ids of the jobs that have not ended, oldest first; from now on all are started."""
+    for row in fetch(connection, _PLACED):  # cut off before they were accepted
+        discard(connection, PlacedJob(row.id, row.task_id, row.error_msg == _NEW_EXPERIMENT))
     unfinished = table.c.status.not_in(_ENDED)
     # One that told so before a restart must not tell that it is pending again.
     connection.execute(update(table).where(unfinished).values(status=JobStatusName.STARTED))
@@ -301,8 +370,8 @@ def batch_status(
     row = _row(connection, project_id, kind, task_id)
     more = ""
     if row.status in _ENDED and full:
-        results, failures = _results(connection, row)
-        more = f',"result":[{",".join(results)}],"item_failures":{to_json(failures).decode()}'
+        rows = fetch(connection, _ITEMS, row.id)
+        more = f',{_results(connection, row, rows)},"item_failures":{_failures(rows)}'
     progress = _progress(row)
     return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
 
@@ -350,17 +419,32 @@ def _row(connection: Connection, project_id: int, kind: JobKind, task_id: str) -
     return rows[0]
 
 
-def _results(connection: Connection, job: AnyRow) -> tuple[list[str], list[ItemFailure]]:
-    rows = fetch(connection, _ITEMS, job.id)
+def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str:
+    """The key of the results, in the order of the request; or that they are too large for it.
+
+    They are made some at a time, and no more than can be told.
+    """
+    kept: list[str] = []
+    size = 0
     ids = [row.response_id for row in rows]
-    if job.kind == JobKind.RATINGS:
-        results = documents.ratings_of_job(connection, job.project_id, job.task_id, ids)
-    else:
-        found = documents.responses(connection, job.project_id, ids)
-        results = [found.get(response_id, "null") for response_id in ids]
+    largest = sizes.largest_response(connection, job.project_id, job.experiment_id, ids)
+    for some in chunks(ids, max(1, min(_RESULTS_AT_ONCE, RESULT_BYTES // (largest + 1)))):
+        if job.kind == JobKind.RATINGS:
+            texts = documents.ratings_of_job(connection, job.project_id, job.task_id, some)
+        else:
+            found = documents.responses(connection, job.project_id, some)
+            texts = [found.get(response_id, "null") for response_id in some]
+        size += sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+        if size > RESULT_BYTES:
+            return '"result_omitted":true'
+        kept += texts
+    return f'"result":[{",".join(kept)}]'
+
+
+def _failures(rows: Sequence[AnyRow]) -> str:
     failures = [
         ItemFailure(index=row.position, code=row.failure_code, message=row.failure_message)
         for row in rows
         if row.failure_code is not None
     ]
-    return results, failures
+    return to_json(failures).decode()

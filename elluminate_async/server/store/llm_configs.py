@@ -18,7 +18,7 @@ from elluminate_async.server.store.rows import (
     row_by_id,
     rows_by_id,
 )
-from elluminate_async.server.store.text import read_json
+from elluminate_async.server.store.text import read_json, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,7 +116,7 @@ def stored(
     config_id: int, name: str, document: str, api_key: str | None, is_default: int
 ) -> StoredConfig:
     """A configuration with its key, from its columns as the driver has them."""
-    config = LLMConfig.model_validate({**read_json(document), "id": config_id, "name": name})
+    config = readable({**read_json(document), "id": config_id, "name": name})
     return StoredConfig(config, api_key, bool(is_default))
 
 
@@ -163,4 +163,4 @@ def _insert(
 
 
 def _document(row: AnyRow) -> LLMConfig:
-    return LLMConfig.model_validate({**row.document, "id": row.id, "name": row.name})
+    return readable({**row.document, "id": row.id, "name": row.name})

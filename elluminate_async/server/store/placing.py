@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from elluminate_async.schemas.prompt_templates import render
+from elluminate_async.schemas.prompt_templates import filled_length, render
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import llm_configs, responses, tables, work
 from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import dump, ids_text, read_json, time_text
+from elluminate_async.server.store.text import dump, ids_text, read_json, read_messages, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,6 +33,42 @@ INSERT INTO prompts (id, project_id, prompt_template_id, template_variables_id, 
  created_at) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
 
+MOST_PROMPT = 4 << 20
+"""Characters of one filled-in prompt."""
+
+MOST_PROMPTS = 512 << 20
+"""Characters of all the prompts that one request has filled in."""
+
+
+class Filling:
+    """How much one request has filled in so far."""
+
+    def __init__(self) -> None:
+        self._characters = 0
+
+    def add(self, messages: list[dict[str, Any]], values: dict[str, Any]) -> None:
+        """Count a prompt before it is made.
+
+        A short template may name a long value a thousand times, and a long one a thousand rows.
+
+        Raises:
+            Problem: 422 when it is too long, or they are together.
+        """
+        length = filled_length(messages, values)
+        if length > MOST_PROMPT:
+            raise Problem(422, f"a filled-in prompt would have more than {MOST_PROMPT} characters")
+        self._characters += length
+        if self._characters > MOST_PROMPTS:
+            raise Problem(
+                422,
+                f"the filled-in prompts of one request would have more than {MOST_PROMPTS} "
+                "characters; send it as several requests",
+            )
+
+
+_SHOW = "UPDATE responses SET is_ready = 1 WHERE id IN (SELECT value FROM json_each(?))"
+
+
 @dataclass(frozen=True, slots=True)
 class _NewPrompt:
     template_id: int
@@ -41,8 +77,22 @@ class _NewPrompt:
     digest: str
 
 
-def place(connection: Connection, project_id: int, items: Sequence[ResponseIn]) -> list[int]:
+def place(
+    connection: Connection,
+    project_id: int,
+    items: Sequence[ResponseIn],
+    filling: Filling | None = None,
+    *,
+    hidden: bool = False,
+) -> list[int]:
     """Make a row for each item; those without messages wait to be generated.
+
+    Args:
+        connection: Where to.
+        project_id: Of the items.
+        items: What is to be made.
+        filling: Of the request, where it has other items too.
+        hidden: Whether rows with messages wait for `show` instead of being there at once.
 
     Returns:
         The rows' ids, ascending in the order of the items.
@@ -76,6 +126,7 @@ def place(connection: Connection, project_id: int, items: Sequence[ResponseIn]) 
             (templates[template_id], variables[item.template_variables_id])
             for template_id, item in zip(template_of, items, strict=True)
         ],
+        filling or Filling(),
     )
     ids = reserve_ids(connection, tables.responses, len(items))
     rows = [
@@ -86,6 +137,7 @@ def place(connection: Connection, project_id: int, items: Sequence[ResponseIn]) 
             llm_config_id=config_id,
             epoch=item.epoch,
             answer=responses.uploaded(item.messages, item.metadata) if item.messages else None,
+            is_hidden=hidden,
         )
         for response_id, item, prompt_id, config_id in zip(
             ids, items, prompt_ids, config_of, strict=True
@@ -98,6 +150,11 @@ def place(connection: Connection, project_id: int, items: Sequence[ResponseIn]) 
     except ValueError as error:  # a number that is none, in messages to store
         raise Problem(422, f"a value cannot be stored: {error}") from None
     return list(ids)
+
+
+def show(connection: Connection, response_ids: Sequence[int]) -> None:
+    """Let rows that were made hidden be there."""
+    run_many(connection, _SHOW, [(ids_text(response_ids),)])
 
 
 def preview(connection: Connection, project_id: int, item: ResponseIn) -> Work:
@@ -130,7 +187,10 @@ def _require(
 
 
 def _prompts(
-    connection: Connection, project_id: int, pairs: Sequence[tuple[AnyRow, AnyRow]]
+    connection: Connection,
+    project_id: int,
+    pairs: Sequence[tuple[AnyRow, AnyRow]],
+    filling: Filling,
 ) -> list[int]:
     """Ids of the filled-in templates; an equal prompt is shared."""
     wanted: dict[str, _NewPrompt] = {}
@@ -139,10 +199,12 @@ def _prompts(
     messages_of: dict[int, list[dict[str, Any]]] = {}
     for template, entry in pairs:
         if template.id not in messages_of:
-            messages_of[template.id] = read_json(template.messages)
+            messages_of[template.id] = read_messages(template.messages)
         pair = (template.id, entry.id)
         if pair not in rendered:
-            messages = render(messages_of[template.id], read_json(entry.input_values))
+            values = read_json(entry.input_values)
+            filling.add(messages_of[template.id], values)
+            messages = render(messages_of[template.id], values)
             rendered[pair] = content = digest(template.id, entry.id, messages)
             wanted[content] = _NewPrompt(template.id, entry.id, dump(messages), content)
         digests.append(rendered[pair])

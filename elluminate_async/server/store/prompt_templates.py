@@ -153,7 +153,7 @@ def _text(
     placeholders = dump(placeholders_in(read_json(messages)))
     return (
         f'{{"id":{template_id},"name":{wire_text(name)},"version":{version},'
-        f'"messages":{messages},"placeholders":{placeholders},'
+        f'"messages":{wire_json(messages)},"placeholders":{placeholders},'
         f'"response_format_json_schema":{wire_json(response_format)},"tools":{wire_json(tools)},'
         f'"tool_choice":{wire_json(tool_choice)},"criterion_set_id":{dump(criterion_set_id)},'
         f'"created_at":{wire_time(created_at)},"updated_at":{wire_time(updated_at)}}}'

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import GenerationMetadata
-from elluminate_async.server.store import counts, documents, tables
+from elluminate_async.server.store import counts, documents, sizes, tables
 from elluminate_async.server.store.rows import (
     AnySelect,
     digest,
@@ -58,7 +58,14 @@ def page(
     request: PageRequest,
     seed: int | None,
 ) -> WireText:
-    """One page of finished responses; with a seed, in an order that only the seed knows."""
+    """One page of finished responses; with a seed, in an order that only the seed knows.
+
+    All pages of a listing are of one length, in which the largest rows that it may have fit.
+    """
+    largest = sizes.largest_response(
+        connection, project_id, wanted.experiment_id, wanted.response_ids
+    )
+    request = sizes.fitting(request, largest)
     if seed is None and wanted == ResponseFilter(experiment_id=wanted.experiment_id):
         shown, count = counts.finished_ids(
             connection, project_id, wanted.experiment_id, request.start, request.size
@@ -177,7 +184,11 @@ def uploaded(messages: list[dict[str, Any]], metadata: GenerationMetadata | None
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A response to be made; without an answer it waits to be generated."""
+    """A response to be made; without an answer it waits to be generated.
+
+    Attributes:
+        is_hidden: Whether it is not there yet, also with an answer.
+    """
 
     id: int
     experiment_id: int
@@ -185,6 +196,7 @@ class NewRow:
     llm_config_id: int
     epoch: int
     answer: Answer | None
+    is_hidden: bool = False
 
 
 _ANSWER_COLUMNS = (
@@ -213,7 +225,7 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
         _INSERT,
         [
             (
-                *columns(row.answer or none, is_ready=row.answer is not None),
+                *columns(row.answer or none, is_ready=row.answer is not None and not row.is_hidden),
                 row.id,
                 project_id,
                 row.experiment_id,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Connection, func, select
 
@@ -13,7 +14,12 @@ from elluminate_async.server.store import tables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FIGURES = ("duration_seconds", "input_tokens", "output_tokens", "reasoning_tokens")
+_FIGURES = {
+    "duration_seconds": (int, float),
+    "input_tokens": (int,),
+    "output_tokens": (int,),
+    "reasoning_tokens": (int,),
+}
 
 
 def of_experiment(
@@ -37,8 +43,8 @@ def of_experiment(
         .order_by(table.c.id)
     ).all()
     known = {
-        name: [value for row in rows if (value := getattr(row, name)) is not None]
-        for name in _FIGURES
+        name: [value for row in rows if _is_figure(value := getattr(row, name), kind)]
+        for name, kind in _FIGURES.items()
     }
     means = {f"mean_{name}": _mean(values, legacy=legacy) for name, values in known.items()}
     total: dict[str, int] = defaultdict(int)
@@ -82,6 +88,11 @@ def _verdicts(connection: Connection, experiment_id: int) -> tuple[dict[int, dic
         .where(*joined[1])
     ).scalar_one()
     return by_criterion, rated
+
+
+def _is_figure(value: object, kind: tuple[type, ...]) -> bool:
+    # Of a database of before figures were looked at, a column may hold anything.
+    return isinstance(value, kind) and math.isfinite(cast("float", value))
 
 
 def _shares(counts: dict[str, int]) -> YesNoMeans:

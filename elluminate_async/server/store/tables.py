@@ -24,8 +24,8 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 2
-"""Version of these tables and of those of `counts`; a later one is refused."""
+SCHEMA_VERSION = 3
+"""Version of these tables and of those of `counts` and `sizes`; a later one is refused."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import CollectionWithEntries, TemplateVariables
-from elluminate_async.server.problems import not_found
+from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import collections, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
@@ -15,24 +16,77 @@ from elluminate_async.server.store.rows import (
     now,
     reserve_ids,
     rows_by_id,
+    run_many,
     select_in,
 )
+from elluminate_async.server.store.text import WireText, dump, time_text, wire_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable
 
     from elluminate_async.schemas import Collection, CreateCollectionRequest
 
 table = tables.entries
 
 
+_INSERT = """
+INSERT INTO entries (id, project_id, collection_id, input_values, environment_config, digest,
+ created_at) VALUES (?, ?, ?, ?, NULL, ?, ?)"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """Rows to add, as their columns hold them: made before the writer is needed.
+
+    Attributes:
+        names: Of all columns that they have values for.
+        texts: Their values.
+        digests: Equal for equal rows.
+    """
+
+    names: list[str]
+    texts: list[str]
+    digests: list[str]
+
+    @classmethod
+    def of(cls, values: Iterable[dict[str, Any]]) -> Self:
+        """The rows of these values.
+
+        Raises:
+            Problem: 422 for a number that is none, which JSON cannot say.
+        """
+        names: dict[str, None] = {}
+        texts: list[str] = []
+        digests: list[str] = []
+        try:
+            for one in values:
+                names.update(dict.fromkeys(one))
+                texts.append(dump(one))
+                digests.append(digest(one, None))
+        except ValueError as error:
+            raise Problem(422, f"a value cannot be stored: {error}") from None
+        return cls(list(names), texts, digests)
+
+    def without(self, known: Container[str]) -> Self:
+        """Those of other digests, each once."""
+        fresh: dict[str, str] = {}
+        for one, text in zip(self.digests, self.texts, strict=True):
+            if one not in known:
+                fresh.setdefault(one, text)
+        return type(self)(self.names, list(fresh.values()), list(fresh))
+
+
 def create_collection(
-    connection: Connection, project_id: int, body: CreateCollectionRequest
-) -> CollectionWithEntries:
-    """A new collection with its rows; columns not given follow from their keys."""
+    connection: Connection, project_id: int, body: CreateCollectionRequest, rows: NewRows
+) -> int:
+    """A new collection with its rows; columns not given follow from their keys.
+
+    Returns:
+        Its id.
+    """
     collection_id = collections.create(connection, project_id, body)
-    _insert(connection, project_id, collection_id, body.variables or [])
-    return whole_collection(connection, project_id, collection_id)
+    _insert(connection, project_id, collection_id, rows)
+    return collection_id
 
 
 def whole_collection(
@@ -56,7 +110,7 @@ def add(
     )
     entry_id = connection.execute(query.order_by(table.c.id).limit(1)).scalar()
     if entry_id is None:
-        (entry_id,) = _insert(connection, project_id, collection_id, [values])
+        (entry_id,) = _insert(connection, project_id, collection_id, NewRows.of([values]))
     return get(connection, project_id, collection_id, entry_id)
 
 
@@ -64,17 +118,17 @@ def add_many(
     connection: Connection,
     project_id: int,
     collection_id: int,
-    values: Sequence[dict[str, Any]],
+    rows: NewRows,
     *,
     skip_existing: bool,
-) -> list[TemplateVariables]:
+) -> WireText:
     """Add rows, in order.
 
     Args:
         connection: Where to.
         project_id: Of the collection.
         collection_id: To which.
-        values: One mapping a row.
+        rows: What to add.
         skip_existing: Leave out rows that the collection has, and repetitions.
 
     Returns:
@@ -82,14 +136,20 @@ def add_many(
     """
     collections.require_writable(connection, project_id, collection_id)
     if skip_existing:
-        fresh = {digest(value, None): value for value in reversed(values)}
         query = select(table.c.digest).where(table.c.collection_id == collection_id)
-        for row in select_in(connection, query, table.c.digest, fresh):
-            fresh.pop(row.digest, None)
-        values = list(reversed(fresh.values()))
-    ids = _insert(connection, project_id, collection_id, values)
-    found = documents(connection, project_id, ids)
-    return [found[entry_id] for entry_id in ids]
+        rows = rows.without(
+            {row.digest for row in select_in(connection, query, table.c.digest, rows.digests)}
+        )
+    time = time_text(now())
+    ids = _insert(connection, project_id, collection_id, rows, time)
+    # Written as they are known: to read them again would take ten times as long.
+    collection = collections.texts(connection, project_id, [collection_id])[collection_id]
+    made = ",".join(
+        f'{{"id":{entry_id},"input_values":{text},"collection":{collection},'
+        f'"environment_config":null,"created_at":{wire_time(time)}}}'
+        for entry_id, text in zip(ids, rows.texts, strict=True)
+    )
+    return WireText(f"[{made}]")
 
 
 def get(
@@ -128,7 +188,7 @@ def edit(
     """Replace a row's values; responses keep the prompt they were made from."""
     collections.require_writable(connection, project_id, collection_id)
     _row(connection, project_id, collection_id, entry_id)
-    collections.add_columns(connection, collection_id, [values])
+    collections.add_columns(connection, collection_id, values)
     connection.execute(
         update(table)
         .where(table.c.id == entry_id)
@@ -161,25 +221,19 @@ def _insert(
     connection: Connection,
     project_id: int,
     collection_id: int,
-    values: Sequence[dict[str, Any]],
+    rows: NewRows,
+    time: str | None = None,
 ) -> range:
-    ids = reserve_ids(connection, table, len(values))
-    if values:
-        collections.add_columns(connection, collection_id, values)
-        time = now()
-        connection.execute(
-            insert(table),
+    ids = reserve_ids(connection, table, len(rows.texts))
+    if rows.texts:
+        collections.add_columns(connection, collection_id, rows.names)
+        time = time or time_text(now())
+        run_many(
+            connection,
+            _INSERT,
             [
-                {
-                    "id": entry_id,
-                    "project_id": project_id,
-                    "collection_id": collection_id,
-                    "input_values": value,
-                    "environment_config": None,
-                    "digest": digest(value, None),
-                    "created_at": time,
-                }
-                for entry_id, value in zip(ids, values, strict=True)
+                (entry_id, project_id, collection_id, text, content, time)
+                for entry_id, text, content in zip(ids, rows.texts, rows.digests, strict=True)
             ],
         )
     return ids

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import criteria, llm_configs
 from elluminate_async.server.store.rows import fetch
-from elluminate_async.server.store.text import ids_text, read_json
+from elluminate_async.server.store.text import ids_text, read_json, read_messages, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,7 +47,7 @@ class Work:
 
 
 _ROWS = """
-SELECT r.id, r.is_ready, r.messages, r.error, p.messages AS prompt,
+SELECT r.id, r.is_ready, r.messages, r.error, p.id AS prompt_id, p.messages AS prompt,
  t.response_format_json_schema, t.tools, t.tool_choice,
  e.id AS experiment_id, e.criterion_set_id, e.generation_params,
  c.id AS config_id, c.name AS config_name, c.document, c.api_key, c.is_default
@@ -87,6 +87,7 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
     configs: dict[int, StoredConfig] = {}
     samplings: dict[tuple[int, int], LLMConfig] = {}
     parse = cache(_parse)
+    prompts: dict[int, list[dict[str, Any]]] = {}
     result: list[Work] = []
     for row in rows:
         config_id, kind = row.config_id, (row.config_id, row.experiment_id)
@@ -97,11 +98,13 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
         if kind not in samplings:
             params = parse(row.generation_params)
             samplings[kind] = _sampling(configs[config_id].config, params)
+        if row.prompt_id not in prompts:
+            prompts[row.prompt_id] = read_messages(row.prompt)
         result.append(
             Work(
                 response_id=row.id,
-                prompt=read_json(row.prompt),
-                messages=read_json(row.messages or "[]") if row.is_ready else None,
+                prompt=prompts[row.prompt_id],
+                messages=read_messages(row.messages or "[]") if row.is_ready else None,
                 error=row.error,
                 criteria=asked[row.criterion_set_id],
                 config=configs[config_id],
@@ -121,4 +124,5 @@ def _parse(column: str | None) -> Any:
 def _sampling(config: LLMConfig, generation_params: dict[str, Any] | None) -> LLMConfig:
     known = type(config).model_fields.keys()
     own = {k: v for k, v in (generation_params or {}).items() if k in known and v is not None}
-    return config.model_copy(update=own)
+    # Of a database of before they were checked, those of the wrong type are left out.
+    return config.model_copy(update=readable(own).model_dump(include=set(own)))

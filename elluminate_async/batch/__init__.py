@@ -6,21 +6,17 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Self, TypeAlias, TypeVar, overload
 
-from elluminate_async.errors import (
-    ConfigurationError,
-    ElluminateError,
-    InputError,
-    ItemError,
-    one_line,
-)
-from elluminate_async.errors.causes import one_cause
+from elluminate_async.batch.options import BatchOptions as BatchOptions
+from elluminate_async.batch.options import Progress as Progress
+from elluminate_async.batch.options import ProgressCallback as ProgressCallback
+from elluminate_async.batch.options import RateLimit as RateLimit
+from elluminate_async.errors import ElluminateError, InputError, ItemError, one_line
+from elluminate_async.errors.causes import cause_counts, one_cause
 
 T = TypeVar("T")
 
@@ -111,7 +107,7 @@ class Batch(Sequence[T], Generic[T]):
                 the batch as ``error.batch``.
         """
         if self.failed:
-            raise BatchError(_summary(self), list(self.failed.values()), batch=self)
+            raise BatchError(_causes(self), list(self.failed.values()), batch=self)
         return self
 
     def raise_if_all_failed(self) -> Self:
@@ -123,8 +119,10 @@ class Batch(Sequence[T], Generic[T]):
         Raises:
             ElluminateError: The one that all items failed by, such as `RateLimitError`,
                 `ServiceUnavailableError`, `ServerError` or `ConnectError`, with its status, the
-                longest ``retry_after`` of an item, and this batch as its ``partial``.
-            BatchError: All failed, and not by one such error.
+                longest ``retry_after`` of an item, and this batch as its ``partial``. An outage
+                that ended some items in one way and some in another is one error too,
+                `ServiceUnavailableError`.
+            BatchError: All failed, and not by one such error; its ``causes`` are counted.
         """
         errors = self.failed
         if not errors or len(errors) < len(self):
@@ -166,7 +164,8 @@ class Batch(Sequence[T], Generic[T]):
             ElluminateError: One that is true of all items; what had come is in the batch.
 
         Cost: that of the first call, for the items that failed. Memory: the batch keeps these,
-        the whole requests of what is unknown, and an input `Batch` that had failures.
+        the whole requests of what is unknown, and an input `Batch` that had failures. At the
+        service the rows of earlier errors stay beside the new ones.
         """
         resend = self._resend
         if resend is None:
@@ -234,8 +233,17 @@ def _summary(batch: Batch[Any]) -> str:
     )
 
 
+def _causes(batch: Batch[Any]) -> str:
+    """The summary, and what is behind the failures where their codes do not tell it."""
+    counts = cause_counts(batch.failed.values())
+    if not any(error.cause for error in batch.failed.values()):
+        return _summary(batch)
+    causes = ", ".join(f"{n} {one_line(cause)}" for cause, n in counts.items())
+    return f"{_summary(batch)}; caused by: {causes}"
+
+
 class BatchError(ExceptionGroup[ItemError], ElluminateError):
-    """Some items of a batch failed; raised only by `Batch.raise_for_failed`.
+    """Some items of a batch failed; raised by its `raise_for_failed` and `raise_if_all_failed`.
 
     Attributes:
         batch: The whole batch, with the values of the items that succeeded.
@@ -252,6 +260,16 @@ class BatchError(ExceptionGroup[ItemError], ElluminateError):
     def __init__(self, message: str, errors: Sequence[ItemError], *, batch: Batch[Any]) -> None:
         super().__init__(message, errors)
 
+    @property
+    def causes(self) -> dict[str, int]:
+        """How many of its errors come from what, the most frequent first.
+
+        ``{"ServerError 503": 2, "generation_failed": 1}``: the class of the error behind an
+        item's, with its status, or the item's code where there is none.
+        """
+        # Made of nothing but items' errors, so no group is within.
+        return cause_counts(e for e in self.exceptions if isinstance(e, ItemError))
+
     def derive(self, excs: Sequence[ItemError], /) -> BatchError:  # type: ignore[override]
         """Keep class and batch in `split` and ``except*``."""
         return BatchError(self.message, excs, batch=self.batch)
@@ -262,159 +280,3 @@ class BatchError(ExceptionGroup[ItemError], ElluminateError):
 
 def _rebuild_batch_error(message: str, errors: list[ItemError], batch: Batch[Any]) -> BatchError:
     return BatchError(message, errors, batch=batch)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a batch is; passed to ``on_progress`` after each item that finished.
-
-    Attributes:
-        operation: ``"generate"``, ``"rate"`` or ``"add"``.
-        total: Positions in the batch; None while an iterable of unknown length is read.
-        succeeded: Positions that ended with a value.
-        failed: Positions that ended with an error, those passed through included.
-        elapsed: Seconds since the call began.
-    """
-
-    operation: str
-    total: int | None
-    succeeded: int
-    failed: int
-    elapsed: float
-
-    @property
-    def done(self) -> int:
-        """Positions with an outcome, in any order; it only grows."""
-        return self.succeeded + self.failed
-
-
-ProgressCallback: TypeAlias = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """At most ``requests`` requests, or items, in any window of ``period`` seconds.
-
-    As a limit on requests every one counts: the chunks, their jobs' streams, listings, retries.
-    """
-
-    requests: int
-    period: float = 1.0
-
-    def __post_init__(self) -> None:
-        _positive("RateLimit.requests", self.requests)
-        _positive("RateLimit.period", self.period)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchOptions:
-    """How batches are sent. On the client for all calls, and per call as an override.
-
-    An override replaces the client's options as a whole: derive it with
-    ``client.options.replace(chunk_size=10)``. ``max_concurrency``, ``rate_limit`` and
-    ``item_limit`` of the client hold over all its calls together; an override can only
-    narrow them for its own call.
-
-    Attributes:
-        max_concurrency: Chunks in flight at once: sent, and their jobs not ended.
-        chunk_size: Items in one request at most, fewer where an answer would be over 8 MiB;
-            uploads of rows take 1,000, as no model is called for them.
-        chunk_bytes: Bytes in one request's body at most, a single larger item excepted.
-        chunk_linger: Seconds a part-filled chunk waits for more of a slow async iterable.
-        rate_limit: Strict limit on requests of any kind; None for none.
-        item_limit: Strict limit on items sent to be generated or rated, such as
-            ``RateLimit(3000, 60.0)``; those of a repeated chunk count again, uploads never.
-            No chunk has more items than it. None for none.
-        retry_for: Seconds in which a request is sent again that the way or the moment failed
-            (502, 503, 504, 408, refused, reset, timed out), where a repetition does no harm:
-            a GET, one under an idempotency key that the service honours, one that was not
-            sent. Once the service has answered nobody for so long, calls fail at once with
-            `ServiceUnavailableError` until it answers. 0 never sends again.
-        max_attempts: Sendings of one request that fails by what may be its own, such as a
-            plain 500 or an unreadable answer, the first included; 1 never sends again.
-            An answer of 429 does not count, it is bounded by the deadline.
-        max_retry_after: A longer ``Retry-After`` fails at once; for so long no work is begun.
-        connect_timeout: Seconds for one connection, TLS included.
-        attempt_timeout: Seconds for one exchange from sending to the last byte; the wait
-            for a permit or the rate limit comes before and does not count.
-        stream_silence: Seconds without a byte on an event stream before it is given up
-            and the job is polled.
-        job_stall: Seconds in which a job's status stays the same before the job is given up as
-            stalled; what rows it made until then still count.
-        deadline: Seconds for the whole call.
-        settle: Where a service has no idempotency keys, and whether it applied a request is
-            not known: its rows are looked at until no new one came for so many seconds.
-        replay_after_settle: Then send again what has no row. A service that takes longer
-            than ``settle`` to show its rows is then paid twice, which `Batch.surplus`
-            tells; without this such items end as `OutcomeUnknownError`.
-        on_progress: Called in the event loop after each finished item: keep it short. What it
-            raises ends the call and is raised from it (`StopIteration` by a `RuntimeError`).
-    """
-
-    max_concurrency: int = 10
-    chunk_size: int = 100
-    chunk_bytes: int = 1 << 20
-    chunk_linger: float = 0.05
-    rate_limit: RateLimit | None = None
-    item_limit: RateLimit | None = None
-    retry_for: float = 120.0
-    max_attempts: int = 3
-    max_retry_after: float = 120.0
-    connect_timeout: float = 10.0
-    attempt_timeout: float = 120.0
-    stream_silence: float = 45.0
-    job_stall: float = 1800.0
-    deadline: float = 3600.0
-    settle: float = 60.0
-    replay_after_settle: bool = False
-    on_progress: ProgressCallback | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in _COUNTS:
-                _positive(f"BatchOptions.{field.name}", value, whole=True)
-            elif field.name not in _OTHERS:
-                zero = field.name == "retry_for"
-                _positive(f"BatchOptions.{field.name}", value, or_zero=zero)
-        # Told at runtime too: a tuple or a plain function call is an easy slip.
-        for name in ("rate_limit", "item_limit"):
-            limit: object = getattr(self, name)
-            if not isinstance(limit, RateLimit | None):
-                _refuse(f"BatchOptions.{name}", limit, "a RateLimit, such as RateLimit(20, 2.0)")
-        items: object = getattr(self.item_limit, "requests", 1)
-        if not isinstance(items, int):
-            _refuse("BatchOptions.item_limit", self.item_limit, "of a whole number of items")
-        if self.on_progress is not None and not callable(self.on_progress):
-            _refuse("BatchOptions.on_progress", self.on_progress, "a function of one Progress")
-
-    def replace(self, **changes: Any) -> BatchOptions:
-        """These options with some changed, by name.
-
-        Raises:
-            ConfigurationError: A name is not an option, or a value cannot work.
-        """
-        known = {field.name for field in fields(self)}
-        if unknown := sorted(set(changes) - known):
-            raise ConfigurationError(
-                f"no option named {unknown[0]!r}; the options are {', '.join(sorted(known))}"
-            )
-        return replace(self, **changes)
-
-
-_OTHERS = frozenset({"rate_limit", "item_limit", "on_progress", "replay_after_settle"})
-_COUNTS = frozenset({"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"})
-
-
-def _positive(name: str, value: object, *, whole: bool = False, or_zero: bool = False) -> None:
-    wanted = "a whole number of at least 1" if whole else "a finite number above 0"
-    if or_zero:
-        wanted += ", or 0"
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        _refuse(name, value, wanted)
-    if not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
-        _refuse(name, value, wanted)
-
-
-def _refuse(name: str, value: object, wanted: str) -> NoReturn:
-    raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")

@@ -1,0 +1,201 @@
+"""`BatchOptions`: how a batch is sent, and how its progress is told."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, NoReturn, TypeAlias
+
+from elluminate_async.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a batch is; passed to ``on_progress`` after each item that finished.
+
+    Attributes:
+        operation: ``"generate"``, ``"rate"`` or ``"add"``.
+        total: Positions in the batch; None while an iterable of unknown length is read.
+        succeeded: Positions that ended with a value.
+        failed: Positions that ended with an error, those passed through included.
+        elapsed: Seconds since the call began.
+    """
+
+    operation: str
+    total: int | None
+    succeeded: int
+    failed: int
+    elapsed: float
+
+    @property
+    def done(self) -> int:
+        """Positions with an outcome, in any order; it only grows."""
+        return self.succeeded + self.failed
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most ``requests`` requests, or items, in any window of ``period`` seconds.
+
+    As a limit on requests every one counts: the chunks, their jobs' streams, listings, retries.
+    """
+
+    requests: int
+    period: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("RateLimit.requests", self.requests, whole=True)
+        _positive("RateLimit.period", self.period)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How batches are sent. On the client for all calls, and per call as an override.
+
+    An override replaces the client's options as a whole: derive it with
+    ``client.options.replace(chunk_size=10)``. ``max_concurrency``, ``rate_limit`` and
+    ``item_limit`` of the client hold over all its calls together; an override can only
+    narrow them for its own call.
+
+    Attributes:
+        max_concurrency: Chunks in flight at once: sent, and their jobs not ended.
+        chunk_size: Items in one request at most, fewer where an answer would be over 8 MiB;
+            uploads of rows take 1,000, as no model is called for them.
+        chunk_bytes: Bytes in one request's body at most, a single larger item excepted.
+        chunk_linger: Seconds a part-filled chunk waits for more of a slow async iterable.
+        rate_limit: Strict limit on requests of any kind; None for none.
+        item_limit: Strict limit on items sent to be generated or rated, such as
+            ``RateLimit(3000, 60.0)``; those of a repeated chunk count again, uploads never.
+            No chunk has more items than it. None for none.
+        retry_for: Seconds in which a request is sent again that the way or the moment failed
+            (502, 503, 504, 408, refused, reset, timed out), where a repetition does no harm:
+            a GET, one under an idempotency key that the service honours, one that was not
+            sent. Once the service has answered nobody for so long, calls fail at once with
+            `ServiceUnavailableError` until it answers. 0 never sends again.
+        max_attempts: Sendings of one request that fails by what may be its own, such as a
+            plain 500 or an unreadable answer, the first included; 1 never sends again.
+            An answer of 429 does not count, it is bounded by the deadline.
+        max_retry_after: A longer ``Retry-After`` than this, in seconds, fails at once, and so
+            does all work that is begun within this time (10 s at least). Then the service is
+            asked again. Work that it has accepted is followed meanwhile.
+        connect_timeout: Seconds for one connection, TLS included.
+        attempt_timeout: Seconds for one exchange from sending to the last byte; the wait
+            for a permit or the rate limit comes before and does not count.
+        stream_silence: Seconds without a byte on an event stream before it is given up
+            and the job is polled.
+        job_stall: Seconds in which a job's status stays the same before the job is given up as
+            stalled; what rows it made until then still count.
+        deadline: Seconds for the whole call.
+        settle: Where a service has no idempotency keys, and whether it applied a request is
+            not known: its rows are looked at until no new one came for so many seconds.
+        replay_after_settle: Then send again what has no row. A service that takes longer
+            than ``settle`` to show its rows is then paid twice, which `Batch.surplus`
+            tells; without this such items end as `OutcomeUnknownError`.
+        on_progress: Called in the event loop after each finished item: keep it short. What it
+            raises ends the call and is raised from it (`StopIteration` by a `RuntimeError`).
+    """
+
+    max_concurrency: int = 10
+    chunk_size: int = 100
+    chunk_bytes: int = 1 << 20
+    chunk_linger: float = 0.05
+    rate_limit: RateLimit | None = None
+    item_limit: RateLimit | None = None
+    retry_for: float = 120.0
+    max_attempts: int = 3
+    max_retry_after: float = 120.0
+    connect_timeout: float = 10.0
+    attempt_timeout: float = 120.0
+    stream_silence: float = 45.0
+    job_stall: float = 1800.0
+    deadline: float = 3600.0
+    settle: float = 60.0
+    replay_after_settle: bool = False
+    on_progress: ProgressCallback | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _COUNTS:
+                _positive(f"BatchOptions.{field.name}", value, whole=True)
+            elif field.name in _SWITCHES:
+                if not isinstance(value, bool):
+                    _refuse(f"BatchOptions.{field.name}", value, "True or False")
+            elif field.name not in _OTHERS:
+                zero = field.name == "retry_for"
+                _positive(f"BatchOptions.{field.name}", value, or_zero=zero)
+        # Told at runtime too: a tuple or a plain function call is an easy slip.
+        for name in ("rate_limit", "item_limit"):
+            limit: object = getattr(self, name)
+            if not isinstance(limit, RateLimit | None):
+                _refuse(f"BatchOptions.{name}", limit, "a RateLimit, such as RateLimit(20, 2.0)")
+        if self.on_progress is not None:
+            _check_callback("BatchOptions.on_progress", self.on_progress)
+
+    def replace(self, **changes: Any) -> BatchOptions:
+        """These options with some changed, by name.
+
+        Raises:
+            ConfigurationError: A name is not an option, or a value cannot work.
+        """
+        known = {field.name for field in fields(self)}
+        if unknown := sorted(set(changes) - known):
+            raise ConfigurationError(
+                f"no option named {unknown[0]!r}; the options are {', '.join(sorted(known))}"
+            )
+        return replace(self, **changes)
+
+
+_OTHERS = frozenset({"rate_limit", "item_limit", "on_progress"})
+_SWITCHES = frozenset({"replay_after_settle"})
+_COUNTS = frozenset({"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"})
+
+
+def _positive(name: str, value: object, *, whole: bool = False, or_zero: bool = False) -> None:
+    wanted = "a whole number of at least 1" if whole else "a finite number above 0"
+    if or_zero:
+        wanted += ", or 0"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        _refuse(name, value, wanted)
+    if not is_finite(value) or value < 0 or (value == 0 and not or_zero):
+        _refuse(name, value, wanted)
+
+
+def is_finite(number: float) -> bool:
+    """Whether it is one, and one that clocks can count in."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        # An int beyond every float.
+        return False
+
+
+def _check_callback(name: str, callback: object) -> None:
+    wanted = "a function of one Progress"
+    if not callable(callback):
+        _refuse(name, callback, wanted)
+    while isinstance(callback, partial):
+        callback = callback.func
+    called = type(callback).__call__  # of an object that is called as if it was a function
+    for function in (callback, called):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            _refuse(name, callback, f"{wanted} and no async one, as nobody would await it")
+
+
+def _refuse(name: str, value: object, wanted: str) -> NoReturn:
+    raise ConfigurationError(f"{name} must be {wanted}, not {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """``value`` as an error's text quotes it: cut, and whatever it is."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        # Python writes no int of more than some thousand digits.
+        return f"a number of type {type(value).__name__}"
