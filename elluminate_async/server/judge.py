@@ -31,7 +31,7 @@ _LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _TOGETHER = 2
-_ALONE = 3
+_ALONE = 4
 _VERDICT_TOKENS = {RatingMode.FAST: 48, RatingMode.DETAILED: 192}
 _WORD_TOKENS = 16
 _REASONING_TOKENS = 80
@@ -158,6 +158,9 @@ class _Hearing:
                 await self._ask_together()
             for criterion in self.missing:
                 await self._ask_alone(criterion)
+                if not self.found:
+                    # It says nothing on this response: asked more, it would be paid for that.
+                    return
         finally:
             figures = self._models.figures
             figures.malformed += self._malformed
@@ -207,10 +210,12 @@ class _Hearing:
             *_SHOWN,
             {"role": "user", "content": f"{self._data}\n\n{question}\n{_REASON}"},
         ]
-        text = await self._say(messages, _REASONING_TOKENS)
-        reasoning = without_thinking(text).strip()
-        self._malformed += not reasoning
-        return reasoning
+        for _ in range(_ALONE):
+            text = await self._say(messages, _REASONING_TOKENS)
+            if reasoning := without_thinking(text).strip():
+                return reasoning
+            self._malformed += 1
+        return ""
 
     async def _say(
         self, messages: list[dict[str, str]], max_tokens: int, schema: JsonSchema | None = None
