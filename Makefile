@@ -9,13 +9,15 @@ OFFICIAL_VERSIONS := 0.6.12 1.5.2
 # What the benchmarks compare with, each in its own environment.
 PEERS := .venv-peers
 PEER_NAMES := floor fanout official-0.7.3
+# A real small model and its server, for `make realmodel`.
+REALMODEL := .venv-realmodel
 BENCHMARKS := fan_out client_overhead limits hidden_limit outage scale server whole_flow
 
 # One more than the two cores that CI has, as many tests wait.
 PARALLEL := --numprocesses 3 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak check bench official requirements clean
+.PHONY: help demo test faults soak realmodel check bench official requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -29,7 +31,10 @@ test: $(VENV)/.installed official ## Run the tests, those with the official clie
 faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the table
 	$(BIN)/python -m pytest -q $(PARALLEL) -m row --matrix
 
-soak: $(VENV)/.installed ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere (some 25 minutes)
+realmodel: $(VENV)/.installed $(REALMODEL)/.installed ## The guide's flow on 20 rows with a real small model, by each way of asking for JSON (some minutes, on two idle cores)
+	$(BIN)/python -m tests.realmodel $(REALMODEL_FLAGS)
+
+soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere (some 25 minutes)
 	$(BIN)/python -m tests.soak $(SOAK)
 	$(BIN)/python -m tests.soak.kills --points 500
 	$(BIN)/python -m tests.soak.elsewhere --seeds 10
@@ -50,12 +55,13 @@ official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official client
 requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
 	uv pip compile pyproject.toml --extra all --group build --group test $(UV_FLAGS) -o requirements/dev.txt
 	uv pip compile --group check $(UV_FLAGS) -o requirements/check.txt
+	uv pip compile --no-deps requirements/realmodel.in $(UV_FLAGS) -o requirements/realmodel.txt
 	for name in $(OFFICIAL_VERSIONS:%=official-%) $(PEER_NAMES); do uv pip compile requirements/$$name.in $(UV_FLAGS) -o requirements/$$name.txt; done
 
 UV_FLAGS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(OFFICIAL) $(PEERS) .elluminate .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(OFFICIAL) $(PEERS) $(REALMODEL) .elluminate .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or later" >&2; exit 1; }
@@ -80,4 +86,9 @@ $(OFFICIAL)/%/.installed: requirements/official-%.txt $(VENV)/.python
 $(PEERS)/%/.installed: requirements/%.txt $(VENV)/.python
 	$(BIN)/python -m venv $(PEERS)/$*
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.txt
+	@touch $@
+
+$(REALMODEL)/.installed: requirements/realmodel.txt $(VENV)/.python
+	$(BIN)/python -m venv $(REALMODEL)
+	$(REALMODEL)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements/realmodel.txt
 	@touch $@

@@ -30,7 +30,7 @@ ALLOWED = {
     "transport": L0 | {"config", "limits", "transport"},
     "resources": L0 | L1 | L2 | {"resources"},
     "client": L0 | L1 | L2 | {"resources"},
-    "server": L0 | {"server"},
+    "server": L0 | {"limits", "server"},
     "cli": PUBLIC | {"errors", "server", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
     "": L0 | L1 | {"client"},

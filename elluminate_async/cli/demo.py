@@ -20,7 +20,7 @@ from elluminate_async.cli.output import (
     show_failures,
     show_pass_rates,
 )
-from elluminate_async.cli.rows import read_rows, shipped_rows
+from elluminate_async.cli.rows import read_criteria, read_rows, shipped_rows
 from elluminate_async.cli.signals import run
 
 DEFAULT_DB = Path(".elluminate") / "demo.db"
@@ -36,6 +36,14 @@ def demo(
         typer.Option(
             help="Your own rows instead of the shipped ones: a CSV file with the columns "
             "language and quirk.",
+        ),
+    ] = None,
+    criteria: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Your own criteria, one question a line, instead of those that the model "
+            "proposes: they take the place of the template's.",
         ),
     ] = None,
     db: Annotated[Path, typer.Option(help="The embedded server's database file.")] = DEFAULT_DB,
@@ -73,13 +81,17 @@ def demo(
         raise InputError(
             f"the rows lack the columns {', '.join(missing)}; they have {', '.join(rows[0])}"
         )
+    questions = [] if criteria is None else read_criteria(criteria)
     console = Console(highlight=False)
     service = _hosted(console) if hosted else _embedded(console, db, llm_base_url, llm_model)
-    raise typer.Exit(run(_run(console, rows, service)))
+    raise typer.Exit(run(_run(console, rows, questions, service)))
 
 
 async def _run(
-    console: Console, rows: list[dict[str, str]], service: AbstractAsyncContextManager[AsyncClient]
+    console: Console,
+    rows: list[dict[str, str]],
+    criteria: list[str],
+    service: AbstractAsyncContextManager[AsyncClient],
 ) -> int:
     started = time.monotonic()
     async with service as client:
@@ -87,6 +99,7 @@ async def _run(
             result = await run_flow(
                 client,
                 rows,
+                criteria=criteria,
                 say=lambda line: console.print(line, soft_wrap=True),
                 on_progress=on_progress,
             )

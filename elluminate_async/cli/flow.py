@@ -50,14 +50,17 @@ async def run_flow(
     client: AsyncClient,
     rows: Sequence[dict[str, str]],
     *,
+    criteria: Sequence[str] = (),
     say: Callable[[str], None],
     on_progress: Callable[[Progress], None],
 ) -> FlowResult:
-    """Run the guide's flow on ``rows``: what exists is used again, the experiment is new."""
+    """Run the guide's flow on ``rows``: what exists is used again, the experiment is new.
+
+    With ``criteria`` those take the place of the ones that a model would propose.
+    """
     template, new = await client.prompt_templates.get_or_create(TEMPLATE, name=TEMPLATE_NAME)
     say(f"template    {template.name!r} version {template.version}, {_made(new)}")
-    criteria, new = await client.criteria.get_or_generate_many(template)
-    say(f"criteria    {len(criteria)}, {_made(new)}")
+    rated_by = await _criteria(client, template, criteria, say)
     collection, new = await client.collections.get_or_create(
         COLLECTION_NAME, description="Template variables for programming quirks examples"
     )
@@ -83,7 +86,24 @@ async def run_flow(
     ratings = await client.ratings.rate_many(
         responses, rating_mode=RatingMode.FAST, options=options
     )
-    return FlowResult(criteria, experiment, responses, ratings)
+    return FlowResult(rated_by, experiment, responses, ratings)
+
+
+async def _criteria(
+    client: AsyncClient,
+    template: PromptTemplate,
+    given: Sequence[str],
+    say: Callable[[str], None],
+) -> list[Criterion]:
+    if given:
+        criteria = await client.criteria.add_many(
+            given, prompt_template=template, delete_existing=True
+        )
+        say(f"criteria    {len(criteria)}, given")
+        return criteria
+    criteria, new = await client.criteria.get_or_generate_many(template)
+    say(f"criteria    {len(criteria)}, {_made(new)}")
+    return criteria
 
 
 async def _new_experiment(

@@ -1,4 +1,4 @@
-"""Rows of template variables from a CSV file."""
+"""Rows of template variables from a CSV file, and criteria from a text file."""
 
 from __future__ import annotations
 
@@ -26,15 +26,31 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     Raises:
         InputError: It cannot be read, or a line does not fit the header.
     """
+    return parse_rows(_text_of(path), os.fspath(path))
+
+
+def read_criteria(path: str | os.PathLike[str]) -> list[str]:
+    """The criteria of a text file, one a line; blank lines are passed over.
+
+    Raises:
+        InputError: It cannot be read, or holds none.
+    """
+    lines = [line.strip() for line in _text_of(path).splitlines()]
+    criteria = list(dict.fromkeys(line for line in lines if line))
+    if not criteria:
+        raise InputError(f"{os.fspath(path)} holds no criteria: write one question a line")
+    return criteria
+
+
+def _text_of(path: str | os.PathLike[str]) -> str:
     try:
-        text = Path(path).read_text("utf-8-sig")
+        return Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{os.fspath(path)} is not UTF-8 (byte {error.start}): save it as UTF-8 CSV"
+            f"{os.fspath(path)} is not UTF-8 (byte {error.start}): save it as UTF-8"
         ) from None
     except OSError as error:
         raise InputError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from None
-    return parse_rows(text, os.fspath(path))
 
 
 def parse_rows(text: str, name: str) -> list[dict[str, str]]:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import anyio
 from aiolimiter import AsyncLimiter
 
-from elluminate_async.engine.adaptive import AdaptiveGate, AdaptivePace
 from elluminate_async.engine.breaker import DOUBT, Breaker
-from elluminate_async.engine.budget import RetryBudget
-from elluminate_async.engine.weights import WeightedGate
+from elluminate_async.limits.adaptive import AdaptiveGate, AdaptivePace
+from elluminate_async.limits.budget import RetryBudget
 from elluminate_async.limits.hold import Hold, Refusal
 from elluminate_async.limits.ticket import Ticket
+from elluminate_async.limits.weights import WeightedGate
 
 if TYPE_CHECKING:
     from elluminate_async.batch import RateLimit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from elluminate_async.errors import ConflictError, InputError
@@ -77,6 +78,8 @@ class CriteriaResource(Resource):
     ) -> Criteria:
         """Let the service's model propose criteria for a template.
 
+        A slow model has the time of ``BatchOptions.deadline``, and not of one attempt.
+
         Raises:
             ConflictError: The template has criteria and ``delete_existing`` is False.
         """
@@ -84,7 +87,10 @@ class CriteriaResource(Resource):
             prompt_template_id=id_of(prompt_template, "prompt_template"),
             delete_existing=delete_existing,
         )
-        return decode_list(Criterion, await self._connection.call("POST", "criteria", body=body))
+        deadline = self._connection.options.deadline
+        policy = replace(self._connection.policy(deadline=deadline), attempt_timeout=deadline)
+        answer = await self._connection.call("POST", "criteria", body=body, policy=policy)
+        return decode_list(Criterion, answer)
 
     async def get_or_generate_many(
         self, prompt_template: PromptTemplate | int

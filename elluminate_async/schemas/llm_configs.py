@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import SecretStr, field_serializer, field_validator
+from pydantic import (
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
 
 from elluminate_async.schemas.base import WireModel
 
@@ -34,6 +40,17 @@ class Sampling(WireModel):
     custom_response_parser: str | None = None
     input_price_per_mtok: float | None = None
     output_price_per_mtok: float | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Fields of the embedded server's that the hosted service need not know.
+        document: dict[str, Any] = serialize(self)
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            if document.get(name) is None:
+                document.pop(name, None)
+        return document
 
 
 class LLMConfig(Sampling):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from elluminate_async.server.app import create_app
     from elluminate_async.server.local import LocalServer
     from elluminate_async.server.models.base import (
+        BusyError,
         JsonSchema,
         Model,
         ModelAnswer,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Administration",
+    "BusyError",
     "JsonSchema",
     "LocalServer",
     "Model",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOME = {
     "Administration": "administration",
+    "BusyError": "models.base",
     "JsonSchema": "models.base",
     "LocalServer": "local",
     "Model": "models.base",

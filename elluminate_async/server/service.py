@@ -10,7 +10,7 @@ from elluminate_async.server.jobs import Jobs
 from elluminate_async.server.keyring import KeyRing
 from elluminate_async.server.models.endpoints import Endpoints
 from elluminate_async.server.models.pool import ModelPool
-from elluminate_async.server.store import projects, sealing
+from elluminate_async.server.store import llm_configs, projects, sealing
 from elluminate_async.server.store.database import Database
 from elluminate_async.server.vault import Vault
 
@@ -56,6 +56,8 @@ class Service:
             await self.database.write(projects.ensure_first, name)
             await sealing.seal_stored(self.database, self.vault)
             await self.keys.load()
+            for url in await self.database.read(llm_configs.endpoints):
+                self.models.expect(url)
             await self.jobs.resume()
         except BaseException:
             await self.close()

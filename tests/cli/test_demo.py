@@ -63,6 +63,40 @@ def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
     assert "3 generated, 3 rated, 0 failed" in done.stdout
 
 
+def test_criteria_may_be_given(tmp_path: Path) -> None:
+    """`--criteria FILE` takes the place of those that a model proposes, also of earlier ones."""
+    (tmp_path / "criteria.txt").write_text("Is there code?\n\nIs it right?\nIs there code?\n")
+    run("demo", "--limit", "2", folder=tmp_path)
+    done = run("demo", "--limit", "2", "--criteria", "criteria.txt", folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^criteria +2, given", done.stdout, re.MULTILINE)
+    assert "Is there code?" in done.stdout
+    assert "2 generated, 2 rated, 0 failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "cannot read criteria.txt: No such file"),
+        (b"\n \n", "holds no criteria: write one question a line"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_bad_criteria_are_one_line_and_exit_status_2(
+    tmp_path: Path, content: bytes | None, text: str
+) -> None:
+    """The text says what is wrong with the file."""
+    if content is not None:
+        (tmp_path / "criteria.txt").write_bytes(content)
+
+    done = run("demo", "--criteria", "criteria.txt", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

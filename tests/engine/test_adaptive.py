@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from elluminate_async.engine.adaptive import AdaptiveGate, AdaptivePace
 from elluminate_async.engine.limits import Limits
+from elluminate_async.limits.adaptive import AdaptiveGate, AdaptivePace
 from elluminate_async.limits.backoff import throttle_back_off
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 

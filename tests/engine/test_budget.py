@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elluminate_async.engine.budget import CAPACITY, RetryBudget
 from elluminate_async.engine.limits import Limits
 from elluminate_async.limits.backoff import back_off
+from elluminate_async.limits.budget import CAPACITY, RetryBudget
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 from elluminate_async.transport.retry import COST_FAILED, COST_NOT_SENT, COST_THROTTLED
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from elluminate_async.batch import RateLimit
 from elluminate_async.engine.limits import Limits, StrictLimits
-from elluminate_async.engine.weights import WeightedGate
+from elluminate_async.limits.weights import WeightedGate
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 
 EPSILON = 1e-6  # of a period: what floating point adds and takes away

@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from elluminate_async.batch import RateLimit
-from elluminate_async.engine.adaptive import AdaptiveGate
 from elluminate_async.engine.limits import Limits
+from elluminate_async.limits.adaptive import AdaptiveGate
 from elluminate_async.limits.ticket import Ticket
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.transport.slots import Lane, Slots

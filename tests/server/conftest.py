@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from elluminate_async.server import LocalServer
+from elluminate_async.server.models.forms import forget_endpoints
 from tests.server.api import Api, ScriptedModel
 from tests.server.endpoint import running_endpoint
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.server.endpoint import Endpoint
+
+
+@pytest.fixture(autouse=True)
+def unknown_endpoints() -> None:
+    """A port may be another endpoint's that was known before."""
+    forget_endpoints()
 
 
 @pytest.fixture

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from tests.server.endpoint import Endpoint
 
 
+QUESTIONS = ["Is it upper case?", "Is it short?", "Is it a word?"]
+
+
 @pytest.fixture(scope="module")
 def anyio_backend() -> object:
     return VIRTUAL_TIME
@@ -122,7 +125,7 @@ async def test_whole_flow(
             return completion(body["messages"][-1]["content"].upper())
         properties = form["json_schema"]["schema"]["properties"]
         if "criteria" in properties:
-            return completion('Sure:\n```json\n{"criteria": ["Is it upper case?"]}\n```')
+            return completion(f"Sure:\n```json\n{json.dumps({'criteria': QUESTIONS})}\n```")
         verdicts = {key: {"verdict": "NO", "reasoning": "because"} for key in properties}
         return completion(f"Here you are: {json.dumps(verdicts)}")
 
@@ -131,7 +134,7 @@ async def test_whole_flow(
         api = Api(session, server)
         await api.template()
         criteria = await api.post("/criteria", {"prompt_template_id": 1, "criteria": None})
-        assert [one["criterion_str"] for one in criteria] == ["Is it upper case?"]
+        assert [one["criterion_str"] for one in criteria] == QUESTIONS
         collection = await api.post("/collections", {"name": "C", "variables": [{"word": "a"}]})
         body = {"name": "E", "prompt_template_id": 1, "collection_id": collection["id"]}
         await api.post("/experiments", body)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 from elluminate_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from elluminate_async.schemas import LLMConfig
 
@@ -19,12 +19,51 @@ class ModelError(Exception):
     """A model gave no answer; the text is shown to the user and holds no secret."""
 
 
+class BusyError(ModelError):
+    """A model did not take the request, so that asking again pays for nothing twice.
+
+    Attributes:
+        reason: ``throttled``: it said that it is too much; ``away``: nobody took the
+            connection; ``failed``: it answered with a fault, which may have been paid for.
+        retry_after: Seconds after which it wants to be asked again; None when it did not say.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        reason: Literal["throttled", "away", "failed"] = "throttled",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """The form an answer must have."""
+    """The form an answer must have.
+
+    Attributes:
+        is_told: Whether the messages describe it already, for a model that is not held to it.
+    """
 
     name: str
     schema: dict[str, Any]
+    is_told: bool = False
+
+
+class Pulse:
+    """Where a model says that it is at work.
+
+    Attributes:
+        listener: Called each time; None while nobody waits.
+    """
+
+    __slots__ = ("listener",)
+
+    def __init__(self) -> None:
+        self.listener: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +79,9 @@ class ModelRequest:
         tool_choice: Which of them it must call.
         nonce: A random mark within the messages that means nothing; a model that must
             answer equal requests alike leaves it out of account.
+        max_tokens: Tokens of the answer at most where the sampling sets no bound, so that
+            none runs on for minutes.
+        pulse: Whoever waits for the answer listens there.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -49,6 +91,13 @@ class ModelRequest:
     tools: Sequence[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     nonce: str | None = None
+    max_tokens: int | None = None
+    pulse: Pulse = field(default_factory=Pulse, repr=False, compare=False)
+
+    def alive(self) -> None:
+        """Say that a piece of the answer has arrived: the time allowed begins anew."""
+        if self.pulse.listener is not None:
+            self.pulse.listener()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +139,8 @@ class Model(Protocol):
         """Answer one request; called many times at once.
 
         Any exception fails the one item concerned, with its text; a `ModelError` is for
-        what was foreseen.
+        what was foreseen. After a `BusyError` it is asked again, by the server and by
+        nobody else.
         """
         ...
 

@@ -12,6 +12,7 @@ from elluminate_async.schemas.prompt_templates import PLACEHOLDER
 from elluminate_async.server.models.base import ModelAnswer, text_of
 
 if TYPE_CHECKING:
+    from elluminate_async.schemas import LLMConfig
     from elluminate_async.server.models.base import ModelRequest
 
 MARK = "[offline model, no LLM was called]"
@@ -19,10 +20,13 @@ MARK = "[offline model, no LLM was called]"
 
 _WORD = re.compile(r"\w[\w'-]{3,}")
 _YES_PERCENT = 70
+_OWN = "default"  # the configuration that stands for the server's own model
 
 
 class OfflineModel:
     """Answers from the words of the prompt: equal prompts alike, others differently.
+
+    Configurations differ by their name, their model's name and their temperature.
 
     Attributes:
         name: ``offline``.
@@ -41,19 +45,28 @@ class OfflineModel:
         prompt = "\n".join(text_of(message) for message in request.messages)
         if request.nonce:
             prompt = prompt.replace(request.nonce, "")
+        seed = _seed(prompt, request.sampling)
         if request.purpose == "criteria":
             return ModelAnswer(json.dumps({"criteria": _criteria(prompt)}))
         if request.json_schema is not None:
-            return ModelAnswer(json.dumps(_fill(request.json_schema.schema, prompt, "")))
-        return ModelAnswer(_prose(prompt))
+            return ModelAnswer(json.dumps(_fill(request.json_schema.schema, seed, "")))
+        return ModelAnswer(_prose(prompt, seed))
 
     async def aclose(self) -> None:
         """Hold nothing, give nothing back."""
 
 
-def _prose(prompt: str) -> str:
+def _seed(prompt: str, config: LLMConfig | None) -> str:
+    """The prompt, and what makes configurations differ; the server's own adds nothing."""
+    if config is None:
+        return prompt
+    own = (config.name or _OWN, config.llm_model_name or OfflineModel.name, config.temperature)
+    return prompt if own == (_OWN, OfflineModel.name, None) else f"{prompt}\0{own}"
+
+
+def _prose(prompt: str, seeded: str) -> str:
     words = list(dict.fromkeys(_WORD.findall(prompt))) or ["nothing"]
-    seed = _number(prompt)
+    seed = _number(seeded)
     first, second, third = (words[(seed >> shift) % len(words)] for shift in (0, 16, 32))
     return (
         f"{MARK} You asked: {prompt.strip()[:400]} "

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from elluminate_async.server.models.base import ModelError
+from elluminate_async.server.models.base import BusyError, ModelError
+from elluminate_async.server.models.lines import Bounds, Line
+from elluminate_async.server.models.permits import Permits
+from elluminate_async.server.models.retrying import Patience
 from elluminate_async.server.models.storable import reason, storable
 
 if TYPE_CHECKING:
@@ -14,7 +18,29 @@ if TYPE_CHECKING:
     from elluminate_async.server.models.openai import OpenAIModel
     from elluminate_async.server.store.llm_configs import StoredConfig
 
-_CALL_TIMEOUT = 600.0
+SILENCE = 600.0
+"""Seconds without a piece of the answer after which a call has failed, unless its
+configuration says other."""
+
+LONGEST_TIMEOUT = 3600
+"""Seconds that a configuration may allow for that, and that an answer may take as a whole."""
+
+
+@dataclass
+class Figures:
+    """What was asked so far.
+
+    Attributes:
+        calls: Answers, and attempts that failed.
+        repeated: Attempts after the first of a call.
+        malformed: Answers that did not hold what was asked for.
+        repaired: Of these, those that a further question put right.
+    """
+
+    calls: int = 0
+    repeated: int = 0
+    malformed: int = 0
+    repaired: int = 0
 
 
 class ModelPool:
@@ -25,6 +51,10 @@ class ModelPool:
         judge: Rates.
         max_calls: Calls in flight, over all jobs and requests.
         endpoints: Those that configurations name.
+
+    Attributes:
+        figures: What was asked so far.
+        unread_forms: Answers of the judge in a row in which no verdict was in the form.
     """
 
     def __init__(
@@ -34,8 +64,14 @@ class ModelPool:
         self.default = default
         self.judge = judge
         self.max_calls = max_calls
-        self._permits = asyncio.Semaphore(max_calls)
-        self._own: dict[tuple[str, str, str | None], OpenAIModel] = {}
+        self.figures = Figures()
+        self.unread_forms = 0
+        self._permits = Permits(max_calls)
+        self._own: dict[tuple[int | None, str, str, str | None], OpenAIModel] = {}
+        self._lines: dict[int, Line] = {}
+        self._bounds: dict[int, Bounds] = {}
+        for model in (default, judge):
+            self._line(model)
 
     def of(self, config: StoredConfig) -> Model:
         """The model that a configuration means.
@@ -43,35 +79,113 @@ class ModelPool:
         Raises:
             ModelError: The configuration's endpoint may not be called, or its key is lost.
         """
-        url = config.config.llm_base_url
+        url, id = config.config.llm_base_url, config.config.id
+        if not config.is_default and id is not None and id not in self._bounds:
+            self._bounds[id] = Bounds(config.config)
         if url is None:
             return self.default
         name = config.config.llm_model_name or self.default.name
-        key = (url, name, config.api_key)
+        key = (id, url, name, config.api_key)
         if key not in self._own:
             self._own[key] = self.endpoints.model(name, url, config.api_key)
         return self._own[key]
 
+    def reads_forms(self, most_unread: int, tried_again: int) -> bool:
+        """Whether to ask the judge for all verdicts in one form.
+
+        One that has left so many in a row unread is asked simply; now and then it is tried again.
+        """
+        if self.unread_forms < most_unread:
+            return True
+        self.unread_forms += 1
+        return self.unread_forms % tried_again == 0
+
+    def expect(self, url: str) -> None:
+        """Learn of an endpoint that will be called, for which others are to leave room."""
+        self._permits.expect(url)
+
     async def complete(self, model: Model, request: ModelRequest) -> ModelAnswer:
-        """One call; waiting for its turn does not count as its time.
+        """One call, made again where that is safe; waiting for its turn is not its time.
 
         Raises:
             ModelError: The model failed in whatever way.
         """
-        limit = (request.sampling.timeout if request.sampling else None) or _CALL_TIMEOUT
-        async with self._permits:
-            clock = asyncio.timeout(limit)
+        line = self._line(model)
+        config = request.sampling
+        bounds = self._bounds.get(config.id) if config is not None and config.id else None
+        patience: Patience | None = None
+        while True:
+            self.figures.calls += 1
             try:
-                async with clock:
-                    return storable(await model.complete(request), request)
-            except ModelError as error:
-                raise ModelError(reason(error)) from error
-            except Exception as error:
-                if clock.expired():
-                    raise ModelError(f"no answer within {limit:g} s") from None
-                raise ModelError(reason(error)) from error
+                if bounds is not None:
+                    async with bounds.place(self._permits, line, request) as learn:
+                        answer = await self._attempt(model, request, line)
+                        learn(answer)
+                else:
+                    if not line.try_enter(self._permits):
+                        await line.enter(self._permits)
+                    try:
+                        answer = await self._attempt(model, request, line)
+                    finally:
+                        line.leave(self._permits)
+            except BusyError as error:
+                patience = patience or Patience(config.max_retries if config else None)
+                wait = patience.wait(error, line)
+                if wait is None:
+                    raise ModelError(reason(error)) from error
+                await asyncio.sleep(wait)
+                self.figures.repeated += 1
+                continue
+            line.accepted()
+            return answer
+
+    async def _attempt(self, model: Model, request: ModelRequest, line: Line) -> ModelAnswer:
+        if left := line.refusal.left():
+            raise ModelError(f"the endpoint is to be left alone for {left:.0f} s more, as it said")
+        limit = _silence(request)
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + LONGEST_TIMEOUT
+        clock = asyncio.timeout(limit)
+        has_begun = False
+
+        def alive() -> None:
+            nonlocal has_begun
+            has_begun = True
+            if not clock.expired():
+                clock.reschedule(min(latest, loop.time() + limit))
+
+        request.pulse.listener = alive
+        try:
+            async with clock:
+                return storable(await model.complete(request), request)
+        except BusyError:
+            raise
+        except ModelError as error:
+            raise ModelError(reason(error)) from error
+        except Exception as error:
+            if clock.expired():
+                what = "nothing more of the answer" if has_begun else "no answer"
+                raise ModelError(f"{what} within {limit:g} s") from None
+            raise ModelError(reason(error)) from error
+        finally:
+            request.pulse.listener = None
+
+    def _line(self, model: Model) -> Line:
+        line = self._lines.get(id(model))
+        if line is None:
+            url: object = getattr(model, "base_url", None)
+            endpoint = url if isinstance(url, str) else f"{model.name} {id(model)}"
+            line = self._lines[id(model)] = Line(endpoint, self.max_calls)
+            self._permits.expect(endpoint)
+        return line
 
     async def aclose(self) -> None:
         """Close the models that were made here."""
         while self._own:
             await self._own.popitem()[1].aclose()
+
+
+def _silence(request: ModelRequest) -> float:
+    """Seconds that a call may be silent; earlier versions stored any number."""
+    given = request.sampling.timeout if request.sampling else None
+    return min(given, LONGEST_TIMEOUT) if given and given > 0 else SILENCE

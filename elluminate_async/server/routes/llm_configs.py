@@ -20,7 +20,10 @@ async def create(project: InProject, body: CreateLLMConfigRequest) -> LLMConfig:
     """A new configuration; its key is kept, encrypted, and never shown again."""
     key = body.api_key.get_secret_value() if body.api_key is not None else None
     sealed = project.service.models.endpoints.admit(body.llm_base_url, key)
-    return await project.write(store.create, body, sealed)
+    config = await project.write(store.create, body, sealed)
+    if config.llm_base_url is not None:
+        project.service.models.expect(config.llm_base_url)
+    return config
 
 
 @router.get("", response_model=Page[LLMConfig])

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 table = tables.llm_configs
 DEFAULT_NAME = "default"
+# A timeout, in seconds, is how long one call that hangs may keep its permit.
+_BOUNDS = {
+    "timeout": 3600,
+    "max_connections": 10_000,
+    "max_retries": 100,
+    "requests_per_minute": 1_000_000_000,
+    "tokens_per_minute": 1_000_000_000,
+}
 _DEFAULT = "SELECT id FROM llm_configs WHERE project_id = ? AND is_default"
 
 
@@ -62,12 +70,27 @@ def create(
     """A new configuration, with its key as the vault has sealed it.
 
     Raises:
-        Problem: 409 when the name is taken.
+        Problem: 409 when the name is taken; 422 when a bound bounds nothing.
     """
     if _find(connection, project_id, body.name) is not None:
         raise taken("LLM config", body.name)
+    _check_bounds(body)
     config = LLMConfig.model_validate(body.model_dump(exclude={"api_key"}))
     return _document(_insert(connection, project_id, config, sealed_key))
+
+
+def _check_bounds(body: CreateLLMConfigRequest) -> None:
+    for name, most in _BOUNDS.items():
+        least = 0 if name == "max_retries" else 1
+        value: int | None = getattr(body, name)
+        if value is not None and not least <= value <= most:
+            raise Problem(422, f"{name} must be from {least} to {most}")
+
+
+def endpoints(connection: Connection) -> list[str]:
+    """The endpoints that configurations name, of all projects."""
+    documents = connection.scalars(select(table.c.document)).all()
+    return list(dict.fromkeys(url for one in documents if (url := one.get("llm_base_url"))))
 
 
 def get(connection: Connection, project_id: int, config_id: int) -> LLMConfig:

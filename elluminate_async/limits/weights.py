@@ -6,14 +6,34 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 
 import anyio
 
-if TYPE_CHECKING:
-    from elluminate_async.batch import RateLimit
+from elluminate_async.batch import RateLimit
 
 _SLACK: Final = 0.02  # seconds that a late timer may be made up for
+
+
+def per_minute(most: int) -> WeightedGate:
+    """At most so many units in any minute."""
+    return WeightedGate(RateLimit(most, 60.0))
+
+
+@dataclass(slots=True)
+class Sent:
+    """What a request counts.
+
+    Attributes:
+        at: When it was sent, on `time.monotonic`.
+        weight: Its units.
+        is_past: Whether that is longer ago than the window.
+    """
+
+    at: float
+    weight: int
+    is_past: bool = False
 
 
 class WeightedGate:
@@ -32,12 +52,12 @@ class WeightedGate:
         self._most = limit.requests
         self._period = limit.period
         self._turn = anyio.Lock()
-        self._sent: deque[tuple[float, int]] = deque()
+        self._sent: deque[Sent] = deque()
         self._in_window = 0
         self._next_at = 0.0
 
     @asynccontextmanager
-    async def turn(self, weight: int) -> AsyncGenerator[Callable[[], None]]:
+    async def turn(self, weight: int) -> AsyncGenerator[Callable[[], Sent]]:
         """Hold the turn once ``weight`` fits; call what it yields when that is sent.
 
         Until then nothing is counted, and nobody else gets in: one that leaves without
@@ -45,28 +65,40 @@ class WeightedGate:
         """
         weight = min(weight, self._most)
 
-        def count() -> None:
+        def count() -> Sent:
             now = time.monotonic()
-            self._sent.append((now, weight))
+            sent = Sent(now, weight)
+            self._sent.append(sent)
             self._in_window += weight
             spacing = weight * self._period / self._most
             self._next_at = max(self._next_at, now - _SLACK) + spacing
+            return sent
 
         async with self._turn:
             while (wait := self._wait_for(weight)) > 0:  # noqa: ASYNC110
                 await anyio.sleep(wait)
             yield count
 
+    def amend(self, sent: Sent, weight: int) -> None:
+        """Count what was sent with the weight that it turned out to have."""
+        more = min(weight, self._most) - sent.weight
+        if not sent.is_past:
+            sent.weight += more
+            self._in_window += more
+        self._next_at += more * self._period / self._most
+
     def _wait_for(self, weight: int) -> float:
         """Seconds until ``weight`` fits."""
         now = time.monotonic()
-        while self._sent and self._sent[0][0] + self._period <= now:
-            self._in_window -= self._sent.popleft()[1]
+        while self._sent and self._sent[0].at + self._period <= now:
+            past = self._sent.popleft()
+            past.is_past = True
+            self._in_window -= past.weight
         over = self._in_window + weight - self._most
         fits_at = self._next_at
-        for at, sent in self._sent:
+        for sent in self._sent:
             if over <= 0:
                 break
-            over -= sent
-            fits_at = max(fits_at, at + self._period)
+            over -= sent.weight
+            fits_at = max(fits_at, sent.at + self._period)
         return fits_at - now

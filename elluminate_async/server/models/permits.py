@@ -1,0 +1,97 @@
+"""Who may call a model now: a cap over all, of which no endpoint takes everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+
+
+class Permits:
+    """At most ``cap`` calls at once, of which some are left for other endpoints.
+
+    One is left for each other endpoint, a quarter of all at most. An endpoint that hangs
+    keeps what it holds until its calls time out; the rest are served meanwhile. Endpoints
+    take turns, and calls of one are served in the order they came.
+
+    Args:
+        cap: Calls in flight over all endpoints.
+
+    Attributes:
+        in_flight: Permits that are held.
+        share: Permits that one endpoint may hold.
+    """
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.in_flight = 0
+        self.share = cap
+        self._known: set[str] = set()
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    def expect(self, endpoint: str) -> None:
+        """Learn of an endpoint, for which the others are to leave one permit."""
+        self._known.add(endpoint)
+        # Many that are named and hardly called are not to take the permits of those in use.
+        kept_back = min(len(self._known) - 1, max(1, self.cap // 4))
+        self.share = max(1, self.cap - kept_back)
+
+    def try_acquire(self, endpoint: str) -> bool:
+        """Take a permit, if there is one that nobody of this endpoint waits for."""
+        if endpoint not in self._known:
+            self.expect(endpoint)
+        if endpoint in self._waiting or not self._fits(endpoint):
+            return False
+        self._held[endpoint] += 1
+        self.in_flight += 1
+        return True
+
+    async def acquire(self, endpoint: str) -> None:
+        """Wait for a permit."""
+        if self.try_acquire(endpoint):
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(endpoint, deque()).append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.release(endpoint)
+            else:
+                self._forget(endpoint, turn)
+            raise
+
+    def release(self, endpoint: str) -> None:
+        """Give a permit back."""
+        self._held[endpoint] -= 1
+        self.in_flight -= 1
+        if self._waiting:
+            self._wake()
+
+    def _fits(self, endpoint: str) -> bool:
+        return self.in_flight < self.cap and self._held[endpoint] < self.share
+
+    def _forget(self, endpoint: str, turn: asyncio.Future[None]) -> None:
+        waiting = self._waiting.get(endpoint)
+        if waiting is not None and turn in waiting:
+            waiting.remove(turn)
+            if not waiting:
+                del self._waiting[endpoint]
+
+    def _wake(self) -> None:
+        for endpoint in list(self._waiting):
+            if self.in_flight >= self.cap:
+                return
+            if not self._fits(endpoint):
+                continue
+            # Taken out and put in last: the next permit is another endpoint's.
+            waiting = self._waiting.pop(endpoint)
+            turn = waiting.popleft()
+            while turn.done() and waiting:  # cancelled, and not yet gone
+                turn = waiting.popleft()
+            if waiting:
+                self._waiting[endpoint] = waiting
+            if not turn.done():
+                self._held[endpoint] += 1
+                self.in_flight += 1
+                turn.set_result(None)

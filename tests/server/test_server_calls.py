@@ -1,0 +1,354 @@
+"""Calls of models: when they are made again, what they wait for, and who else is served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi.responses import Response
+
+from elluminate_async import AsyncClient, BatchOptions
+from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest, OpenAIModel
+from elluminate_async.testing import VIRTUAL_TIME
+from tests.server.api import Api, ScriptedModel, batch
+from tests.server.endpoint import completion, refusal, running_endpoint, streamed
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from tests.matrix import Fired
+    from tests.server.endpoint import Endpoint
+
+
+RUNNING = ("PENDING", "STARTED")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
+
+class Own:
+    """A server with an experiment whose configuration names an endpoint."""
+
+    def __init__(self, api: Api, endpoint_url: str, **config: Any) -> None:
+        self.api = api
+        self._config = {"name": "own", "llm_base_url": endpoint_url, **config}
+
+    async def generate(self, words: list[str]) -> Any:
+        made = await self.api.post("/llm_configs", {"llm_model_name": "m", **self._config})
+        await self.api.template()
+        variables = [{"word": word} for word in words]
+        collection = await self.api.post("/collections", {"name": "C", "variables": variables})
+        body = {"name": "E", "prompt_template_id": 1, "collection_id": 1}
+        await self.api.post("/experiments", {**body, "llm_config_id": made["id"]})
+        entries = [one["id"] for one in collection["variables"]]
+        task = await self.api.post("/responses/batches", batch(1, entries))
+        # Looked at seldom: hours of virtual time then cost next to nothing.
+        status = await self.api.get(f"/responses/batches/{task}")
+        while status["status"] in RUNNING:
+            await asyncio.sleep(1)
+            status = await self.api.get(f"/responses/batches/{task}")
+        return status
+
+
+def texts(status: Any) -> list[str]:
+    return [one["messages"][0]["content"] for one in status["result"] if one["messages"]]
+
+
+async def test_an_endpoint_that_says_too_much_is_left_alone_and_asked_again(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """After a 429 nobody is asked until `Retry-After` is over; then all are answered."""
+    refusals = iter([refusal(429, "slow down", retry_after="10")])
+    endpoint.reply = lambda _body: next(refusals, None) or completion("fine")
+    async with LocalServer() as server:
+        status = await Own(Api(session, server), endpoint.url, max_connections=1).generate(
+            ["a", "b", "c"]
+        )
+    assert texts(status) == ["fine"] * 3
+    assert len(endpoint.requests) == 4
+    assert endpoint.at[1] - endpoint.at[0] >= 10
+
+
+async def test_an_endpoint_that_asks_for_a_day_is_not_waited_for(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """Nor is it asked by each item: all fail, with how long it wants to be left alone."""
+    endpoint.reply = lambda _body: refusal(429, "quota", retry_after="86400")
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, max_connections=1)
+        status = await own.generate([str(number) for number in range(20)])
+    assert len(status["item_failures"]) == 20
+    assert "left alone for 86" in status["item_failures"][-1]["message"]
+    assert len(endpoint.requests) == 1
+
+
+async def test_an_endpoint_that_starts_late_is_waited_for(session: aiohttp.ClientSession) -> None:
+    """A refused connection pays for nothing: it is tried again until somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    async with LocalServer() as server:
+        own = Own(Api(session, server), f"http://127.0.0.1:{port}/v1")
+        job = asyncio.create_task(own.generate(["a"]))
+        await asyncio.sleep(3)
+        async with running_endpoint(port) as endpoint:
+            status = await job
+    assert texts(status) == ["SAY A."]
+    assert len(endpoint.requests) == 1
+
+
+async def test_an_endpoint_that_is_not_there_is_not_waited_for_by_each_item(
+    session: aiohttp.ClientSession,
+) -> None:
+    """Fifty items, one at a time, fail within the patience of one."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    async with LocalServer() as server:
+        own = Own(Api(session, server), f"http://127.0.0.1:{port}/v1", max_connections=1)
+        started = time.monotonic()
+        status = await own.generate([str(number) for number in range(50)])
+        seconds = time.monotonic() - started
+    assert len(status["item_failures"]) == 50
+    assert 10 <= seconds < 40
+
+
+@pytest.mark.parametrize(("max_retries", "requests"), [(None, 1), (2, 3)])
+async def test_a_fault_that_may_have_been_paid_for_is_repeated_on_demand_only(
+    endpoint: Endpoint,
+    session: aiohttp.ClientSession,
+    max_retries: int | None,
+    requests: int,
+) -> None:
+    """A plain 500 is the item's own error, unless its configuration says how often to try."""
+    endpoint.reply = lambda _body: refusal(500, "out of memory")
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, max_retries=max_retries)
+        status = await own.generate(["a"])
+    assert "out of memory" in status["item_failures"][0]["message"]
+    assert len(endpoint.requests) == requests
+
+
+async def test_a_call_that_timed_out_is_not_made_again(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """A slow model is asked once and paid once; the item says how long it had."""
+    endpoint.delay = 1000
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, timeout=4, max_retries=3)
+        started = time.monotonic()
+        status = await own.generate(["a"])
+        seconds = time.monotonic() - started
+    assert "no answer within 4 s" in status["item_failures"][0]["message"]
+    assert len(endpoint.requests) == 1
+    assert 4 <= seconds < 8
+
+
+async def test_a_call_that_may_have_been_paid_for_is_not_made_again(
+    session: aiohttp.ClientSession,
+) -> None:
+    """A connection that breaks after the request was read is the item's own error."""
+    asked = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        writer.close()
+
+    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, LocalServer() as server:
+        status = await Own(Api(session, server), f"http://127.0.0.1:{port}/v1").generate(["a"])
+    assert f"http://127.0.0.1:{port}/v1" in status["item_failures"][0]["message"]
+    assert asked == 1
+
+
+async def test_pieces_keep_a_slow_model_alive(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """Ten pieces, each within the timeout, are one answer, whatever they take together."""
+    endpoint.reply = lambda _body: streamed(*"abcdefghij", seconds=3)
+    async with LocalServer() as server:
+        status = await Own(Api(session, server), endpoint.url, timeout=4).generate(["a"])
+    (response,) = status["result"]
+    assert response["messages"][0]["content"] == "abcdefghij"
+    assert response["generation_metadata"]["input_tokens"] == 5
+    assert response["generation_metadata"]["output_tokens"] == 10
+    assert endpoint.requests[0]["stream"] is True
+
+
+async def test_a_model_that_falls_silent_has_failed(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """The time between pieces is bounded; half an answer is none."""
+    endpoint.reply = lambda _body: streamed("half", ends=False)
+    async with LocalServer() as server:
+        status = await Own(Api(session, server), endpoint.url, timeout=4).generate(["a"])
+    assert status["result"][0]["messages"] == []
+    assert "nothing more of the answer within 4 s" in status["item_failures"][0]["message"]
+
+
+async def test_an_endpoint_that_cannot_stream_is_asked_for_the_whole(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """What it refuses of that is left out, and remembered."""
+
+    def reply(body: dict[str, Any]) -> Response:
+        if "stream_options" in body:
+            return refusal(400, "unknown parameter: stream_options")
+        return refusal(422, "stream is not supported") if body.get("stream") else completion("fine")
+
+    endpoint.reply = reply
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, max_connections=1)
+        assert texts(await own.generate(["a", "b"])) == ["fine", "fine"]
+    assert len(endpoint.requests) == 4
+
+
+async def test_a_configuration_has_its_connections(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """No more calls at once than it allows, though the server would take more."""
+    endpoint.holds_after = 0
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, max_connections=3)
+        job = asyncio.create_task(own.generate([str(number) for number in range(20)]))
+        await endpoint.reached(3)
+        await asyncio.sleep(5)
+        assert len(endpoint.requests) == 3
+        endpoint.released.set()
+        assert len(texts(await job)) == 20
+
+
+async def test_requests_of_a_configuration_are_inside_every_minute(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """Requests at 10 a minute: in no window of a minute more than ten."""
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, requests_per_minute=10)
+        assert len(texts(await own.generate([str(number) for number in range(13)]))) == 13
+    at = endpoint.at
+    assert all(later - earlier >= 59.9 for earlier, later in zip(at, at[10:], strict=False))
+
+
+async def test_tokens_are_estimated_first_and_counted_as_told_afterwards(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """A model that tells 1,000 tokens a call is called three times in any minute of 3,000."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 990, "total_tokens": 1000}
+    body = json.loads(bytes(completion("fine").body))
+    endpoint.reply = lambda _body: Response(
+        json.dumps({**body, "usage": usage}), media_type="application/json"
+    )
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, tokens_per_minute=3000, max_connections=1)
+        assert len(texts(await own.generate([str(number) for number in range(6)]))) == 6
+    at = endpoint.at
+    assert all(later - earlier >= 59.9 for earlier, later in zip(at, at[3:], strict=False))
+    assert at[-1] - at[0] < 180
+
+
+@pytest.mark.row(138)
+async def test_an_endpoint_that_hangs_leaves_permits_for_the_others(
+    endpoint: Endpoint, session: aiohttp.ClientSession, fired: Fired
+) -> None:
+    """A configuration with all connections there are, none of which answers: the rest goes on."""
+    endpoint.holds_after = 0
+    model = ScriptedModel()
+    async with LocalServer(model=model, max_model_calls=4) as server:
+        api = Api(session, server)
+        own = Own(api, endpoint.url, max_connections=64)
+        job = asyncio.create_task(own.generate([str(number) for number in range(20)]))
+        await endpoint.reached(3)
+        body = {"name": "F", "prompt_template_id": 1, "collection_id": 1}
+        other = await api.post("/experiments", body)
+        entries = [one["id"] for one in await api.items("/collections/1/entries")]
+        async with asyncio.timeout(30):
+            status = await api.generate(other["id"], entries)
+        assert len(texts(status)) == 20
+        assert len(endpoint.requests) == 3
+        fired()
+        endpoint.released.set()
+        assert len(texts(await job)) == 20
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timeout", 10**9),
+        ("timeout", 0),
+        ("timeout", -1),
+        ("max_connections", 0),
+        ("max_retries", -1),
+        ("requests_per_minute", 0),
+        ("tokens_per_minute", 0),
+    ],
+)
+async def test_a_bound_that_bounds_nothing_is_refused(api: Api, field: str, value: int) -> None:
+    """A configuration is checked when it is given, and the answer names the field."""
+    answer = await api("POST", "/llm_configs", {"name": "x", "llm_model_name": "m", field: value})
+    assert answer.status == 422
+    assert field in json.dumps(answer.body)
+
+
+async def test_criteria_have_the_time_of_the_call(session: aiohttp.ClientSession) -> None:
+    """A model that takes longer than an attempt may proposes criteria all the same."""
+
+    class Slow(ScriptedModel):
+        async def complete(self, request: ModelRequest) -> ModelAnswer:
+            await asyncio.sleep(20)
+            questions = ["Is it red?", "Is it blue?", "Is it green?"]
+            return ModelAnswer(json.dumps({"criteria": questions}))
+
+    options = BatchOptions(attempt_timeout=5)
+    async with (
+        LocalServer(model=Slow()) as server,
+        AsyncClient(base_url=server.url, api_key=server.api_key, options=options) as client,
+    ):
+        template, _ = await client.prompt_templates.get_or_create("Say {{word}}.", name="T")
+        criteria, new = await client.criteria.get_or_generate_many(template)
+    assert new
+    assert len(criteria) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"), [("", "/v1?"), ("/v1/chat/completions", "is the URL right")]
+)
+async def test_a_wrong_url_is_named(endpoint: Endpoint, path: str, hint: str) -> None:
+    """A 404 says which URL answered it, and "/v1?" where that is missing."""
+    base = endpoint.url.removesuffix("/v1") + path
+    model = OpenAIModel("m", base_url=base)
+    with pytest.raises(Exception, match="404") as caught:
+        await model.complete(ModelRequest([{"role": "user", "content": "hi"}]))
+    await model.aclose()
+    assert base in str(caught.value)
+    assert hint in str(caught.value)
+
+
+async def test_configurations_of_the_offline_model_differ(api: Api) -> None:
+    """Its answers follow from the configuration's name and temperature too."""
+    async with LocalServer() as server:
+        api = Api(api.session, server)
+        await api.template()
+        collection = await api.post("/collections", {"name": "C", "variables": [{"word": "a b c"}]})
+        entry = collection["variables"][0]["id"]
+        told: list[str] = []
+        for number, fields in enumerate(
+            [
+                {"name": "small", "llm_model_name": "x"},
+                {"name": "large", "llm_model_name": "x"},
+                {"name": "hot", "llm_model_name": "x", "temperature": 1.5},
+            ]
+        ):
+            config = await api.post("/llm_configs", fields)
+            body = {"name": f"E{number}", "prompt_template_id": 1, "collection_id": 1}
+            made = await api.post("/experiments", {**body, "llm_config_id": config["id"]})
+            first = texts(await api.generate(made["id"], [entry]))
+            assert first == texts(await api.generate(made["id"], [entry]))
+            told += first
+    assert len(set(told)) == 3

@@ -1,0 +1,77 @@
+"""The permits for model calls: a cap over all, of which no endpoint takes everything."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+
+from elluminate_async.server.models.permits import Permits
+
+
+async def test_one_endpoint_alone_has_them_all() -> None:
+    """Nothing is kept back for nobody."""
+    permits = Permits(4)
+    assert [permits.try_acquire("a") for _ in range(5)] == [True] * 4 + [False]
+
+
+async def test_one_is_left_for_each_endpoint_that_is_expected() -> None:
+    """Known beforehand, two others have one each while the first holds all that it may."""
+    permits = Permits(8)
+    permits.expect("b")
+    permits.expect("c")
+    assert [permits.try_acquire("a") for _ in range(7)] == [True] * 6 + [False]
+    assert permits.try_acquire("b")
+    assert permits.try_acquire("c")
+
+
+async def test_endpoints_that_nobody_calls_keep_back_a_quarter_at_most() -> None:
+    """A thousand that configurations name leave three quarters to the one that is called."""
+    permits = Permits(8)
+    for number in range(1000):
+        permits.expect(str(number))
+    assert permits.share == 6
+
+
+async def test_endpoints_take_turns() -> None:
+    """Of two that wait, each gets every second permit, however many wait before."""
+    permits = Permits(1)
+    order: list[str] = []
+
+    async def call(endpoint: str) -> None:
+        await permits.acquire(endpoint)
+        order.append(endpoint)
+        await asyncio.sleep(0)
+        permits.release(endpoint)
+
+    async with asyncio.TaskGroup() as tasks:
+        for endpoint in ["a"] * 6 + ["b"] * 3:
+            tasks.create_task(call(endpoint))
+    assert "".join(order[1:7]) in ("bababa", "ababab")
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_calls_that_are_cancelled_lose_no_permit(seed: int) -> None:
+    """Whoever is cancelled, waiting or woken: the cap holds, and all permits come back."""
+    chance, permits, held = random.Random(seed), Permits(3), Counter[str]()
+
+    async def call(endpoint: str) -> None:
+        await permits.acquire(endpoint)
+        held[endpoint] += 1
+        try:
+            assert held.total() <= 3
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+        finally:
+            held[endpoint] -= 1
+            permits.release(endpoint)
+
+    tasks = [asyncio.create_task(call(chance.choice("abc"))) for _ in range(200)]
+    while not all(task.done() for task in tasks):
+        if chance.random() < 0.7:
+            chance.choice(tasks).cancel()
+        await asyncio.sleep(0)
+    assert permits.in_flight == 0
+    assert all(permits.try_acquire("a") for _ in range(permits.share))
