@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sqlite3
 import tracemalloc
@@ -65,7 +66,7 @@ def test_bodies_are_looked_at_before_they_are_read(body: str, fired: Fired) -> N
 async def test_costly_bodies_over_http(api: Api, body: str, fired: Fired) -> None:
     """They get their status, and the server goes on."""
     status, make = BODIES[body]
-    answer = await api("POST", "/responses/batches", data=make(), headers=JSON)
+    answer = await api("POST", "/responses/batches", data=io.BytesIO(make()), headers=JSON)
     fired()
     assert answer.status == status
     assert await api.items("/responses") == []

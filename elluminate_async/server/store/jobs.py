@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -438,7 +439,8 @@ def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str
         if size > RESULT_BYTES:
             return '"result_omitted":true'
         kept += texts
-    return f'"result":[{",".join(kept)}]'
+    of = f',"prompt_response_ids":{json.dumps(ids)}' if job.kind == JobKind.RATINGS else ""
+    return f'"result":[{",".join(kept)}]{of}'
 
 
 def _failures(rows: Sequence[AnyRow]) -> str:
