@@ -36,6 +36,21 @@ _PREFIX = "/api/v0"
 _SHOWN_ERRORS = 10
 
 
+# Of any route, beside 422: a status that a client is not told of is none that it handles.
+_REFUSALS: dict[int | str, dict[str, str]] = {
+    400: {"description": "The request contradicts itself, or what is there"},
+    401: {"description": "The API key is missing or not valid"},
+    403: {"description": "It comes from another site, or what it changes is read-only"},
+    404: {"description": "The project has no such object"},
+    405: {"description": "The path has no such method"},
+    409: {"description": "The name is taken, or a request with this key is being worked on"},
+    413: {"description": "The body is too large, or made of too many parts"},
+    415: {"description": "The body is not of the type that is read here"},
+    421: {"description": "The host name is not this server's"},
+    502: {"description": "The model failed"},
+}
+
+
 def create_app(service: Service, *, host_names: frozenset[str] | None = None) -> Guard:
     """The application of one server.
 
@@ -55,6 +70,7 @@ def _routes() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         openapi_url=f"{_PREFIX}/openapi.json",
+        responses=_REFUSALS,
     )
     # Routes are tried one after another, so those of batches come first; and each router
     # within a router doubles the tries.
