@@ -55,13 +55,13 @@ def check_body(body: bytes) -> None:
     Raises:
         Problem: 413 when it is of too many parts; 422 when it is nested too deeply.
     """
+    if levels_exceed(body, MOST_LEVELS):
+        raise Problem(422, f"the body is nested more than {MOST_LEVELS} levels deep")
     most = max(_MOST_PARTS, len(body) // _BYTES_PER_PART)
     if heaviness_of(body) is Heaviness.TOO_HEAVY or (
         body.count(b",") > most and sum(map(len, beside_texts(body, b","))) > most
     ):
         raise Problem(413, "the body is made of too many small parts; send it as several requests")
-    if levels_exceed(body, MOST_LEVELS):
-        raise Problem(422, f"the body is nested more than {MOST_LEVELS} levels deep")
 
 
 def check_epochs(epochs: int) -> None:
