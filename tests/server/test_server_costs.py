@@ -327,7 +327,12 @@ async def test_large_work_is_accepted_once(api: Api, monkeypatch: pytest.MonkeyP
 
 def test_a_batch_of_what_is_wanted_is_read() -> None:
     """As many items as one job may have are within what a body may hold."""
-    item = {"template_variables_id": 1, "experiment_id": 1, "epoch": 1, "messages": []}
+    item: dict[str, Any] = {
+        "template_variables_id": 1,
+        "experiment_id": 1,
+        "epoch": 1,
+        "messages": [],
+    }
     more = {"prompt_template_id": None, "llm_config_id": None, "metadata": None}
     body = json.dumps({"prompt_response_ins": [{**item, **more}] * MOST_ITEMS}).encode()
     check_body(body)
