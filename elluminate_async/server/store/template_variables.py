@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import CollectionWithEntries, TemplateVariables
 from elluminate_async.server.problems import not_found
-from elluminate_async.server.store import collections, tables
+from elluminate_async.server.store import collections, sizes, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
@@ -17,6 +17,7 @@ from elluminate_async.server.store.rows import (
     rows_by_id,
     select_in,
 )
+from elluminate_async.server.store.text import dump
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -134,6 +135,7 @@ def edit(
         .where(table.c.id == entry_id)
         .values(input_values=values, digest=digest(values, None))
     )
+    sizes.note(connection, "entry", [(collection_id, [dump(values)])])
     return get(connection, project_id, collection_id, entry_id)
 
 
@@ -182,6 +184,7 @@ def _insert(
                 for entry_id, value in zip(ids, values, strict=True)
             ],
         )
+        sizes.note(connection, "entry", ((collection_id, [dump(value)]) for value in values))
     return ids
 
 
