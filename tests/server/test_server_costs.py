@@ -10,6 +10,7 @@ import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from elluminate_async.schemas import ResponseBatchRequest
@@ -22,8 +23,6 @@ from tests.server.api import Api, ScriptedModel, batch
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import aiohttp
 
     from tests.matrix import Fired
 
@@ -156,9 +155,9 @@ async def test_counts_are_bounded(api: Api, fired: Fired) -> None:
     wide = [{f"c{number}": "x"} for number in range(1_001)]
     assert (await api("POST", "/collections", {"name": "C", "variables": wide})).status == 422
     await api.post("/collections", {"name": "C", "variables": wide[:600]})
-    data = "\n".join(map(json.dumps, wide[500:]))
-    form = {"file": data.encode()}
-    assert (await api("POST", "/collections/1/entries/batches", data=form)).status in (415, 422)
+    form = aiohttp.FormData()
+    form.add_field("file", "\n".join(map(json.dumps, wide[500:])), filename="rows.jsonl")
+    assert (await api("POST", "/collections/1/entries/batches", data=form)).status == 422
     fired()
     assert len(await api.items("/collections/1/entries")) == 100
 
@@ -328,7 +327,7 @@ async def test_large_work_is_accepted_once(api: Api, monkeypatch: pytest.MonkeyP
 
 def test_a_batch_of_what_is_wanted_is_read() -> None:
     """As many items as one job may have are within what a body may hold."""
-    item: dict[str, object] = {
+    item: dict[str, Any] = {
         "template_variables_id": 1,
         "experiment_id": 1,
         "epoch": 1,

@@ -210,8 +210,15 @@ async def test_a_result_over_the_budget(
 
 
 @pytest.mark.row(128)
-async def test_a_hundred_rows_of_200_kb(fired: Fired) -> None:
-    """All are delivered, listed and rated, each for one call of the model."""
+@pytest.mark.parametrize("result_bytes", [jobs.RESULT_BYTES, 4 << 20])
+async def test_a_hundred_rows_of_200_kb(
+    monkeypatch: pytest.MonkeyPatch, result_bytes: int, fired: Fired
+) -> None:
+    """All are delivered, listed and rated, each for one call of the model.
+
+    Also where the status of their job says that they are too large to be told with it.
+    """
+    monkeypatch.setattr(jobs, "RESULT_BYTES", result_bytes)
     model = Long()
     async with (
         LocalServer(model=model) as server,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, select, update
 from elluminate_async.schemas import ItemFailure, JobStatusName, RatingMode
 from elluminate_async.server.problems import not_found
 from elluminate_async.server.store import (
+    accepting,
     documents,
     experiments,
     ratings,
@@ -22,7 +22,7 @@ from elluminate_async.server.store import (
     tables,
     work,
 )
-from elluminate_async.server.store.rows import AnyRow, chunks, fetch, now, reserve_ids, run_many
+from elluminate_async.server.store.rows import AnyRow, chunks, fetch, now, run_many
 from elluminate_async.server.store.text import WireText, time_text, wire_text
 
 if TYPE_CHECKING:
@@ -37,28 +37,12 @@ items = tables.job_items
 
 _ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
 
-_PLACING = "PLACING"
-_NEW_EXPERIMENT = "of an experiment that is made with it"
-
-_INSERT = f"""
-INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, total, created_at,
- error_msg, status, generated, rated, processed, failed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{_PLACING}', 0, 0, 0, 0)"""
-_ACCEPT = f"UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL WHERE id = ?"
-_PLACED = f"SELECT id, task_id, error_msg FROM jobs WHERE status = '{_PLACING}'"
-_DISCARD_ROWS = """
-DELETE FROM responses WHERE NOT is_ready
-AND id IN (SELECT response_id FROM job_items WHERE job_id = ?)"""
-_DISCARD_EXPERIMENT = """
-DELETE FROM experiments WHERE id = (SELECT experiment_id FROM jobs WHERE id = ?)"""
-_DISCARD = "DELETE FROM jobs WHERE id = ?"
 _JOB = "SELECT * FROM jobs WHERE task_id = ?"
 _STATUS = f"{_JOB} AND project_id = ? AND kind = ?"
 _END = "UPDATE jobs SET status = ?, error_msg = ?, finished_at = ? WHERE id = ?"
 _FIRST_FAILURE = """
 SELECT failure_message FROM job_items WHERE job_id = ? AND failure_code IS NOT NULL
 ORDER BY position LIMIT 1"""
-_INSERT_ITEM = "INSERT INTO job_items (job_id, position, response_id, is_done) VALUES (?, ?, ?, 0)"
 _OPEN_ITEMS = """
 SELECT response_id, count(*) FROM job_items WHERE job_id = ? AND NOT is_done GROUP BY response_id"""
 _END_ITEM = """
@@ -84,16 +68,6 @@ class JobKind(StrEnum):
     RESPONSES = "responses"
     RATINGS = "ratings"
     EXPERIMENT = "experiment"
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to accept: one response for each item of the request, in its order."""
-
-    kind: JobKind
-    response_ids: Sequence[int]
-    rating_mode: RatingMode | None = None
-    experiment_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,71 +151,9 @@ class Report:
     progress: Progress
 
 
-def accept(connection: Connection, project_id: int, job: NewJob) -> str:
-    """Keep a job, so that it will be done.
-
-    Returns:
-        Its task id.
-    """
-    placed = begin(connection, project_id, job, len(job.response_ids))
-    add_items(connection, placed, 0, job.response_ids)
-    return accept_placed(connection, placed)
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedJob:
-    """A job that is not accepted yet, while its rows are made; nobody knows of it.
-
-    Attributes:
-        is_new: Whether its experiment was made by the same request, and goes with it.
-    """
-
-    id: int
-    task_id: str
-    is_new: bool = False
-
-
-def begin(
-    connection: Connection, project_id: int, job: NewJob, total: int, *, is_new: bool = False
-) -> PlacedJob:
-    """Make a job of ``total`` items that are still to be added."""
-    (job_id,) = reserve_ids(connection, table)
-    task_id = str(uuid.uuid4())
-    row = (job_id, project_id, task_id, job.kind, job.experiment_id, job.rating_mode, total)
-    note = _NEW_EXPERIMENT if is_new else None
-    run_many(connection, _INSERT, [(*row, time_text(now()), note)])
-    return PlacedJob(job_id, task_id, is_new)
-
-
-def add_items(
-    connection: Connection, job: PlacedJob, start: int, response_ids: Sequence[int]
-) -> None:
-    """Add items from that position on."""
-    run_many(
-        connection,
-        _INSERT_ITEM,
-        [(job.id, position, one) for position, one in enumerate(response_ids, start)],
-    )
-
-
-def accept_placed(connection: Connection, job: PlacedJob) -> str:
-    """From now on it will be done, whatever happens; its task id."""
-    run_many(connection, _ACCEPT, [(job.id,)])
-    return job.task_id
-
-
-def discard(connection: Connection, job: PlacedJob) -> None:
-    """Take back a job that was not accepted, with the rows that were made for it."""
-    run_many(connection, _DISCARD_ROWS, [(job.id,)])
-    if job.is_new:
-        run_many(connection, _DISCARD_EXPERIMENT, [(job.id,)])
-    run_many(connection, _DISCARD, [(job.id,)])
-
-
 def take_up(connection: Connection) -> list[str]:
     """Task ids of the jobs that have not ended, oldest first; from now on all are started."""
-    for row in fetch(connection, _PLACED):  # cut off before they were accepted
-        discard(connection, PlacedJob(row.id, row.task_id, row.error_msg == _NEW_EXPERIMENT))
+    accepting.discard_all(connection)
     unfinished = table.c.status.not_in(_ENDED)
     # One that told so before a restart must not tell that it is pending again.
     connection.execute(update(table).where(unfinished).values(status=JobStatusName.STARTED))
