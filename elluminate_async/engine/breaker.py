@@ -46,12 +46,14 @@ class _Waiter:
         retry: Whether it was sent before.
         wary: Whether it waits after a single failure, as it may be lost by another.
         patience: Seconds without an answer to anybody after which it gives up.
+        since: `time.monotonic` when it came.
         in_vain: Whether it has asked the service, and had no answer.
     """
 
     retry: bool
     wary: bool
     patience: float
+    since: float
     turn: anyio.Event = field(default_factory=anyio.Event)
     ticket: int = 0
     in_vain: bool = False
@@ -167,17 +169,13 @@ class Breaker:
         ticket = self.try_enter(retry=retry, wary=wary, patience=patience)
         if ticket is not None:
             return ticket
-        waiter = _Waiter(retry, wary, patience)
+        waiter = _Waiter(retry, wary, patience, time.monotonic())
         self._waiting.append(waiter)
         self._wake()
         try:
             while not waiter.turn.is_set():
-                if self._holds(waiter) and self._is_over(patience):
-                    # Not while somebody finds out, as the service may be back, and not before
-                    # it has found out itself. Where a second asks, the first has no answer.
-                    others_know = self._asking != 1 and time.monotonic() < self._ask_at
-                    if waiter.in_vain or others_know:
-                        raise self.outage()
+                if self._holds(waiter) and self._is_over(patience) and self._is_told(waiter):
+                    raise self.outage()
                 await self._wait(waiter)
         except BaseException:
             if waiter.turn.is_set():
@@ -187,6 +185,15 @@ class Breaker:
                 self._wake()
             raise
         return waiter.ticket
+
+    def _is_told(self, waiter: _Waiter) -> bool:
+        """Whether who has waited for long enough need not wait for whoever finds out."""
+        # Somebody had no answer after all the patience, and while this one waited.
+        over_at = max(waiter.since, self._failing_since + waiter.patience)
+        if waiter.in_vain or self._failed_at >= over_at - 1e-6:
+            return True
+        # One that asks may find that the service is back; of several the first has no answer.
+        return self._asking != 1 and time.monotonic() < self._ask_at
 
     def gives_up_in(self, patience: float) -> float:
         """Seconds until who has so much patience gives up; infinite while nobody failed."""

@@ -302,13 +302,17 @@ async def test_nothing_is_sent_again_without_patience(fired: Fired) -> None:
 
 
 @pytest.mark.row(127)
-async def test_who_waits_for_the_retry_budget_gives_up_in_time(fired: Fired) -> None:
+@pytest.mark.parametrize("retry_after", [None, "1"])
+async def test_who_waits_for_the_retry_budget_gives_up_in_time(
+    retry_after: str | None, fired: Fired
+) -> None:
     """Of 200 single calls at once, each ends after `retry_for`, not by its deadline."""
     service = scripted()
     options = BatchOptions(retry_for=2.0, deadline=30.0)
     async with client_of(service, options) as client:
         experiment = await experiment_of(client)
-        service.faults = [away := Fault("503", on=lambda exchange: True)]
+        refusal = refuse(503, retry_after=retry_after)
+        service.faults = [away := Fault(refusal, on=lambda exchange: True)]
         calls = [
             ended(client.responses.generate(template_variables=id, experiment=experiment))
             for id in range(1, 201)
