@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import Response
@@ -13,6 +14,7 @@ from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import idempotency
 from elluminate_async.server.store.idempotency import RequestKey, StoredAnswer
 from elluminate_async.server.store.text import WireText
+from elluminate_async.server.store.trouble import until_it_works
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,8 +56,9 @@ async def answer_once(
     """
     service = project.service
     key = _key(request, project, body)
+    work = partial(_work, project, prepare, status=status, key=key, after=after, is_paid=asks_model)
     if key is None:
-        return await _work(project, prepare, status=status, key=None, after=after)
+        return await work()
     in_flight = (key.project_id, key.route, key.key)
     if in_flight in service.in_flight:
         raise Problem(
@@ -67,7 +70,7 @@ async def answer_once(
             stored = await service.database.read(idempotency.find, key)
             if stored is not None:
                 return _response(stored, {REPLAYED_HEADER: "true"})
-        return await _work(project, prepare, status=status, key=key, after=after)
+        return await work()
     finally:
         service.in_flight.discard(in_flight)
 
@@ -79,6 +82,7 @@ async def _work(
     status: int,
     key: RequestKey | None,
     after: Callable[[T], None] | None,
+    is_paid: bool,
 ) -> Response:
     statements = await prepare()
 
@@ -96,7 +100,11 @@ async def _work(
         if after is not None and not isinstance(done, StoredAnswer):
             after(done[0])
 
-    done = await project.service.database.write_then(committed, run)
+    def write() -> Awaitable[StoredAnswer | tuple[T, StoredAnswer]]:
+        return project.service.database.write_then(committed, run)
+
+    # What a model was paid for waits until it can be kept; the client may come again for it.
+    done = await (until_it_works(write) if is_paid else write())
     if isinstance(done, StoredAnswer):
         return _response(done, {REPLAYED_HEADER: "true"})
     return _response(done[1], {})

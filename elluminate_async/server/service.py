@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.jobs import Jobs
 from elluminate_async.server.keyring import KeyRing
 from elluminate_async.server.models.endpoints import Endpoints
 from elluminate_async.server.models.pool import ModelPool
 from elluminate_async.server.store import llm_configs, projects, sealing
 from elluminate_async.server.store.database import Database
+from elluminate_async.server.store.trouble import TroubleError
 from elluminate_async.server.vault import Vault
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class Service:
             for url in await self.database.read(llm_configs.endpoints):
                 self.models.expect(url)
             await self.jobs.resume()
+        except TroubleError as trouble:
+            await self.close()
+            raise ConfigurationError(f"{self.database.path}: {trouble.detail}") from None
         except BaseException:
             await self.close()
             raise
