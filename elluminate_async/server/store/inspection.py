@@ -29,6 +29,14 @@ _HEADER_BYTES = 100
 _STEPS_BETWEEN_LOOKS = 10_000
 # Tables that all versions have, the first included, which gave their files no id.
 _OWN_TABLES = frozenset({"meta", "sequences", "projects", "responses", "job_items"})
+# Of documents that are taken apart whatever is in them.
+_FORMS = {
+    "messages": "array",
+    "document": "object",
+    "llm_model_config": "object",
+    "input_values": "object",
+    "generation_params": "object",
+}
 
 
 def prepare(path: Path) -> None:
@@ -58,7 +66,7 @@ def prepare(path: Path) -> None:
                 "another file"
             )
         _check(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
             raise ConfigurationError(
                 f"{path} is locked by another program; start again when that has ended"
@@ -106,7 +114,7 @@ def _check(path: Path) -> None:
         until = time.perf_counter() + LONGEST_CHECK_SECONDS
         connection.set_progress_handler(lambda: time.perf_counter() > until, _STEPS_BETWEEN_LOOKS)
         try:
-            for find in (_pages, _references, _contents):
+            for find in (_pages, _references, _contents, _indexes):
                 if (found := find(connection)) is not None:
                     raise damaged(path, found)
         except sqlite3.OperationalError as error:
@@ -115,7 +123,15 @@ def _check(path: Path) -> None:
 
 
 def _pages(connection: sqlite3.Connection) -> str | None:
-    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return _found(connection, "quick_check")
+
+
+def _indexes(connection: sqlite3.Connection) -> str | None:
+    return _found(connection, "integrity_check")
+
+
+def _found(connection: sqlite3.Connection, check: str) -> str | None:
+    (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
     return None if found == "ok" else str(found).replace("\n", " ")
 
 
@@ -148,6 +164,8 @@ def _is_whole(column: Column[Any]) -> str:
     name, kind = f'"{column.name}"', column.type
     if isinstance(kind, JSON):
         test = f"typeof({name}) = 'text' AND json_valid({name})"
+        if (form := _FORMS.get(column.name)) is not None:
+            test += f" AND json_type({name}) = '{form}'"
     elif isinstance(kind, Boolean):
         test = f"{name} IN (0, 1)"
     elif isinstance(kind, tables.UtcDateTime):
