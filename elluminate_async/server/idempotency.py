@@ -28,6 +28,10 @@ T = TypeVar("T")
 _JSON = "application/json"
 
 
+def _of_none(_connection: Connection, _result: object) -> None:
+    return None
+
+
 async def answer_once(
     request: Request,
     project: CurrentProject,
@@ -37,6 +41,7 @@ async def answer_once(
     body: bytes,
     after: Callable[[T], None] | None = None,
     asks_model: bool = True,
+    experiment: Callable[[Connection, T], int | None] = _of_none,
 ) -> Response:
     """Answer a POST, or repeat the answer that its idempotency key got before.
 
@@ -49,6 +54,7 @@ async def answer_once(
         body: What must be equal when the key is used again.
         after: Gets the statements' result once it is committed.
         asks_model: Whether ``prepare`` costs so much that the key is looked for before.
+        experiment: Of the statements' result: what the key's record goes with.
 
     Raises:
         Problem: 409 while the same request is being worked on, 422 when its key was used
@@ -56,7 +62,16 @@ async def answer_once(
     """
     service = project.service
     key = _key(request, project, body)
-    work = partial(_work, project, prepare, status=status, key=key, after=after, is_paid=asks_model)
+    work = partial(
+        _work,
+        project,
+        prepare,
+        status=status,
+        key=key,
+        after=after,
+        is_paid=asks_model,
+        experiment=experiment,
+    )
     if key is None:
         return await work()
     in_flight = (key.project_id, key.route, key.key)
@@ -83,6 +98,7 @@ async def _work(
     key: RequestKey | None,
     after: Callable[[T], None] | None,
     is_paid: bool,
+    experiment: Callable[[Connection, T], int | None],
 ) -> Response:
     statements = await prepare()
 
@@ -93,7 +109,7 @@ async def _work(
         text = result if isinstance(result, WireText) else to_json(result).decode()
         answer = StoredAnswer(status, text)
         if key is not None:
-            idempotency.keep(connection, key, answer)
+            idempotency.keep(connection, key, answer, experiment(connection, result))
         return result, answer
 
     def committed(done: StoredAnswer | tuple[T, StoredAnswer]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elluminate_async.errors import ConfigurationError
+from elluminate_async.server.expiry import Expiry
 from elluminate_async.server.jobs import Jobs
 from elluminate_async.server.keyring import KeyRing
 from elluminate_async.server.models.endpoints import Endpoints
@@ -47,6 +48,7 @@ class Service:
         endpoints = Endpoints(reach, self.vault)
         self.models = ModelPool(model, judge, max_calls=max_model_calls, endpoints=endpoints)
         self.jobs = Jobs(self.database, self.models)
+        self.expiry = Expiry(self.database)
         self.keys = KeyRing(self.database)
         self.in_flight: set[tuple[int, str, str]] = set()
 
@@ -61,6 +63,7 @@ class Service:
             for url in await self.database.read(llm_configs.endpoints):
                 self.models.expect(url)
             await self.jobs.resume()
+            self.expiry.start()
         except TroubleError as trouble:
             await self.close()
             raise ConfigurationError(f"{self.database.path}: {trouble.detail}") from None
@@ -70,6 +73,7 @@ class Service:
 
     async def close(self) -> None:
         """Stop the jobs, then give everything back."""
+        await self.expiry.close()
         await self.jobs.close()
         await self.models.aclose()
         await self.database.close()

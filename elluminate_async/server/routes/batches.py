@@ -51,7 +51,9 @@ async def start(
         async def prepare() -> Callable[[Connection], str | None]:
             if not is_large:
                 return accept
-            new = NewJob(JobKind.RESPONSES, ())
+            experiments = {one.experiment_id for one in items}
+            owner = experiments.pop() if len(experiments) == 1 else None
+            new = NewJob(JobKind.RESPONSES, (), experiment_id=owner)
             job = await project.write(store.begin, new, len(items))
             hidden = await taking_back.enter_async_context(placed(project, job, items))
 
@@ -67,7 +69,14 @@ async def start(
 
         body = await request.body()
         return await answer_once(
-            request, project, prepare, status=202, body=body, after=begin, asks_model=is_large
+            request,
+            project,
+            prepare,
+            status=202,
+            body=body,
+            after=begin,
+            asks_model=is_large,
+            experiment=store.experiment_of,
         )
     raise AssertionError("unreachable")
 

@@ -175,7 +175,14 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
         return partial(_keep, project_id=project.id, item=item, answer=answer)
 
     body = await request.body()
-    return await answer_once(request, project, prepare, status=201, body=body)
+    return await answer_once(
+        request,
+        project,
+        prepare,
+        status=201,
+        body=body,
+        experiment=lambda _connection, _document: item.experiment_id,
+    )
 
 
 def _keep(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from elluminate_async.server.store import (
     work,
 )
 from elluminate_async.server.store.rows import AnyRow, chunks, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import WireText, time_text, wire_text
+from elluminate_async.server.store.text import WireText, ids_text, time_text, wire_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +58,9 @@ _FIRST_FAILURE = """
 SELECT failure_message FROM job_items WHERE job_id = ? AND failure_code IS NOT NULL
 ORDER BY position LIMIT 1"""
 _INSERT_ITEM = "INSERT INTO job_items (job_id, position, response_id, is_done) VALUES (?, ?, ?, 0)"
+_EXPERIMENTS = """
+SELECT DISTINCT experiment_id FROM responses
+WHERE id IN (SELECT value FROM json_each(?)) LIMIT 2"""
 _OPEN_ITEMS = """
 SELECT response_id, count(*) FROM job_items WHERE job_id = ? AND NOT is_done GROUP BY response_id"""
 _END_ITEM = """
@@ -123,6 +126,7 @@ class Plan:
         gone: Responses that were deleted and are still waited for.
         places: Response id to the number of items that wait for it.
         before: How far it was.
+        experiment_id: The experiment that is run, if one is.
     """
 
     job_id: int
@@ -182,6 +186,8 @@ def accept(connection: Connection, project_id: int, job: NewJob) -> str:
     Returns:
         Its task id.
     """
+    if job.experiment_id is None:
+        job = replace(job, experiment_id=_experiment_of(connection, job.response_ids))
     placed = begin(connection, project_id, job, len(job.response_ids))
     add_items(connection, placed, 0, job.response_ids)
     return accept_placed(connection, placed)
@@ -237,6 +243,17 @@ def discard(connection: Connection, job: PlacedJob) -> None:
     run_many(connection, _DISCARD, [(job.id,)])
 
 
+def _experiment_of(connection: Connection, response_ids: Sequence[int]) -> int | None:
+    found = fetch(connection, _EXPERIMENTS, ids_text(response_ids))
+    return found[0].experiment_id if len(found) == 1 else None
+
+
+def experiment_of(connection: Connection, task_id: str | None) -> int | None:
+    """The experiment that a job goes with."""
+    query = select(table.c.experiment_id).where(table.c.task_id == task_id)
+    return connection.execute(query).scalar()
+
+
 def take_up(connection: Connection) -> list[str]:
     """Task ids of the jobs that have not ended, oldest first; from now on all are started."""
     for row in fetch(connection, _PLACED):  # cut off before they were accepted
@@ -261,7 +278,7 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
         task_id=task_id,
         project_id=row.project_id,
         kind=JobKind(row.kind),
-        experiment_id=row.experiment_id,
+        experiment_id=row.experiment_id if row.kind == JobKind.EXPERIMENT else None,
         rating_mode=RatingMode(row.rating_mode or RatingMode.DETAILED),
         todo=todo,
         gone=sorted(places.keys() - {one.response_id for one in todo}),
@@ -335,7 +352,7 @@ def fail(connection: Connection, task_id: str, error_msg: str) -> None:
     if row is not None and row.status not in _ENDED:
         status = JobStatusName.FAILURE
         _end(connection, row.id, status, error_msg)
-        if row.experiment_id is not None:
+        if row.kind == JobKind.EXPERIMENT:
             experiments.ended(connection, row.experiment_id, _line(_progress(row), status))
 
 
