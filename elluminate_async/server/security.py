@@ -14,6 +14,7 @@ from elluminate_async.server.problems import Problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from elluminate_async.server.connections import Connection
     from elluminate_async.server.service import Service
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -60,6 +61,9 @@ class Guard:
         except Problem as problem:
             await _refuse(send_with_id, problem)
             return
+        connection: Connection | None = scope.get("state", {}).get("connection")
+        if connection is not None:
+            connection.prove()
         scope["state"] = {"service": self._service, "allowed_projects": allowed}
         await self._app(scope, _capped(receive), send_with_id)
 

@@ -51,15 +51,15 @@ async def start(
         async def prepare() -> Callable[[Connection], str | None]:
             if not is_large:
                 return accept
-            experiments = {one.experiment_id for one in items}
-            owner = experiments.pop() if len(experiments) == 1 else None
-            new = NewJob(JobKind.RESPONSES, (), experiment_id=owner)
+            new = NewJob(JobKind.RESPONSES, ())
             job = await project.write(store.begin, new, len(items))
             hidden = await taking_back.enter_async_context(placed(project, job, items))
 
             def accept_placed(connection: Connection) -> str:
                 placing.show(connection, hidden)
-                return store.accept_placed(connection, job)
+                experiments = {one.experiment_id for one in items}
+                owner = experiments.pop() if len(experiments) == 1 else None
+                return store.accept_placed(connection, job, owner)
 
             return accept_placed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,9 @@ _INSERT = f"""
 INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, total, created_at,
  error_msg, status, generated, rated, processed, failed)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{_PLACING}', 0, 0, 0, 0)"""
-_ACCEPT = f"UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL WHERE id = ?"
+_ACCEPT = f"""
+UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL,
+ experiment_id = coalesce(experiment_id, ?) WHERE id = ?"""
 _PLACED = f"SELECT id, task_id, error_msg FROM jobs WHERE status = '{_PLACING}'"
 _DISCARD_ROWS = """
 DELETE FROM responses WHERE NOT is_ready
@@ -186,11 +188,9 @@ def accept(connection: Connection, project_id: int, job: NewJob) -> str:
     Returns:
         Its task id.
     """
-    if job.experiment_id is None:
-        job = replace(job, experiment_id=_experiment_of(connection, job.response_ids))
     placed = begin(connection, project_id, job, len(job.response_ids))
     add_items(connection, placed, 0, job.response_ids)
-    return accept_placed(connection, placed)
+    return accept_placed(connection, placed, _experiment_of(connection, job.response_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +229,17 @@ def add_items(
     )
 
 
-def accept_placed(connection: Connection, job: PlacedJob) -> str:
-    """From now on it will be done, whatever happens; its task id."""
-    run_many(connection, _ACCEPT, [(job.id,)])
+def accept_placed(
+    connection: Connection, job: PlacedJob, experiment_id: int | None = None
+) -> str:
+    """From now on it will be done, whatever happens; its task id.
+
+    Args:
+        connection: Where it is.
+        job: The job, with all its items.
+        experiment_id: What it goes with, where it was begun without.
+    """
+    run_many(connection, _ACCEPT, [(experiment_id, job.id)])
     return job.task_id
 
 
