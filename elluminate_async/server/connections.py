@@ -23,7 +23,7 @@ HEADER_SECONDS: Final = 10.0
 """Within which the headers of a request must have come."""
 BODY_SECONDS: Final = 30.0
 """Within which some more of a body must come, while it is waited for."""
-MOST_HEADER_BYTES: Final = 32 << 20
+MOST_HEADER_BYTES: Final = 16 << 20
 """Of unfinished headers, over all connections."""
 SMALL_HEADER_BYTES: Final = 64 << 10
 """Unfinished headers up to this size are not closed for want of room."""
@@ -33,7 +33,7 @@ ACCEPTED_AT_ONCE: Final = 64
 """Connections that are accepted before what has come on the others is read."""
 
 _MOST = 8_192
-_MOST_UNPROVEN = 512
+_MOST_UNPROVEN = 256
 _OTHER_FILES = 256  # those of the database, of model calls, and of the caller's program
 _SWEEP_SECONDS = 1.0
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -176,6 +176,9 @@ class Connection(H11Protocol):
         """Counted no more."""
         self._among.lost(self)
         super().connection_lost(exc)
+        if self.conn.their_state in (h11.IDLE, h11.ERROR):
+            # What is unfinished goes now, not when the collector finds this circle of objects.
+            self.conn = h11.Connection(h11.SERVER)
 
     def data_received(self, data: bytes) -> None:
         """Some more of a request."""
