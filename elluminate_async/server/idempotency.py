@@ -41,6 +41,7 @@ async def answer_once(
     body: bytes,
     after: Callable[[T], None] | None = None,
     asks_model: bool = True,
+    is_paid: bool = False,
     experiment: Callable[[Connection, T], int | None] = _of_none,
 ) -> Response:
     """Answer a POST, or repeat the answer that its idempotency key got before.
@@ -54,6 +55,7 @@ async def answer_once(
         body: What must be equal when the key is used again.
         after: Gets the statements' result once it is committed.
         asks_model: Whether ``prepare`` costs so much that the key is looked for before.
+        is_paid: Whether ``prepare`` asks a model: its answer waits until it can be kept.
         experiment: Of the statements' result: what the key's record goes with.
 
     Raises:
@@ -69,7 +71,7 @@ async def answer_once(
         status=status,
         key=key,
         after=after,
-        is_paid=asks_model,
+        is_paid=is_paid,
         experiment=experiment,
     )
     if key is None:
@@ -100,6 +102,9 @@ async def _work(
     is_paid: bool,
     experiment: Callable[[Connection, T], int | None],
 ) -> Response:
+    database = project.service.database
+    if is_paid:
+        database.require_writable()
     statements = await prepare()
 
     def run(connection: Connection) -> StoredAnswer | tuple[T, StoredAnswer]:
@@ -117,9 +122,9 @@ async def _work(
             after(done[0])
 
     def write() -> Awaitable[StoredAnswer | tuple[T, StoredAnswer]]:
-        return project.service.database.write_then(committed, run)
+        return database.write_then(committed, run)
 
-    # What a model was paid for waits until it can be kept; the client may come again for it.
+    # The client may come again meanwhile for what was paid, by its key.
     done = await (until_it_works(write) if is_paid else write())
     if isinstance(done, StoredAnswer):
         return _response(done, {REPLAYED_HEADER: "true"})

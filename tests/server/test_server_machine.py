@@ -85,6 +85,23 @@ async def test_paid_answer_of_one_request_is_kept(
 
 
 @pytest.mark.row(134)
+async def test_nothing_is_paid_that_cannot_be_kept(
+    session: aiohttp.ClientSession, tmp_path: Path, fired: Fired
+) -> None:
+    """While it is known that nothing can be written, a single generation asks no model."""
+    model = ScriptedModel()
+    async with LocalServer(db=tmp_path / "s.db", model=model) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a"])
+        (item,) = batch(experiment, entries)["prompt_response_ins"]
+        with troubled(server, "locked"):
+            fired()
+            assert (await api("POST", "/collections", {"name": "D"})).status == 503
+            assert (await api("POST", "/responses/generate", item)).status == 503
+            assert not model.calls
+
+
+@pytest.mark.row(134)
 async def test_what_waits_to_be_kept_is_bounded(
     session: aiohttp.ClientSession,
     tmp_path: Path,

@@ -181,6 +181,7 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
         prepare,
         status=201,
         body=body,
+        is_paid=not item.messages,
         experiment=lambda _connection, _document: item.experiment_id,
     )
 

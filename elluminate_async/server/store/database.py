@@ -91,6 +91,14 @@ class Database:
 
         return await self._finish(asyncio.get_running_loop().run_in_executor(self._reading, run))
 
+    def require_writable(self) -> None:
+        """Refuse what is to be written later, and costs something before.
+
+        Raises:
+            TroubleError: Writing failed a moment ago.
+        """
+        self._gate.check(asyncio.get_running_loop().time())
+
     async def write(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:

@@ -190,7 +190,7 @@ def accept(connection: Connection, project_id: int, job: NewJob) -> str:
     """
     placed = begin(connection, project_id, job, len(job.response_ids))
     add_items(connection, placed, 0, job.response_ids)
-    return accept_placed(connection, placed, _experiment_of(connection, job.response_ids))
+    return accept_placed(connection, placed, experiment_of_responses(connection, job.response_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,8 @@ def discard(connection: Connection, job: PlacedJob) -> None:
     run_many(connection, _DISCARD, [(job.id,)])
 
 
-def _experiment_of(connection: Connection, response_ids: Sequence[int]) -> int | None:
+def experiment_of_responses(connection: Connection, response_ids: Sequence[int]) -> int | None:
+    """The experiment that all these belong to; None where there are several."""
     found = fetch(connection, _EXPERIMENTS, ids_text(response_ids))
     return found[0].experiment_id if len(found) == 1 else None
 
