@@ -229,9 +229,7 @@ def add_items(
     )
 
 
-def accept_placed(
-    connection: Connection, job: PlacedJob, experiment_id: int | None = None
-) -> str:
+def accept_placed(connection: Connection, job: PlacedJob, experiment_id: int | None = None) -> str:
     """From now on it will be done, whatever happens; its task id.
 
     Args:
