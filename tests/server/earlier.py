@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
-_NO_TRIGGERS = "SELECT 'DROP TRIGGER ' || name FROM sqlite_master WHERE type = 'trigger'"
-_TO_2 = """
+_TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE ?"
+_TO_3 = """
 PRAGMA application_id=0;
 DROP INDEX ix_jobs_finished_at;
 CREATE TABLE old (project_id INTEGER, route TEXT, key TEXT, body_sha256 TEXT NOT NULL,
@@ -18,6 +18,11 @@ INSERT INTO old SELECT project_id, route, key, body_sha256, status, answer, crea
  FROM idempotency;
 DROP TABLE idempotency;
 ALTER TABLE old RENAME TO idempotency;
+UPDATE meta SET value = '3' WHERE name = 'schema_version';
+"""
+_TO_2 = """
+DROP TABLE response_sizes;
+DROP TABLE entry_sizes;
 UPDATE meta SET value = '2' WHERE name = 'schema_version';
 """
 _TO_1 = """
@@ -29,12 +34,22 @@ CREATE INDEX responses_by_experiment ON responses (experiment_id, id);
 """
 
 
+def to_version_3(raw: sqlite3.Connection) -> None:
+    raw.executescript(_TO_3)
+
+
 def to_version_2(raw: sqlite3.Connection) -> None:
+    to_version_3(raw)
+    _drop_triggers(raw, "%size")
     raw.executescript(_TO_2)
 
 
 def to_version_1(raw: sqlite3.Connection) -> None:
     to_version_2(raw)
-    for (statement,) in raw.execute(_NO_TRIGGERS).fetchall():
-        raw.execute(statement)
+    _drop_triggers(raw, "%")
     raw.executescript(_TO_1)
+
+
+def _drop_triggers(raw: sqlite3.Connection, names: str) -> None:
+    for (name,) in raw.execute(_TRIGGERS, (names,)).fetchall():
+        raw.execute(f"DROP TRIGGER {name}")

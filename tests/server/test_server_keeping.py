@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from elluminate_async.server import LocalServer, expiry
 from elluminate_async.server.expiry import Expiry
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch
-from tests.server.earlier import to_version_2
+from tests.server.earlier import to_version_2, to_version_3
 
 KEY = {"Idempotency-Key": "run:1"}
 
@@ -167,7 +168,12 @@ async def test_body_with_two_lengths(server: LocalServer) -> None:
     assert answer.count(b"HTTP/1.1") == 1
 
 
-async def test_a_database_of_version_2(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+@pytest.mark.parametrize("downgrade", [to_version_2, to_version_3])
+async def test_a_database_of_before(
+    downgrade: Callable[[sqlite3.Connection], None],
+    session: aiohttp.ClientSession,
+    tmp_path: Path,
+) -> None:
     """It is brought up to date, marked as this server's, and its keys still count."""
     db = tmp_path / "s.db"
     body: Any = None
@@ -178,7 +184,7 @@ async def test_a_database_of_version_2(session: aiohttp.ClientSession, tmp_path:
         task = await api.post("/responses/batches", body, headers=KEY)
         await api.ended(f"/responses/batches/{task}")
     with closing(sqlite3.connect(db)) as connection:
-        to_version_2(connection)
+        downgrade(connection)
     async with LocalServer(db=db, model=ScriptedModel()) as server:
         api = Api(session, server)
         assert await api.post("/responses/batches", body, headers=KEY) == task

@@ -13,8 +13,8 @@ from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.placement import SLICE, placed
 from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import job_stream
+from elluminate_async.server.store import job_status, placing
 from elluminate_async.server.store import jobs as store
-from elluminate_async.server.store import placing
 from elluminate_async.server.store.jobs import JobKind, NewJob
 
 if TYPE_CHECKING:
@@ -101,5 +101,5 @@ async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> tuple
     job = project.service.jobs.running(project.id, task_id)
     if job is not None and job.plan.kind is kind:
         name = JobStatusName.STARTED
-        return name, store.batch_document(name, None, job.progress if full else None)
-    return await project.read(store.batch_status, kind, task_id, full=full)
+        return name, job_status.batch_document(name, None, job.progress if full else None)
+    return await project.read(job_status.batch_status, kind, task_id, full=full)

@@ -36,7 +36,7 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, job_stream
 from elluminate_async.server.store import experiments as store
-from elluminate_async.server.store import jobs, placing, sizes
+from elluminate_async.server.store import job_status, jobs, placing, sizes
 from elluminate_async.server.store.jobs import JobKind, NewJob
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> 
     if job is not None and job.plan.experiment_id == experiment_id:
         # It may have been deleted meanwhile: its job goes on for a while.
         await project.read(store.logs, experiment_id)
-        return jobs.generation_document(JobStatusName.STARTED, None, job.progress)
-    return await project.read(jobs.generation_status, experiment_id, task_id)
+        return job_status.generation_document(JobStatusName.STARTED, None, job.progress)
+    return await project.read(job_status.generation_status, experiment_id, task_id)
 
 
 async def _run(

@@ -5,24 +5,20 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic_core import to_json
 from sqlalchemy import Connection, select, update
 
-from elluminate_async.schemas import ItemFailure, JobStatusName, RatingMode
-from elluminate_async.server.problems import not_found
+from elluminate_async.schemas import JobStatusName, RatingMode
 from elluminate_async.server.store import (
-    documents,
     experiments,
     ratings,
     responses,
-    sizes,
     tables,
     work,
 )
-from elluminate_async.server.store.rows import AnyRow, chunks, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import WireText, ids_text, time_text, wire_text
+from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, run_many
+from elluminate_async.server.store.text import ids_text, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +30,7 @@ if TYPE_CHECKING:
 table = tables.jobs
 items = tables.job_items
 
-_ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
+ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
 
 _PLACING = "PLACING"
 _NEW_EXPERIMENT = "of an experiment that is made with it"
@@ -54,7 +50,6 @@ _DISCARD_EXPERIMENT = """
 DELETE FROM experiments WHERE id = (SELECT experiment_id FROM jobs WHERE id = ?)"""
 _DISCARD = "DELETE FROM jobs WHERE id = ?"
 _JOB = "SELECT * FROM jobs WHERE task_id = ?"
-_STATUS = f"{_JOB} AND project_id = ? AND kind = ?"
 _END = "UPDATE jobs SET status = ?, error_msg = ?, finished_at = ? WHERE id = ?"
 _FIRST_FAILURE = """
 SELECT failure_message FROM job_items WHERE job_id = ? AND failure_code IS NOT NULL
@@ -71,15 +66,6 @@ WHERE +job_id = ? AND response_id = ?"""
 _PROGRESS = f"""
 UPDATE jobs SET status = '{JobStatusName.STARTED}', generated = ?, rated = ?, processed = ?,
  failed = ? WHERE id = ?"""
-_ITEMS = """
-SELECT position, response_id, failure_code, failure_message FROM job_items
-WHERE job_id = ? ORDER BY position"""
-
-
-RESULT_BYTES = 24 << 20
-"""Of a job's results within its status: larger ones are left to the listing."""
-
-_RESULTS_AT_ONCE = 500
 
 
 class JobKind(StrEnum):
@@ -265,7 +251,7 @@ def take_up(connection: Connection) -> list[str]:
     """Task ids of the jobs that have not ended, oldest first; from now on all are started."""
     for row in fetch(connection, _PLACED):  # cut off before they were accepted
         discard(connection, PlacedJob(row.id, row.task_id, row.error_msg == _NEW_EXPERIMENT))
-    unfinished = table.c.status.not_in(_ENDED)
+    unfinished = table.c.status.not_in(ENDED)
     # One that told so before a restart must not tell that it is pending again.
     connection.execute(update(table).where(unfinished).values(status=JobStatusName.STARTED))
     return list(connection.scalars(select(table.c.task_id).where(unfinished).order_by(table.c.id)))
@@ -274,7 +260,7 @@ def take_up(connection: Connection) -> list[str]:
 def plan(connection: Connection, task_id: str) -> Plan | None:
     """What is left to do of a job; None when it is gone or has ended."""
     rows = fetch(connection, _JOB, task_id)
-    if not rows or rows[0].status in _ENDED:
+    if not rows or rows[0].status in ENDED:
         return None
     row = rows[0]
     counted = fetch(connection, _OPEN_ITEMS, row.id)
@@ -290,7 +276,7 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
         todo=todo,
         gone=sorted(places.keys() - {one.response_id for one in todo}),
         places=places,
-        before=_progress(row),
+        before=progress_of(row),
     )
 
 
@@ -356,11 +342,11 @@ def _finish(connection: Connection, report: Report) -> None:
 def fail(connection: Connection, task_id: str, error_msg: str) -> None:
     """Mark a job as ended by a fault of the server."""
     row = connection.execute(select(table).where(table.c.task_id == task_id)).one_or_none()
-    if row is not None and row.status not in _ENDED:
+    if row is not None and row.status not in ENDED:
         status = JobStatusName.FAILURE
         _end(connection, row.id, status, error_msg)
         if row.kind == JobKind.EXPERIMENT:
-            experiments.ended(connection, row.experiment_id, _line(_progress(row), status))
+            experiments.ended(connection, row.experiment_id, _line(progress_of(row), status))
 
 
 def _end(connection: Connection, job_id: int, status: str, error_msg: str | None) -> None:
@@ -372,103 +358,6 @@ def _line(progress: Progress, status: str) -> str:
     return f"{done}, {progress.failed} failed: {status}"
 
 
-def _progress(row: AnyRow) -> Progress:
+def progress_of(row: AnyRow) -> Progress:
+    """How far a job is."""
     return Progress(row.total, row.generated, row.rated, row.processed, row.failed)
-
-
-def batch_status(
-    connection: Connection, project_id: int, kind: JobKind, task_id: str, *, full: bool
-) -> tuple[str, WireText]:
-    """The status of a batch, and its status document.
-
-    Args:
-        connection: Where from.
-        project_id: Of the job.
-        kind: What kind of batch the route is for.
-        task_id: Which job.
-        full: With progress and, at the end, results and failures.
-
-    Raises:
-        Problem: 404 when there is no such job of this kind.
-    """
-    row = _row(connection, project_id, kind, task_id)
-    more = ""
-    if row.status in _ENDED and full:
-        rows = fetch(connection, _ITEMS, row.id)
-        more = f',{_results(connection, row, rows)},"item_failures":{_failures(rows)}'
-    progress = _progress(row)
-    return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
-
-
-def batch_document(
-    status: str, error_msg: str | None, progress: Progress | None, more: str = ""
-) -> WireText:
-    """A batch's status document, with ``more`` keys at its end."""
-    shown = ""
-    if progress is not None:
-        shown = (
-            f',"progress":{{"processed":{progress.processed},"total":{progress.total},'
-            f'"failed":{progress.failed}}}'
-        )
-    return WireText(f'{{"status":"{status}","error_msg":{wire_text(error_msg)}{shown}{more}}}')
-
-
-def generation_status(
-    connection: Connection, project_id: int, experiment_id: int, task_id: str
-) -> dict[str, Any]:
-    """The status document of an experiment's job."""
-    row = _row(connection, project_id, JobKind.EXPERIMENT, task_id)
-    if row.experiment_id != experiment_id:
-        raise not_found("task", task_id)
-    progress = _progress(row)
-    return generation_document(row.status, row.error_msg, progress)
-
-
-def generation_document(status: str, error_msg: str | None, progress: Progress) -> dict[str, Any]:
-    """The status document of an experiment's job."""
-    return {
-        "status": status,
-        "error_msg": error_msg,
-        "completed_responses": progress.generated,
-        "completed_ratings": progress.rated,
-        "total_responses": progress.total,
-        "logs_delta": None,
-    }
-
-
-def _row(connection: Connection, project_id: int, kind: JobKind, task_id: str) -> AnyRow:
-    rows = fetch(connection, _STATUS, task_id, project_id, kind)
-    if not rows:
-        raise not_found("task", task_id)
-    return rows[0]
-
-
-def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str:
-    """The key of the results, in the order of the request; or that they are too large for it.
-
-    They are made some at a time, and no more than can be told.
-    """
-    kept: list[str] = []
-    size = 0
-    ids = [row.response_id for row in rows]
-    largest = sizes.largest_response(connection, job.project_id, job.experiment_id, ids)
-    for some in chunks(ids, max(1, min(_RESULTS_AT_ONCE, RESULT_BYTES // (largest + 1)))):
-        if job.kind == JobKind.RATINGS:
-            texts = documents.ratings_of_job(connection, job.project_id, job.task_id, some)
-        else:
-            found = documents.responses(connection, job.project_id, some)
-            texts = [found.get(response_id, "null") for response_id in some]
-        size += sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
-        if size > RESULT_BYTES:
-            return '"result_omitted":true'
-        kept += texts
-    return f'"result":[{",".join(kept)}]'
-
-
-def _failures(rows: Sequence[AnyRow]) -> str:
-    failures = [
-        ItemFailure(index=row.position, code=row.failure_code, message=row.failure_message)
-        for row in rows
-        if row.failure_code is not None
-    ]
-    return to_json(failures).decode()
