@@ -34,10 +34,11 @@ faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the
 realmodel: $(VENV)/.installed $(REALMODEL)/.installed ## The guide's flow on 20 rows with a real small model, by each way of asking for JSON (some minutes, on two idle cores)
 	$(BIN)/python -m tests.realmodel $(REALMODEL_FLAGS)
 
-soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere (some 25 minutes)
+soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere, 10,000 answers of any kind (some 26 minutes)
 	$(BIN)/python -m tests.soak $(SOAK)
 	$(BIN)/python -m tests.soak.kills --points 500
 	$(BIN)/python -m tests.soak.elsewhere --seeds 10
+	$(BIN)/python -m tests.soak.model_answers
 	$(BIN)/python -m tests.soak.trouble --seeds 20
 	$(BIN)/python -m tests.soak.connections
 	$(BIN)/python -m pytest -q --hypothesis-profile=fresh tests/faults/test_positions.py tests/transport/test_sse.py

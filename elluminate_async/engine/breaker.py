@@ -46,6 +46,7 @@ class _Waiter:
         retry: Whether it was sent before.
         wary: Whether it waits after a single failure, as it may be lost by another.
         patience: Seconds without an answer to anybody after which it gives up.
+        in_vain: Whether it has asked the service, and had no answer.
     """
 
     retry: bool
@@ -53,6 +54,7 @@ class _Waiter:
     patience: float
     turn: anyio.Event = field(default_factory=anyio.Event)
     ticket: int = 0
+    in_vain: bool = False
     probing: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
@@ -170,10 +172,12 @@ class Breaker:
         self._wake()
         try:
             while not waiter.turn.is_set():
-                # Not while somebody finds out: the service may be back.
-                held = self._holds(waiter) and not self._asking
-                if held and self._is_over(patience) and time.monotonic() < self._ask_at:
-                    raise self.outage()
+                if self._holds(waiter) and self._is_over(patience):
+                    # Not while somebody finds out, as the service may be back, and not before
+                    # it has found out itself. Where a second asks, the first has no answer.
+                    others_know = self._asking != 1 and time.monotonic() < self._ask_at
+                    if waiter.in_vain or others_know:
+                        raise self.outage()
                 await self._wait(waiter)
         except BaseException:
             if waiter.turn.is_set():
@@ -244,6 +248,7 @@ class Breaker:
         if reason is None:
             self.answered()
         else:
+            waiter.in_vain = True
             self.failed(reason)
 
     def ask_now(self) -> None:

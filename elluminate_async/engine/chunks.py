@@ -202,12 +202,14 @@ async def closing(source: AsyncIterable[object]) -> AsyncGenerator[None]:
 def uncancelled(source: Iterable[T]) -> Iterator[T]:
     """``source``, whose own `CancelledError` is not taken for a cancellation of its reader.
 
+    Nor is its `StopAsyncIteration` for the end of the reader.
+
     Raises:
-        InputError: It raised one.
+        InputError: It raised one of them.
     """
     try:
         yield from source
-    except asyncio.CancelledError as error:
+    except (asyncio.CancelledError, StopAsyncIteration) as error:
         raise InputError(f"the input raised {error!r} when it was read") from error
 
 

@@ -33,7 +33,7 @@ from elluminate_async.resources.parts import list_responses
 from elluminate_async.resources.pins import pins_of_criteria
 from elluminate_async.resources.settling import Settling
 from elluminate_async.schemas.criteria import Criterion
-from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.jobs import JobStatus, RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingValue
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.schemas.version import Capability
@@ -270,6 +270,16 @@ class RatingRun:
             if not readable or shown != (shown := str(outcomes)):
                 settling.news()
         return outcomes, readable
+
+    def check_own(self, status: RatingJobStatus, asked: Sequence[int], job_id: str) -> None:
+        """Raise where the results of a job are of other responses than were ``asked`` for."""
+        said = status.prompt_response_ids
+        if said is not None and said != [*asked]:
+            raise OutcomeUnknownError(
+                f"the job {job_id}, which the service named for these responses, rated others",
+                position=0,
+                operation="rate",
+            )
 
     def no_rating(self) -> OutcomeUnknownError:
         """The job has ended and its ratings are not there, or could not be looked for."""

@@ -259,6 +259,7 @@ class RatingsResource(Resource):
                 problem = job_failure(job_id, status.status, status.error_msg)
                 if before is None:
                     asked = ids if earlier is None else run.asked_by(earlier)
+                    run.check_own(status, asked, job_id)
                     outcomes = by_result(asked, status)
                     outcomes = {id: outcomes[id] for id in ids if id in outcomes}
                     if earlier is not None:

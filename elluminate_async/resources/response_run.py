@@ -116,7 +116,8 @@ class ResponseRun:
                 )
         if self._listing is None and self.log.recovery is None and earlier is None:
             # They come as the result of their own job.
-            return list(map(_of_own_job, items, self._numbered(items)))
+            template, keys = self.plan.template_id, self._numbered(items)
+            return [_of_own_job(i, k, template) for i, k in zip(items, keys, strict=True)]
         # Before they are numbered: numbers that nobody asks for would stay reserved.
         echoes = self._echoes_of(items, await self._config_id(), earlier)
         if earlier is not None:
@@ -404,12 +405,11 @@ class ResponseRun:
         }
 
 
-def _of_own_job(item: Item[Spec], key: NaturalKey) -> Wanted:
+def _of_own_job(item: Item[Spec], key: NaturalKey, template_id: int | None) -> Wanted:
     """Of a row that comes as the result of its own job: only its input is to be checked."""
-    variables = item.value.variables
-    if isinstance(variables, int):
-        return Wanted(item.position, key)
-    return Wanted(item.position, key, Echo(variables=variables))
+    given = item.value.variables
+    variables = None if isinstance(given, int) else given
+    return Wanted(item.position, key, Echo(template_id=template_id, variables=variables))
 
 
 def whole_of(chunk: OpenChunk) -> list[Wanted]:

@@ -95,8 +95,13 @@ class ResponseJobStatus(JobStatus):
 
 
 class RatingJobStatus(JobStatus):
-    """`JobStatus` of a rating batch; with ``list[Any]`` where an element is no ratings."""
+    """`JobStatus` of a rating batch; with ``list[Any]`` where an element is no ratings.
 
+    Attributes:
+        prompt_response_ids: The request's, with the results, where the service says them.
+    """
+
+    prompt_response_ids: RowsOf[int] | None = None
     result: RowsOf[ListOf[Rating] | None] | RowsOf[Any] | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default=None, union_mode="left_to_right", repr=False
     )

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from elluminate_async.server.store import jobs, placing
+from elluminate_async.server.store import accepting, placing
 from elluminate_async.server.store.placing import Filling
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from elluminate_async.schemas import ResponseIn
     from elluminate_async.server.routes.deps import CurrentProject
-    from elluminate_async.server.store.jobs import PlacedJob
+    from elluminate_async.server.store.accepting import PlacedJob
 
 SLICE: Final = 1_000
 """Rows that are placed in one transaction."""
@@ -45,7 +45,7 @@ async def placed(
         yield hidden
     except BaseException:
         # Not cut short by what ended it.
-        await asyncio.shield(project.service.database.write(jobs.discard, job))
+        await asyncio.shield(project.service.database.write(accepting.discard, job))
         raise
 
 
@@ -59,5 +59,5 @@ def _place(
     of: Filling,
 ) -> list[int]:
     ids = placing.place(connection, project_id, items, of, hidden=True)
-    jobs.add_items(connection, job, start, ids)
+    accepting.add_items(connection, job, start, ids)
     return ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,6 +212,7 @@ class Job:
     Attributes:
         results: One text per item of the request, in its order; ``null`` where there is none.
         failures: Of items without a full result: index, code, text.
+        rated: The responses that it rates; None for one that generates.
     """
 
     id: str
@@ -222,6 +223,7 @@ class Job:
     error: str | None = None
     results: list[str] = field(default_factory=list[str])
     failures: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
+    rated: Sequence[int] | None = None
     watchers: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     @property
@@ -244,9 +246,9 @@ class Job:
         failures = [
             {"index": index, "code": code, "message": text} for index, code, text in self.failures
         ]
-        return (
-            f'{head},"result":[{",".join(self.results)}],"item_failures":{json.dumps(failures)}}}'
-        )
+        of = f',"prompt_response_ids":{json.dumps(self.rated)}' if self.rated is not None else ""
+        results = ",".join(self.results)
+        return f'{head},"result":[{results}]{of},"item_failures":{json.dumps(failures)}}}'
 
 
 def now() -> float:

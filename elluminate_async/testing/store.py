@@ -293,6 +293,7 @@ class Store:
                 job.results.append(row.text())
 
     def _rate(self, job: Job, response_ids: Sequence[int], mode: str) -> None:
+        job.rated = response_ids
         for index, id in enumerate(response_ids):
             if _beyond(job.script.fail_after, index):
                 self._leave_out(job, index)

@@ -20,7 +20,14 @@ from elluminate_async import (
     PromptResponse,
     ServiceUnavailableError,
 )
-from elluminate_async.testing import VIRTUAL_TIME, Exchange, Fault, ScriptedService
+from elluminate_async.testing import (
+    VIRTUAL_TIME,
+    Exchange,
+    Fault,
+    Process,
+    Reply,
+    ScriptedService,
+)
 from elluminate_async.testing.faults import refuse
 from tests.faults.inprocess import client_of, experiment_of
 from tests.matrix import Fired
@@ -310,6 +317,30 @@ async def test_who_waits_for_the_retry_budget_gives_up_in_time(fired: Fired) -> 
     fired(times=away.fired)
 
     assert max(seconds for _, seconds in ends) <= 3.5
+    assert {type(error) for error, _ in ends} <= {ServiceUnavailableError, OutcomeUnknownError}
+
+
+@pytest.mark.row(127)
+async def test_a_service_that_hangs_keeps_nobody_to_the_deadline(fired: Fired) -> None:
+    """Nor does its hanging probe: all of 100 single calls end in time, one probe later at most."""
+
+    async def hang(exchange: Exchange, process: Process) -> Reply:
+        await anyio.sleep(1000)
+        return await process()
+
+    service = scripted()
+    options = BatchOptions(retry_for=2.0, attempt_timeout=2.0, deadline=120.0)
+    async with client_of(service, options) as client:
+        experiment = await experiment_of(client)
+        service.faults = [away := Fault(hang, on=lambda exchange: True)]
+        calls = [
+            ended(client.responses.generate(template_variables=id, experiment=experiment))
+            for id in range(1, 101)
+        ]
+        ends = await asyncio.gather(*calls)
+    fired(times=away.fired)
+
+    assert max(seconds for _, seconds in ends) <= 12
     assert {type(error) for error, _ in ends} <= {ServiceUnavailableError, OutcomeUnknownError}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from elluminate_async import OutcomeUnknownError
@@ -64,6 +66,37 @@ async def test_a_job_of_another_chunk_is_not_followed_in_place_of_its_own(keys: 
     assert len(report.ok) == 20
     assert service.traffic.requests[GENERATE] == (5 if keys else 4)
     assert service.ledger.generations == 20
+
+
+class Swapped:
+    """Something on the way that gives two chunks in flight each other's answers."""
+
+    def __init__(self) -> None:
+        self._first: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._second: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, exchange: Exchange, process: Process) -> Reply:
+        reply = await process()
+        if not self._first.done():
+            self._first.set_result(reply)
+            return await self._second
+        self._second.set_result(reply)
+        return await self._first
+
+
+@pytest.mark.parametrize("keys", [True, False], ids=["keys", "no keys"])
+async def test_ratings_of_other_responses_are_not_taken(keys: bool) -> None:
+    """A job says what it has rated: where that is something else, its ratings are unknown."""
+    service = ScriptedService(keys=keys)
+    options = OPTIONS.replace(chunk_size=5, max_concurrency=2)
+    async with bench(service, inputs_of(10), options) as at:
+        batch = await at.generate()
+        service.faults = [swapped := Fault(Swapped(), on=RATE, times=2)]
+        ratings = await at.client.ratings.rate_many(batch)
+        report = at.check_ratings(ratings, batch)
+    assert swapped.fired == 2
+    assert report.clean, report
+    assert len(report.unknown) == 10
 
 
 async def test_what_a_result_leaves_out_is_unknown() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sqlite3
 import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from elluminate_async.schemas import ResponseBatchRequest
@@ -21,8 +23,6 @@ from tests.server.api import Api, ScriptedModel, batch
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import aiohttp
 
     from tests.matrix import Fired
 
@@ -65,7 +65,7 @@ def test_bodies_are_looked_at_before_they_are_read(body: str, fired: Fired) -> N
 async def test_costly_bodies_over_http(api: Api, body: str, fired: Fired) -> None:
     """They get their status, and the server goes on."""
     status, make = BODIES[body]
-    answer = await api("POST", "/responses/batches", data=make(), headers=JSON)
+    answer = await api("POST", "/responses/batches", data=io.BytesIO(make()), headers=JSON)
     fired()
     assert answer.status == status
     assert await api.items("/responses") == []
@@ -155,9 +155,9 @@ async def test_counts_are_bounded(api: Api, fired: Fired) -> None:
     wide = [{f"c{number}": "x"} for number in range(1_001)]
     assert (await api("POST", "/collections", {"name": "C", "variables": wide})).status == 422
     await api.post("/collections", {"name": "C", "variables": wide[:600]})
-    data = "\n".join(map(json.dumps, wide[500:]))
-    form = {"file": data.encode()}
-    assert (await api("POST", "/collections/1/entries/batches", data=form)).status in (415, 422)
+    form = aiohttp.FormData()
+    form.add_field("file", "\n".join(map(json.dumps, wide[500:])), filename="rows.jsonl")
+    assert (await api("POST", "/collections/1/entries/batches", data=form)).status == 422
     fired()
     assert len(await api.items("/collections/1/entries")) == 100
 
@@ -327,7 +327,7 @@ async def test_large_work_is_accepted_once(api: Api, monkeypatch: pytest.MonkeyP
 
 def test_a_batch_of_what_is_wanted_is_read() -> None:
     """As many items as one job may have are within what a body may hold."""
-    item: dict[str, object] = {
+    item: dict[str, Any] = {
         "template_variables_id": 1,
         "experiment_id": 1,
         "epoch": 1,

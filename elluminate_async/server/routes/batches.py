@@ -13,9 +13,10 @@ from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.placement import SLICE, placed
 from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import job_stream
-from elluminate_async.server.store import job_status, placing
+from elluminate_async.server.store import accepting, placing
 from elluminate_async.server.store import jobs as store
-from elluminate_async.server.store.jobs import JobKind, NewJob
+from elluminate_async.server.store.accepting import NewJob
+from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
     from fastapi.responses import StreamingResponse
@@ -44,7 +45,7 @@ async def start(
 
     def accept(connection: Connection) -> str | None:
         job = make(connection, project.id)
-        return store.accept(connection, project.id, job) if job.response_ids else None
+        return accepting.accept(connection, project.id, job) if job.response_ids else None
 
     async with AsyncExitStack() as taking_back:
 
@@ -52,14 +53,14 @@ async def start(
             if not is_large:
                 return accept
             new = NewJob(JobKind.RESPONSES, ())
-            job = await project.write(store.begin, new, len(items))
+            job = await project.write(accepting.begin, new, len(items))
             hidden = await taking_back.enter_async_context(placed(project, job, items))
 
             def accept_placed(connection: Connection) -> str:
                 placing.show(connection, hidden)
                 experiments = {one.experiment_id for one in items}
                 owner = experiments.pop() if len(experiments) == 1 else None
-                return store.accept_placed(connection, job, owner)
+                return accepting.accept_placed(connection, job, owner)
 
             return accept_placed
 
@@ -76,7 +77,7 @@ async def start(
             body=body,
             after=begin,
             asks_model=is_large,
-            experiment=store.experiment_of,
+            experiment=accepting.experiment_of,
         )
     raise AssertionError("unreachable")
 
@@ -101,5 +102,5 @@ async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> tuple
     job = project.service.jobs.running(project.id, task_id)
     if job is not None and job.plan.kind is kind:
         name = JobStatusName.STARTED
-        return name, job_status.batch_document(name, None, job.progress if full else None)
-    return await project.read(job_status.batch_status, kind, task_id, full=full)
+        return name, store.batch_document(name, None, job.progress if full else None)
+    return await project.read(store.batch_status, kind, task_id, full=full)

@@ -35,9 +35,10 @@ from elluminate_async.server.routes.deps import (
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, job_stream
+from elluminate_async.server.store import accepting, jobs, placing, sizes
 from elluminate_async.server.store import experiments as store
-from elluminate_async.server.store import job_status, jobs, placing, sizes
-from elluminate_async.server.store.jobs import JobKind, NewJob
+from elluminate_async.server.store.accepting import NewJob
+from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.server.routes.deps import CurrentProject
-    from elluminate_async.server.store.jobs import PlacedJob
+    from elluminate_async.server.store.accepting import PlacedJob
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
@@ -144,8 +145,8 @@ async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> 
     if job is not None and job.plan.experiment_id == experiment_id:
         # It may have been deleted meanwhile: its job goes on for a while.
         await project.read(store.logs, experiment_id)
-        return job_status.generation_document(JobStatusName.STARTED, None, job.progress)
-    return await project.read(job_status.generation_status, experiment_id, task_id)
+        return jobs.generation_document(JobStatusName.STARTED, None, job.progress)
+    return await project.read(jobs.generation_status, experiment_id, task_id)
 
 
 async def _run(
@@ -164,10 +165,10 @@ async def _run(
         check_count(total, MOST_ITEMS, "responses")
         items = _items(experiment_id, entries, options.n_epochs)
         new = NewJob(JobKind.EXPERIMENT, (), options.rating_mode, experiment_id)
-        job = jobs.begin(connection, project.id, new, total, is_new=is_new)
+        job = accepting.begin(connection, project.id, new, total, is_new=is_new)
         if total > SLICE:
             return experiment_id, job, items
-        jobs.add_items(connection, job, 0, placing.place(connection, project.id, list(items)))
+        accepting.add_items(connection, job, 0, placing.place(connection, project.id, list(items)))
         return accept(connection, experiment_id, job)
 
     def accept(connection: Connection, experiment_id: int, job: PlacedJob) -> Experiment:
@@ -175,7 +176,7 @@ async def _run(
         if options.generation_params is not None:
             values["generation_params"] = options.generation_params
         store.edit(connection, project.id, experiment_id, values)
-        store.started(connection, experiment_id, jobs.accept_placed(connection, job))
+        store.started(connection, experiment_id, accepting.accept_placed(connection, job))
         return store.get(connection, project.id, experiment_id, legacy=project.is_legacy)
 
     def submit(done: object) -> None:

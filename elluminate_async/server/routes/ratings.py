@@ -19,7 +19,8 @@ from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumbe
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
 from elluminate_async.server.store import ratings as store
 from elluminate_async.server.store import work
-from elluminate_async.server.store.jobs import JobKind, NewJob, experiment_of_responses
+from elluminate_async.server.store.accepting import NewJob, experiment_of_responses
+from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

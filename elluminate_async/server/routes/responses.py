@@ -37,7 +37,8 @@ from elluminate_async.server.routes.deps import (
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
 from elluminate_async.server.store import placing
 from elluminate_async.server.store import responses as store
-from elluminate_async.server.store.jobs import JobKind, NewJob
+from elluminate_async.server.store.accepting import NewJob
+from elluminate_async.server.store.jobs import JobKind
 from elluminate_async.server.store.rows import PageRequest
 
 if TYPE_CHECKING:

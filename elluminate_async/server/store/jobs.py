@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import uuid
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, select, update
 
-from elluminate_async.schemas import JobStatusName, RatingMode
+from elluminate_async.schemas import ItemFailure, JobStatusName, RatingMode
+from elluminate_async.server.problems import not_found
 from elluminate_async.server.store import (
+    accepting,
+    documents,
     experiments,
     ratings,
     responses,
+    sizes,
     tables,
     work,
 )
-from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import ids_text, time_text
+from elluminate_async.server.store.rows import AnyRow, chunks, fetch, now, run_many
+from elluminate_async.server.store.text import WireText, time_text, wire_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,34 +35,14 @@ if TYPE_CHECKING:
 table = tables.jobs
 items = tables.job_items
 
-ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
+_ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
 
-_PLACING = "PLACING"
-_NEW_EXPERIMENT = "of an experiment that is made with it"
-
-_INSERT = f"""
-INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, total, created_at,
- error_msg, status, generated, rated, processed, failed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{_PLACING}', 0, 0, 0, 0)"""
-_ACCEPT = f"""
-UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL,
- experiment_id = coalesce(experiment_id, ?) WHERE id = ?"""
-_PLACED = f"SELECT id, task_id, error_msg FROM jobs WHERE status = '{_PLACING}'"
-_DISCARD_ROWS = """
-DELETE FROM responses WHERE NOT is_ready
-AND id IN (SELECT response_id FROM job_items WHERE job_id = ?)"""
-_DISCARD_EXPERIMENT = """
-DELETE FROM experiments WHERE id = (SELECT experiment_id FROM jobs WHERE id = ?)"""
-_DISCARD = "DELETE FROM jobs WHERE id = ?"
 _JOB = "SELECT * FROM jobs WHERE task_id = ?"
+_STATUS = f"{_JOB} AND project_id = ? AND kind = ?"
 _END = "UPDATE jobs SET status = ?, error_msg = ?, finished_at = ? WHERE id = ?"
 _FIRST_FAILURE = """
 SELECT failure_message FROM job_items WHERE job_id = ? AND failure_code IS NOT NULL
 ORDER BY position LIMIT 1"""
-_INSERT_ITEM = "INSERT INTO job_items (job_id, position, response_id, is_done) VALUES (?, ?, ?, 0)"
-_EXPERIMENTS = """
-SELECT DISTINCT experiment_id FROM responses
-WHERE id IN (SELECT value FROM json_each(?)) LIMIT 2"""
 _OPEN_ITEMS = """
 SELECT response_id, count(*) FROM job_items WHERE job_id = ? AND NOT is_done GROUP BY response_id"""
 _END_ITEM = """
@@ -66,6 +51,15 @@ WHERE +job_id = ? AND response_id = ?"""
 _PROGRESS = f"""
 UPDATE jobs SET status = '{JobStatusName.STARTED}', generated = ?, rated = ?, processed = ?,
  failed = ? WHERE id = ?"""
+_ITEMS = """
+SELECT position, response_id, failure_code, failure_message FROM job_items
+WHERE job_id = ? ORDER BY position"""
+
+
+RESULT_BYTES = 24 << 20
+"""Of a job's results within its status: larger ones are left to the listing."""
+
+_RESULTS_AT_ONCE = 500
 
 
 class JobKind(StrEnum):
@@ -74,16 +68,6 @@ class JobKind(StrEnum):
     RESPONSES = "responses"
     RATINGS = "ratings"
     EXPERIMENT = "experiment"
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to accept: one response for each item of the request, in its order."""
-
-    kind: JobKind
-    response_ids: Sequence[int]
-    rating_mode: RatingMode | None = None
-    experiment_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,90 +152,10 @@ class Report:
     progress: Progress
 
 
-def accept(connection: Connection, project_id: int, job: NewJob) -> str:
-    """Keep a job, so that it will be done.
-
-    Returns:
-        Its task id.
-    """
-    placed = begin(connection, project_id, job, len(job.response_ids))
-    add_items(connection, placed, 0, job.response_ids)
-    return accept_placed(connection, placed, experiment_of_responses(connection, job.response_ids))
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedJob:
-    """A job that is not accepted yet, while its rows are made; nobody knows of it.
-
-    Attributes:
-        is_new: Whether its experiment was made by the same request, and goes with it.
-    """
-
-    id: int
-    task_id: str
-    is_new: bool = False
-
-
-def begin(
-    connection: Connection, project_id: int, job: NewJob, total: int, *, is_new: bool = False
-) -> PlacedJob:
-    """Make a job of ``total`` items that are still to be added."""
-    (job_id,) = reserve_ids(connection, table)
-    task_id = str(uuid.uuid4())
-    row = (job_id, project_id, task_id, job.kind, job.experiment_id, job.rating_mode, total)
-    note = _NEW_EXPERIMENT if is_new else None
-    run_many(connection, _INSERT, [(*row, time_text(now()), note)])
-    return PlacedJob(job_id, task_id, is_new)
-
-
-def add_items(
-    connection: Connection, job: PlacedJob, start: int, response_ids: Sequence[int]
-) -> None:
-    """Add items from that position on."""
-    run_many(
-        connection,
-        _INSERT_ITEM,
-        [(job.id, position, one) for position, one in enumerate(response_ids, start)],
-    )
-
-
-def accept_placed(connection: Connection, job: PlacedJob, experiment_id: int | None = None) -> str:
-    """From now on it will be done, whatever happens; its task id.
-
-    Args:
-        connection: Where it is.
-        job: The job, with all its items.
-        experiment_id: What it goes with, where it was begun without.
-    """
-    run_many(connection, _ACCEPT, [(experiment_id, job.id)])
-    return job.task_id
-
-
-def discard(connection: Connection, job: PlacedJob) -> None:
-    """Take back a job that was not accepted, with the rows that were made for it."""
-    run_many(connection, _DISCARD_ROWS, [(job.id,)])
-    if job.is_new:
-        run_many(connection, _DISCARD_EXPERIMENT, [(job.id,)])
-    run_many(connection, _DISCARD, [(job.id,)])
-
-
-def experiment_of_responses(connection: Connection, response_ids: Sequence[int]) -> int | None:
-    """The experiment that all these belong to; None where there are several."""
-    found = fetch(connection, _EXPERIMENTS, ids_text(response_ids))
-    return found[0].experiment_id if len(found) == 1 else None
-
-
-def experiment_of(connection: Connection, task_id: str | None) -> int | None:
-    """The experiment that a job goes with."""
-    query = select(table.c.experiment_id).where(table.c.task_id == task_id)
-    return connection.execute(query).scalar()
-
-
 def take_up(connection: Connection) -> list[str]:
     """Task ids of the jobs that have not ended, oldest first; from now on all are started."""
-    for row in fetch(connection, _PLACED):  # cut off before they were accepted
-        discard(connection, PlacedJob(row.id, row.task_id, row.error_msg == _NEW_EXPERIMENT))
-    unfinished = table.c.status.not_in(ENDED)
+    accepting.discard_all(connection)
+    unfinished = table.c.status.not_in(_ENDED)
     # One that told so before a restart must not tell that it is pending again.
     connection.execute(update(table).where(unfinished).values(status=JobStatusName.STARTED))
     return list(connection.scalars(select(table.c.task_id).where(unfinished).order_by(table.c.id)))
@@ -260,7 +164,7 @@ def take_up(connection: Connection) -> list[str]:
 def plan(connection: Connection, task_id: str) -> Plan | None:
     """What is left to do of a job; None when it is gone or has ended."""
     rows = fetch(connection, _JOB, task_id)
-    if not rows or rows[0].status in ENDED:
+    if not rows or rows[0].status in _ENDED:
         return None
     row = rows[0]
     counted = fetch(connection, _OPEN_ITEMS, row.id)
@@ -276,7 +180,7 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
         todo=todo,
         gone=sorted(places.keys() - {one.response_id for one in todo}),
         places=places,
-        before=progress_of(row),
+        before=_progress(row),
     )
 
 
@@ -342,11 +246,11 @@ def _finish(connection: Connection, report: Report) -> None:
 def fail(connection: Connection, task_id: str, error_msg: str) -> None:
     """Mark a job as ended by a fault of the server."""
     row = connection.execute(select(table).where(table.c.task_id == task_id)).one_or_none()
-    if row is not None and row.status not in ENDED:
+    if row is not None and row.status not in _ENDED:
         status = JobStatusName.FAILURE
         _end(connection, row.id, status, error_msg)
         if row.kind == JobKind.EXPERIMENT:
-            experiments.ended(connection, row.experiment_id, _line(progress_of(row), status))
+            experiments.ended(connection, row.experiment_id, _line(_progress(row), status))
 
 
 def _end(connection: Connection, job_id: int, status: str, error_msg: str | None) -> None:
@@ -358,6 +262,105 @@ def _line(progress: Progress, status: str) -> str:
     return f"{done}, {progress.failed} failed: {status}"
 
 
-def progress_of(row: AnyRow) -> Progress:
-    """How far a job is."""
+def _progress(row: AnyRow) -> Progress:
     return Progress(row.total, row.generated, row.rated, row.processed, row.failed)
+
+
+def batch_status(
+    connection: Connection, project_id: int, kind: JobKind, task_id: str, *, full: bool
+) -> tuple[str, WireText]:
+    """The status of a batch, and its status document.
+
+    Args:
+        connection: Where from.
+        project_id: Of the job.
+        kind: What kind of batch the route is for.
+        task_id: Which job.
+        full: With progress and, at the end, results and failures.
+
+    Raises:
+        Problem: 404 when there is no such job of this kind.
+    """
+    row = _row(connection, project_id, kind, task_id)
+    more = ""
+    if row.status in _ENDED and full:
+        rows = fetch(connection, _ITEMS, row.id)
+        more = f',{_results(connection, row, rows)},"item_failures":{_failures(rows)}'
+    progress = _progress(row)
+    return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
+
+
+def batch_document(
+    status: str, error_msg: str | None, progress: Progress | None, more: str = ""
+) -> WireText:
+    """A batch's status document, with ``more`` keys at its end."""
+    shown = ""
+    if progress is not None:
+        shown = (
+            f',"progress":{{"processed":{progress.processed},"total":{progress.total},'
+            f'"failed":{progress.failed}}}'
+        )
+    return WireText(f'{{"status":"{status}","error_msg":{wire_text(error_msg)}{shown}{more}}}')
+
+
+def generation_status(
+    connection: Connection, project_id: int, experiment_id: int, task_id: str
+) -> dict[str, Any]:
+    """The status document of an experiment's job."""
+    row = _row(connection, project_id, JobKind.EXPERIMENT, task_id)
+    if row.experiment_id != experiment_id:
+        raise not_found("task", task_id)
+    progress = _progress(row)
+    return generation_document(row.status, row.error_msg, progress)
+
+
+def generation_document(status: str, error_msg: str | None, progress: Progress) -> dict[str, Any]:
+    """The status document of an experiment's job."""
+    return {
+        "status": status,
+        "error_msg": error_msg,
+        "completed_responses": progress.generated,
+        "completed_ratings": progress.rated,
+        "total_responses": progress.total,
+        "logs_delta": None,
+    }
+
+
+def _row(connection: Connection, project_id: int, kind: JobKind, task_id: str) -> AnyRow:
+    rows = fetch(connection, _STATUS, task_id, project_id, kind)
+    if not rows:
+        raise not_found("task", task_id)
+    return rows[0]
+
+
+def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str:
+    """The key of the results, in the order of the request; or that they are too large for it.
+
+    They are made some at a time, and no more than can be told.
+    """
+    kept: list[str] = []
+    size = 0
+    ids = [row.response_id for row in rows]
+    experiment_id = job.experiment_id if job.kind == JobKind.EXPERIMENT else None
+    largest = sizes.largest_response(connection, job.project_id, experiment_id, ids)
+    for some in chunks(ids, max(1, min(_RESULTS_AT_ONCE, RESULT_BYTES // (largest + 1)))):
+        if job.kind == JobKind.RATINGS:
+            texts = documents.ratings_of_job(connection, job.project_id, job.task_id, some)
+        else:
+            found = documents.responses(connection, job.project_id, some)
+            texts = [found.get(response_id, "null") for response_id in some]
+        size += sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+        if size > RESULT_BYTES:
+            return '"result_omitted":true'
+        kept += texts
+    of = f',"prompt_response_ids":{json.dumps(ids)}' if job.kind == JobKind.RATINGS else ""
+    return f'"result":[{",".join(kept)}]{of}'
+
+
+def _failures(rows: Sequence[AnyRow]) -> str:
+    failures = [
+        ItemFailure(index=row.position, code=row.failure_code, message=row.failure_message)
+        for row in rows
+        if row.failure_code is not None
+    ]
+    return to_json(failures).decode()

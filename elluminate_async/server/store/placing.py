@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.prompt_templates import filled_length, render
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import llm_configs, responses, tables, work
+from elluminate_async.server.store import llm_configs, responses, sizes, tables, work
 from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
 from elluminate_async.server.store.text import dump, ids_text, read_json, read_messages, time_text
 
@@ -119,7 +119,7 @@ def place(
         for item in items
     ]
     _require(connection, project_id, _CONFIGS, "LLM config", config_of)
-    prompt_ids = _prompts(
+    prompts = _prompts(
         connection,
         project_id,
         [
@@ -127,6 +127,14 @@ def place(
             for template_id, item in zip(template_of, items, strict=True)
         ],
         filling or Filling(),
+    )
+    sizes.note(
+        connection,
+        "prompt",
+        (
+            (item.experiment_id, (prompt, variables[item.template_variables_id].input_values))
+            for item, (_, prompt) in zip(items, prompts, strict=True)
+        ),
     )
     ids = reserve_ids(connection, tables.responses, len(items))
     rows = [
@@ -139,8 +147,8 @@ def place(
             answer=responses.uploaded(item.messages, item.metadata) if item.messages else None,
             is_hidden=hidden,
         )
-        for response_id, item, prompt_id, config_id in zip(
-            ids, items, prompt_ids, config_of, strict=True
+        for response_id, item, (prompt_id, _), config_id in zip(
+            ids, items, prompts, config_of, strict=True
         )
     ]
     try:
@@ -191,8 +199,8 @@ def _prompts(
     project_id: int,
     pairs: Sequence[tuple[AnyRow, AnyRow]],
     filling: Filling,
-) -> list[int]:
-    """Ids of the filled-in templates; an equal prompt is shared."""
+) -> list[tuple[int, str]]:
+    """Ids and messages of the filled-in templates; an equal prompt is shared."""
     wanted: dict[str, _NewPrompt] = {}
     digests: list[str] = []
     rendered: dict[tuple[int, int], str] = {}
@@ -232,4 +240,4 @@ def _prompts(
             ],
         )
         known.update((one.digest, i) for i, one in zip(ids, new, strict=True))
-    return [known[content] for content in digests]
+    return [(known[content], wanted[content].messages) for content in digests]

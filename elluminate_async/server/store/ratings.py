@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, select
 
 from elluminate_async.schemas import Rating
-from elluminate_async.server.store import criteria, tables
+from elluminate_async.server.store import criteria, sizes, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     fetch,
@@ -94,6 +94,7 @@ def record(connection: Connection, project_id: int, verdicts: Sequence[Verdict])
             for rating_id, one in zip(ids, kept, strict=True)
         ],
     )
+    sizes.note(connection, "reasoning", ((one.response_id, [one.reasoning]) for one in kept))
     return list(ids)
 
 

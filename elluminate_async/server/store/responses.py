@@ -18,10 +18,10 @@ from elluminate_async.server.store.rows import (
     run_many,
     select_in,
 )
-from elluminate_async.server.store.text import WireText, dump, ids_text, time_text
+from elluminate_async.server.store.text import WireText, dump, dump_or_none, ids_text, time_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from elluminate_async.schemas import LLMConfig
     from elluminate_async.server.store.rows import PageRequest
@@ -135,7 +135,9 @@ def annotate(
     connection: Connection, project_id: int, response_id: int, annotation: str
 ) -> WireText:
     """Set a response's annotation."""
-    row_by_id(connection, table, project_id, "response", response_id)
+    row = row_by_id(connection, table, project_id, "response", response_id)
+    texts = (dump(row.messages), dump_or_none(row.llm_model_config), row.error, annotation)
+    sizes.note(connection, "answer", [(response_id, texts)])
     connection.execute(update(table).where(table.c.id == response_id).values(annotation=annotation))
     return get(connection, project_id, response_id)
 
@@ -220,40 +222,44 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
     """Make rows."""
     columns = _columns_of(time_text(now()))
     none = Answer([], None, None)
-    run_many(
-        connection,
-        _INSERT,
-        [
-            (
-                *columns(row.answer or none, is_ready=row.answer is not None and not row.is_hidden),
-                row.id,
-                project_id,
-                row.experiment_id,
-                row.prompt_id,
-                row.llm_config_id,
-                row.epoch,
-                "",
-            )
-            for row in rows
-        ],
-    )
+    made = [
+        (
+            *columns(row.answer or none, is_ready=row.answer is not None and not row.is_hidden),
+            row.id,
+            project_id,
+            row.experiment_id,
+            row.prompt_id,
+            row.llm_config_id,
+            row.epoch,
+            "",
+        )
+        for row in rows
+    ]
+    run_many(connection, _INSERT, made)
+    sizes.note(connection, "answer", map(_texts_of, made))
 
 
 def complete(connection: Connection, answers: Iterable[tuple[int, Answer]]) -> None:
     """Give waiting rows, named by their ids, their answers."""
     columns = _columns_of(time_text(now()))
-    run_many(
-        connection,
-        _COMPLETE,
-        [(*columns(answer, is_ready=True), response_id) for response_id, answer in answers],
-    )
+    given = [(*columns(answer, is_ready=True), response_id) for response_id, answer in answers]
+    run_many(connection, _COMPLETE, given)
+    sizes.note(connection, "answer", map(_texts_of, given))
 
 
-def _columns_of(time: str) -> Callable[..., tuple[object, ...]]:
+_ID = len(_ANSWER_COLUMNS)
+_MESSAGES, _CONFIG, _ERROR = map(_ANSWER_COLUMNS.index, ("messages", "llm_model_config", "error"))
+
+
+def _texts_of(row: tuple[Any, ...]) -> tuple[int, Sequence[str | None]]:
+    return row[_ID], (row[_MESSAGES], row[_CONFIG], row[_ERROR])
+
+
+def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
     """A maker of `_ANSWER_COLUMNS`, which writes down each configuration once."""
     configs: dict[int, tuple[LLMConfig, str]] = {}
 
-    def columns(answer: Answer, *, is_ready: bool) -> tuple[object, ...]:
+    def columns(answer: Answer, *, is_ready: bool) -> tuple[Any, ...]:
         config = answer.config
         text = None
         if config is not None:

@@ -1,8 +1,8 @@
 """How large the rows of a listing are at most, so that its pages are all of one length and fit.
 
 Official clients take the length of the first page for that of all, so that a page cannot end
-where it is full. What triggers keep is the largest row of each experiment and collection; rows
-of ordinary size, of which a full page fits anyway, they pass by.
+where it is full. What is kept is the largest part of a row of each experiment and collection, by
+whoever writes it; parts of ordinary size, of which a full page fits anyway, are passed by.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from elluminate_async.server.store.rows import fetch
+from elluminate_async.server.store.rows import fetch, run_many
 from elluminate_async.server.store.text import ids_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import Connection
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 PAGE_BYTES = 8 << 20
 """Of a page, at most, but for one row that has more: a quarter of what clients take."""
 
-ORDINARY: Final = 8 << 10
-"""Bytes of a row that is not noted."""
+ORDINARY: Final = 4 << 10
+"""Bytes of a part of a row that are not noted."""
 
 _FIXED: Final = 4 << 10  # what every row has: its keys, times, ids and configuration
-_REASONING: Final = 2 << 10  # of a rating that is not noted
+_REASONING: Final = ORDINARY
 
 
 def _bytes(column: str) -> str:
@@ -35,73 +35,42 @@ def _bytes(column: str) -> str:
     return f"coalesce(length(CAST({column} AS BLOB)), 0)"
 
 
-_OWN = " + ".join(map(_bytes, ("{row}.messages", "{row}.error", "{row}.llm_model_config")))
-_PROMPT = f"""(
- SELECT {_bytes("p.messages")} + {_bytes("e.input_values")} + {_bytes("e.environment_config")}
- FROM prompts AS p JOIN entries AS e ON e.id = p.template_variables_id
- WHERE p.id = {{row}}.prompt_id)"""
-_RESPONSE = f"{_OWN} + {_PROMPT}"
-_NEW_RESPONSE = _RESPONSE.format(row="NEW")
-_NEW_ENTRY = f"{_bytes('NEW.input_values')} + {_bytes('NEW.environment_config')}"
-
-
-def _larger(table: str, column: str, owner: str, size: str) -> str:
+def _noted(table: str, owner: str, column: str, source: str) -> str:
     return (
-        f"INSERT INTO {table} ({owner}, {column}) SELECT NEW.{owner}, {size} WHERE true "
-        f"ON CONFLICT ({owner}) DO UPDATE SET {column} = max({column}, excluded.{column});"
+        f"INSERT INTO {table} ({owner}, {column}) {source} "
+        f"ON CONFLICT ({owner}) DO UPDATE SET {column} = max({column}, excluded.{column})"
     )
 
 
+_NOTE = {
+    "prompt": _noted("response_sizes", "experiment_id", "prompt", "SELECT ?2, ?1 WHERE true"),
+    "entry": _noted("entry_sizes", "collection_id", "entry", "SELECT ?2, ?1 WHERE true"),
+    "answer": _noted("response_sizes", "experiment_id", "answer",
+                     "SELECT experiment_id, ?1 FROM responses WHERE id = ?2"),
+    "reasoning": _noted("response_sizes", "experiment_id", "reasoning",
+                        "SELECT experiment_id, ?1 FROM responses WHERE id = ?2"),
+}  # fmt: skip
 _DEFINITIONS = (
     """
 CREATE TABLE IF NOT EXISTS response_sizes (
  experiment_id INTEGER PRIMARY KEY REFERENCES experiments (id) ON DELETE CASCADE,
- response INTEGER NOT NULL DEFAULT 0, reasoning INTEGER NOT NULL DEFAULT 0)""",
+ prompt INTEGER NOT NULL DEFAULT 0, answer INTEGER NOT NULL DEFAULT 0,
+ reasoning INTEGER NOT NULL DEFAULT 0)""",
     """
 CREATE TABLE IF NOT EXISTS entry_sizes (
  collection_id INTEGER PRIMARY KEY REFERENCES collections (id) ON DELETE CASCADE,
  entry INTEGER NOT NULL DEFAULT 0)""",
-    f"""
-CREATE TRIGGER IF NOT EXISTS response_stored_size AFTER INSERT ON responses
-WHEN NEW.is_ready AND {_NEW_RESPONSE} > {ORDINARY}
-BEGIN {_larger("response_sizes", "response", "experiment_id", _NEW_RESPONSE)} END""",
-    f"""
-CREATE TRIGGER IF NOT EXISTS response_finished_size AFTER UPDATE OF is_ready ON responses
-WHEN NEW.is_ready AND {_NEW_RESPONSE} > {ORDINARY}
-BEGIN {_larger("response_sizes", "response", "experiment_id", _NEW_RESPONSE)} END""",
-    f"""
-CREATE TRIGGER IF NOT EXISTS response_annotated_size AFTER UPDATE OF annotation ON responses
-WHEN {_bytes("NEW.annotation")} > {_FIXED // 4}
-BEGIN {
-        _larger(
-            "response_sizes",
-            "response",
-            "experiment_id",
-            f"{_NEW_RESPONSE} + {_bytes('NEW.annotation')}",
-        )
-    } END""",
-    f"""
-CREATE TRIGGER IF NOT EXISTS rating_size AFTER INSERT ON ratings
-WHEN {_bytes("NEW.reasoning")} > {_REASONING}
-BEGIN INSERT INTO response_sizes (experiment_id, reasoning)
- SELECT experiment_id, {_bytes("NEW.reasoning")} FROM responses WHERE id = NEW.response_id
- ON CONFLICT (experiment_id) DO UPDATE SET reasoning = max(reasoning, excluded.reasoning); END""",
-    f"""
-CREATE TRIGGER IF NOT EXISTS entry_added_size AFTER INSERT ON entries
-WHEN {_NEW_ENTRY} > {ORDINARY}
-BEGIN {_larger("entry_sizes", "entry", "collection_id", _NEW_ENTRY)} END""",
-    f"""
-CREATE TRIGGER IF NOT EXISTS entry_edited_size AFTER UPDATE OF input_values ON entries
-WHEN {_NEW_ENTRY} > {ORDINARY}
-BEGIN {_larger("entry_sizes", "entry", "collection_id", _NEW_ENTRY)} END""",
 )
+_ANSWER = " + ".join(map(_bytes, ("r.messages", "r.error", "r.llm_model_config", "r.annotation")))
+_PROMPT = " + ".join(map(_bytes, ("p.messages", "e.input_values", "e.environment_config")))
 _FIRST_SIZES = (
     f"""
-INSERT OR REPLACE INTO response_sizes (experiment_id, response, reasoning)
-SELECT r.experiment_id, max({_RESPONSE.format(row="r")} + {_bytes("r.annotation")}),
+INSERT OR REPLACE INTO response_sizes (experiment_id, prompt, answer, reasoning)
+SELECT r.experiment_id, max({_PROMPT}), max({_ANSWER}),
  coalesce((SELECT max({_bytes("g.reasoning")}) FROM ratings AS g JOIN responses AS o
  ON o.id = g.response_id WHERE o.experiment_id = r.experiment_id), 0)
-FROM responses AS r GROUP BY r.experiment_id""",
+FROM responses AS r JOIN prompts AS p ON p.id = r.prompt_id
+JOIN entries AS e ON e.id = p.template_variables_id GROUP BY r.experiment_id""",
     f"""
 INSERT OR REPLACE INTO entry_sizes
 SELECT collection_id, max({_bytes("input_values")}) FROM entries GROUP BY collection_id""",
@@ -123,7 +92,7 @@ _COLLECTION_OF = f"""
 coalesce((SELECT {_COLLECTION} FROM collections AS c WHERE c.id = x.collection_id), 0)"""
 # The parts that are repeated in each row are looked at where they are, as they change.
 _LARGEST_RESPONSE = f"""
-SELECT max(coalesce(s.response, {ORDINARY})
+SELECT max(max(coalesce(s.prompt, 0), {ORDINARY}) + max(coalesce(s.answer, 0), {ORDINARY})
  + (SELECT coalesce(sum({_CRITERION} + max(coalesce(s.reasoning, 0), {_REASONING})), 0)
   FROM criteria AS k WHERE k.criterion_set_id = x.criterion_set_id)
  + {_TEMPLATE_OF} + {_COLLECTION_OF})
@@ -136,7 +105,7 @@ _OF_RESPONSES = _LARGEST_RESPONSE.format(
     "CROSS JOIN responses AS r ON r.id = wanted.value)"
 )
 _LARGEST_ENTRY = f"""
-SELECT coalesce(s.entry, {ORDINARY}) + {_COLLECTION}
+SELECT max(coalesce(s.entry, 0), {ORDINARY}) + {_COLLECTION}
 FROM collections AS c LEFT JOIN entry_sizes AS s ON s.collection_id = c.id WHERE c.id = ?"""
 _LARGEST = {
     "collection": f"max({_COLLECTION}) FROM collections AS c WHERE c.project_id = ?",
@@ -158,9 +127,33 @@ _LARGEST = {
 
 
 def create(connection: Connection) -> None:
-    """Make the tables, the triggers and what there is to measure now."""
+    """Make the tables and measure what there is."""
     for statement in (*_DEFINITIONS, *_FIRST_SIZES):
         connection.exec_driver_sql(statement)
+
+
+def note(connection: Connection, part: str, of: Iterable[tuple[int, Sequence[str | None]]]) -> None:
+    """Keep what is larger than what was kept before.
+
+    Args:
+        connection: Where to.
+        part: Of a row: ``prompt`` of an experiment, ``entry`` of a collection, ``answer`` or
+            ``reasoning`` of a response.
+        of: The owner's id, and the texts that the part is made of.
+    """
+    largest: dict[int, int] = {}
+    for owner, texts in of:
+        characters = sum(len(text) for text in texts if text is not None)
+        # Four bytes a character at most: none of ordinary texts is looked at closer.
+        if characters * 4 > ORDINARY:
+            size = sum(_size(text) for text in texts if text is not None)
+            if size > ORDINARY:
+                largest[owner] = max(size, largest.get(owner, 0))
+    run_many(connection, _NOTE[part], [(size, owner) for owner, size in largest.items()])
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def fitting(request: PageRequest, largest: int) -> PageRequest:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import CollectionWithEntries, TemplateVariables
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import collections, tables
+from elluminate_async.server.store import collections, sizes, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
@@ -194,6 +194,7 @@ def edit(
         .where(table.c.id == entry_id)
         .values(input_values=values, digest=digest(values, None))
     )
+    sizes.note(connection, "entry", [(collection_id, [dump(values)])])
     return get(connection, project_id, collection_id, entry_id)
 
 
@@ -236,6 +237,7 @@ def _insert(
                 for entry_id, text, content in zip(ids, rows.texts, rows.digests, strict=True)
             ],
         )
+        sizes.note(connection, "entry", ((collection_id, [text]) for text in rows.texts))
     return ids
 
 

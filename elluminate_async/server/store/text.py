@@ -57,7 +57,7 @@ def shallow(column: str) -> str:
 
     Columns of now are not; a database of before this was bounded may have some.
     """
-    if column.count("[") + column.count("{") <= MOST_LEVELS:
+    if len(column) <= 2 * MOST_LEVELS or column.count("[") + column.count("{") <= MOST_LEVELS:
         return column
     kept: list[str] = []
     depth = start = 0
