@@ -39,6 +39,8 @@ soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, ho
 	$(BIN)/python -m tests.soak.kills --points 500
 	$(BIN)/python -m tests.soak.elsewhere --seeds 10
 	$(BIN)/python -m tests.soak.model_answers
+	$(BIN)/python -m tests.soak.trouble --seeds 20
+	$(BIN)/python -m tests.soak.connections
 	$(BIN)/python -m pytest -q --hypothesis-profile=fresh tests/faults/test_positions.py tests/transport/test_sse.py
 
 check: $(VENV)/.checkers ## Formatting, lint, types, layering

@@ -50,7 +50,7 @@ LIBRARIES = {
     "resources": {"pydantic", "pydantic_core", "anyio"},
     "client": set[str](),
     "server": {
-        "anyio", "cryptography", "fastapi", "httpcore2", "httpx2", "openai", "pydantic",
+        "anyio", "cryptography", "fastapi", "h11", "httpcore2", "httpx2", "openai", "pydantic",
         "pydantic_core", "sqlalchemy", "starlette", "uvicorn",
     },
     "cli": {"typer", "rich", "click"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import Response
@@ -13,6 +14,7 @@ from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import idempotency
 from elluminate_async.server.store.idempotency import RequestKey, StoredAnswer
 from elluminate_async.server.store.text import WireText
+from elluminate_async.server.store.trouble import until_it_works
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +28,10 @@ T = TypeVar("T")
 _JSON = "application/json"
 
 
+def _of_none(_connection: Connection, _result: object) -> None:
+    return None
+
+
 async def answer_once(
     request: Request,
     project: CurrentProject,
@@ -35,6 +41,8 @@ async def answer_once(
     body: bytes,
     after: Callable[[T], None] | None = None,
     asks_model: bool = True,
+    is_paid: bool = False,
+    experiment: Callable[[Connection, T], int | None] = _of_none,
 ) -> Response:
     """Answer a POST, or repeat the answer that its idempotency key got before.
 
@@ -47,6 +55,8 @@ async def answer_once(
         body: What must be equal when the key is used again.
         after: Gets the statements' result once it is committed.
         asks_model: Whether ``prepare`` costs so much that the key is looked for before.
+        is_paid: Whether ``prepare`` asks a model: its answer waits until it can be kept.
+        experiment: Of the statements' result: what the key's record goes with.
 
     Raises:
         Problem: 409 while the same request is being worked on, 422 when its key was used
@@ -54,8 +64,18 @@ async def answer_once(
     """
     service = project.service
     key = _key(request, project, body)
+    work = partial(
+        _work,
+        project,
+        prepare,
+        status=status,
+        key=key,
+        after=after,
+        is_paid=is_paid,
+        experiment=experiment,
+    )
     if key is None:
-        return await _work(project, prepare, status=status, key=None, after=after)
+        return await work()
     in_flight = (key.project_id, key.route, key.key)
     if in_flight in service.in_flight:
         raise Problem(
@@ -67,7 +87,7 @@ async def answer_once(
             stored = await service.database.read(idempotency.find, key)
             if stored is not None:
                 return _response(stored, {REPLAYED_HEADER: "true"})
-        return await _work(project, prepare, status=status, key=key, after=after)
+        return await work()
     finally:
         service.in_flight.discard(in_flight)
 
@@ -79,7 +99,12 @@ async def _work(
     status: int,
     key: RequestKey | None,
     after: Callable[[T], None] | None,
+    is_paid: bool,
+    experiment: Callable[[Connection, T], int | None],
 ) -> Response:
+    database = project.service.database
+    if is_paid:
+        database.require_writable()
     statements = await prepare()
 
     def run(connection: Connection) -> StoredAnswer | tuple[T, StoredAnswer]:
@@ -89,14 +114,18 @@ async def _work(
         text = result if isinstance(result, WireText) else to_json(result).decode()
         answer = StoredAnswer(status, text)
         if key is not None:
-            idempotency.keep(connection, key, answer)
+            idempotency.keep(connection, key, answer, experiment(connection, result))
         return result, answer
 
     def committed(done: StoredAnswer | tuple[T, StoredAnswer]) -> None:
         if after is not None and not isinstance(done, StoredAnswer):
             after(done[0])
 
-    done = await project.service.database.write_then(committed, run)
+    def write() -> Awaitable[StoredAnswer | tuple[T, StoredAnswer]]:
+        return database.write_then(committed, run)
+
+    # The client may come again meanwhile for what was paid, by its key.
+    done = await (until_it_works(write) if is_paid else write())
     if isinstance(done, StoredAnswer):
         return _response(done, {REPLAYED_HEADER: "true"})
     return _response(done[1], {})

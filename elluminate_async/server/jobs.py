@@ -12,9 +12,10 @@ from elluminate_async.server.generator import generate
 from elluminate_async.server.recorder import Recorder, RunningJob
 from elluminate_async.server.store import jobs
 from elluminate_async.server.store.jobs import JobKind, Step
+from elluminate_async.server.store.trouble import until_it_works
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
 
     from elluminate_async.server.models.pool import ModelPool
     from elluminate_async.server.store.database import Database
@@ -47,6 +48,11 @@ class Jobs:
     def is_closing(self) -> bool:
         """Whether streams are to end."""
         return self._closing.is_set()
+
+    @property
+    def closing(self) -> asyncio.Event:
+        """Set when streams are to end."""
+        return self._closing
 
     async def resume(self) -> None:
         """Take up the jobs that an earlier server accepted and did not finish."""
@@ -91,13 +97,22 @@ class Jobs:
                 await self._work(task_id)
         except Exception:
             _LOG.exception("job %s ended by a fault of the server", task_id)
-            await self._database.write(jobs.fail, task_id, "the server failed; see its log")
+            await self._fail(task_id)
         finally:
             self._running.pop(task_id, None)
             self._ends.pop(task_id, self._closing).set()
 
+    async def _fail(self, task_id: str) -> None:
+        def fail() -> Awaitable[None]:
+            return self._database.write(jobs.fail, task_id, "the server failed; see its log")
+
+        try:
+            await until_it_works(fail)
+        except Exception:
+            _LOG.exception("the end of job %s cannot be kept", task_id)
+
     async def _work(self, task_id: str) -> None:
-        plan = await self._database.read(jobs.plan, task_id)
+        plan = await until_it_works(lambda: self._database.read(jobs.plan, task_id))
         if plan is None:
             return
         self._running[task_id] = job = RunningJob(plan)
@@ -113,7 +128,11 @@ class Jobs:
             await job.ended
 
     async def _serve(self, job: RunningJob, todo: Iterator[Work]) -> None:
-        for work in todo:
+        while True:
+            # Before the next call of a model, so that what is paid for waits in bounds.
+            await self._recorder.has_room()
+            if (work := next(todo, None)) is None:
+                return
             try:
                 await self._do(job, work)
             except Exception as error:

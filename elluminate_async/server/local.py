@@ -8,13 +8,20 @@ import logging
 import os
 import socket
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import uvicorn
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.app import create_app
+from elluminate_async.server.connections import (
+    ACCEPTED_AT_ONCE,
+    MOST_REQUEST_LINE_BYTES,
+    Connection,
+    Connections,
+)
 from elluminate_async.server.keyring import new_key
 from elluminate_async.server.models.addresses import Reach
 from elluminate_async.server.models.base import checked_model
@@ -33,8 +40,7 @@ if TYPE_CHECKING:
     from elluminate_async.server.models.base import Model
 
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-# The official clients list rated responses by hundreds of ids in the request line.
-_MAX_REQUEST_LINE_BYTES = 1 << 20
+_BACKLOG = 2_048
 _GRACE_SECONDS = 0.2
 
 
@@ -170,22 +176,27 @@ class LocalServer:
         host, port = self._address[0], listening.getsockname()[1]
         names = LOOPBACK_NAMES if is_loopback(host) else None
         app: ASGIApp = create_app(service, host_names=names)
-        server = _Server(self._wrap(app) if self._wrap is not None else app)
+        connections = Connections()
+        stack.callback(connections.close)
+        server = _Server(self._wrap(app) if self._wrap is not None else app, connections)
         running = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
         stack.push_async_callback(_stop, server, running, service)
         await server.ready.wait()
+        # More than are accepted at once, which is what this number was for until now.
+        listening.listen(_BACKLOG)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class _Server(uvicorn.Server):
     """Uvicorn as a task among others: the process's signals stay its own."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, connections: Connections) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
-                h11_max_incomplete_event_size=_MAX_REQUEST_LINE_BYTES,
+                http=cast("type[asyncio.Protocol]", partial(Connection, connections)),
+                h11_max_incomplete_event_size=MOST_REQUEST_LINE_BYTES,
+                backlog=ACCEPTED_AT_ONCE,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.store import jobs
 from elluminate_async.server.store.jobs import Report
+from elluminate_async.server.store.trouble import TroubleError, pauses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +17,15 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.database import Database
     from elluminate_async.server.store.jobs import Plan, Step
 
+_LOG = logging.getLogger(__name__)
+
 # What a kill may cost: answers that came within this time before it are asked for again.
 _LINGER_SECONDS = 0.02
+MOST_HELD_BYTES: Final = 32 << 20
+"""Answers that wait to be kept; with more no further call of a model begins."""
+CLOSING_PATIENCE: Final = 30.0
+"""Seconds for which a server that ends tries to keep what was paid for."""
+_STEP_BYTES = 1 << 10
 
 
 class RunningJob:
@@ -39,7 +49,11 @@ class RunningJob:
 
 
 class Recorder:
-    """Collects steps; the last one of a job is written at once, others wait for company."""
+    """Collects steps; the last one of a job is written at once, others wait for company.
+
+    While the database is locked or its disk full, it tries again with back-off until it works:
+    what was paid for is dropped only when the server ends, after `CLOSING_PATIENCE`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,23 +61,42 @@ class Recorder:
         self._is_urgent = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._held_bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closing = asyncio.Event()
+        self._give_up_at = float("inf")
+
+    async def has_room(self) -> None:
+        """Wait while so much is waiting to be kept that no more is to be asked for."""
+        await self._room.wait()
 
     def add(self, job: RunningJob, *steps: Step) -> None:
         """Keep steps soon, and at once where they end the job, or none are left to end it."""
         if job.ended.done():
             return
         self._waiting.setdefault(job, []).extend(steps)
+        self._hold(sum(map(_weight, steps)))
         self._is_urgent |= job.take(steps)
         if self._writing is None:
             self._schedule()
 
     async def close(self) -> None:
         """Keep what waits."""
+        self._give_up_at = asyncio.get_running_loop().time() + CLOSING_PATIENCE
+        self._closing.set()
         while self._waiting or self._writing is not None:
             if self._writing is None:
                 self._start()
             else:
                 await asyncio.wait([self._writing])
+
+    def _hold(self, more: int) -> None:
+        self._held_bytes += more
+        if self._held_bytes > MOST_HELD_BYTES:
+            self._room.clear()
+        else:
+            self._room.set()
 
     def _schedule(self) -> None:
         if self._is_urgent:
@@ -87,13 +120,14 @@ class Recorder:
         try:
             await self._keep(reports)
         finally:
+            self._hold(-sum(_weight(step) for steps in some.values() for step in steps))
             self._writing = None
             if self._waiting:
                 self._schedule()
 
     async def _keep(self, reports: Sequence[tuple[RunningJob, Report]]) -> None:
         try:
-            await self._database.write(jobs.record, [report for _, report in reports])
+            is_kept = await self._record([report for _, report in reports])
         except Exception as error:
             if len(reports) > 1:  # what cannot be kept of one job must not cost the others
                 for one in reports:
@@ -101,11 +135,44 @@ class Recorder:
                 return
             job = reports[0][0]
             # What came meanwhile is not to be kept after the job's failure is.
-            self._waiting.pop(job, None)
+            self._hold(-sum(map(_weight, self._waiting.pop(job, ()))))
             if not job.ended.done():
                 job.ended.set_exception(error)
             return
-        for job, report in reports:
+        for job, report in reports if is_kept else ():
             job.progress = report.progress
             if report.progress.is_complete and not job.ended.done():
                 job.ended.set_result(None)
+
+    async def _record(self, reports: Sequence[Report]) -> bool:
+        """Keep reports, however long it takes; False when the server ends before."""
+        for pause in pauses():
+            try:
+                await self._database.write(jobs.record, reports)
+            except TroubleError as trouble:
+                if asyncio.get_running_loop().time() >= self._give_up_at:
+                    count = sum(len(report.steps) for report in reports)
+                    _LOG.error("%d answers are lost, to be asked for again: %s", count, trouble)
+                    return False
+                await self._pause(pause)
+            else:
+                break
+        return True
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # An end to come is reason to try at once, but once only.
+                await (asyncio.sleep(seconds) if self._closing.is_set() else self._closing.wait())
+
+
+def _weight(step: Step) -> int:
+    """About how many bytes a step takes while it waits."""
+    size = _STEP_BYTES + sum(len(verdict.reasoning or "") for verdict in step.verdicts)
+    if step.answer is not None:
+        for message in step.answer.messages:
+            content = message.get("content")
+            size += len(content) if isinstance(content, str) else _STEP_BYTES
+            if calls := message.get("tool_calls"):
+                size += len(str(calls))
+    return size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from elluminate_async.server.problems import Problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from elluminate_async.server.connections import Connection
     from elluminate_async.server.service import Service
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -20,6 +22,8 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 _API_KEY = b"x-api-key"
 _BEARER = "bearer "
+_SCHEMES = frozenset({"http", "https"})
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 class Guard:
@@ -57,11 +61,17 @@ class Guard:
         except Problem as problem:
             await _refuse(send_with_id, problem)
             return
+        connection: Connection | None = scope.get("state", {}).get("connection")
+        if connection is not None:
+            connection.prove()
         scope["state"] = {"service": self._service, "allowed_projects": allowed}
         await self._app(scope, _capped(receive), send_with_id)
 
     def _check(self, scope: Scope) -> frozenset[int]:
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # Where one proxy goes by the one and the next by the other, a request hides in a body.
+            raise Problem(400, "a body has a length or an encoding, not both")
         self._check_names(headers)
         allowed = self._service.keys.projects_of(_key_in(headers))
         if not allowed:
@@ -74,12 +84,12 @@ class Guard:
         if self._host_names is None:
             return
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if _without_port(host) not in self._host_names:
+        if _name_in(host) not in self._host_names:
             raise Problem(421, "this server answers to its own host name only")
         origin = headers.get(b"origin")
         if origin is not None:
-            _, _, name = origin.decode("latin-1").lower().partition("://")
-            if _without_port(name) not in self._host_names:
+            scheme, _, name = origin.decode("latin-1").lower().partition("://")
+            if scheme not in _SCHEMES or _name_in(name) not in self._host_names:
                 raise Problem(403, "requests from other sites are refused")
 
 
@@ -90,10 +100,10 @@ def _key_in(headers: dict[bytes, bytes]) -> str:
     return bearer[len(_BEARER) :].strip() if bearer.lower().startswith(_BEARER) else ""
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[: host.find("]") + 1]
-    return host.partition(":")[0]
+def _name_in(authority: str) -> str | None:
+    """The host of ``host[:port]``; None for anything else, as user and password before it."""
+    found = _AUTHORITY.fullmatch(authority)
+    return None if found is None else found[1]
 
 
 def _too_large() -> str:

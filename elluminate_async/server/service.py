@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from elluminate_async.errors import ConfigurationError
+from elluminate_async.server.expiry import Expiry
 from elluminate_async.server.jobs import Jobs
 from elluminate_async.server.keyring import KeyRing
 from elluminate_async.server.models.endpoints import Endpoints
 from elluminate_async.server.models.pool import ModelPool
 from elluminate_async.server.store import llm_configs, projects, sealing
 from elluminate_async.server.store.database import Database
+from elluminate_async.server.store.trouble import TroubleError
 from elluminate_async.server.vault import Vault
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ class Service:
         endpoints = Endpoints(reach, self.vault)
         self.models = ModelPool(model, judge, max_calls=max_model_calls, endpoints=endpoints)
         self.jobs = Jobs(self.database, self.models)
+        self.expiry = Expiry(self.database)
         self.keys = KeyRing(self.database)
         self.in_flight: set[tuple[int, str, str]] = set()
 
@@ -59,12 +63,17 @@ class Service:
             for url in await self.database.read(llm_configs.endpoints):
                 self.models.expect(url)
             await self.jobs.resume()
+            self.expiry.start()
+        except TroubleError as trouble:
+            await self.close()
+            raise ConfigurationError(f"{self.database.path}: {trouble.detail}") from None
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         """Stop the jobs, then give everything back."""
+        await self.expiry.close()
         await self.jobs.close()
         await self.models.aclose()
         await self.database.close()

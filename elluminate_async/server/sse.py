@@ -9,6 +9,7 @@ from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from elluminate_async.schemas.jobs import TERMINAL
+from elluminate_async.server.store.trouble import TroubleError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,24 +35,36 @@ async def job_stream(
             answer.
         interval: Seconds between documents of a job that runs: not more often when much
             changes, nor more rarely when nothing does, as some clients look at their
-            deadline only when something arrives. The terminal one is sent at once.
+            deadline only when something arrives. The terminal one is sent at once. While
+            the status cannot be read a comment takes the document's place.
     """
     ended = jobs.ended(task_id)
     first = await status()
 
     async def events() -> AsyncIterator[bytes]:
         name, document = first
-        while True:
-            yield b"data: " + document.encode() + b"\n\n"
-            if name in TERMINAL:
-                return
-            if await _within(ended, interval) and jobs.is_closing:
-                return
-            name, document = await status()
+        awaited = ended
+        yield _event(document)
+        while name not in TERMINAL:
+            if await _within(awaited, interval):
+                if jobs.is_closing:
+                    return
+                # It stays set: should the status tell of no end, the interval holds again.
+                awaited = jobs.closing
+            try:
+                name, document = await status()
+            except TroubleError:
+                yield b": the database cannot be read now\n\n"
+            else:
+                yield _event(document)
 
     return StreamingResponse(
         events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
+
+
+def _event(document: str) -> bytes:
+    return b"data: " + document.encode() + b"\n\n"
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

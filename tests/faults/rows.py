@@ -115,7 +115,9 @@ ROWS = {
     131: "key echoed raw, JSON-escaped, URL-coded, base64, in a header, in malformed HTTP",
     132: "on_progress raises CancelledError, StopAsyncIteration, KeyboardInterrupt",
     133: "model answers with figures that are none, half an emoji, {}",
+    134: "database locked for 13 and 32 s by another process; disk full, then room",
     135: "50 MB of nulls, n_epochs of 100,000, unfinished requests and headers",
+    136: "two servers on one file through a symlink, a hard link, a deleted lock file",
     137: "stored values 300 levels deep, messages without role or text, parameters of wrong types",
     138: "endpoint URL that is metadata, link-local, redirecting, rebinding; one that hangs",
 }

@@ -15,6 +15,7 @@ from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
 from elluminate_async.server.models.base import text_of
 from elluminate_async.server.store import jobs, sizes
 from tests.server.api import Api, ScriptedModel
+from tests.server.earlier import to_version_2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,13 +171,7 @@ async def test_a_long_row_that_was_stored_before(
         experiment, entries = await api.setup(list(map(str, range(30))))
         await api.generate(experiment, entries)
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
-        names = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%size'"
-        for (name,) in raw.execute(names).fetchall():
-            raw.execute(f"DROP TRIGGER {name}")
-        raw.executescript(
-            "DROP TABLE response_sizes; DROP TABLE entry_sizes; UPDATE meta SET value = 2 "
-            "WHERE name = 'schema_version'"
-        )
+        to_version_2(raw)
     monkeypatch.setattr(sizes, "PAGE_BYTES", BUDGET)
     async with LocalServer(db=path, model=Long(20_000)) as server:
         api = Api(session, server)

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import OperationalError
 
 from elluminate_async import PromptResponse
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.schemas import Page
 from elluminate_async.server import LocalServer
 from elluminate_async.server.store.database import Database
+from elluminate_async.server.store.trouble import TroubleError
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch, keep_none_of
+from tests.server.earlier import to_version_1
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -171,15 +172,7 @@ async def test_database_of_the_first_version(
         experiment, entries = await Api(session, server).setup(["a", "b"])
         await Api(session, server).generate(experiment, entries)
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
-        for (statement,) in raw.execute(
-            "SELECT 'DROP TRIGGER ' || name FROM sqlite_master WHERE type = 'trigger'"
-        ).fetchall():
-            raw.execute(statement)
-        raw.executescript(
-            "DROP TABLE response_blocks; DROP TABLE collection_sizes; "
-            "DROP INDEX responses_finished; UPDATE meta SET value = 1;"
-            "CREATE INDEX responses_by_experiment ON responses (experiment_id, id);"
-        )
+        to_version_1(raw)
     async with LocalServer(db=path) as server:
         api = Api(session, server)
         await api.generate(experiment, entries[:1])
@@ -236,7 +229,7 @@ async def test_write_that_does_not_fit_costs_no_other(database: Database) -> Non
         *(database.write(_put, name) for name in names), return_exceptions=True
     )
     assert [one for one in results if isinstance(one, str)] == ["0", "1", "2", "3"]
-    assert [type(one) for one in results].count(OperationalError) == 2
+    assert [type(one) for one in results].count(TroubleError) == 2
 
 
 async def test_writes_share_commits(database: Database) -> None:

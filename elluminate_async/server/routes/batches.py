@@ -58,7 +58,9 @@ async def start(
 
             def accept_placed(connection: Connection) -> str:
                 placing.show(connection, hidden)
-                return accepting.accept_placed(connection, job)
+                experiments = {one.experiment_id for one in items}
+                owner = experiments.pop() if len(experiments) == 1 else None
+                return accepting.accept_placed(connection, job, owner)
 
             return accept_placed
 
@@ -68,7 +70,14 @@ async def start(
 
         body = await request.body()
         return await answer_once(
-            request, project, prepare, status=202, body=body, after=begin, asks_model=is_large
+            request,
+            project,
+            prepare,
+            status=202,
+            body=body,
+            after=begin,
+            asks_model=is_large,
+            experiment=accepting.experiment_of,
         )
     raise AssertionError("unreachable")
 

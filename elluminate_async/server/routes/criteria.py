@@ -15,6 +15,7 @@ from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Id, InProject, OptionalId, PageNumber
 from elluminate_async.server.store import criteria as store
 from elluminate_async.server.store import criterion_sets, prompt_templates
+from elluminate_async.server.store.trouble import until_it_works
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,8 +38,9 @@ async def add(project: InProject, body: AddCriteriaRequest) -> list[Criterion]:
     template = await project.read(prompt_templates.get, body.prompt_template_id)
     # Before the model is asked, and again with what it says: others may have been faster.
     await project.read(_require_none, body)
+    project.service.database.require_writable()
     proposed = await propose_criteria(project.service.models, template)
-    return await project.write(_add_generated, body, proposed)
+    return await until_it_works(lambda: project.write(_add_generated, body, proposed))
 
 
 @router.get("", response_model=Page[Criterion])

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from elluminate_async.schemas import Page
-from elluminate_async.server.problems import not_found
+from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.service import Service
 from elluminate_async.server.store import sizes
 from elluminate_async.server.store.rows import PageRequest
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _MAX_ID = 2**63 - 1
 _NOTHING = frozenset({"", "None", "null", "latest"})
+_ID = re.compile(r"0|[1-9][0-9]*")
+_OTHER_NUMBER = re.compile(r"[\s0-9_.+]*[0-9][\s0-9_.+]*")
 _LEGACY_SDK = re.compile(r"(0|1\.0)(\.|$)")
 
 
@@ -36,7 +38,14 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
-Id = Annotated[int, Path(ge=0, le=_MAX_ID)]
+def _canonical(value: object) -> object:
+    # "01" and "+1" would be further names of one object, and keys are kept by path.
+    if isinstance(value, str) and not _ID.fullmatch(value) and _OTHER_NUMBER.fullmatch(value):
+        raise Problem(404, f"{value!r} is no id as it is written here")
+    return value
+
+
+Id = Annotated[int, Path(ge=0, le=_MAX_ID), BeforeValidator(_canonical)]
 OptionalId = Annotated[
     Annotated[int, Field(ge=0, le=_MAX_ID)] | None, BeforeValidator(_none_if_nothing)
 ]

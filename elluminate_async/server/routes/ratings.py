@@ -19,7 +19,7 @@ from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumbe
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
 from elluminate_async.server.store import ratings as store
 from elluminate_async.server.store import work
-from elluminate_async.server.store.accepting import NewJob
+from elluminate_async.server.store.accepting import NewJob, experiment_of_responses
 from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
@@ -53,8 +53,13 @@ async def rate(project: InProject, request: Request, body: RatingRequest) -> Res
             raise Problem(502, judgement.failure)
         return partial(_keep, project_id=project.id, verdicts=judgement.verdicts)
 
+    def experiment(connection: Connection, _: list[Rating]) -> int | None:
+        return experiment_of_responses(connection, [body.prompt_response_id])
+
     raw = await request.body()
-    return await answer_once(request, project, prepare, status=201, body=raw)
+    return await answer_once(
+        request, project, prepare, status=201, body=raw, is_paid=True, experiment=experiment
+    )
 
 
 @router.post("/batches", status_code=202, response_model=str | None)

@@ -176,7 +176,15 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
         return partial(_keep, project_id=project.id, item=item, answer=answer)
 
     body = await request.body()
-    return await answer_once(request, project, prepare, status=201, body=body)
+    return await answer_once(
+        request,
+        project,
+        prepare,
+        status=201,
+        body=body,
+        is_paid=not item.messages,
+        experiment=lambda _connection, _document: item.experiment_id,
+    )
 
 
 def _keep(

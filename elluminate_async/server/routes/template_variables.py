@@ -70,7 +70,8 @@ async def add(
         return partial(store.add, project_id=project.id, collection_id=collection_id, values=values)
 
     raw = await request.body()
-    return await answer_once(request, project, prepare, status=201, body=raw)
+    is_paid = body.input_values is None
+    return await answer_once(request, project, prepare, status=201, body=raw, is_paid=is_paid)
 
 
 @router.post("/batches", status_code=201, response_model=list[TemplateVariables])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from elluminate_async.schemas import JobStatusName, RatingMode
 from elluminate_async.server.store import tables
 from elluminate_async.server.store.rows import fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import time_text
+from elluminate_async.server.store.text import ids_text, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,13 @@ _INSERT = f"""
 INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, total, created_at,
  error_msg, status, generated, rated, processed, failed)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{_PLACING}', 0, 0, 0, 0)"""
-_ACCEPT = f"UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL WHERE id = ?"
+_ACCEPT = f"""
+UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL,
+ experiment_id = coalesce(experiment_id, ?) WHERE id = ?"""
+_EXPERIMENTS = """
+SELECT DISTINCT experiment_id FROM responses
+WHERE id IN (SELECT value FROM json_each(?)) LIMIT 2"""
+_OF_JOB = "SELECT experiment_id FROM jobs WHERE task_id = ?"
 _PLACED = f"SELECT id, task_id, error_msg FROM jobs WHERE status = '{_PLACING}'"
 _DISCARD_ROWS = """
 DELETE FROM responses WHERE NOT is_ready
@@ -56,7 +62,7 @@ def accept(connection: Connection, project_id: int, job: NewJob) -> str:
     """
     placed = begin(connection, project_id, job, len(job.response_ids))
     add_items(connection, placed, 0, job.response_ids)
-    return accept_placed(connection, placed)
+    return accept_placed(connection, placed, experiment_of_responses(connection, job.response_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +101,28 @@ def add_items(
     )
 
 
-def accept_placed(connection: Connection, job: PlacedJob) -> str:
-    """From now on it will be done, whatever happens; its task id."""
-    run_many(connection, _ACCEPT, [(job.id,)])
+def accept_placed(connection: Connection, job: PlacedJob, experiment_id: int | None = None) -> str:
+    """From now on it will be done, whatever happens; its task id.
+
+    Args:
+        connection: Where it is.
+        job: The job, with all its items.
+        experiment_id: What it goes with, where it was begun without.
+    """
+    run_many(connection, _ACCEPT, [(experiment_id, job.id)])
     return job.task_id
+
+
+def experiment_of_responses(connection: Connection, response_ids: Sequence[int]) -> int | None:
+    """The experiment that all these belong to; None where there are several."""
+    found = fetch(connection, _EXPERIMENTS, ids_text(response_ids))
+    return found[0].experiment_id if len(found) == 1 else None
+
+
+def experiment_of(connection: Connection, task_id: str | None) -> int | None:
+    """The experiment that a job goes with."""
+    found = fetch(connection, _OF_JOB, task_id)
+    return found[0].experiment_id if found else None
 
 
 def discard(connection: Connection, job: PlacedJob) -> None:

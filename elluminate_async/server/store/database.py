@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,8 +14,12 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, se
 from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
+from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import counts, sizes, tables
+from elluminate_async.server.store.inspection import APPLICATION_ID, prepare
+from elluminate_async.server.store.locking import FileLock
 from elluminate_async.server.store.text import dump, read_json
+from elluminate_async.server.store.trouble import Gate, problem_of
 from elluminate_async.server.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _READERS = 4
-_BUSY_TIMEOUT_MS = 5_000
+BUSY_TIMEOUT_MS = 5_000
+"""How long a statement waits for the lock of another process."""
 
 
 class Database:
@@ -48,8 +51,9 @@ class Database:
         self.path = path
         self.server_id = ""
         self._durable = durable
-        self._lock_fd: int | None = None
+        self._lock: FileLock | None = None
         self._running: set[asyncio.Future[Any]] = set()
+        self._gate = Gate()
         self._writer = Writer(self._engine("BEGIN IMMEDIATE", connections=1))
         self._readers = self._engine("BEGIN", connections=_READERS)
         self._reading = ThreadPoolExecutor(_READERS, "elluminate-reader")
@@ -58,12 +62,17 @@ class Database:
         """Take the file and make or check its tables.
 
         Raises:
-            ConfigurationError: Another server has the file, it is of another version, or
-                it is no database.
+            ConfigurationError: Another server has the file, it is of another version, of
+                another program, damaged, or no database.
         """
-        self._lock_fd = _take(self.path)
+        self._lock = FileLock(self.path)
         try:
+            await asyncio.get_running_loop().run_in_executor(self._reading, prepare, self.path)
+            self._lock.hold()
             self.server_id = await self.write(_migrate)
+        except Problem as problem:
+            await self.close()
+            raise ConfigurationError(f"{self.path} cannot be used: {problem.detail}") from None
         except DatabaseError as error:
             await self.close()
             raise ConfigurationError(f"{self.path} cannot be used: {error.orig}") from None
@@ -82,14 +91,26 @@ class Database:
 
         return await self._finish(asyncio.get_running_loop().run_in_executor(self._reading, run))
 
+    def require_writable(self) -> None:
+        """Refuse what is to be written later, and costs something before.
+
+        Raises:
+            TroubleError: Writing failed a moment ago.
+        """
+        self._gate.check(asyncio.get_running_loop().time())
+
     async def write(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``work`` on its own, committed when this returns.
 
         What fails takes back all its statements, and none of others.
+
+        Raises:
+            TroubleError: The file is locked by another process, or its disk is full; also at
+                once, while that is known.
         """
-        return await self._finish(self._writer.submit(partial(_call, work, args, kwargs), None))
+        return await self._write(partial(_call, work, args, kwargs), None)
 
     async def write_then(
         self,
@@ -99,7 +120,7 @@ class Database:
         **kwargs: P.kwargs,
     ) -> T:
         """Like `write`; ``after`` gets the result once it is committed, cancelled or not."""
-        return await self._finish(self._writer.submit(partial(_call, work, args, kwargs), after))
+        return await self._write(partial(_call, work, args, kwargs), after)
 
     async def close(self) -> None:
         """Let transactions end, close the connections and give the file back."""
@@ -108,14 +129,27 @@ class Database:
         self._reading.shutdown()
         self._readers.dispose()
         self._writer.close()
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    async def _write(self, work: Callable[[Connection], T], after: Callable[[T], None] | None) -> T:
+        clock = asyncio.get_running_loop().time
+        self._gate.check(clock())
+        self._gate.begun()
+        writing = self._writer.submit(work, after)
+        writing.add_done_callback(lambda ended: self._gate.ended(ended.exception(), clock()))
+        return await self._finish(writing)
 
     async def _finish(self, running: asyncio.Future[T]) -> T:
         self._running.add(running)
         running.add_done_callback(self._forget)
-        return await asyncio.shield(running)
+        try:
+            return await asyncio.shield(running)
+        except DatabaseError as error:
+            if (problem := problem_of(error)) is not None:
+                raise problem from error
+            raise
 
     def _forget(self, ended: asyncio.Future[Any]) -> None:
         self._running.discard(ended)
@@ -138,7 +172,7 @@ class Database:
             dbapi_connection.isolation_level = None
             cursor = dbapi_connection.cursor()
             for pragma in (
-                f"busy_timeout={_BUSY_TIMEOUT_MS}",
+                f"busy_timeout={BUSY_TIMEOUT_MS}",
                 "journal_mode=WAL",
                 f"synchronous={'FULL' if self._durable else 'OFF'}",
                 "foreign_keys=ON",
@@ -160,35 +194,6 @@ def _call(
     return work(connection, *args, **kwargs)
 
 
-def _take(path: Path) -> int:
-    """Create the file for its owner's eyes only, and lock it for this process."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be opened: {error.strerror}") from None
-    try:
-        _lock(lock)
-    except OSError:
-        os.close(lock)
-        raise ConfigurationError(
-            f"{path} is in use by another server; stop that one or choose another file"
-        ) from None
-    return lock
-
-
-def _lock(fd: int) -> None:
-    if sys.platform == "win32":  # pragma: no cover
-        import msvcrt
-
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 def _migrate(connection: Connection) -> str:
     """Make the tables, or bring them up to date; the server's id."""
     version = None
@@ -202,10 +207,12 @@ def _migrate(connection: Connection) -> str:
         counts.create(connection)
         sizes.create(connection)
         connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
-    elif version in ("1", "2"):
+    elif version in ("1", "2", "3"):
         if version == "1":
             counts.create(connection)
-        sizes.create(connection)
+        if version != "3":
+            sizes.create(connection)
+        _to_4(connection)
         of_schema = tables.meta.c.name == "schema_version"
         connection.execute(update(tables.meta).where(of_schema).values(value=current))
     elif version != current:
@@ -219,3 +226,15 @@ def _migrate(connection: Connection) -> str:
         server_id = secrets.token_hex(16)
         connection.execute(insert(tables.meta), {"name": "server_id", "value": server_id})
     return str(server_id)
+
+
+def _to_4(connection: Connection) -> None:
+    for statement in (
+        f"PRAGMA application_id={APPLICATION_ID}",
+        "ALTER TABLE idempotency ADD COLUMN experiment_id INTEGER "
+        "REFERENCES experiments (id) ON DELETE CASCADE",
+        "CREATE INDEX ix_idempotency_experiment_id ON idempotency (experiment_id)",
+        "CREATE INDEX ix_idempotency_created_at ON idempotency (created_at)",
+        "CREATE INDEX ix_jobs_finished_at ON jobs (finished_at)",
+    ):
+        connection.exec_driver_sql(statement)

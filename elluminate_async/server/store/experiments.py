@@ -207,7 +207,11 @@ def entries_to_run(connection: Connection, project_id: int, experiment_id: int) 
     if one.prompt_template_id is None or one.collection_id is None:
         raise Problem(400, "an experiment needs a prompt template and a collection to run")
     jobs = tables.jobs
-    before = select(jobs.c.id).where(jobs.c.experiment_id == experiment_id).limit(1)
+    before = (
+        select(jobs.c.id)
+        .where(jobs.c.experiment_id == experiment_id, jobs.c.kind == "experiment")
+        .limit(1)
+    )
     if connection.execute(before).first() is not None:
         raise Problem(400, f"experiment {experiment_id} has been run already")
     entries = tables.entries

@@ -16,8 +16,8 @@ _FIND = """
 SELECT body_sha256, status, answer FROM idempotency
 WHERE project_id = ? AND route = ? AND key = ?"""
 _KEEP = """
-INSERT INTO idempotency (project_id, route, key, body_sha256, status, answer, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO idempotency (project_id, route, key, body_sha256, status, answer, created_at,
+ experiment_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,17 @@ def find(connection: Connection, request: RequestKey) -> StoredAnswer | None:
     return StoredAnswer(row.status, row.answer)
 
 
-def keep(connection: Connection, request: RequestKey, answer: StoredAnswer) -> None:
-    """Store an answer, in the transaction that did the work."""
+def keep(
+    connection: Connection, request: RequestKey, answer: StoredAnswer, experiment_id: int | None
+) -> None:
+    """Store an answer, in the transaction that did the work.
+
+    Args:
+        connection: Where to.
+        request: What it answers.
+        answer: The answer.
+        experiment_id: What it is about, and goes with; None keeps it for its time.
+    """
     row = (
         request.project_id,
         request.route,
@@ -69,5 +78,6 @@ def keep(connection: Connection, request: RequestKey, answer: StoredAnswer) -> N
         answer.status,
         answer.text,
         time_text(now()),
+        experiment_id,
     )
     run_many(connection, _KEEP, [row])

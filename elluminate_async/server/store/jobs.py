@@ -98,6 +98,7 @@ class Plan:
         gone: Responses that were deleted and are still waited for.
         places: Response id to the number of items that wait for it.
         before: How far it was.
+        experiment_id: The experiment that is run, if one is.
     """
 
     job_id: int
@@ -174,7 +175,7 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
         task_id=task_id,
         project_id=row.project_id,
         kind=JobKind(row.kind),
-        experiment_id=row.experiment_id,
+        experiment_id=row.experiment_id if row.kind == JobKind.EXPERIMENT else None,
         rating_mode=RatingMode(row.rating_mode or RatingMode.DETAILED),
         todo=todo,
         gone=sorted(places.keys() - {one.response_id for one in todo}),
@@ -248,7 +249,7 @@ def fail(connection: Connection, task_id: str, error_msg: str) -> None:
     if row is not None and row.status not in _ENDED:
         status = JobStatusName.FAILURE
         _end(connection, row.id, status, error_msg)
-        if row.experiment_id is not None:
+        if row.kind == JobKind.EXPERIMENT:
             experiments.ended(connection, row.experiment_id, _line(_progress(row), status))
 
 
@@ -340,7 +341,8 @@ def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str
     kept: list[str] = []
     size = 0
     ids = [row.response_id for row in rows]
-    largest = sizes.largest_response(connection, job.project_id, job.experiment_id, ids)
+    experiment_id = job.experiment_id if job.kind == JobKind.EXPERIMENT else None
+    largest = sizes.largest_response(connection, job.project_id, experiment_id, ids)
     for some in chunks(ids, max(1, min(_RESULTS_AT_ONCE, RESULT_BYTES // (largest + 1)))):
         if job.kind == JobKind.RATINGS:
             texts = documents.ratings_of_job(connection, job.project_id, job.task_id, some)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of these tables and of those of `counts` and `sizes`; a later one is refused."""
 
 
@@ -244,6 +244,7 @@ jobs = _table(
     "jobs",
     Column("task_id", String, nullable=False, unique=True),
     Column("kind", String, nullable=False),
+    # That of all its items; None where they are of several.
     _parent("experiment_id", "experiments", nullable=True),
     Column("rating_mode", String),
     Column("status", String, nullable=False, index=True),
@@ -254,7 +255,7 @@ jobs = _table(
     Column("processed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
     _time("created_at"),
-    Column("finished_at", UtcDateTime),
+    Column("finished_at", UtcDateTime, index=True),
 )
 
 job_items = Table(
@@ -278,5 +279,7 @@ idempotency = Table(
     Column("body_sha256", String, nullable=False),
     Column("status", Integer, nullable=False),
     Column("answer", Text, nullable=False),
-    _time("created_at"),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+    # The experiment that the answer is about, which it goes with.
+    _parent("experiment_id", "experiments", nullable=True),
 )

@@ -1,0 +1,55 @@
+"""Databases as earlier versions made them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE ?"
+_TO_3 = """
+PRAGMA application_id=0;
+DROP INDEX ix_jobs_finished_at;
+CREATE TABLE old (project_id INTEGER, route TEXT, key TEXT, body_sha256 TEXT NOT NULL,
+ status INTEGER NOT NULL, answer TEXT NOT NULL, created_at DATETIME NOT NULL,
+ PRIMARY KEY (project_id, route, key));
+INSERT INTO old SELECT project_id, route, key, body_sha256, status, answer, created_at
+ FROM idempotency;
+DROP TABLE idempotency;
+ALTER TABLE old RENAME TO idempotency;
+UPDATE meta SET value = '3' WHERE name = 'schema_version';
+"""
+_TO_2 = """
+DROP TABLE response_sizes;
+DROP TABLE entry_sizes;
+UPDATE meta SET value = '2' WHERE name = 'schema_version';
+"""
+_TO_1 = """
+DROP TABLE response_blocks;
+DROP TABLE collection_sizes;
+DROP INDEX responses_finished;
+UPDATE meta SET value = '1' WHERE name = 'schema_version';
+CREATE INDEX responses_by_experiment ON responses (experiment_id, id);
+"""
+
+
+def to_version_3(raw: sqlite3.Connection) -> None:
+    raw.executescript(_TO_3)
+
+
+def to_version_2(raw: sqlite3.Connection) -> None:
+    to_version_3(raw)
+    _drop_triggers(raw, "%size")
+    raw.executescript(_TO_2)
+
+
+def to_version_1(raw: sqlite3.Connection) -> None:
+    to_version_2(raw)
+    _drop_triggers(raw, "%")
+    raw.executescript(_TO_1)
+
+
+def _drop_triggers(raw: sqlite3.Connection, names: str) -> None:
+    for (name,) in raw.execute(_TRIGGERS, (names,)).fetchall():
+        raw.execute(f"DROP TRIGGER {name}")
