@@ -59,7 +59,7 @@ ENTERING_PATIENCE = 5.0
 
 _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
-_JOBS_KNOWN = 1_000
+_JOBS_KNOWN = 256
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]

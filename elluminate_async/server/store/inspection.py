@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import struct
 import time
@@ -142,6 +143,7 @@ def _references(connection: sqlite3.Connection) -> str | None:
 
 def _contents(connection: sqlite3.Connection) -> str | None:
     """Values of another type than their column's, text that is none, JSON that is none."""
+    connection.create_function("is_deep_json", 1, _is_deep_json, deterministic=True)
     present = {name for (name,) in connection.execute("SELECT name FROM pragma_table_list")}
     for table in tables.metadata.sorted_tables:
         if table.name not in present:
@@ -160,12 +162,29 @@ def _contents(connection: sqlite3.Connection) -> str | None:
     return None
 
 
+def _is_deep_json(text: Any) -> bool:
+    """Whether it is JSON beyond SQLite's depth, which the server shows as it can."""
+    try:
+        json.loads(text)
+    except RecursionError:
+        return True
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _is_whole(column: Column[Any]) -> str:
     name, kind = f'"{column.name}"', column.type
     if isinstance(kind, JSON):
-        test = f"typeof({name}) = 'text' AND json_valid({name})"
-        if (form := _FORMS.get(column.name)) is not None:
-            test += f" AND json_type({name}) = '{form}'"
+        form = _FORMS.get(column.name)
+        type_is = "1" if form is None else f"json_type({name}) = '{form}'"
+        test = (
+            f"typeof({name}) = 'text' AND "
+            f"CASE WHEN json_valid({name}) THEN {type_is} ELSE is_deep_json({name}) END"
+        )
+    elif isinstance(kind, Integer | Float) and column.nullable:
+        # Figures that a model said. What is none is shown as not known.
+        return "1"
     elif isinstance(kind, Boolean):
         test = f"{name} IN (0, 1)"
     elif isinstance(kind, tables.UtcDateTime):
