@@ -248,7 +248,8 @@ def earlier_sending() -> Generator[None]:
 def not_there(position: int, operation: str, what: str) -> ItemError:
     """The journal has an item as done, and the service has no value for it any more."""
     return ItemError(
-        f"the journal has this item as done, and the service does not have its {what} any more",
+        f"the journal has this item as done, and the service does not have its {what} any more; "
+        "`retry_failed` has it made again, at its cost",
         position=position,
         code="no_result",
         operation=operation,

@@ -169,7 +169,9 @@ class Fault:
         kind: A name of `KINDS`, or a behaviour of your own: an async function, or what
             `elluminate_async.testing.faults` makes, such as ``refuse(418)``.
         on: Which exchanges; a route such as ``"POST responses/batches"``, spelt as in
-            `Exchange.route`, or a predicate. None takes those that the kind makes sense for.
+            `Exchange.route`, or a predicate. None takes those that the kind makes sense for,
+            and never what a client begins with: the version check and ``GET projects``, by which
+            it also asks whether the service is there. ``on=lambda exchange: True`` takes all.
         times: How often at most; None for no bound.
         skip: Let so many of those exchanges pass first.
         share: Of the exchanges, how many it takes, 0 to 1.
