@@ -35,6 +35,7 @@ FORGET: Final = 60.0
 
 _GROWTH: Final = 0.02
 _MEMORY: Final = 10.0
+_ROUNDING: Final = 1e-6  # seconds
 _LOOK: Final = 1.0  # seconds after which who waits looks whether more are let in by now
 
 
@@ -188,9 +189,9 @@ class Breaker:
 
     def _is_told(self, waiter: _Waiter) -> bool:
         """Whether who has waited for long enough need not wait for whoever finds out."""
-        # Somebody had no answer after all the patience, and while this one waited.
-        over_at = max(waiter.since, self._failing_since + waiter.patience)
-        if waiter.in_vain or self._failed_at >= over_at - 1e-6:
+        # Somebody had no answer while this one waited, and after all its patience.
+        failed_late = self._failed_at >= self._failing_since + waiter.patience - _ROUNDING
+        if waiter.in_vain or (self._failed_at > waiter.since and failed_late):
             return True
         # One that asks may find that the service is back; of several the first has no answer.
         return self._asking != 1 and time.monotonic() < self._ask_at

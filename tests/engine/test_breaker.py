@@ -115,6 +115,19 @@ async def test_after_many_nothing_is_sent() -> None:
     assert await is_held(service, retry=False)
 
 
+async def test_who_comes_at_the_moment_of_a_failure_finds_out_itself() -> None:
+    """The failure was before it came, and there is reason to think that the service is back."""
+    service = Service()
+    breaker = Breaker(service.ready, open_after=1, open_seconds=0.0)
+    breaker.failed("HTTP 503")
+    await anyio.sleep(1)
+    breaker.failed("HTTP 503")
+    breaker.ask_now()
+
+    with anyio.fail_after(1):
+        breaker.leave(await breaker.enter(retry=False, patience=0.5))
+
+
 async def test_a_burst_of_failures_does_not_open() -> None:
     """A hundred at one moment are one event, such as a restart behind a load balancer."""
     service = Service()
