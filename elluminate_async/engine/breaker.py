@@ -137,7 +137,7 @@ class Breaker:
         )
 
     def _is_over(self, patience: float) -> bool:
-        return self._failures > 0 and time.monotonic() - self._failing_since >= patience
+        return self.gives_up_in(patience) <= 0
 
     def try_enter(
         self, *, retry: bool, wary: bool = False, patience: float = math.inf
@@ -218,8 +218,8 @@ class Breaker:
         if self._holds(waiter):
             now = time.monotonic()
             pause = min(pause, self._ask_at - now)
-            if self._failures and now < self._failing_since + waiter.patience:
-                pause = min(pause, self._failing_since + waiter.patience - now)
+            if left := self.gives_up_in(waiter.patience):
+                pause = min(pause, left)
             if self._ask_at <= now:
                 await self._ask(waiter)
                 return

@@ -244,9 +244,13 @@ class Limits:
         """Admit nothing for so long; a longer hold in force stays."""
         self._hold.begin(seconds)
 
-    def held_for(self) -> float:
-        """Seconds until the hold in force ends, as the service asked for; 0 for none."""
-        return self._hold.asked_left()
+    def held_for(self, *, work: bool = False) -> float:
+        """Seconds that are left of the wait that the service asked for; 0 for none.
+
+        With ``work``, also of one that keeps only new work back.
+        """
+        held = self._hold.asked_left()
+        return max(held, self._refusal.left()) if work else held
 
     def refuse_work(self, seconds: float, longest: float) -> None:
         """Start no work, as the service asked for a wait that is too long to be waited out.
@@ -256,10 +260,6 @@ class Limits:
             longest: Seconds after which it is asked again.
         """
         self._refusal.begin(seconds, longest)
-
-    def refuses_work_for(self) -> float:
-        """Seconds that are left of such a wait; 0 for none, and when it is to be asked again."""
-        return self._refusal.left()
 
     def accepted(self, spent: int = 0) -> None:
         """Learn that the service took a request, whose retries had cost so much."""

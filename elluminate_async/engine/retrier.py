@@ -79,14 +79,12 @@ class Retrier(Generic[V, R]):
             if error is None:
                 # Settled by a last look at the service.
                 continue
-            if position in self._never_sent:
+            if position in self._never_sent or not isinstance(
+                error, OutcomeUnknownError | InputChangedError
+            ):
                 anew.append(item)
-            elif isinstance(error, InputChangedError):
-                # Nothing that is held here can be sent instead.
-                continue
-            elif not isinstance(error, OutcomeUnknownError):
-                anew.append(item)
-            elif include_unknown is False:
+            elif include_unknown is False or isinstance(error, InputChangedError):
+                # Of a changed input nothing is held here that could be sent instead.
                 continue
             elif self.memory.unread:
                 anew.append(item)
@@ -111,6 +109,7 @@ class Retrier(Generic[V, R]):
             return
         own = {p for item in self._items.values() for p in (item.position, *item.aliases)}
         unknown = sum(isinstance(skipped[p], OutcomeUnknownError) for p in own & skipped.keys())
+        changed = sum(isinstance(skipped[p], InputChangedError) for p in own & skipped.keys())
         reasons: list[str] = []
         if unknown and include_unknown is False:
             reasons.append(f"{unknown} with an unknown outcome, as include_unknown is False")
@@ -119,7 +118,9 @@ class Retrier(Generic[V, R]):
                 f"{unknown} with an unknown outcome that nothing tells without the risk to pay "
                 "twice; include_unknown=True sends them anew"
             )
-        if rest := len(skipped) - unknown:
+        if changed:
+            reasons.append(f"{changed} whose input is another one at the service now")
+        if rest := len(skipped) - unknown - changed:
             reasons.append(f"{rest} that failed upstream and have nothing to send")
         level = logging.INFO if include_unknown is False and sent else logging.WARNING
         logger.log(

@@ -92,7 +92,8 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
             error.partial = slots.cut_short(run.cut, run.positions, error)  # pyright: ignore[reportAttributeAccessIssue]
         raise
     if run.out_of_time:
-        result = slots.filled(run.positions, "deadline", "the deadline passed before it was sent")
+        text = "the deadline passed before it was sent"
+        result = slots.filled(run.positions, "deadline", text, DeadlineError(text))
     else:
         result = slots.batch(run.positions)
     if result.failed:
@@ -281,8 +282,7 @@ class _Run(Generic[V, R]):
             return
         sent = chunk.is_of_earlier_run or self._call.memory.unread
         ending = endings.not_resumed if sent else endings.unsent
-        limits = self._call.limits
-        held = max(limits.held_for(), limits.refuses_work_for())
+        held = self._call.limits.held_for(work=True)
         late = [(i.position, ending(i.position, self._call.operation, held)) for i in chunk.items]
         await self._finish(late, chunk)
         self.out_of_time = True

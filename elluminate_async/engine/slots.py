@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from elluminate_async.batch import Batch, Outcome, Progress
-from elluminate_async.errors import DeadlineError, ElluminateError, ItemError, OutcomeUnknownError
+from elluminate_async.errors import ElluminateError, ItemError, OutcomeUnknownError
 from elluminate_async.errors.causes import cause_name
 
 if TYPE_CHECKING:
@@ -69,8 +69,6 @@ class Slots(Generic[R]):
         self, read: int, code: str, text: str, error: BaseException | None = None
     ) -> Batch[R]:
         """The batch, where what has no outcome was not sent, because of ``error``."""
-        if code == "deadline":
-            error = DeadlineError()
         length = max(self._total or 0, read)
         for position in range(length):
             if position not in self._slots:

@@ -59,7 +59,7 @@ ENTERING_PATIENCE = 5.0
 
 _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
-_JOBS_KNOWN = 256
+_JOBS_KNOWN = 64
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]
@@ -111,16 +111,18 @@ class Connection:
             self._kept[kind, id] = kind(id)
         return self._kept[kind, id]
 
-    def is_of_another_chunk(self, job_id: str, key: str) -> bool:
-        """Whether a chunk that was sent lately under another key was told that it became this job.
+    def claim_job(self, job_id: str, key: str) -> bool:
+        """Take a job for that of the chunk which was sent under ``key``.
 
-        Then something on the way has answered with what it had before.
+        Returns:
+            False where a chunk that was sent lately under another key was told that it became
+            this job: then something on the way has answered with what it had before.
         """
         if self._jobs.setdefault(job_id, key) != key:
-            return True
+            return False
         if len(self._jobs) > _JOBS_KNOWN:
             del self._jobs[next(iter(self._jobs))]
-        return False
+        return True
 
     async def open(self, policy: Policy | None = None) -> Project:
         """Select the project, once; the version check runs beside it.

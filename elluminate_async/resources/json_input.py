@@ -7,6 +7,7 @@ its place, as in ``values[3]['price'] is nan, which JSON does not have: use None
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import warnings
 from collections.abc import Collection, Generator, Iterable, Mapping
@@ -187,8 +188,11 @@ def checked_input(what: str) -> Generator[None]:
     raise InputError(f"{what} cannot be sent: {problem}")
 
 
-def warn_of_lookalikes(found: Collection[str], *, stacklevel: int) -> None:
-    """Tell of ``found``, which looks like placeholders of a template and is none."""
+def warn_of_lookalikes(found: Collection[str]) -> None:
+    """Tell of ``found``, which looks like placeholders of a template and is none.
+
+    It is told of the line that called into this package.
+    """
     if not found:
         return
     named = ", ".join([*found][:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
@@ -196,5 +200,14 @@ def warn_of_lookalikes(found: Collection[str], *, stacklevel: int) -> None:
         f"the prompt template has {named}, which the service takes for text: the name of a "
         "placeholder is of letters, digits and underscores, such as {{first_name}}",
         PlaceholderWarning,
-        stacklevel=stacklevel,
+        stacklevel=_frames_within() + 1,
     )
+
+
+def _frames_within() -> int:
+    """How many frames of this package called each other until here, the caller's among them."""
+    frames, frame = 0, inspect.currentframe()
+    package = __name__.partition(".")[0]
+    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        frames, frame = frames + 1, frame.f_back
+    return frames - 1

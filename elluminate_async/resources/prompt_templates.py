@@ -85,25 +85,6 @@ class PromptTemplatesResource(Resource):
         Raises:
             ConflictError: This name has a version with exactly this content.
         """
-        return await self._create(
-            messages,
-            name,
-            parent_prompt_template=parent_prompt_template,
-            response_format=response_format,
-            tools=tools,
-            tool_choice=tool_choice,
-        )
-
-    async def _create(
-        self,
-        messages: Messages,
-        name: str,
-        *,
-        parent_prompt_template: PromptTemplate | int | None,
-        response_format: ResponseFormat | None,
-        tools: Sequence[Mapping[str, Any]] | None,
-        tool_choice: str | Mapping[str, Any] | None,
-    ) -> PromptTemplate:
         check_name(name, "a prompt template")
         parent_id = optional_id(parent_prompt_template, "parent_prompt_template")
         with checked_input("the prompt template"):
@@ -115,8 +96,7 @@ class PromptTemplatesResource(Resource):
                 tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
                 parent_prompt_template_id=parent_id,
             )
-        # Past `_create` and the method that was called, to the line that awaits it.
-        warn_of_lookalikes(lookalikes_in(body.messages), stacklevel=4)
+        warn_of_lookalikes(lookalikes_in(body.messages))
         answer = await self._connection.call("POST", "prompt_templates", body=body)
         return decode(PromptTemplate, answer)
 
@@ -143,7 +123,7 @@ class PromptTemplatesResource(Resource):
             tool_choice: As chat completions take it.
         """
         try:
-            created = await self._create(
+            created = await self.create(
                 messages,
                 name,
                 parent_prompt_template=parent_prompt_template,

@@ -132,11 +132,9 @@ class ResponsePlan:
         for entry in entries:
             if isinstance(entry, TemplateVariables):
                 named = self.lookalikes
-                found = [named[name] for name in entry.input_values if name in named]
-                if found:
-                    # Past `check_variables` and the method that was called.
-                    return warn_of_lookalikes(found, stacklevel=5)
-        return None
+                if found := [named[name] for name in entry.input_values if name in named]:
+                    warn_of_lookalikes(found)
+                    return
 
     def _fits(self, entry: object) -> bool:
         """Whether nothing is wrong with ``entry``, for what most entries are."""

@@ -296,25 +296,25 @@ class ResponseRun:
         if status.result is not None:
             rows, unreadable = readable_rows(status.result)
             found = match_result(
-                wanted,
-                rows,
-                in_order=not unreadable,
-                interchangeable=self._interchangeable,
+                wanted, rows, in_order=not unreadable, interchangeable=self._interchangeable
             )
-            own = {entry.position: entry for entry in wanted}
-            fitting = {p: row for p, row in found.items() if own[p].fits(row)}
-            if len(fitting) < len(found):
-                others = {p: row for p, row in found.items() if p not in fitting}
-                changed = {p: r for p, r in others.items() if own[p].echo.is_other_input(r)}
-                return self._outcomes(fitting) | {
-                    p: made_from_other(p, row, self.operation) for p, row in changed.items()
-                }
-            found = fitting
-        elif self._listing is not None:
-            found = await self._listing.find(wanted)
-        else:
-            found = {}
-        return self._outcomes(found)
+            return self._checked(wanted, found)
+        if self._listing is not None:
+            return self._outcomes(await self._listing.find(wanted))
+        return {}
+
+    def _checked(
+        self, wanted: Sequence[Wanted], found: dict[int, PromptResponse]
+    ) -> dict[int, PromptResponse | ItemError]:
+        """The outcomes of rows that stand in the places of these positions."""
+        entries = {entry.position: entry for entry in wanted}
+        foreign = {p: row for p, row in found.items() if not entries[p].fits(row)}
+        if not foreign:
+            return self._outcomes(found)
+        changed = (p for p, row in foreign.items() if entries[p].echo.is_other_input(row))
+        return self._outcomes({p: row for p, row in found.items() if p not in foreign}) | {
+            p: made_from_other(p, foreign[p], self.operation) for p in changed
+        }
 
     @property
     def is_late(self) -> bool:

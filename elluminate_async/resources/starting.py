@@ -123,7 +123,7 @@ def _job_id(answer: Answer, failures: int, connection: Connection, key: str) -> 
         job_id = checked_job_id(decode(_JobId, answer).root, connection.blotted)
     except ProtocolError as error:
         problem = str(error)
-    if job_id is not None and connection.is_of_another_chunk(job_id, key):
+    if job_id is not None and not connection.claim_job(job_id, key):
         job_id, problem = None, "the items were accepted as a job that other items had become"
     if job_id is None:
         raise _IdUnreadableError(

@@ -79,19 +79,18 @@ class Admission:
 
     def _check_hold(self, policy: Policy, request: Request) -> None:
         """Raise where the service asked for a wait that this request does not wait out."""
-        held, limit = self._throttle.held_for(), "max_retry_after in BatchOptions"
-        if held and held <= policy.max_retry_after and not policy.allows(held):
-            limit = "the deadline"
-        elif request.method != "GET":
-            held = max(held, self._throttle.refuses_work_for())
-        if held and not policy.allows(held):
-            raise RateLimitError(
-                f"the service asked this client to wait, and {held:.0f} s of that are left: "
-                f"longer than {limit} allows",
-                status=429,
-                retry_after=held,
-                attempts=0,
-            )
+        held = self._throttle.held_for(work=request.method != "GET")
+        if not held or policy.allows(held):
+            return
+        too_long = held > policy.max_retry_after
+        limit = "max_retry_after in BatchOptions" if too_long else "the deadline"
+        raise RateLimitError(
+            f"the service asked this client to wait, and {held:.0f} s of that are left: "
+            f"longer than {limit} allows",
+            status=429,
+            retry_after=held,
+            attempts=0,
+        )
 
     @asynccontextmanager
     async def waiting(self, policy: Policy) -> AsyncGenerator[None]:

@@ -117,16 +117,12 @@ class Throttle(Protocol):
         """Admit nothing for so long."""
         ...
 
-    def held_for(self) -> float:
-        """Seconds until the hold in force ends; 0 when there is none."""
+    def held_for(self, *, work: bool = False) -> float:
+        """Seconds left of what the service asked to wait, all or new ``work``; 0 for none."""
         ...
 
     def refuse_work(self, seconds: float, longest: float) -> None:
         """Start no work for so long, but ask again after ``longest``."""
-        ...
-
-    def refuses_work_for(self) -> float:
-        """Seconds for which the service wants no work; 0 when it may be asked."""
         ...
 
     def accepted(self, spent: int = 0) -> None:

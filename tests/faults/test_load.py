@@ -243,6 +243,7 @@ def forget(service: ScriptedService) -> None:
         service._store.jobs.popitem(last=False)
     service.ledger.by_key.clear()
     service.traffic._times.clear()
+    del service._store._experiment_of[:]
 
 
 async def peak_of_a_stream(items: int) -> tuple[int, int]:
@@ -282,8 +283,7 @@ def test_memory_does_not_grow_with_the_input(fired: Fired) -> None:
     large, more_tasks = run_virtually(lambda: peak_of_a_stream(12_000))
     fired(times=27_000)
 
-    # A tenth of what these items would take.
-    assert large - small <= 1 << 20
+    assert large <= 1.1 * small
     assert max(tasks, more_tasks) <= 20
 
 

@@ -230,7 +230,10 @@ async def test_an_entry_that_was_edited_has_no_result(
 @pytest.mark.row(124)
 @PROFILES
 async def test_without_a_journal_an_entry_that_was_edited_has_no_result(
-    tmp_path: Path, profile: WireProfile | None, fired: Fired
+    tmp_path: Path,
+    profile: WireProfile | None,
+    fired: Fired,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The answer to its new value is not the caller's: never a success, and not asked for again."""
     async with served(tmp_path / "server.db", profile) as stage:
@@ -246,6 +249,7 @@ async def test_without_a_journal_an_entry_that_was_edited_has_no_result(
         assert list(batch.failed) == [0]
         assert batch.failed[0].code == "no_result"
         assert not batch.failed[0].retryable
+        assert "upstream" not in caplog.text
         assert [row.response_str for row in batch.succeeded.values()] == [
             f"echo say {value}" for value in VALUES[1:]
         ]

@@ -361,14 +361,11 @@ class Delaying:
     def hold(self, seconds: float) -> None:
         pass
 
-    def held_for(self) -> float:
+    def held_for(self, *, work: bool = False) -> float:
         return 0.0
 
     def refuse_work(self, seconds: float, longest: float) -> None:
         pass
-
-    def refuses_work_for(self) -> float:
-        return 0.0
 
     def accepted(self, spent: int = 0) -> None:
         pass
