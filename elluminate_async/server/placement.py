@@ -24,6 +24,11 @@ SLICE: Final = 1_000
 """Rows that are placed in one transaction."""
 
 
+def is_large(count: int) -> bool:
+    """Whether so many rows are placed in slices."""
+    return count > SLICE
+
+
 @asynccontextmanager
 async def placed(
     project: CurrentProject, job: PlacedJob, items: Iterable[ResponseIn]

@@ -192,3 +192,18 @@ class ScriptedModel:
 
     async def aclose(self) -> None:
         pass
+
+
+QUESTIONS = ["Is it upper case?", "Is it short?", "Is it a word?"]
+
+
+async def flow(api: Api, mode: str) -> list[dict[str, Any]]:
+    """The model's criteria, which are `QUESTIONS`, one response, its ratings."""
+    await api.template()
+    criteria = await api.post("/criteria", {"prompt_template_id": 1, "criteria": None})
+    assert [one["criterion_str"] for one in criteria] == QUESTIONS
+    collection = await api.post("/collections", {"name": "C", "variables": [{"word": "a"}]})
+    body = {"name": "E", "prompt_template_id": 1, "collection_id": collection["id"]}
+    await api.post("/experiments", body)
+    await api.generate(1, [1])
+    return (await api.rate([1], mode))["result"][0]

@@ -200,8 +200,6 @@ async def test_large_work_lets_others_write(
 ) -> None:
     """Its rows are made some at a time, in the order of the request, and others write between."""
     monkeypatch.setattr(placement, "SLICE", 100)
-    for module in ("batches", "experiments"):
-        monkeypatch.setattr(f"elluminate_async.server.routes.{module}.SLICE", 100)
     model = ScriptedModel()
     async with LocalServer(db=tmp_path / "s.db", model=model, max_model_calls=64) as server:
         api = Api(session, server)
@@ -249,8 +247,6 @@ async def test_large_work_that_is_refused_leaves_nothing(
 ) -> None:
     """What was made of it before its last item was seen to be bad goes again."""
     monkeypatch.setattr(placement, "SLICE", 10)
-    for module in ("batches", "experiments"):
-        monkeypatch.setattr(f"elluminate_async.server.routes.{module}.SLICE", 10)
     monkeypatch.setattr(placing, "MOST_PROMPT", 1_000)
     path = tmp_path / "s.db"
     async with LocalServer(db=path, model=ScriptedModel()) as server:
@@ -279,8 +275,6 @@ async def test_large_work_that_is_killed_leaves_nothing(
 ) -> None:
     """A server that ended before it had accepted takes back what it had made, at its start."""
     monkeypatch.setattr(placement, "SLICE", 10)
-    for module in ("batches", "experiments"):
-        monkeypatch.setattr(f"elluminate_async.server.routes.{module}.SLICE", 10)
     path, copy = tmp_path / "s.db", tmp_path / "copy.db"
     placed = 0
     real = placing.place
@@ -315,7 +309,6 @@ async def test_large_work_that_is_killed_leaves_nothing(
 async def test_large_work_is_accepted_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repeated large batch gets the stored answer, and makes nothing."""
     monkeypatch.setattr(placement, "SLICE", 10)
-    monkeypatch.setattr("elluminate_async.server.routes.batches.SLICE", 10)
     experiment, entries = await api.setup(list(map(str, range(50))))
     key = {"Idempotency-Key": "k"}
     first = await api.post("/responses/batches", batch(experiment, entries), headers=key)

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from elluminate_async.server import LocalServer, ModelRequest, OpenAIModel
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.server.api import Api
+from tests.server.api import QUESTIONS, Api, flow
 from tests.server.endpoint import completion, refusal
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from tests.server.endpoint import Endpoint
 
-QUESTIONS = ["Is it upper case?", "Is it short?", "Is it a word?"]
 LLAMA_CPP_PYTHON = (500, "Input should be 'text' or 'json_object'")
 NO_FORM = (400, "'response_format' is not supported by this model")
 JUDGE = "You judge an answer"
@@ -80,18 +79,6 @@ class Capable:
                 None, tool_calls=[{"id": "c", "type": "function", "function": function}]
             )
         return completion(f"Sure:\n```json\n{object_for(body)}\n```\nAnything else?")
-
-
-async def flow(api: Api, mode: str) -> list[dict[str, Any]]:
-    """Criteria, one response, its ratings."""
-    await api.template()
-    criteria = await api.post("/criteria", {"prompt_template_id": 1, "criteria": None})
-    assert [one["criterion_str"] for one in criteria] == QUESTIONS
-    collection = await api.post("/collections", {"name": "C", "variables": [{"word": "a"}]})
-    body = {"name": "E", "prompt_template_id": 1, "collection_id": collection["id"]}
-    await api.post("/experiments", body)
-    await api.generate(1, [1])
-    return (await api.rate([1], mode))["result"][0]
 
 
 @pytest.mark.parametrize("mode", ["fast", "detailed"])

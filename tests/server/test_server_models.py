@@ -19,7 +19,7 @@ from elluminate_async.server import (
     OpenAIModel,
 )
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.server.api import Api
+from tests.server.api import QUESTIONS, Api, flow
 from tests.server.endpoint import completion, refusal
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     import aiohttp
 
     from tests.server.endpoint import Endpoint
-
-
-QUESTIONS = ["Is it upper case?", "Is it short?", "Is it a word?"]
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +128,9 @@ async def test_whole_flow(
 
     endpoint.reply = reply
     async with LocalServer(model=openai_model) as server:
-        api = Api(session, server)
-        await api.template()
-        criteria = await api.post("/criteria", {"prompt_template_id": 1, "criteria": None})
-        assert [one["criterion_str"] for one in criteria] == QUESTIONS
-        collection = await api.post("/collections", {"name": "C", "variables": [{"word": "a"}]})
-        body = {"name": "E", "prompt_template_id": 1, "collection_id": collection["id"]}
-        await api.post("/experiments", body)
-        await api.generate(1, [1])
-        status = await api.rate([1], "detailed")
-    assert status["result"][0][0]["rating"] == "NO"
-    assert status["result"][0][0]["reasoning"] == "because"
+        ratings = await flow(Api(session, server), "detailed")
+    assert ratings[0]["rating"] == "NO"
+    assert ratings[0]["reasoning"] == "because"
 
 
 async def test_experiment_with_its_own_endpoint(

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 
 from elluminate_async.schemas import JobStatusName, ResponseIn
 from elluminate_async.server.idempotency import answer_once
-from elluminate_async.server.placement import SLICE, placed
+from elluminate_async.server.placement import is_large, placed
 from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import job_stream
 from elluminate_async.server.store import accepting, placing
@@ -41,7 +41,7 @@ async def start(
         make: Makes the rows and tells of which job they are.
         items: Rows to make in slices instead, where they are many.
     """
-    is_large = len(items) > SLICE
+    in_slices = is_large(len(items))
 
     def accept(connection: Connection) -> str | None:
         job = make(connection, project.id)
@@ -50,7 +50,7 @@ async def start(
     async with AsyncExitStack() as taking_back:
 
         async def prepare() -> Callable[[Connection], str | None]:
-            if not is_large:
+            if not in_slices:
                 return accept
             new = NewJob(JobKind.RESPONSES, ())
             job = await project.write(accepting.begin, new, len(items))
@@ -76,7 +76,7 @@ async def start(
             status=202,
             body=body,
             after=begin,
-            asks_model=is_large,
+            asks_model=in_slices,
             experiment=accepting.experiment_of,
         )
     raise AssertionError("unreachable")

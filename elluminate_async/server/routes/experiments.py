@@ -24,7 +24,7 @@ from elluminate_async.server.acceptance import (
     check_epochs,
     check_params,
 )
-from elluminate_async.server.placement import SLICE, placed
+from elluminate_async.server.placement import is_large, placed
 from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import (
     Id,
@@ -166,7 +166,7 @@ async def _run(
         items = _items(experiment_id, entries, options.n_epochs)
         new = NewJob(JobKind.EXPERIMENT, (), options.rating_mode, experiment_id)
         job = accepting.begin(connection, project.id, new, total, is_new=is_new)
-        if total > SLICE:
+        if is_large(total):
             return experiment_id, job, items
         accepting.add_items(connection, job, 0, placing.place(connection, project.id, list(items)))
         return accept(connection, experiment_id, job)
