@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from yarl import URL
 
 from elluminate_async.errors import ConfigurationError
 
@@ -151,7 +152,7 @@ class _Layers:
 
 
 def checked_base_url(url: str, *, allow_http: bool = False) -> str:
-    """``url`` without its trailing slash.
+    """``url`` without its trailing slash, scheme and host in lower case.
 
     Raises:
         ConfigurationError: It is not an http(s) URL, holds a user, a query or a
@@ -180,7 +181,12 @@ def checked_base_url(url: str, *, allow_http: bool = False) -> str:
         )
     if not _HEADER_SAFE.fullmatch(url):
         raise ConfigurationError("base_url must be plain ASCII without spaces")
-    if not _BASE_URL.fullmatch(url) or port == 0 or len(host) > _LONGEST_HOST:
+    if (
+        not _BASE_URL.fullmatch(url)
+        or port == 0
+        or len(host) > _LONGEST_HOST
+        or not _is_domain_name(host)
+    ):
         # What is checked here is to be what the key is sent to.
         raise ConfigurationError(
             f"base_url={_shown(url)!r} is not a URL that everybody reads alike: write the host "
@@ -191,7 +197,8 @@ def checked_base_url(url: str, *, allow_http: bool = False) -> str:
             f"base_url={url!r} would send the key unencrypted over the network: use https, "
             "or pass allow_insecure_http=True if that network is trusted"
         )
-    return url.rstrip("/")
+    origin = f"{parts.scheme}://{parts.netloc.lower()}"
+    return (origin + url[len(origin) :]).rstrip("/")
 
 
 def checked_ssl_context(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -216,6 +223,16 @@ def is_loopback(host: str) -> bool:
         return _HOST_NAME.fullmatch(host) is not None
     try:
         return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_domain_name(host: str) -> bool:
+    # "xn--a" has the form of an international name and stands for none: to show it fails later.
+    if ":" in host:
+        return True
+    try:
+        return URL.build(scheme="https", host=host).host is not None
     except ValueError:
         return False
 

@@ -313,6 +313,11 @@ URL_PARTS = [
 )
 @settings(max_examples=2000, deadline=None)
 @example("http://evil.test\\.localhost", False)
+@example("HTTPS://XN--A", False)
+@example("HTTPS://XN--B", False)
+@example("HTTPS://00--A", False)
+@example("https://XN--MNCHEN-3YA.de:8000/Api", False)
+@example("https://xn--fa-hia.de", False)
 def test_whatever_is_given_as_a_url(text: str, allow_http: bool) -> None:
     """Settings or `ConfigurationError`; what passes is read alike by all that read it."""
     try:
@@ -321,12 +326,22 @@ def test_whatever_is_given_as_a_url(text: str, allow_http: bool) -> None:
         return
     parts = urlsplit(url)
     for read in (URL(url), URL(url + "/api/v0", encoded=True)):
-        assert (read.scheme, read.host, read.explicit_port) == (
+        assert (read.scheme, read.raw_host, read.explicit_port) == (
             parts.scheme, parts.hostname, parts.port
         )  # fmt: skip
         assert read.user is None
+        assert read.host
     if parts.scheme == "http" and not allow_http:
         assert is_loopback(URL(url).host or "")
+
+
+def test_an_international_name_is_taken_as_it_is_sent() -> None:
+    """A host's case means nothing, a path's does."""
+    url = checked_base_url("HTTPS://XN--MNCHEN-3YA.de:8000/Api/", allow_http=False)
+    assert url == "https://xn--mnchen-3ya.de:8000/Api"
+    for bad in ("https://xn--a", "https://xn--b.de", "https://xn--.de"):
+        with pytest.raises(ConfigurationError, match="everybody reads alike"):
+            checked_base_url(bad)
 
 
 @pytest.mark.row(103)

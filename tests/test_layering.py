@@ -41,11 +41,11 @@ ALLOWED = {
 LIBRARIES = {
     "errors": set[str](),
     "schemas": {"pydantic"},
-    "config": {"dotenv"},
+    # yarl is aiohttp's own URL type: what is checked is what it reads.
+    "config": {"dotenv", "yarl"},
     "batch": set[str](),
     "limits": {"anyio", "aiolimiter"},
     "engine": {"anyio", "aiolimiter"},
-    # yarl is aiohttp's own URL type.
     "transport": {"aiohttp", "yarl", "anyio"},
     "resources": {"pydantic", "pydantic_core", "anyio"},
     "client": set[str](),

@@ -220,6 +220,22 @@ async def test_redirects_are_not_followed(status: int, reach: Reach | None, fire
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.row(138)
+@pytest.mark.parametrize("target", ["http://[::1", "https://\u2488.test/"])
+async def test_a_redirect_to_what_is_no_address(target: str, fired: Fired) -> None:
+    """Refused like any other, and said so."""
+
+    async def leading(received: Received, connection: Connection) -> bytes:
+        fired()
+        return reply(307, b"", Location=target)
+
+    async with RawServer(leading) as server:
+        model = OpenAIModel("m", base_url=f"{server.url}/v1", reach=LOOPBACK)
+        with pytest.raises(ModelError, match="redirects to what is no address"):
+            await model.complete(HI)
+        await model.aclose()
+
+
 ENVIRONMENT = {
     "OPENAI_ORG_ID": "canary-org",
     "OPENAI_PROJECT_ID": "canary-project",

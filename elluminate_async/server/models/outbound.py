@@ -83,9 +83,13 @@ def refusal_in(error: BaseException) -> EndpointRefusedError | None:
 async def _refuse_redirect(response: httpx2.Response) -> None:
     if response.has_redirect_location:
         # To another place would go the prompt as well.
-        target = response.url.join(response.headers["location"])
+        try:
+            target = response.url.join(response.headers["location"])
+            where = f"{target.scheme}://{target.host}"
+        except httpx2.InvalidURL:
+            where = "what is no address"
         raise EndpointRefusedError(
-            f"the endpoint redirects to {target.scheme}://{target.host}, which is not followed; "
+            f"the endpoint redirects to {where}, which is not followed; "
             "if that is right, name it in the configuration itself"
         )
 
