@@ -30,7 +30,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.common.children import CLIENT_CORE, ROOT, pin
 from benchmarks.common.report import emit, spread, write_table
@@ -38,6 +38,8 @@ from benchmarks.contenders.meter import memory_mib
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from elluminate_async.engine.operation import Operation
 
 CONCURRENCY = 10
 WARM_UP_ITEMS = 500
@@ -66,17 +68,23 @@ async def engine(chunk_size: int, no_op: NoOp, values: Sequence[int]) -> Sequenc
     from elluminate_async import BatchOptions
     from elluminate_async.engine.call import Call
     from elluminate_async.engine.chunks import Item
-    from elluminate_async.engine.limits import Limits
     from elluminate_async.engine.run import run_batch
+    from elluminate_async.limits.limits import Limits
 
-    async def send_chunk(items: Sequence[Item[int]]) -> AsyncIterator[tuple[int, int]]:
-        for item in items:
-            yield item.position, await no_op(item.value)
+    # Of an operation the engine uses no more than this here.
+    class NoOperation:
+        name = "generate"
+
+        async def send(self, items: Sequence[Item[int]]) -> AsyncIterator[tuple[int, int]]:
+            for item in items:
+                yield item.position, await no_op(item.value)
+
+        async def reconcile(self) -> tuple[dict[int, int], Sequence[int]]:
+            return {}, ()
 
     options = BatchOptions(max_concurrency=CONCURRENCY, chunk_size=chunk_size)
     call = Call(
-        operation="generate",
-        send_chunk=send_chunk,
+        cast("Operation[int, int]", NoOperation()),
         options=options,
         limits=Limits(CONCURRENCY, None),
         deadline_at=time.monotonic() + options.deadline,

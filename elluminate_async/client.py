@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Self
 from elluminate_async.batch import BatchOptions
 from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.config import Settings, checked_ssl_context
-from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import ConfigurationError, InputError
-from elluminate_async.resources.batches import checked_options
+from elluminate_async.limits.limits import Limits
+from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
+from elluminate_async.operations.context import checked_options
 from elluminate_async.resources.collections import CollectionsResource
-from elluminate_async.resources.connection import ENTERING_PATIENCE, Connection
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
 from elluminate_async.resources.experiments import ExperimentsResource
@@ -90,7 +90,7 @@ class AsyncClient:
         limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit)
         transport = HttpTransport(
             settings,
-            throttle=limits,
+            limits=limits,
             connections=chosen.max_concurrency + _CONNECTIONS_BESIDE_CHUNKS,
             ssl_context=None if ssl_context is None else checked_ssl_context(ssl_context),
         )

@@ -154,16 +154,16 @@ def test_searching_raises_at_a_failed_slot(mixed: Batch[str]) -> None:
 
 def test_a_position_without_outcome_is_a_bug() -> None:
     """The one guard of "exactly one outcome per position"."""
-    assert list(Batch[str].from_slots(2, {1: "b", 0: "a"})) == ["a", "b"]
+    assert list(Batch[str].from_outcomes(2, {1: "b", 0: "a"})) == ["a", "b"]
     with pytest.raises(AssertionError, match=r"3 positions, 2 outcomes; without: \[1\]"):
-        Batch[str].from_slots(3, {0: "a", 2: "c"})
+        Batch[str].from_outcomes(3, {0: "a", 2: "c"})
 
 
 @pytest.mark.parametrize("slots", [{0: "a", 1: "b"}, {1: "b"}, {-1: "a"}, {}])
 def test_an_outcome_without_position_is_a_bug(slots: dict[int, str]) -> None:
     """Too many, too few, or elsewhere."""
     with pytest.raises(AssertionError):
-        Batch[str].from_slots(1, slots)
+        Batch[str].from_outcomes(1, slots)
 
 
 def test_reading_a_failed_slot_again_does_not_grow_its_traceback(mixed: Batch[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from elluminate_async import errors
 from elluminate_async.batch import Batch, BatchError
-from elluminate_async.engine.endings import item_error
+from elluminate_async.engine.item_errors import item_error
 from elluminate_async.errors import (
     APIError,
     AttemptTimeoutError,

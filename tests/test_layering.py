@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ MAX_FUNCTION_LINES = 65
 # `_version` holds one constant and is free to all.
 L0 = {"errors", "schemas"}
 L1 = {"config", "batch"}
-L2 = {"engine", "limits", "transport"}
+L2 = {"limits"}
+L3 = {"engine", "transport"}
 PUBLIC = {""}  # the names of elluminate_async/__init__.py
 ALLOWED = {
     "errors": {"errors"},
@@ -26,10 +29,12 @@ ALLOWED = {
     "config": L0,
     "batch": L0 | {"batch"},
     "limits": L0 | {"batch", "limits"},
-    "engine": L0 | {"batch", "limits", "engine"},
-    "transport": L0 | {"config", "limits", "transport"},
-    "resources": L0 | L1 | L2 | {"resources"},
-    "client": L0 | L1 | L2 | {"resources"},
+    "engine": L0 | L2 | {"batch", "engine"},
+    "transport": L0 | L2 | {"config", "transport"},
+    "operations": L0 | L1 | L2 | L3 | {"operations"},
+    # No resource imports another, see below.
+    "resources": L0 | L1 | L2 | L3 | {"operations", "resources"},
+    "client": L0 | L1 | L2 | L3 | {"operations", "resources"},
     "server": L0 | {"limits", "server"},
     "cli": PUBLIC | {"errors", "server", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
@@ -47,7 +52,8 @@ LIBRARIES = {
     "limits": {"anyio", "aiolimiter"},
     "engine": {"anyio", "aiolimiter"},
     "transport": {"aiohttp", "yarl", "anyio"},
-    "resources": {"pydantic", "pydantic_core", "anyio"},
+    "operations": {"pydantic", "pydantic_core", "anyio"},
+    "resources": {"pydantic"},
     "client": set[str](),
     "server": {
         "anyio", "cryptography", "fastapi", "h11", "httpcore2", "httpx2", "openai", "pydantic",
@@ -59,28 +65,6 @@ LIBRARIES = {
     "__main__": set[str](),
     "_version": set[str](),
 }  # fmt: skip
-# Resources share these; no resource imports another.
-RESOURCE_HELPERS = {
-    "batches",
-    "connection",
-    "existing",
-    "echoes",
-    "jobs",
-    "journaling",
-    "json_input",
-    "matching",
-    "pages",
-    "parts",
-    "reading",
-    "response_rows",
-    "starting",
-    "response_plan",
-    "response_run",
-    "rating_plan",
-    "rating_run",
-    "settling",
-    "singles",
-}
 NOUNS = {
     "collections", "criteria", "criterion_sets", "experiments", "llm_configs", "projects",
     "prompt_templates", "ratings", "responses", "template_variables",
@@ -123,10 +107,16 @@ def test_imports_point_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("noun", sorted(NOUNS))
 def test_no_resource_imports_another(noun: str) -> None:
-    """Resources share helpers, and know nothing of each other."""
-    for imported in imports(ROOT / "resources" / f"{noun}.py"):
-        if imported.startswith(f"{PACKAGE}.resources."):
-            assert imported.rpartition(".")[2] in RESOURCE_HELPERS, imported
+    """Resources know nothing of each other: they share a base class, and the operations."""
+    others = {f"{PACKAGE}.resources.{other}" for other in NOUNS - {noun}}
+    assert not imports(ROOT / "resources" / f"{noun}.py") & others
+
+
+def test_resources_are_nouns_and_nothing_else() -> None:
+    """What they share is in the layers below."""
+    assert {path.stem for path in (ROOT / "resources").glob("*.py")} == NOUNS | {
+        "__init__", "base"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("noun", sorted(NOUNS))
@@ -147,43 +137,77 @@ def test_aiohttps_client_is_used_in_the_transport_only() -> None:
     assert users == {"transport.session", "transport.exchange"}
 
 
-def test_a_chunk_travels_in_five_hops_by_name() -> None:
-    """The hops that the design names are functions of these names, each calling the next."""
-    hops = [
-        ("resources/responses.py", "generate_many", "run_batch"),
-        ("engine/run.py", "run_batch", "_Run"),
-        ("engine/run.py", "_send", "_sending"),
-        ("engine/run.py", "_sending", "send_chunk"),
-        ("resources/responses.py", "_send_chunk", "_send_once"),
-        ("resources/responses.py", "_send_once", "_start_job"),
-        ("resources/responses.py", "_send_once", "follow"),
-        ("resources/response_run.py", "follow", "follow_job"),
-        ("resources/responses.py", "_start_job", "post"),
-        ("resources/response_run.py", "post", "start_job"),
-        ("resources/connection.py", "send", "send"),
-        ("transport/http.py", "send", "_attempt"),
-        ("transport/http.py", "_attempt", "_exchange"),
-        ("transport/http.py", "_exchange", "open"),
-        ("transport/session.py", "open", "request"),
-        ("resources/ratings.py", "rate_many", "run_batch"),
-        ("resources/ratings.py", "_send_chunk", "_send_once"),
-        ("resources/ratings.py", "_send_once", "_start_job"),
-        ("resources/ratings.py", "_start_job", "_post"),
-        ("resources/ratings.py", "_post", "start_job"),
+OPERATIONS = {
+    ("responses", "generate_many"): "Generate",
+    ("responses", "stream_generate_many"): "Generate",
+    ("responses", "add_many"): "Generate",
+    ("responses", "stream_add_many"): "Generate",
+    ("ratings", "rate_many"): "Rate",
+    ("ratings", "stream_rate_many"): "Rate",
+    ("template_variables", "add_many"): "Upload",
+    ("template_variables", "stream_add_many"): "Upload",
+}
+
+
+@pytest.mark.parametrize(("noun", "method"), OPERATIONS, ids="-".join)
+def test_a_nouns_method_makes_an_operation_and_runs_it(noun: str, method: str) -> None:
+    """The first seam of the way from a call to the socket."""
+    called = _called_in(ROOT / "resources" / f"{noun}.py", method)
+
+    assert OPERATIONS[noun, method] in called
+    assert ("stream_batch" if method.startswith("stream_") else "run_batch") in called
+
+
+def test_one_module_below_the_nouns_speaks_to_the_transport() -> None:
+    """The second seam: what an operation sends goes through `Connection`."""
+    users = {
+        module_name(path)
+        for folder in ("operations", "resources")
+        for path in (ROOT / folder).glob("*.py")
+        if re.search(r"\btransport\.(send|stream)\(", path.read_text())
+    }
+
+    assert users == {"operations.connection"}
+
+
+def test_no_circle_of_imports() -> None:
+    """Modules can be read in an order in which each knows only those before it."""
+    names = {module_name(path): path for path in MODULES}
+    left = {name: imported_modules(path, names) - {name} for name, path in names.items()}
+    while ready := [name for name, needed in left.items() if not needed & left.keys()]:
+        for name in ready:
+            del left[name]
+
+    assert not left
+
+
+def imported_modules(path: Path, names: Container[str]) -> set[str]:
+    """The modules of this package that ``path`` imports when it runs."""
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+            module = (node.module or "").removeprefix(PACKAGE).removeprefix(".")
+            for alias in node.names:
+                within = f"{module}.{alias.name}".removeprefix(".")
+                found.add(within if within in names else module)
+        todo.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def _called_in(path: Path, function: str) -> set[str]:
+    bodies = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
     ]
-    for file, function, callee in hops:
-        tree = ast.parse((ROOT / file).read_text())
-        bodies = [
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
-        ]
-        assert any(callee in _called(body) for body in bodies), f"{file}: {function} → {callee}"
-
-
-def _called(body: ast.AST) -> set[str]:
+    assert bodies, function
     return {
         node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        for body in bodies
         for node in ast.walk(body)
         if isinstance(node, ast.Call)
     }

@@ -49,7 +49,7 @@ class Batch(Sequence[T], Generic[T]):
         self._retrying = False
 
     @classmethod
-    def from_slots(
+    def from_outcomes(
         cls, length: int, slots: Mapping[int, Outcome[T]], *, surplus: Iterable[int] = ()
     ) -> Self:
         """The batch of ``length`` positions whose outcomes are ``slots``.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
     from elluminate_async.batch import BatchOptions
-    from elluminate_async.engine.records import OpenChunk
+    from elluminate_async.engine.records import UnfinishedChunk
 
 ANSWER_BYTES = 8 << 20
 """What the answer to one chunk is kept below, as far as that is known before it is sent.
@@ -80,13 +80,13 @@ class Chunk(Generic[V]):
 
     Attributes:
         done: Of items that an earlier run finished, where the service keeps their values.
-        sent: What is known of the chunk as an earlier run sent it.
+        unfinished: What is known of the chunk as an earlier run sent it.
     """
 
     items: tuple[Item[V], ...]
     passed: tuple[Passed, ...]
     done: Mapping[int, Any] | None = None
-    sent: OpenChunk | None = None
+    unfinished: UnfinishedChunk | None = None
 
     @property
     def has_more_positions(self) -> bool:
@@ -96,7 +96,7 @@ class Chunk(Generic[V]):
     @property
     def is_of_earlier_run(self) -> bool:
         """Whether an earlier run sent it, so that no failure of this one proves anything."""
-        return self.done is not None or self.sent is not None
+        return self.done is not None or self.unfinished is not None
 
 
 class AnswerSizes:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elluminate_async.engine.chunks import Item
-from elluminate_async.engine.records import OpenChunk
+from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.errors import ItemError, OutcomeUnknownError
 
 KEYS_LAST = 6 * 86_400.0
@@ -25,7 +25,7 @@ KEYS_LAST = 6 * 86_400.0
 
 
 @dataclass(slots=True)
-class KeptChunk(OpenChunk):
+class KeptChunk(UnfinishedChunk):
     """A chunk with what it takes to write its request once more.
 
     Attributes:
@@ -72,7 +72,7 @@ class Memory:
         kept = KeptChunk(key, tuple(positions), facts, sent_at=time.monotonic())
         self._keep(kept, positions)
 
-    def adopt(self, chunk: OpenChunk, items: Sequence[Item[Any]]) -> KeptChunk:
+    def adopt(self, chunk: UnfinishedChunk, items: Sequence[Item[Any]]) -> KeptChunk:
         """A chunk of an earlier run is gone on with by this call."""
         whole = tuple(item.position for item in items) == chunk.positions
         kept = KeptChunk(
@@ -132,6 +132,6 @@ def is_over(error: OutcomeUnknownError) -> bool:
     return error.code == "no_result" or error.status == 404
 
 
-def whole_request(chunk: OpenChunk, items: Sequence[Item[Any]]) -> Sequence[Item[Any]]:
+def whole_request(chunk: UnfinishedChunk, items: Sequence[Item[Any]]) -> Sequence[Item[Any]]:
     """All items of the request of ``chunk``, where they are in memory, else ``items``."""
     return (chunk.items if isinstance(chunk, KeptChunk) else ()) or items

@@ -77,7 +77,7 @@ class Header:
 
 
 @dataclass(slots=True)
-class OpenChunk:
+class UnfinishedChunk:
     """A chunk that may have been sent and whose outcomes are not all known.
 
     Attributes:
@@ -107,15 +107,15 @@ class JournalState:
 
     pins: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     fingerprints: dict[int, str] = field(default_factory=dict[int, str])
-    chunk_of: dict[int, OpenChunk] = field(default_factory=dict[int, OpenChunk])
+    chunk_of: dict[int, UnfinishedChunk] = field(default_factory=dict[int, UnfinishedChunk])
     done: dict[int, Any] = field(default_factory=dict[int, Any])
     failed: dict[int, ItemError] = field(default_factory=dict[int, ItemError])
     baseline: Mapping[str, Any] | None = None
     total: int | None = None
-    _chunks: dict[str, OpenChunk] = field(default_factory=dict[str, OpenChunk])
+    _chunks: dict[str, UnfinishedChunk] = field(default_factory=dict[str, UnfinishedChunk])
 
     @property
-    def open_chunks(self) -> list[OpenChunk]:
+    def open_chunks(self) -> list[UnfinishedChunk]:
         """Chunks with positions left, in the order of their intents."""
         return [chunk for chunk in self._chunks.values() if chunk.left]
 
@@ -171,7 +171,7 @@ class JournalState:
     def _intend(self, record: Record) -> None:
         positions = _positions(record["positions"])
         facts = {**record["facts"]}
-        chunk = OpenChunk(_text(record["key"]), positions, facts, left=set(positions))
+        chunk = UnfinishedChunk(_text(record["key"]), positions, facts, left=set(positions))
         for position in positions:
             self._end(position)
             self.chunk_of[position] = chunk

@@ -9,9 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
     Generator,
     Iterable,
     Iterator,
@@ -22,48 +19,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from elluminate_async.engine.chunks import AnswerSizes, Chunk, ChunkBuilder, Entry, Item, Passed
-from elluminate_async.engine.endings import FATAL, not_looked_for
+from elluminate_async.engine.item_errors import FATAL, not_looked_for
 from elluminate_async.engine.journal import Journal
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import ElluminateError, ItemError, JournalError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
-    from elluminate_async.engine.records import Header, OpenChunk
-    from elluminate_async.engine.slots import Pairs
+    from elluminate_async.engine.operation import Operation, Pins
+    from elluminate_async.engine.outcomes import Pairs
+    from elluminate_async.engine.records import UnfinishedChunk
 
 V = TypeVar("V")
 R = TypeVar("R")
-
-Pins: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""What a call works with: an object's name to its parts; a hash begins with ``#``."""
-
-Outcomes: TypeAlias = AsyncIterator[tuple[int, R | ItemError]]
-
-PASSING = frozenset(
-    {"connect", "deadline", "http_429", "not_sent", "timeout", "transport", "unavailable"}
-)
-"""Codes of failures that say nothing of the item: another run sends it again."""
 
 _NOTED_AT_ONCE = 4_096
 
 
 @dataclass(slots=True)
 class Recovery(Generic[V, R]):
-    """What a resource tells of its call, and the journal while the call runs.
+    """The use of a journal by one call.
 
     Attributes:
-        header: Which call it is; asks the service for the project where need be.
-        fingerprint: What must be the same for an input to be the same.
-        reference: Where the service keeps an input's value, and what tells it from others.
-        fetch: Reads values by their references, by position.
-        resume: Goes on with a chunk of an earlier run, for those of its items that are left.
-        pins: What must be as it was when the journal was begun; asks the service.
+        operation: What the journal notes of the call comes from it.
         of_retry: The call sends some of the items of an earlier one once more.
-        anew: Send every item, whatever the journal holds of it.
+        passes_over_outcomes: Send every item, whatever the journal holds of it.
         skipped: Items that the journal has as failed for good.
         unread: Why the service could not be asked whether the journal is of this call, so that
             it was not opened and nothing is sent.
@@ -71,15 +54,9 @@ class Recovery(Generic[V, R]):
     """
 
     path: Path
-    operation: str
-    header: Callable[[], Awaitable[Header]]
-    fingerprint: Callable[[V], str]
-    reference: Callable[[V, R], Any]
-    fetch: Callable[[Sequence[Item[V]], Mapping[int, Any]], Outcomes[R]]
-    resume: Callable[[Sequence[Item[V]], OpenChunk], Outcomes[R]]
-    pins: Callable[[], Awaitable[Pins]] | None = None
+    operation: Operation[V, R]
     of_retry: bool = False
-    anew: bool = False
+    passes_over_outcomes: bool = False
     skipped: dict[int, Item[V]] = field(default_factory=dict[int, Item[V]])
     unread: ElluminateError | None = None
     may_be_sent: bool = False
@@ -101,8 +78,8 @@ class Recovery(Generic[V, R]):
             JournalError: It cannot be used for this call.
         """
         try:
-            header = await self.header()
-            pins: Pins = await self.pins() if self.pins is not None else {}
+            header = await self.operation.header()
+            pins = await self.operation.pins()
         except FATAL:
             raise
         except ElluminateError as error:
@@ -110,9 +87,13 @@ class Recovery(Generic[V, R]):
             # It was only asked something: that says nothing of an item.
             self.unread.ambiguous = False
             # What is sent anew is known not to have been processed, whatever the journal says.
-            self.may_be_sent = not self.anew and await run_to_end(partial(_has_content, self.path))
+            self.may_be_sent = not self.passes_over_outcomes and await run_to_end(
+                partial(_has_content, self.path)
+            )
             return
-        open_journal = partial(Journal.open, self.path, header, check_total=not self.anew)
+        open_journal = partial(
+            Journal.open, self.path, header, check_total=not self.passes_over_outcomes
+        )
         self._journal = await run_to_end(open_journal, left=Journal.discard)
         self.pin(pins)
 
@@ -182,8 +163,8 @@ class Recovery(Generic[V, R]):
             return ChunkBuilder(options, sizes)
         return ResumingBuilder(self, options, sizes)
 
-    def send(self, chunk: Chunk[V], items: Sequence[Item[V]]) -> Outcomes[R] | None:
-        """How to go on with a chunk of an earlier run; None for one that is to be sent.
+    def before_sending(self, chunk: Chunk[V], items: Sequence[Item[V]]) -> None:
+        """Note the inputs of a chunk of an iterable, whose inputs were not known before.
 
         Raises:
             ElluminateError: The journal is not open, and this is why.
@@ -191,18 +172,12 @@ class Recovery(Generic[V, R]):
         if self.unread is not None:
             # A copy, as each chunk adds its own to it.
             raise (
-                not_looked_for(self.unread, self.operation)
+                not_looked_for(self.unread, self.operation.name)
                 if self.may_be_sent
                 else copy.copy(self.unread)
             )
-        if chunk.done is not None:
-            return self.fetch(items, chunk.done)
-        if chunk.sent is not None:
-            return self.resume(items, chunk.sent)
-        return None
-
-    def before_sending(self, items: Sequence[Item[V]]) -> None:
-        """Note the inputs of a chunk of an iterable, whose inputs were not known before."""
+        if chunk.is_of_earlier_run:
+            return
         known = self.journal.state.fingerprints
         new = {
             position: fingerprint
@@ -234,14 +209,14 @@ class Recovery(Generic[V, R]):
         spared = list(released)
         for position, outcome in pairs:
             if not isinstance(outcome, ItemError):
-                done[position] = self.reference(values[position], outcome)
+                done[position] = self.operation.reference(values[position], outcome)
             elif isinstance(outcome, OutcomeUnknownError):
                 unknown.append(position)
-            elif outcome.code in PASSING or outcome.code.startswith("http_5"):
+            elif outcome.is_passing:
                 spared.append(position)
             else:
                 failed.append(outcome)
-        spared = [] if chunk.sent is not None else spared
+        spared = [] if chunk.unfinished is not None else spared
         self.journal.outcomes(done=done, failed=failed, unknown=unknown, released=spared)
 
     def finished(self, positions: int) -> None:
@@ -275,7 +250,7 @@ class Recovery(Generic[V, R]):
     def _fingerprints(self, entry: Entry[V]) -> Iterable[tuple[int, str]]:
         # A position that failed upstream has no input of its own, now or then.
         if isinstance(entry, Item):
-            fingerprint = self.fingerprint(entry.value)
+            fingerprint = self.operation.fingerprint(entry.value)
             for position in (entry.position, *entry.aliases):
                 yield position, fingerprint
 
@@ -306,7 +281,7 @@ class ResumingBuilder(ChunkBuilder[V]):
     def add(self, entry: Entry[V]) -> Chunk[V] | None:
         """The chunk that ``entry`` completes."""
         self._recovery.check(entry)
-        if isinstance(entry, Passed) or self._recovery.anew:
+        if isinstance(entry, Passed) or self._recovery.passes_over_outcomes:
             return super().add(entry)
         position, state = entry.position, self._state
         if position in state.done:
@@ -345,10 +320,10 @@ class ResumingBuilder(ChunkBuilder[V]):
         self._done, self._done_items = {}, []
         return chunk
 
-    def _take_sent(self, sent: OpenChunk) -> Chunk[V]:
+    def _take_sent(self, sent: UnfinishedChunk) -> Chunk[V]:
         items = {item.position: item for item in self._sent.pop(sent.key)}
         in_order = tuple(items[position] for position in sent.positions if position in items)
-        return Chunk(in_order, (), sent=sent)
+        return Chunk(in_order, (), unfinished=sent)
 
 
 def _has_content(path: Path) -> bool:

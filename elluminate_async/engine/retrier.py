@@ -51,17 +51,18 @@ class Retrier(Generic[V, R]):
     ) -> None:
         """Fill in new outcomes of ``failed``, as `Batch.retry_failed` says."""
         self._take_from_upstream(failed, outcomes)
-        chunks, anew = self._sorted(failed, include_unknown)
-        self._tell_skipped(failed, chunks, anew, include_unknown)
-        if not chunks and not anew:
+        chunks, items = self._sorted(failed, include_unknown)
+        self._tell_skipped(failed, chunks, items, include_unknown)
+        if not chunks and not items:
             return
-        assert self._call.again is not None
-        call = self._call.again(options)
-        if call.recovery is not None and self.memory.unread:
-            # Then it goes on with what an earlier run left, as the first call would have done.
-            call.recovery.anew = False
+        call = self._call.operation.renewed(options)
+        if call.recovery is not None:
+            # What the journal holds of a failed item is its failure. But one that could not be
+            # read yet is gone on with, as the first call would have done.
+            call.recovery.of_retry = True
+            call.recovery.passes_over_outcomes = not self.memory.unread
         try:
-            await self._run_again(call, chunks, anew, outcomes)
+            await self._run_again(call, chunks, items, outcomes)
         finally:
             self._never_sent -= outcomes.keys()
             for position, outcome in outcomes.items():
@@ -71,9 +72,9 @@ class Retrier(Generic[V, R]):
     def _sorted(
         self, failed: Mapping[int, ItemError], include_unknown: bool | None
     ) -> tuple[list[Chunk[V]], list[Item[V]]]:
-        """The chunks to go on with, and the items to send anew."""
+        """The chunks to go on with, and the items to send once more."""
         kept: dict[str, tuple[KeptChunk, list[Item[V]]]] = {}
-        anew: list[Item[V]] = []
+        to_send: list[Item[V]] = []
         for position, item in sorted(self._items.items()):
             error = failed.get(position)
             if error is None:
@@ -82,27 +83,29 @@ class Retrier(Generic[V, R]):
             if position in self._never_sent or not isinstance(
                 error, OutcomeUnknownError | InputChangedError
             ):
-                anew.append(item)
+                to_send.append(item)
             elif include_unknown is False or isinstance(error, InputChangedError):
                 # Of a changed input nothing is held here that could be sent instead.
                 continue
             elif self.memory.unread:
-                anew.append(item)
+                to_send.append(item)
             elif chunk := self._to_go_on_with(position, error, include_unknown):
                 kept.setdefault(chunk.key, (chunk, []))[1].append(item)
             elif include_unknown:
-                anew.append(item)
-        return [Chunk(tuple(items), (), sent=chunk) for chunk, items in kept.values()], anew
+                to_send.append(item)
+        return [
+            Chunk(tuple(items), (), unfinished=chunk) for chunk, items in kept.values()
+        ], to_send
 
     def _tell_skipped(
         self,
         failed: Mapping[int, ItemError],
         chunks: Sequence[Chunk[V]],
-        anew: Sequence[Item[V]],
+        to_send: Sequence[Item[V]],
         include_unknown: bool | None,
     ) -> None:
         """Log what is not sent, and why: silence would look as if it had failed once more."""
-        sent = [*anew, *(item for chunk in chunks for item in chunk.items)]
+        sent = [*to_send, *(item for chunk in chunks for item in chunk.items)]
         asked = {position for item in sent for position in (item.position, *item.aliases)}
         skipped = {p: error for p, error in failed.items() if p not in asked}
         if not skipped:
@@ -126,7 +129,7 @@ class Retrier(Generic[V, R]):
         logger.log(
             level,
             "%s: the retry leaves %d of %d failed items as they are: %s",
-            self._call.operation,
+            self._call.name,
             len(skipped),
             len(failed),
             "; ".join(reasons),

@@ -1,66 +1,26 @@
-"""One batch: entries to chunks, chunks to outcomes, exactly one outcome per position."""
+"""One call: every position gets exactly one outcome, as a batch or as a stream."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Sequence,
-)
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
-
-import anyio
+from typing import TypeVar
 
 from elluminate_async.batch import Batch, Outcome
-from elluminate_async.engine import endings
-from elluminate_async.engine.call import Call, ChunkRefusedError
-from elluminate_async.engine.chunks import (
-    Chunk,
-    ChunkBuilder,
-    Entry,
-    Item,
-    Source,
-    chunks_of_buffer,
-    chunks_of_iterable,
-    closing,
-    read_into,
-    uncancelled,
-)
-from elluminate_async.engine.crew import Crew
-from elluminate_async.engine.memory import KeptChunk
+from elluminate_async.engine.batch_run import BatchRun, Deliver
+from elluminate_async.engine.call import Call
+from elluminate_async.engine.chunks import Chunk, Item, Source
+from elluminate_async.engine.outcomes import OutcomeCollector, Pairs, bare
 from elluminate_async.engine.retrier import Retrier
-from elluminate_async.engine.slots import Pairs, Slots, Tally, bare
-from elluminate_async.engine.stream import HostedStream
-from elluminate_async.errors import (
-    DeadlineError,
-    ElluminateError,
-    InputError,
-    ItemError,
-    JobError,
-    JournalError,
-)
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
+from elluminate_async.engine.stream import OutcomeStream
+from elluminate_async.errors import DeadlineError
 
 V = TypeVar("V")
 R = TypeVar("R")
 
-Deliver: TypeAlias = Callable[[Pairs[R]], Awaitable[None]]
-
 logger = logging.getLogger("elluminate_async")
-
-_GIVE_WAY = 0.001  # seconds after which a source that is read lets the event loop run
 
 
 async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
@@ -77,28 +37,28 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     Whatever is raised, cancellation included, has what had arrived as its ``partial``: what
     was in flight is unknown there, and what was never sent has the code ``not_sent``.
     """
-    slots = Slots[R](call.operation, call.total)
-    call.memory.is_kept = call.again is not None
-    run = _Run(call, slots.fill, keep_failed=call.memory.is_kept)
+    collector = OutcomeCollector[R](call.name, call.total)
+    call.memory.is_kept = call.can_be_retried
+    run = BatchRun(call, collector.fill, keep_failed=call.memory.is_kept)
     try:
         await bare(run.run(source))
         if run.out_of_time and call.total is None and not run.exhausted:
             raise DeadlineError("the deadline passed before the input came to its end")
-        if not run.out_of_time and call.last_look is not None:
-            await slots.look_last(call.last_look)
+        if not run.out_of_time:
+            await collector.final_reconcile(call.operation)
     except BaseException as error:
         # An exception of the caller's own may take no attributes.
         with suppress(AttributeError, TypeError):
-            error.partial = slots.cut_short(run.cut, run.positions, error)  # pyright: ignore[reportAttributeAccessIssue]
+            error.partial = collector.cut_short(run.cut, run.positions, error)  # pyright: ignore[reportAttributeAccessIssue]
         raise
     if run.out_of_time:
         text = "the deadline passed before it was sent"
-        result = slots.filled(run.positions, "deadline", text, DeadlineError(text))
+        result = collector.filled(run.positions, "deadline", text, DeadlineError(text))
     else:
-        result = slots.batch(run.positions)
+        result = collector.batch(run.positions)
     if result.failed:
-        logger.warning("%s: %r", call.operation, result)
-    if call.again is not None:
+        logger.warning("%s: %r", call.name, result)
+    if call.can_be_retried:
         call.memory.keep_only(result.failed)
         result.resend_with(Retrier(call, run.failed_items, _run_again))
     return result
@@ -115,7 +75,7 @@ async def _run_again(
     async def take(pairs: Pairs[R]) -> None:
         outcomes.update(pairs)
 
-    run = _Run(call, take, keep_failed=True)
+    run = BatchRun(call, take, keep_failed=True)
     try:
         await bare(run.run(items, sent_before=chunks))
     finally:
@@ -126,7 +86,7 @@ def stream_batch(
     call: Call[V, R],
     source: Source[V],
     registry: set[asyncio.Task[None]],
-) -> HostedStream[tuple[int, Outcome[R]]]:
+) -> OutcomeStream[tuple[int, Outcome[R]]]:
     """The outcomes of ``call`` as (position, outcome), as chunks finish.
 
     At most ``max_concurrency`` chunks are read ahead of the consumer. Raises as `run_batch`
@@ -134,286 +94,9 @@ def stream_batch(
     """
 
     async def produce(deliver: Deliver[R]) -> None:
-        run = _Run(call, deliver)
+        run = BatchRun(call, deliver)
         await run.run(source)
         if run.out_of_time:
             raise DeadlineError("the deadline passed before all items were sent")
 
-    return HostedStream(produce, registry)
-
-
-class _OutOfTime(Exception):
-    """The call's own deadline passed; one of the source is the source's."""
-
-
-class _Run(Generic[V, R]):
-    """The state of one call while it runs.
-
-    Attributes:
-        positions: One more than the highest position read so far.
-        exhausted: Whether the source was read to its end.
-        out_of_time: Whether the deadline kept entries from being sent.
-        cut: What is known of chunks that were in flight when the run was ended.
-        failed_items: Items that failed, where they are kept to be sent again.
-    """
-
-    def __init__(self, call: Call[V, R], deliver: Deliver[R], *, keep_failed: bool = False) -> None:
-        self.positions = 0
-        self.exhausted = False
-        self.out_of_time = False
-        self.cut: Pairs[R] = []
-        self.failed_items: dict[int, Item[V]] = {}
-        self._keep_failed = keep_failed
-        self._call = call
-        self._deliver = deliver
-        self._tally = Tally(call.operation, call.total, call.options.on_progress)
-        concurrency = call.max_in_flight or call.options.max_concurrency
-        # A task is busy until the consumer took the outcomes, unlike the limits' permits.
-        self._crew = Crew[Chunk[V]](concurrency, self._run_chunk)
-        self._gave_way_at = -math.inf
-        self._fatal: BaseException | None = None
-
-    async def run(self, source: Source[V], sent_before: Sequence[Chunk[V]] = ()) -> None:
-        """Send everything and deliver everything, or raise the first fatal error, bare."""
-        recovery = self._call.recovery
-        if recovery is None:
-            builder = ChunkBuilder[V](self._call.options, self._call.sizes)
-            return await self._send_all(source, builder, sent_before)
-        try:
-            await recovery.open()
-            self._call.memory.unread = recovery.may_be_sent
-            if self._call.total is not None and isinstance(source, Iterable):
-                source = list(uncancelled(source))
-                recovery.check_inputs(source)
-            builder = recovery.builder(self._call.options, self._call.sizes)
-            await self._send_all(source, builder, sent_before)
-            if not self.out_of_time:
-                recovery.finished(self.positions)
-        finally:
-            if self._keep_failed:
-                self.failed_items |= recovery.skipped
-            await recovery.close()
-
-    async def _send_all(
-        self, source: Source[V], builder: ChunkBuilder[V], sent_before: Sequence[Chunk[V]]
-    ) -> None:
-        async with anyio.create_task_group() as tasks:
-            self._scope = tasks.cancel_scope
-            try:
-                for chunk in sent_before:
-                    await self._start(chunk, tasks)
-                if isinstance(source, AsyncIterable):
-                    await self._send_async_source(source, builder, tasks)
-                else:
-                    for chunk in chunks_of_iterable(self._counted(source), builder):
-                        await self._start(chunk, tasks)
-            except _OutOfTime:
-                # Chunks in flight end by their own clocks, which have the same deadline.
-                self.out_of_time = True
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:
-                # Of the caller's own any kind: none is to come out as a group.
-                self._stop(error)
-            finally:
-                self._crew.dismiss()
-        if self._fatal is not None:
-            raise self._fatal
-
-    def _counted(self, source: Iterable[Entry[V]]) -> Iterable[Entry[V]]:
-        for entry in uncancelled(source):
-            self._count(entry)
-            yield entry
-        self.exhausted = True
-
-    async def _counted_async(self, source: AsyncIterable[Entry[V]]) -> AsyncIterator[Entry[V]]:
-        async with closing(source):
-            async for entry in source:
-                self._count(entry)
-                yield entry
-        self.exhausted = True
-
-    def _count(self, entry: Entry[V]) -> None:
-        if entry.position >= self.positions:
-            self.positions = entry.position + 1
-        if isinstance(entry, Item) and entry.aliases:
-            self.positions = max(self.positions, max(entry.aliases) + 1)
-
-    async def _send_async_source(
-        self, source: AsyncIterable[Entry[V]], builder: ChunkBuilder[V], tasks: TaskGroup
-    ) -> None:
-        # Room for one chunk: the source is read while chunks wait for permits.
-        send, receive = anyio.create_memory_object_stream[Entry[V]](self._call.options.chunk_size)
-        reading = anyio.CancelScope()
-
-        async def read() -> None:
-            try:
-                with reading:
-                    await read_into(self._counted_async(source), send)
-            except anyio.get_cancelled_exc_class():
-                if anyio.current_effective_deadline() != -math.inf:
-                    # Nobody cancelled this: what the source awaits was cancelled, and taking
-                    # that for its end would lose the rest of it.
-                    self._stop(InputError("the input was cancelled from within"))
-                raise
-            except BaseException as error:
-                self._stop(error)
-
-        async with receive:
-            tasks.start_soon(read)
-            try:
-                with anyio.move_on_after(self._remaining()) as scope:
-                    linger = self._call.options.chunk_linger
-                    async for chunk in chunks_of_buffer(receive, builder, linger):
-                        await self._start(chunk, tasks)
-            finally:
-                reading.cancel()
-            if scope.cancelled_caught:
-                raise _OutOfTime
-
-    async def _start(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
-        """Start ``chunk`` once it has its permits: before that there is no task for it."""
-        if chunk.sent is not None and self._keep_failed and not isinstance(chunk.sent, KeptChunk):
-            chunk = replace(chunk, sent=self._call.memory.adopt(chunk.sent, chunk.items))
-        if not self.out_of_time and await self._permitted(chunk):
-            if self._crew.hand_over(chunk, tasks):
-                # It comes as far as it can before the next: all at once would be a burst.
-                await asyncio.sleep(0)
-            return
-        sent = chunk.is_of_earlier_run or self._call.memory.unread
-        ending = endings.not_resumed if sent else endings.unsent
-        held = self._call.limits.held_for(work=True)
-        late = [(i.position, ending(i.position, self._call.operation, held)) for i in chunk.items]
-        await self._finish(late, chunk)
-        self.out_of_time = True
-        if self._call.total is None or not self._keep_failed:
-            raise _OutOfTime
-        # The rest of the source ends likewise: what fails is kept to be sent again.
-
-    async def _permitted(self, chunk: Chunk[V]) -> bool:
-        """Wait for what ``chunk`` needs to start; False when the deadline came first."""
-        limits, now = self._call.limits, time.monotonic()
-        if now - self._gave_way_at > _GIVE_WAY or now >= self._call.deadline_at:
-            # A source that takes its time does not keep back what it gave before.
-            await asyncio.sleep(0)
-        elif self._crew.has_room and (not chunk.items or limits.try_acquire_chunk()):
-            return True
-        with anyio.move_on_after(self._remaining()) as scope:
-            await self._crew.room()
-            if chunk.items:
-                await limits.acquire_chunk()
-        self._gave_way_at = time.monotonic()
-        return not scope.cancelled_caught
-
-    def _remaining(self) -> float:
-        return max(0.0, self._call.deadline_at - time.monotonic())
-
-    async def _run_chunk(self, chunk: Chunk[V]) -> bool:
-        """Send a chunk and deliver its outcomes; False when that ended the run."""
-        pairs: Pairs[R] = []
-        try:
-            if chunk.items:
-                try:
-                    chunk = await self._send(chunk, pairs)
-                finally:
-                    # Before delivery: a slow consumer must not hold what it may wait for.
-                    self._call.limits.release_chunk()
-            self._note(chunk, pairs, None)
-        except Exception as error:
-            self._note_cut(chunk, pairs, error)
-            self._stop(error)
-            return False
-        except BaseException:
-            self._note_cut(chunk, pairs, None)
-            raise
-        try:
-            await self._finish(pairs, chunk)
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:
-            self._stop(error)
-            return False
-        return True
-
-    def _note(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
-        """Note outcomes in the journal, and what ``error`` proves not to have been processed."""
-        if self._call.recovery is None:
-            return
-        known = {position for position, _ in pairs}
-        unprocessed = isinstance(error, ElluminateError) and not error.ambiguous
-        left = [item.position for item in chunk.items if item.position not in known]
-        self._call.recovery.note(chunk, pairs, left if unprocessed else ())
-
-    def _note_cut(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
-        whole = endings.of_whole(chunk, pairs, self._call.operation, error)
-        self.cut += whole
-        if self._keep_failed:
-            self._keep(chunk, whole)
-        # Its own failure is what ended the run, or was noted by what did.
-        with suppress(JournalError):
-            self._note(chunk, pairs, None if isinstance(error, JournalError) else error)
-
-    async def _send(self, chunk: Chunk[V], pairs: Pairs[R]) -> Chunk[V]:
-        """Send a chunk, halved where the service refuses it as a whole."""
-        todo: list[Sequence[Item[V]]] = [chunk.items]
-        if not chunk.is_of_earlier_run:
-            # It was made before the answers to others were known.
-            todo = self._call.sizes.parts_of(chunk.items)[::-1]
-        while todo:
-            part = todo.pop()
-            pending = {item.position: item for item in part}
-            failure: ElluminateError | None = None
-            try:
-                async for position, outcome in self._sending(chunk, part):
-                    del pending[position]
-                    pairs.append((position, outcome))
-            except ChunkRefusedError as refused:
-                left = list(pending.values())
-                self._call.release(list(pending))
-                chunk = replace(chunk, sent=None)
-                if len(left) > 1:
-                    middle = len(left) // 2
-                    todo += [left[middle:], left[:middle]]
-                    continue
-                failure = refused.error
-            except ElluminateError as error:
-                if isinstance(error, endings.FATAL):
-                    raise
-                # The end of its own job tells of a chunk, whoever sent it; nothing else does.
-                error.ambiguous |= chunk.is_of_earlier_run and not isinstance(error, JobError)
-                if isinstance(error, DeadlineError):
-                    error.retry_after = self._call.limits.held_for() or None
-                failure = error
-            operation = self._call.operation
-            pairs += [(p, endings.failed(failure, p, operation)) for p in pending]
-        return chunk
-
-    def _sending(
-        self, chunk: Chunk[V], part: Sequence[Item[V]]
-    ) -> AsyncIterator[tuple[int, R | ItemError]]:
-        recovery = self._call.recovery
-        if recovery is not None and (resumed := recovery.send(chunk, part)):
-            return resumed
-        if chunk.sent is not None and self._call.resume is not None:
-            return self._call.resume(part, chunk.sent)
-        if recovery is not None:
-            recovery.before_sending(part)
-        return self._call.send_chunk(part)
-
-    async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
-        if self._keep_failed:
-            self._keep(chunk, pairs)
-        full = endings.of_whole(chunk, pairs, self._call.operation)
-        await self._deliver(full)
-        self._tally.count(full)
-
-    def _keep(self, chunk: Chunk[V], pairs: Pairs[R]) -> None:
-        """Keep what it takes to send once more what failed, or to find out what became of it."""
-        failed = {p: outcome for p, outcome in pairs if isinstance(outcome, ItemError)}
-        if failed:
-            self.failed_items |= {i.position: i for i in chunk.items if i.position in failed}
-        self._call.memory.conclude(chunk.items, failed)
-
-    def _stop(self, error: BaseException) -> None:
-        self._fatal = self._fatal or error
-        self._scope.cancel()
+    return OutcomeStream(produce, registry)

@@ -1,4 +1,4 @@
-"""`HostedStream`: an async iterator whose work goes on between the consumer's steps."""
+"""`OutcomeStream`: an async iterator whose work goes on between the consumer's steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import anyio
 
 from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
-from elluminate_async.engine.slots import CallbackRaisedError, raised_by_callback
+from elluminate_async.engine.outcomes import CallbackRaisedError, raised_by_callback
 from elluminate_async.errors import ClientClosedError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class HostedStream(AsyncIterator[T], Generic[T]):
+class OutcomeStream(AsyncIterator[T], Generic[T]):
     """What ``produce`` delivers, in bunches, with nothing buffered beyond one bunch.
 
     The producer runs in a task of its own, begun by the first step. A generator with a task

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_PASSING = frozenset(
+    {"connect", "deadline", "http_429", "not_sent", "timeout", "transport", "unavailable"}
+)
+
 _WORTH_SENDING = frozenset(
     {
         "connect",
@@ -101,6 +105,11 @@ class ItemError(ElluminateError):
     def _is_retryable(self) -> bool:
         """By the code alone."""
         return self.code in _WORTH_SENDING or self.code.startswith("http_5")
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the way, the moment or the service failed it, and nothing of the item."""
+        return self.code in _PASSING or self.code.startswith("http_5")
 
     @property
     def text(self) -> str:

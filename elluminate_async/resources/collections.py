@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elluminate_async.errors import ConflictError
-from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
-from elluminate_async.resources.json_input import check_name, checked_input
-from elluminate_async.resources.pages import Listing
+from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.json_input import check_name, checked_input
+from elluminate_async.operations.listing import Listing
+from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import (
     Collection,
     Column,

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.resources.connection import Resource, decode, decode_list, id_of, optional_id
-from elluminate_async.resources.json_input import checked_input
-from elluminate_async.resources.pages import Listing
+from elluminate_async.operations.connection import decode, decode_list, id_of, optional_id
+from elluminate_async.operations.json_input import checked_input
+from elluminate_async.operations.listing import Listing
+from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.criteria import (
     AddCriteriaRequest,
     Criterion,

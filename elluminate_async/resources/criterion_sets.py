@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from elluminate_async.errors import ConflictError
-from elluminate_async.resources.connection import Resource, decode, id_of
-from elluminate_async.resources.json_input import check_name, checked_input
-from elluminate_async.resources.pages import Listing
+from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.json_input import check_name, checked_input
+from elluminate_async.operations.listing import Listing
+from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.schemas.prompt_templates import PromptTemplate

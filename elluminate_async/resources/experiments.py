@@ -6,11 +6,12 @@ import time
 from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
-from elluminate_async.resources.jobs import follow_job, job_failure
-from elluminate_async.resources.json_input import check_name, checked_input
-from elluminate_async.resources.pages import Listing
-from elluminate_async.resources.starting import checked_job_id
+from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.jobs import follow_job, job_failure
+from elluminate_async.operations.json_input import check_name, checked_input
+from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.starting import checked_job_id
+from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import (

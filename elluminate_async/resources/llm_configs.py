@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.resources.connection import Resource, decode, id_of
-from elluminate_async.resources.json_input import check_name, checked_input
-from elluminate_async.resources.pages import Listing
+from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.json_input import check_name, checked_input
+from elluminate_async.operations.listing import Listing
+from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig
 
 

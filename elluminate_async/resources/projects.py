@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from elluminate_async.errors import NotFoundError
-from elluminate_async.resources.connection import Resource, decode, encode
+from elluminate_async.operations.connection import decode, encode
+from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.projects import CreateProjectRequest, Project
 from elluminate_async.transport.exchange import Request

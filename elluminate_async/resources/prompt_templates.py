@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.resources.connection import Resource, decode, id_of, optional_id
-from elluminate_async.resources.json_input import check_name, checked_input, warn_of_lookalikes
-from elluminate_async.resources.pages import Listing
+from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.json_input import check_name, checked_input, warn_of_lookalikes
+from elluminate_async.operations.listing import Listing
+from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.prompt_templates import (

@@ -4,54 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
-from elluminate_async.engine.call import Call, ChunkRefusedError
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
-from elluminate_async.engine.endings import unknown_outcome
-from elluminate_async.engine.memory import whole_request
-from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import (
-    ElluminateError,
     InputError,
     ItemError,
-    PayloadTooLargeError,
-    RejectedError,
 )
-from elluminate_async.resources.batches import BatchSetting, first_problems, known_length
-from elluminate_async.resources.connection import Resource, decode, decode_list, id_of
-from elluminate_async.resources.existing import ExistingRows, content_key
-from elluminate_async.resources.journaling import (
-    ChunkLog,
-    Journal,
-    Sending,
-    earlier_sending,
+from elluminate_async.operations.chunk_log import (
+    JournalPath,
     journal_path,
-    not_own,
-    not_there,
 )
-from elluminate_async.resources.json_input import FLAT, problem_in
-from elluminate_async.resources.pages import Listing
-from elluminate_async.resources.starting import check_halves
+from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.context import CallContext, first_problems, known_length
+from elluminate_async.operations.json_input import FLAT, problem_in
+from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.upload import Upload
+from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.template_variables import (
-    JSONL_CONTENT_TYPE,
     EntryRequest,
     TemplateVariables,
 )
-from elluminate_async.schemas.version import Capability
-from elluminate_async.transport.exchange import Answer, multipart_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from elluminate_async.batch import BatchOptions
-    from elluminate_async.engine.records import OpenChunk
-    from elluminate_async.engine.stream import HostedStream
+    from elluminate_async.engine.stream import OutcomeStream
 
 Row: TypeAlias = Mapping[str, Any]
 """Column name to value, any JSON."""
@@ -59,9 +40,6 @@ Row: TypeAlias = Mapping[str, Any]
 Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row]
 
 _written = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
-ROWS_PER_UPLOAD = 1_000
-"""Rows in one upload at most; ``chunk_bytes`` bounds it too."""
 
 
 class TemplateVariablesResource(Resource):
@@ -101,7 +79,7 @@ class TemplateVariablesResource(Resource):
         *,
         collection: Collection | int,
         skip_existing: bool = True,
-        journal: Journal | None = None,
+        journal: JournalPath | None = None,
         options: BatchOptions | None = None,
     ) -> Batch[TemplateVariables]:
         """Add rows to a collection, in order.
@@ -131,15 +109,19 @@ class TemplateVariablesResource(Resource):
         server does; else a listing of the collection, read until all have been seen.
         Memory: O(n) results, one upload.
         """
-        setting = BatchSetting.begin(self._connection, options)
+        context = CallContext.begin(self._connection, options)
         if isinstance(values, Mapping):
             raise InputError("values must be a list of rows: pass [x] for one")
         if isinstance(values, Sequence):
             _check_rows(cast("Sequence[object]", values))
-        call = self._call(
-            setting, collection, skip_existing, known_length(values), journal_path(journal)
+        operation = Upload(
+            context,
+            id_of(collection, "collection"),
+            skip_existing=skip_existing,
+            total=known_length(values),
+            journal=journal_path(journal),
         )
-        return await run_batch(call, _items(values))
+        return await run_batch(operation.call(), _items(values))
 
     def stream_add_many(
         self,
@@ -147,55 +129,19 @@ class TemplateVariablesResource(Resource):
         *,
         collection: Collection | int,
         skip_existing: bool = True,
-        journal: Journal | None = None,
+        journal: JournalPath | None = None,
         options: BatchOptions | None = None,
-    ) -> HostedStream[tuple[int, Outcome[TemplateVariables]]]:
+    ) -> OutcomeStream[tuple[int, Outcome[TemplateVariables]]]:
         """`add_many` as a stream of (position, outcome), in memory of one upload."""
-        setting = BatchSetting.begin(self._connection, options)
-        call = self._call(
-            setting, collection, skip_existing, known_length(values), journal_path(journal)
+        context = CallContext.begin(self._connection, options)
+        operation = Upload(
+            context,
+            id_of(collection, "collection"),
+            skip_existing=skip_existing,
+            total=known_length(values),
+            journal=journal_path(journal),
         )
-        return stream_batch(call, _items(values), self._connection.tasks)
-
-    def _call(
-        self,
-        setting: BatchSetting,
-        collection: Collection | int,
-        skip_existing: bool,
-        total: int | None,
-        journal: Path | None,
-    ) -> Call[bytes, TemplateVariables]:
-        upload = _Upload(setting, _entries(collection), skip_existing=skip_existing)
-        arguments = {"collection": id_of(collection, "collection"), "skip_existing": skip_existing}
-        recovery = upload.log.open_with(
-            journal,
-            arguments=arguments,
-            total=total,
-            fingerprint=fingerprint_of,
-            reference=lambda _value, row: row.id,
-            fetch=upload.fetch,
-            resume=partial(self._send_chunk, upload),
-        )
-        return setting.call(
-            "add",
-            partial(self._send_chunk, upload),
-            partial(self._send_chunk, upload),
-            total=total,
-            options=setting.options.replace(chunk_size=ROWS_PER_UPLOAD),
-            max_in_flight=1,
-            recovery=recovery,
-            again=lambda anew: self._call(anew, collection, skip_existing, total, journal),
-        )
-
-    async def _send_chunk(
-        self, upload: _Upload, items: Sequence[Item[bytes]], earlier: OpenChunk | None = None
-    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
-        rows = await upload.send(items, earlier)
-        left = {item.position for item in items}
-        # Of equal rows each goes to one position, those that have theirs included.
-        for item in items if earlier is None else whole_request(earlier, items):
-            if (row := rows.take(item.value)) is not None and item.position in left:
-                yield item.position, row
+        return stream_batch(operation.call(), _items(values), self._connection.tasks)
 
     async def generate(
         self, *, collection: Collection | int, prompt_template: PromptTemplate | int
@@ -215,115 +161,6 @@ class TemplateVariablesResource(Resource):
     async def delete_all(self, collection: Collection | int) -> None:
         """Delete all rows of a collection."""
         await self._connection.call("DELETE", *_entries(collection))
-
-
-class _Found:
-    """Rows of the service by content; of equal rows each is taken once, unless shared."""
-
-    def __init__(self, *, shared: bool) -> None:
-        self._shared = shared
-        self._rows: dict[str, list[TemplateVariables]] = {}
-
-    def add(self, rows: Iterable[TemplateVariables]) -> None:
-        for row in rows:
-            self._rows.setdefault(content_key(row.input_values), []).append(row)
-
-    def has(self, encoded: bytes) -> bool:
-        return content_key(json.loads(encoded)) in self._rows
-
-    def take(self, encoded: bytes) -> TemplateVariables | None:
-        rows = self._rows.get(content_key(json.loads(encoded)))
-        if not rows:
-            return None
-        return rows[0] if self._shared else rows.pop(0)
-
-
-class _Upload:
-    """One `add_many` call."""
-
-    def __init__(
-        self, setting: BatchSetting, entries: tuple[str | int, ...], *, skip_existing: bool
-    ) -> None:
-        self.log = ChunkLog(setting, "add")
-        self._setting = setting
-        self._entries = entries
-        self._skip_existing = skip_existing
-        self._existing = ExistingRows(setting, entries)
-        self._all: dict[int, TemplateVariables] | None = None
-
-    async def send(self, items: Sequence[Item[bytes]], earlier: OpenChunk | None) -> _Found:
-        """Upload one chunk; the rows that its values have now."""
-        request = items
-        if earlier is not None and not self._skip_existing:
-            request = whole_request(earlier, items)
-        lines = dict.fromkeys(item.value for item in items) if self._skip_existing else None
-        content = b"\n".join(lines or [item.value for item in request])
-        if earlier is None or self._skip_existing:
-            # Rows that exist are skipped, so an upload that an earlier run began does no harm.
-            intent = self.log.intend([item.position for item in items], content, {})
-            answer = await self._post(content, intent)
-        else:
-            await self.log.require_same(earlier, content)
-            with earlier_sending():
-                answer = await self._post(content, Sending(earlier.key))
-        created = _Found(shared=self._skip_existing)
-        rows = decode_list(TemplateVariables, answer)
-        created.add(rows)
-        if self._skip_existing:
-            self._existing.added(rows)
-            if before := [item.value for item in items if not created.has(item.value)]:
-                created.add(await self._existing.find(before))
-        return created
-
-    async def _post(self, content: bytes, sending: Sending) -> Answer:
-        connection, policy = self._setting.connection, self._setting.policy
-
-        async def post(content: bytes, sending: Sending) -> Answer:
-            body, kind = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
-            return await connection.call(
-                "POST",
-                *self._entries,
-                "batches",
-                query={"skip_existing": self._skip_existing},
-                body=body,
-                content_type=kind,
-                policy=policy,
-                keyed=True,
-                sending=sending,
-                harmless=self._skip_existing,
-            )
-
-        try:
-            return await post(content, sending)
-        except ElluminateError as error:
-            if await connection.has(Capability.IDEMPOTENCY_KEYS, policy):
-                await check_halves(error, sending, partial(post, b""))
-            if error.ambiguous and not self._skip_existing:
-                raise unknown_outcome(error, "add") from None
-            if isinstance(error, RejectedError | PayloadTooLargeError):
-                raise ChunkRefusedError(error) from None
-            raise
-
-    async def fetch(
-        self, items: Sequence[Item[bytes]], rows: Mapping[int, int]
-    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
-        """The rows of these ids, by position, as they are at the service now."""
-        if self._all is None:
-            self._all = {row.id: row for row in await self._list()}
-        for item in items:
-            position, row = item.position, self._all.get(rows[item.position])
-            if row is None:
-                yield position, not_there(position, "add", "row")
-            elif content_key(row.input_values) != content_key(json.loads(item.value)):
-                yield position, not_own(position, "add", f"row {row.id}")
-            else:
-                yield position, row
-
-    async def _list(self) -> list[TemplateVariables]:
-        setting = self._setting
-        return await Listing(
-            setting.connection, TemplateVariables, *self._entries, policy=setting.policy
-        )
 
 
 def _entries(collection: Collection | int) -> tuple[str | int, ...]:

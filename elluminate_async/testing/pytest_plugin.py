@@ -28,7 +28,7 @@ from elluminate_async.testing.store import ServiceScript
 _START = 10.0  # seconds
 
 
-class HostedService:
+class ThreadedService:
     """A `ScriptedService` in a thread; entered without ``async``."""
 
     def __init__(self, service: ScriptedService) -> None:
@@ -101,7 +101,7 @@ class HostedService:
             self._ready.set()
 
 
-ServiceFactory: TypeAlias = Callable[..., HostedService]
+ServiceFactory: TypeAlias = Callable[..., ThreadedService]
 """Takes the arguments of `ScriptedService`."""
 
 
@@ -110,13 +110,13 @@ def elluminate_service_factory() -> Generator[ServiceFactory]:
     """Makes services with arguments of their own; all end with the test."""
     with ExitStack() as stack:
 
-        def make(**arguments: Any) -> HostedService:
-            return stack.enter_context(HostedService(ScriptedService(**arguments)))
+        def make(**arguments: Any) -> ThreadedService:
+            return stack.enter_context(ThreadedService(ScriptedService(**arguments)))
 
         yield make
 
 
 @pytest.fixture
-def elluminate_service(elluminate_service_factory: ServiceFactory) -> HostedService:
+def elluminate_service(elluminate_service_factory: ServiceFactory) -> ThreadedService:
     """A service with idempotency keys and results, and no faults."""
     return elluminate_service_factory()

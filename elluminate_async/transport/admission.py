@@ -16,17 +16,17 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.transport.exchange import Answer, Request, reason_of
+from elluminate_async.transport.permits import ConnectionPermits, Lane
 from elluminate_async.transport.retry import (
     Policy,
-    Throttle,
     Verdict,
     is_answer,
     is_passing,
     verdict_on,
 )
-from elluminate_async.transport.slots import Lane, Slots
 
 if TYPE_CHECKING:
+    from elluminate_async.limits.limits import Limits
     from elluminate_async.transport.session import Session
 
 
@@ -35,14 +35,14 @@ class Admission:
 
     Args:
         session: Ends what waits when it is closed.
-        throttle: The client's limits.
+        limits: The client's limits.
         connections: Requests on the wire at once; as many streams may be open besides.
     """
 
-    def __init__(self, session: Session, throttle: Throttle, connections: int) -> None:
+    def __init__(self, session: Session, limits: Limits, connections: int) -> None:
         self._session = session
-        self._throttle = throttle
-        self._slots = Slots(connections)
+        self._limits = limits
+        self._permits = ConnectionPermits(connections)
 
     @asynccontextmanager
     async def slot(self, lane: Lane, policy: Policy) -> AsyncGenerator[None]:
@@ -51,35 +51,33 @@ class Admission:
         policy.remaining()
         # Not after a cancellation, also where nothing is waited for before the first byte.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if not self._slots.try_acquire(lane):
+        if not self._permits.try_acquire(lane):
             async with self.waiting(policy):
-                await self._slots.acquire(lane)
+                await self._permits.acquire(lane)
         try:
             yield
         finally:
-            self._slots.release(lane)
+            self._permits.release(lane)
 
     @asynccontextmanager
     async def leave(self, policy: Policy, request: Request, cost: int = 0) -> AsyncGenerator[None]:
         """The limits' leave to send one request now: last, so that their rates stay true."""
         policy.remaining()
         self._check_hold(policy, request)
-        throttle = policy.throttle or self._throttle
+        limits = policy.limits or self._limits
         items, chunk, patience = request.items, request.is_chunk, policy.patience
-        ticket = throttle.try_admit(items=items, cost=cost, chunk=chunk, patience=patience)
+        ticket = limits.try_admit(items=items, cost=cost, chunk=chunk, patience=patience)
         if ticket is None:
             async with self.waiting(policy):
-                ticket = await throttle.admit(
-                    items=items, cost=cost, chunk=chunk, patience=patience
-                )
+                ticket = await limits.admit(items=items, cost=cost, chunk=chunk, patience=patience)
         try:
             yield
         finally:
-            throttle.ended(ticket)
+            limits.ended(ticket)
 
     def _check_hold(self, policy: Policy, request: Request) -> None:
         """Raise where the service asked for a wait that this request does not wait out."""
-        held = self._throttle.held_for(work=request.method != "GET")
+        held = self._limits.held_for(work=request.method != "GET")
         if not held or policy.allows(held):
             return
         too_long = held > policy.max_retry_after
@@ -105,35 +103,35 @@ class Admission:
     @property
     def held(self) -> int:
         """Connections in use."""
-        return self._slots.held
+        return self._permits.held
 
     def learn(self, request: Request, result: Answer | TransportError) -> None:
         """Tell the limits whether the service is there."""
         if is_answer(result):
-            self._throttle.answered(chunk=request.is_chunk)
+            self._limits.answered(chunk=request.is_chunk)
         elif isinstance(result, ConnectError) and result.exhausted:
-            self._throttle.crowded()
+            self._limits.out_of_descriptors()
         elif isinstance(result, Answer) or result.worth_repeating:
             reason = reason_of(result)
-            self._throttle.failed(reason)
+            self._limits.failed(reason)
             if request.is_chunk:
                 lost = verdict_on(result) is Verdict.AMBIGUOUS and not request.repeatable
                 if lost or is_passing(result):
-                    self._throttle.chunk_failed(reason, lost=lost)
+                    self._limits.chunk_failed(reason, lost=lost)
 
     def slow_down(self, request: Request, result: Answer | TransportError, policy: Policy) -> bool:
         """Learn from a 429; whether the client is held, so that the gate does the waiting."""
         if not isinstance(result, Answer) or result.status != 429:
             return False
-        self._throttle.refused()
+        self._limits.refused()
         if result.retry_after is None:
             return False
         # The limit is the client's, not this request's: everything waits, also when this
         # request does not.
         if result.retry_after <= policy.max_retry_after:
-            self._throttle.hold(result.retry_after)
+            self._limits.hold(result.retry_after)
             return True
         # Nobody waits so long, least of all for what was accepted and paid before.
         if request.method != "GET":
-            self._throttle.refuse_work(result.retry_after, policy.max_retry_after)
+            self._limits.refuse_work(result.retry_after, policy.max_retry_after)
         return False

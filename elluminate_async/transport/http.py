@@ -23,6 +23,7 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.transport.admission import Admission
+from elluminate_async.transport.attempts import AttemptHistory
 from elluminate_async.transport.exchange import (
     NETWORK_ERRORS,
     Answer,
@@ -36,19 +37,17 @@ from elluminate_async.transport.exchange import (
     transport_error,
     without_headers,
 )
+from elluminate_async.transport.permits import Lane
 from elluminate_async.transport.redirects import Trail
 from elluminate_async.transport.retry import (
     Policy,
-    Throttle,
     Verdict,
     is_answer,
     to_repeat,
     verdict_on,
 )
 from elluminate_async.transport.session import SentFlag, Session
-from elluminate_async.transport.slots import Lane
 from elluminate_async.transport.sse import Decoder, Event
-from elluminate_async.transport.tries import Tries
 
 if TYPE_CHECKING:
     import ssl
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from elluminate_async.config import Settings
+    from elluminate_async.limits.limits import Limits
 
 logger = logging.getLogger("elluminate_async")
 
@@ -73,7 +73,7 @@ class HttpTransport:
     Args:
         settings: Origin and credential. Redirects are followed within the origin only, so
             the credential goes nowhere else.
-        throttle: Waited for before every attempt, before its clock starts.
+        limits: Waited for before every attempt, before its clock starts.
         connections: Requests on the wire at once; as many streams may be open besides.
         ssl_context: For a private certificate authority; None for the system's.
     """
@@ -82,16 +82,16 @@ class HttpTransport:
         self,
         settings: Settings,
         *,
-        throttle: Throttle,
+        limits: Limits,
         connections: int,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._settings = settings
-        self._throttle = throttle
+        self._limits = limits
         self._session = Session(settings, ssl_context)
-        self._admission = Admission(self._session, throttle, connections)
+        self._admission = Admission(self._session, limits, connections)
         self._blotter = self._session.blotter
-        throttle.probe_with(self._probe)
+        limits.probe_with(self._probe)
 
     @property
     def base_url(self) -> str:
@@ -113,14 +113,14 @@ class HttpTransport:
             On each of them ``ambiguous`` is True when the service may have applied the
             request all the same.
         """
-        tries = Tries(request, policy)
+        tries = AttemptHistory(request, policy)
         while True:
             try:
                 result = await self._attempt(request, policy, tries.cost)
             except ElluminateError as error:
                 raise tries.cut_short_by(error) from None
             if isinstance(result, Answer) and verdict_on(result) is Verdict.ACCEPTED:
-                self._throttle.accepted(tries.spent + tries.cost)
+                self._limits.accepted(tries.spent + tries.cost)
                 return replace(result, attempts=tries.count + 1) if tries.count else result
             wait = tries.wait_after(result)
             if request.log is not None and not tries.ambiguous:
@@ -136,11 +136,11 @@ class HttpTransport:
             )
             await anyio.sleep(wait)
 
-    def _outage(self, request: Request, tries: Tries) -> ServiceUnavailableError | None:
+    def _outage(self, request: Request, tries: AttemptHistory) -> ServiceUnavailableError | None:
         """The error of a request that was given up because nobody was answered meanwhile."""
         if not tries.outlasted or tries.failing_since is None:
             return None
-        outage = self._throttle.outage(tries.failing_since, chunk=request.is_chunk)
+        outage = self._limits.outage(tries.failing_since, chunk=request.is_chunk)
         if outage is not None:
             outage.attempts, outage.ambiguous = tries.count, tries.ambiguous
             outage.own = tries.last_error()
@@ -234,7 +234,7 @@ class HttpTransport:
         policy = Policy(time.monotonic() + seconds, attempt_timeout=seconds)
         async with self._admission.slot(Lane.CONTROL, policy):
             async with self._admission.waiting(policy):
-                await self._throttle.window()
+                await self._limits.window()
             began = time.monotonic()
             try:
                 result = await self._exchange(
@@ -244,12 +244,12 @@ class HttpTransport:
                 result = AttemptTimeoutError(f"no answer within {seconds:.3g} s", sent=True)
             took = time.monotonic() - began
         self._admission.learn(PROBE, result)
-        if not is_answer(result) and (outage := self._throttle.outage(time.monotonic())):
+        if not is_answer(result) and (outage := self._limits.outage(time.monotonic())):
             outage.attempts = 1
             raise outage
         if isinstance(result, TransportError):
             raise result
-        self._throttle.found()
+        self._limits.found()
         if result.status in (401, 403):
             raise api_error(PROBE, result)
         return took
@@ -295,9 +295,9 @@ class HttpTransport:
                 incoming = await self._session.open(request, trail.url, policy, flag)
                 if incoming.is_event_stream:
                     opened, incoming = incoming, None
-                    self._throttle.answered()
+                    self._limits.answered()
                     # It waited for the pace, so it counts towards it.
-                    self._throttle.accepted()
+                    self._limits.accepted()
                     return opened
                 answer: Answer | TransportError = await read_answer(incoming, self._blotter)
         except (*NETWORK_ERRORS, TransportError) as error:

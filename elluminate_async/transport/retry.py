@@ -6,24 +6,23 @@ known not to have been applied, or when the service recognises the repetition by
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING
 
 from elluminate_async.errors import (
     ConnectError,
     DeadlineError,
     ProtocolError,
-    ServiceUnavailableError,
     TransportError,
     is_passing_status,
 )
 from elluminate_async.limits.backoff import back_off, throttle_back_off
-from elluminate_async.limits.ticket import Ticket
 from elluminate_async.transport.exchange import Answer, Request
+
+if TYPE_CHECKING:
+    from elluminate_async.limits.limits import Limits
 
 # What a retry costs, by why it is one. Source: botocore, and a fraction for what was not sent.
 COST_FAILED = 14
@@ -78,86 +77,6 @@ def is_passing(result: Answer | TransportError) -> bool:
     return result.worth_repeating and not isinstance(result, ProtocolError)
 
 
-Probe: TypeAlias = Callable[[], Awaitable[str | None]]
-"""Asks the service for the least that it can be asked for: None, or why there was no answer."""
-
-
-class Throttle(Protocol):
-    """What a request waits for before it may be sent."""
-
-    def probe_with(self, probe: Probe) -> None:
-        """Send ``probe`` to find out whether a service that was away is back."""
-        ...
-
-    def try_admit(
-        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
-    ) -> Ticket | None:
-        """The ticket of a request that may start at once; None for one that is to `admit`."""
-        ...
-
-    async def admit(
-        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
-    ) -> Ticket:
-        """Return when the next request may start, with a ticket to call `ended` with.
-
-        Raises:
-            ServiceUnavailableError: The service has not answered for ``patience`` seconds.
-        """
-        ...
-
-    def ended(self, ticket: Ticket) -> None:
-        """Learn that an admitted request is over, whatever became of it."""
-        ...
-
-    async def window(self) -> None:
-        """Return when one request more is inside every window, whatever the service does."""
-        ...
-
-    def hold(self, seconds: float) -> None:
-        """Admit nothing for so long."""
-        ...
-
-    def held_for(self, *, work: bool = False) -> float:
-        """Seconds left of what the service asked to wait, all or new ``work``; 0 for none."""
-        ...
-
-    def refuse_work(self, seconds: float, longest: float) -> None:
-        """Start no work for so long, but ask again after ``longest``."""
-        ...
-
-    def accepted(self, spent: int = 0) -> None:
-        """Learn that the service took a request, whose retries had cost so much."""
-        ...
-
-    def refused(self) -> None:
-        """Learn that the service said it is too much."""
-        ...
-
-    def crowded(self) -> None:
-        """Learn that this process has no room for so many at once."""
-        ...
-
-    def answered(self, *, chunk: bool = False) -> None:
-        """Learn that the service is there: it answered, yes or no."""
-        ...
-
-    def found(self) -> None:
-        """Learn that the service answers who asks whether it is there."""
-        ...
-
-    def failed(self, reason: str) -> None:
-        """Learn that it did not answer, or could not."""
-        ...
-
-    def chunk_failed(self, reason: str, *, lost: bool) -> None:
-        """Learn that a chunk was not answered; with ``lost`` it cannot be sent again."""
-        ...
-
-    def outage(self, since: float, *, chunk: bool = False) -> ServiceUnavailableError | None:
-        """The error to raise where nobody, or no ``chunk``, was answered since then."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The budget and the clocks of one logical request.
@@ -173,7 +92,7 @@ class Policy:
         attempt_timeout: Seconds for one exchange, from sending to the last byte.
         stream_silence: Seconds without a byte on an event stream.
         job_stall: Seconds in which a job's status may stay the same.
-        throttle: The client's limits, narrowed for this call; None for the client's as they are.
+        limits: The client's limits, narrowed for this call; None for the client's as they are.
     """
 
     deadline_at: float
@@ -184,7 +103,7 @@ class Policy:
     attempt_timeout: float = 60.0
     stream_silence: float = 45.0
     job_stall: float = 1800.0
-    throttle: Throttle | None = None
+    limits: Limits | None = None
 
     @property
     def sends_again(self) -> bool:

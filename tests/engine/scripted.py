@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -14,15 +14,17 @@ import anyio
 from elluminate_async.batch import BatchOptions
 from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import Item
-from elluminate_async.engine.limits import Limits
+from elluminate_async.engine.operation import Operation, Outcomes
+from elluminate_async.engine.records import Header, UnfinishedChunk
 from elluminate_async.errors import ItemError
+from elluminate_async.limits.limits import Limits
 
 
 def entries(count: int) -> list[Item[str]]:
     return [Item(position, f"v{position}") for position in range(count)]
 
 
-class Service:
+class Service(Operation[str, str]):
     """Answers item ``v`` with ``answer v``, after ``delay`` seconds of virtual time.
 
     Attributes:
@@ -34,6 +36,7 @@ class Service:
     """
 
     def __init__(self, delay: float = 0.0, seed: int = 0) -> None:
+        self.name = "generate"
         self.delay = delay
         self.fault: Callable[[Sequence[Item[str]]], None] = lambda items: None
         self.outcome: Callable[[Item[str]], str | ItemError | None] = lambda item: (
@@ -60,6 +63,24 @@ class Service:
             self.running -= 1
             self.closed += 1
 
+    def resume(self, items: Sequence[Item[str]], unfinished: UnfinishedChunk) -> Outcomes[str]:
+        return self.send(items)
+
+    def fetch(self, items: Sequence[Item[str]], references: Mapping[int, Any]) -> Outcomes[str]:
+        raise NotImplementedError
+
+    def fingerprint(self, value: str) -> str:
+        return value
+
+    def reference(self, value: str, result: str) -> str:
+        return result
+
+    async def header(self) -> Header:
+        raise NotImplementedError
+
+    def renewed(self, options: BatchOptions | None) -> Call[str, str]:
+        raise NotImplementedError
+
 
 def failure(item: Item[Any], code: str = "generation_failed") -> ItemError:
     return ItemError("no answer", position=item.position, code=code, operation="generate")
@@ -76,8 +97,7 @@ def call_to(
 ) -> Call[str, str]:
     chosen = BatchOptions(**options)
     return Call(
-        operation="generate",
-        send_chunk=service.send,
+        service,
         options=chosen,
         limits=limits or Limits(chosen.max_concurrency, None),
         deadline_at=time.monotonic() + deadline,

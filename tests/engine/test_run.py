@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elluminate_async.batch import Batch, Progress
-from elluminate_async.engine.call import ChunkRefusedError
 from elluminate_async.engine.chunks import Entry, Item, Passed
-from elluminate_async.engine.endings import FATAL, item_error
-from elluminate_async.engine.limits import Limits
+from elluminate_async.engine.item_errors import FATAL, item_error
+from elluminate_async.engine.operation import ChunkRefusedError
 from elluminate_async.engine.run import run_batch
 from elluminate_async.errors import (
     AuthenticationError,
@@ -28,6 +27,7 @@ from elluminate_async.errors import (
     RejectedError,
     ServerError,
 )
+from elluminate_async.limits.limits import Limits
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 from tests.engine.scripted import Service, answers, call_to, entries, failure, others, turns
 

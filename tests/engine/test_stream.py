@@ -12,15 +12,15 @@ import pytest
 
 from elluminate_async.batch import Progress
 from elluminate_async.engine.chunks import Entry, Item
-from elluminate_async.engine.limits import Limits
 from elluminate_async.engine.run import run_batch, stream_batch
-from elluminate_async.engine.stream import HostedStream, end_tasks
+from elluminate_async.engine.stream import OutcomeStream, end_tasks
 from elluminate_async.errors import (
     AuthenticationError,
     ClientClosedError,
     DeadlineError,
     ItemError,
 )
+from elluminate_async.limits.limits import Limits
 from elluminate_async.testing.clock import VIRTUAL_TIME
 from tests.engine.scripted import Service, answers, call_to, entries, failure, others, turns
 
@@ -50,7 +50,7 @@ class Bench:
             await anyio.sleep(0.1)
             self.closed = True
 
-    def stream(self, count: int = 1000, **options: Any) -> HostedStream[tuple[int, Any]]:
+    def stream(self, count: int = 1000, **options: Any) -> OutcomeStream[tuple[int, Any]]:
         chosen = {"chunk_size": 10, "max_concurrency": self.concurrency, **options}
         call = call_to(self.service, limits=self.limits, **chosen)
         return stream_batch(call, self.source(count), self.registry)
@@ -289,7 +289,7 @@ async def test_an_exception_of_the_callers_own(place: str) -> None:
     bench.nothing_left()
 
 
-async def read_on(stream: HostedStream[tuple[int, Any]], seen: list[int]) -> None:
+async def read_on(stream: OutcomeStream[tuple[int, Any]], seen: list[int]) -> None:
     async for position, _ in stream:
         seen.append(position)
 

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from elluminate_async import AuthenticationError, BatchOptions, Progress
-from elluminate_async.resources import jobs
+from elluminate_async.operations import jobs
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, Script, reply

@@ -17,7 +17,7 @@ from elluminate_async import (
     ProtocolError,
 )
 from elluminate_async.errors import DETAIL_LIMIT
-from elluminate_async.resources import matching
+from elluminate_async.operations import matching
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, Script, replies, reply

@@ -12,11 +12,11 @@ import anyio
 import pytest
 
 from elluminate_async.batch import RateLimit
-from elluminate_async.engine.limits import Limits
 from elluminate_async.limits.adaptive import AdaptiveGate
+from elluminate_async.limits.limits import Limits
 from elluminate_async.limits.ticket import Ticket
 from elluminate_async.testing import VIRTUAL_TIME
-from elluminate_async.transport.slots import Lane, Slots
+from elluminate_async.transport.permits import ConnectionPermits, Lane
 from tests.matrix import Fired
 
 ACQUISITIONS = 10_000
@@ -94,16 +94,16 @@ def retries(seeded: random.Random) -> Gate:
 
 
 def connections(seeded: random.Random) -> Gate:
-    slots = Slots(PERMITS)
+    permits = ConnectionPermits(PERMITS)
 
     async def acquire() -> Lane:
         lane = seeded.choice([Lane.CALL, Lane.CONTROL])
-        await slots.acquire(lane)
+        await permits.acquire(lane)
         return lane
 
     def release(lane: object) -> None:
         assert isinstance(lane, Lane)
-        slots.release(lane)
+        permits.release(lane)
 
     return Gate(acquire, release, PERMITS)
 

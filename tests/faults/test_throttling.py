@@ -9,9 +9,9 @@ from collections import defaultdict
 import anyio
 import pytest
 
-from elluminate_async.engine.breaker import DOUBT, OPEN
-from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import DeadlineError, ElluminateError
+from elluminate_async.limits.breaker import DOUBT, OPEN
+from elluminate_async.limits.limits import Limits
 from elluminate_async.testing.clock import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, Script
 from elluminate_async.transport.exchange import Request
@@ -281,7 +281,7 @@ async def test_a_service_that_gets_slow_is_not_throttled(fired: Fired) -> None:
 
     limits = Limits(10, None)
     async with RawServer(script) as server:
-        transport = HttpTransport(settings_for(server.url), throttle=limits, connections=26)
+        transport = HttpTransport(settings_for(server.url), limits=limits, connections=26)
 
         async def work() -> None:
             for _ in range(100):

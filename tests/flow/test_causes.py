@@ -27,7 +27,7 @@ from elluminate_async import (
     ServerError,
     ServiceUnavailableError,
 )
-from elluminate_async.engine.endings import item_error
+from elluminate_async.engine.item_errors import item_error
 from elluminate_async.errors import (
     AttemptTimeoutError,
     GenerationError,

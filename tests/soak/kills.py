@@ -38,7 +38,7 @@ from elluminate_async.testing import (
     check_batch,
     check_ratings,
 )
-from elluminate_async.testing.pytest_plugin import HostedService
+from elluminate_async.testing.pytest_plugin import ThreadedService
 from tests.soak.journalled import Job, work
 
 ITEMS = 40
@@ -138,7 +138,7 @@ class Point:
 class Range:
     """A service that processes are killed on."""
 
-    def __init__(self, service: HostedService) -> None:
+    def __init__(self, service: ThreadedService) -> None:
         self._hosted = service
         self._service = service.service
         self._next = 1
@@ -260,7 +260,7 @@ def values_of(id: int) -> dict[str, str]:
     return {"x": f"item {id}"}
 
 
-async def experiment_of(service: HostedService, name: str) -> int:
+async def experiment_of(service: ThreadedService, name: str) -> int:
     """A new experiment on the service's one template."""
     async with AsyncClient(base_url=service.url, api_key=service.api_key) as client:
         template, _ = await client.prompt_templates.get_or_create("say {{x}}", name="Echo")
@@ -282,7 +282,7 @@ def ranges(*, keys: bool) -> Generator[Range]:
         job_seconds=0.02,
         variables=values_of,
     )
-    with HostedService(service) as hosted:
+    with ThreadedService(service) as hosted:
         kills = Range(hosted)
         kills.measure()
         yield kills

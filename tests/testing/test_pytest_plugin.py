@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from elluminate_async.testing import ScriptedService
-from elluminate_async.testing.pytest_plugin import HostedService
+from elluminate_async.testing.pytest_plugin import ThreadedService
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -113,7 +113,7 @@ def test_in_a_suite_of_its_own(tmp_path: Path, tests: str, passed: int) -> None:
 def test_leaving_ends_the_thread() -> None:
     """No thread outlives the fixture."""
     before = threading.active_count()
-    with HostedService(ScriptedService()) as hosted:
+    with ThreadedService(ScriptedService()) as hosted:
         assert hosted.url.startswith("http://127.0.0.1:")
         assert threading.active_count() == before + 1
     assert threading.active_count() == before

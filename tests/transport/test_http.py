@@ -9,12 +9,12 @@ import anyio
 import pytest
 
 from elluminate_async.config import Settings
-from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import (
     NotFoundError,
     RejectedError,
     ServerError,
 )
+from elluminate_async.limits.limits import Limits
 from elluminate_async.testing.clock import VIRTUAL_TIME
 from elluminate_async.testing.raw import RawServer, replies, reply
 from elluminate_async.transport.exchange import Request
@@ -71,7 +71,7 @@ async def test_a_token_is_sent_as_a_bearer() -> None:
     """Instead of the key, never beside it."""
     async with RawServer(replies(OK)) as server:
         settings = Settings.resolve(base_url=server.url, token="t0ken", environment={})
-        transport = HttpTransport(settings, throttle=Limits(1, None), connections=1)
+        transport = HttpTransport(settings, limits=Limits(1, None), connections=1)
         await transport.send(GET, budget())
         await transport.close()
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import anyio
 import pytest
 
-from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import (
     AttemptTimeoutError,
     ClientClosedError,
@@ -21,6 +20,7 @@ from elluminate_async.errors import (
     TransportError,
     WrongEventLoopError,
 )
+from elluminate_async.limits.limits import Limits
 from elluminate_async.testing.clock import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, replies, reply
 from elluminate_async.transport.exchange import Answer, Request
@@ -292,7 +292,7 @@ async def test_a_closed_client() -> None:
 def test_a_second_event_loop() -> None:
     """An error that says what to do, instead of a future of another loop."""
     transport = HttpTransport(
-        settings_for("http://127.0.0.1:9"), throttle=Limits(1, None), connections=1
+        settings_for("http://127.0.0.1:9"), limits=Limits(1, None), connections=1
     )
 
     async def first() -> None:

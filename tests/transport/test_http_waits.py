@@ -11,7 +11,6 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import (
     APIError,
     ClientClosedError,
@@ -20,14 +19,14 @@ from elluminate_async.errors import (
     ElluminateError,
     RateLimitError,
     ServerError,
-    ServiceUnavailableError,
 )
+from elluminate_async.limits.limits import Limits
 from elluminate_async.limits.ticket import Ticket
 from elluminate_async.testing.clock import VIRTUAL_TIME, VirtualLoop
 from elluminate_async.testing.raw import RawServer, replies, reply
 from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.http import HttpTransport
-from elluminate_async.transport.retry import Policy, Probe
+from elluminate_async.transport.retry import Policy
 from tests.matrix import Fired
 from tests.transport.wiring import GET, KEYED, POST, budget, hang, serving, settings_for
 
@@ -96,7 +95,7 @@ async def test_a_429_without_a_time(fired: Fired, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(random, "uniform", uniform)
     async with serving(replies(*[reply(429)] * 40, OK)) as (server, transport):
-        limits = transport._throttle
+        limits = transport._limits
         assert isinstance(limits, Limits)
         before = limits._gate.limit
         await transport.send(GET, budget(10_000))
@@ -133,7 +132,7 @@ async def test_429_for_ever(
 async def test_a_neighbours_hold_over_the_deadline() -> None:
     """Told to wait once, and then held by others until its end: still the service's 429."""
     async with serving(replies(reply(429, Retry_After="5"))) as (server, transport):
-        asyncio.get_running_loop().call_later(3, transport._throttle.hold, 500)
+        asyncio.get_running_loop().call_later(3, transport._limits.hold, 500)
         error = await failing(transport, GET, budget(60))
 
     assert type(error) is RateLimitError
@@ -143,7 +142,7 @@ async def test_a_neighbours_hold_over_the_deadline() -> None:
 async def test_a_hold_over_the_deadline_of_a_request_that_was_told_nothing() -> None:
     """It is not sent, and does not wait for what it cannot outlast: it says how long at once."""
     async with serving(replies(OK)) as (server, transport):
-        transport._throttle.hold(100)
+        transport._limits.hold(100)
         started = time.monotonic()
         error = await failing(transport, GET, budget(60))
 
@@ -157,7 +156,7 @@ async def test_a_hold_over_the_deadline_of_a_request_that_was_told_nothing() -> 
 async def test_a_hold_is_tolerated_by_the_time_that_was_asked_for() -> None:
     """Its jitter of a tenth aside: 120 s are waited out at a bound of 120, and 121 are not."""
     async with serving(replies(OK)) as (server, transport):
-        transport._throttle.hold(121)
+        transport._limits.hold(121)
         error = await failing(transport, GET, budget(10_000, max_retry_after=120))
         await anyio.sleep(1.5)
         await transport.send(GET, budget(10_000, max_retry_after=120))
@@ -199,7 +198,7 @@ async def test_a_key_in_flight_is_waited_for() -> None:
         sending = asyncio.ensure_future(transport.send(KEYED, budget(100, max_attempts=2)))
         await anyio.sleep(1)
         with anyio.fail_after(0.001):
-            await transport._throttle.admit()
+            await transport._limits.admit()
         answer = await sending
 
     assert answer.attempts == 3
@@ -299,7 +298,7 @@ async def test_the_deadline_ends_repeating() -> None:
 async def _outage(transport: HttpTransport) -> None:
     """From here on nothing but probes is sent until there is an answer."""
     for _ in range(30):
-        transport._throttle.failed("HTTP 503")
+        transport._limits.failed("HTTP 503")
         await anyio.sleep(0.2)
 
 
@@ -333,11 +332,11 @@ async def test_a_client_closed_while_its_probe_is_out() -> None:
     assert not errors[0].ambiguous
 
 
-class Delaying:
+class Delaying(Limits):
     """Admits after the deadline, by a step that gives no timer a chance to run."""
 
-    def probe_with(self, probe: Probe) -> None:
-        pass
+    def __init__(self) -> None:
+        super().__init__(1, None)
 
     def try_admit(
         self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
@@ -352,50 +351,11 @@ class Delaying:
         loop.now += 100
         return Ticket(0)
 
-    def ended(self, ticket: Ticket) -> None:
-        pass
-
-    async def window(self) -> None:
-        pass
-
-    def hold(self, seconds: float) -> None:
-        pass
-
-    def held_for(self, *, work: bool = False) -> float:
-        return 0.0
-
-    def refuse_work(self, seconds: float, longest: float) -> None:
-        pass
-
-    def accepted(self, spent: int = 0) -> None:
-        pass
-
-    def refused(self) -> None:
-        pass
-
-    def crowded(self) -> None:
-        pass
-
-    def answered(self, *, chunk: bool = False) -> None:
-        pass
-
-    def found(self) -> None:
-        pass
-
-    def failed(self, reason: str) -> None:
-        pass
-
-    def chunk_failed(self, reason: str, *, lost: bool) -> None:
-        pass
-
-    def outage(self, since: float, *, chunk: bool = False) -> ServiceUnavailableError | None:
-        return None
-
 
 async def test_a_deadline_that_passes_at_the_moment_of_admission() -> None:
     """A `DeadlineError` for a request and for a stream: the service was never asked."""
     async with RawServer(replies(OK)) as server:
-        transport = HttpTransport(settings_for(server.url), throttle=Delaying(), connections=1)
+        transport = HttpTransport(settings_for(server.url), limits=Delaying(), connections=1)
         sending = await failing(transport, GET, budget(10))
         with pytest.raises(ElluminateError) as caught:
             async with transport.stream(GET, budget(10)):

@@ -14,8 +14,8 @@ import pytest
 
 from elluminate_async.batch import RateLimit
 from elluminate_async.config import Settings
-from elluminate_async.engine.limits import Limits
 from elluminate_async.errors import ElluminateError
+from elluminate_async.limits.limits import Limits
 from elluminate_async.testing.raw import Connection, RawServer, Received, Script, reply
 from elluminate_async.transport.exchange import Answer, Request
 from elluminate_async.transport.http import HttpTransport
@@ -53,7 +53,7 @@ async def transport_to(
 ) -> AsyncGenerator[HttpTransport]:
     limits = Limits(connections, rate_limit)
     transport = HttpTransport(
-        settings_for(url), throttle=limits, connections=connections, **arguments
+        settings_for(url), limits=limits, connections=connections, **arguments
     )
     try:
         yield transport

@@ -1,0 +1,306 @@
+"""The limits of one client: chunks in flight, requests per window, holds.
+
+One `Limits` serves all calls of a client, so that they share its bounds. Those that the user
+set are strict; below them the client finds out by itself what the service takes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import anyio
+from aiolimiter import AsyncLimiter
+
+from elluminate_async.limits.adaptive import AdaptiveGate, AdaptivePace
+from elluminate_async.limits.breaker import DOUBT, Breaker
+from elluminate_async.limits.budget import RetryBudget
+from elluminate_async.limits.hold import Hold, Refusal
+from elluminate_async.limits.ticket import Ticket
+from elluminate_async.limits.weights import WeightedGate
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import RateLimit
+    from elluminate_async.errors import ServiceUnavailableError
+    from elluminate_async.limits.breaker import Probe
+
+_BURST_SHARE = 0.02
+_JITTER_SHARE = 0.005
+_LOOK = 1.0  # seconds
+
+
+def strict_limiter(limit: RateLimit) -> AsyncLimiter:
+    """A limiter that lets at most ``limit.requests`` through in *any* window of its period.
+
+    `AsyncLimiter(n, P)` itself lets almost 2n through in the first window: a full bucket at
+    once and n more while it drains. A bucket of capacity k that drains at (n−k)/P admits at
+    most k + (n−k) = n in any window. Where 2 % of n are at least two, they are the bucket,
+    so that coarse timers cost no throughput; below, requests are spaced by P/n. There it
+    also drains slower by half a percent of n, as the way to the service brings some requests
+    closer together.
+    """
+    n, period = limit.requests, limit.period
+    burst = int(n * _BURST_SHARE)
+    if burst < 2:
+        return AsyncLimiter(1, period / n)
+    return AsyncLimiter(burst, burst * period / (n - burst - n * _JITTER_SHARE))
+
+
+class StrictLimits:
+    """What was set, for a client or for one of its calls.
+
+    Args:
+        rate_limit: Requests of any kind per window; None for no limit.
+        item_limit: Items sent per window; None for no limit.
+    """
+
+    def __init__(self, rate_limit: RateLimit | None, item_limit: RateLimit | None = None) -> None:
+        self.requests = None if rate_limit is None else strict_limiter(rate_limit)
+        self.items = None if item_limit is None else WeightedGate(item_limit)
+
+
+class Limits:
+    """What requests and chunks wait for.
+
+    Args:
+        max_concurrency: Chunks in flight over all calls.
+        rate_limit: Requests of any kind per window; None for no limit.
+        item_limit: Items sent per window; None for no limit.
+    """
+
+    def __init__(
+        self,
+        max_concurrency: int,
+        rate_limit: RateLimit | None,
+        item_limit: RateLimit | None = None,
+    ) -> None:
+        self._gate = AdaptiveGate(max_concurrency)
+        self._pace = AdaptivePace()
+        self._hold = Hold()
+        self._refusal = Refusal()
+        self._budget = RetryBudget()
+        self._breaker = Breaker(self._windows)
+        # What answers a GET may still fail every chunk, and one that is lost is lost money.
+        self._chunks = Breaker(self._windows, open_after=DOUBT, open_seconds=0.0)
+        self._strict = (StrictLimits(rate_limit, item_limit),)
+
+    def narrowed(self, strict: StrictLimits) -> Limits:
+        """The same limits, and ``strict`` besides for who uses these."""
+        limits = copy.copy(self)
+        limits._strict = (strict, *self._strict)
+        return limits
+
+    @property
+    def free_chunks(self) -> int:
+        """Permits for chunks that nobody holds."""
+        return self._gate.free
+
+    def try_acquire_chunk(self) -> bool:
+        """Take the permit to have one more chunk in flight, if it can be had at once."""
+        return self._gate.try_acquire()
+
+    async def acquire_chunk(self) -> None:
+        """Wait for the permit to have one more chunk in flight."""
+        await self._gate.acquire()
+
+    def release_chunk(self) -> None:
+        """Give the permit back; the chunk's job has ended."""
+        self._gate.release()
+
+    def probe_with(self, probe: Probe) -> None:
+        """Send ``probe`` to find out whether a service that was away is back."""
+        self._breaker.probe = probe
+
+    def try_admit(
+        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+    ) -> Ticket | None:
+        """The ticket of a request that nothing bounds now; None for one that is to `admit`."""
+        bounded = any(
+            scope.requests is not None or (items and scope.items is not None)
+            for scope in self._strict
+        )
+        if cost or bounded or not self._pace.is_off or self._hold.left():
+            return None
+        place = None
+        if chunk:
+            place = self._chunks.try_enter(retry=False, patience=patience)
+            if place is None:
+                return None
+        service = self._breaker.try_enter(retry=False, patience=patience)
+        if service is None:
+            self._admission(self._chunks, place)
+            return None
+        return Ticket(service, place)
+
+    async def admit(
+        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+    ) -> Ticket:
+        """Return when one more request may start: after every hold, inside every window.
+
+        Args:
+            items: What the request counts towards the limit on items.
+            cost: What it draws on the retry budget; 0 for a first sending.
+            chunk: Whether it sends a chunk: after one that failed, those go one by one until
+                the service has taken one.
+            patience: Seconds without an answer to anybody after which it gives up.
+
+        Returns:
+            A ticket, with which to call `ended`.
+
+        Raises:
+            ServiceUnavailableError: The service answered nobody for ``patience`` seconds.
+        """
+        retry = cost > 0
+        if retry:
+            await self._spend(cost, patience)
+        while True:
+            place = await self._chunks.enter(retry=retry, patience=patience) if chunk else None
+            try:
+                # One that goes alone may be lost, so it waits for a sign of the service.
+                wary = chunk and self._chunks.is_tried
+                service = await self._breaker.enter(retry=retry, wary=wary, patience=patience)
+                try:
+                    if await self._start(items, retry=retry, wary=wary, chunk=chunk):
+                        return Ticket(service, place)
+                except BaseException:
+                    self._breaker.leave(service)
+                    raise
+                self._breaker.leave(service)
+            except BaseException:
+                self._admission(self._chunks, place)
+                raise
+            self._admission(self._chunks, place)
+
+    async def _spend(self, cost: int, patience: float) -> None:
+        """Wait for the retry budget, in an outage for as long as the service is waited for.
+
+        Raises:
+            ServiceUnavailableError: The service answered nobody for ``patience`` seconds.
+        """
+        if self._budget.try_spend(cost):
+            return
+        gave_up = False
+
+        async def watch() -> None:
+            # Beside it, so that who waits keeps its place; again and again, as an outage may
+            # end and another begin meanwhile.
+            nonlocal gave_up
+            while (left := self._breaker.gives_up_in(patience)) > 0:  # noqa: ASYNC110
+                await anyio.sleep(min(left, _LOOK))
+            gave_up = True
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await self._budget.spend(cost)
+            tasks.cancel_scope.cancel()
+        if gave_up:
+            raise self._breaker.outage()
+
+    @staticmethod
+    def _admission(breaker: Breaker, ticket: int | None) -> None:
+        if ticket is not None:
+            breaker.leave(ticket)
+
+    async def _start(self, items: int, *, retry: bool, wary: bool, chunk: bool) -> bool:
+        """Wait for all windows; False when the service went away meanwhile."""
+        async with AsyncExitStack() as turns:
+            gates = [scope.items for scope in self._strict if items and scope.items is not None]
+            counts = [await turns.enter_async_context(gate.turn(items)) for gate in gates]
+            await self._windows()
+            if self._breaker.blocks(retry=retry, wary=wary):
+                return False
+            if chunk and not wary and self._chunks.blocks(retry=retry):
+                return False
+            for count in counts:
+                count()
+            return True
+
+    async def window(self) -> None:
+        """Return when one request more is inside every window, whatever the service does."""
+        await self._windows()
+
+    async def _windows(self) -> None:
+        await self._hold.wait()
+        await self._pace.admit()
+        while True:
+            for scope in self._strict:
+                if scope.requests is not None:
+                    await scope.requests.acquire()
+            if not self._hold.left():
+                return
+            # A hold began while this request waited for its window. It needs a new one: those
+            # that came into their windows during the hold would all start at its end.
+            await self._hold.wait()
+
+    def ended(self, ticket: Ticket) -> None:
+        """Learn that an admitted request is over, whatever became of it."""
+        self._breaker.leave(ticket.service)
+        self._admission(self._chunks, ticket.chunk)
+
+    def hold(self, seconds: float) -> None:
+        """Admit nothing for so long; a longer hold in force stays."""
+        self._hold.begin(seconds)
+
+    def held_for(self, *, work: bool = False) -> float:
+        """Seconds that are left of the wait that the service asked for; 0 for none.
+
+        With ``work``, also of one that keeps only new work back.
+        """
+        held = self._hold.asked_left()
+        return max(held, self._refusal.left()) if work else held
+
+    def refuse_work(self, seconds: float, longest: float) -> None:
+        """Start no work, as the service asked for a wait that is too long to be waited out.
+
+        Args:
+            seconds: What it asked for.
+            longest: Seconds after which it is asked again.
+        """
+        self._refusal.begin(seconds, longest)
+
+    def accepted(self, spent: int = 0) -> None:
+        """Learn that the service took a request, whose retries had cost so much."""
+        self._gate.accepted()
+        self._pace.accepted()
+        self._budget.refund(spent or 1)
+
+    def refused(self) -> None:
+        """Learn that the service said it is too much: fewer at once, and slower."""
+        self._gate.refused()
+        self._pace.refused()
+
+    def out_of_descriptors(self) -> None:
+        """Learn that this process has no room for so many: fewer at once."""
+        self._gate.refused()
+
+    def answered(self, *, chunk: bool = False) -> None:
+        """Learn that the service is there: it answered, yes or no."""
+        self._breaker.answered()
+        if chunk:
+            self._chunks.answered()
+
+    def found(self) -> None:
+        """Learn that the service answers who asks whether it is there."""
+        self._breaker.answered()
+        self._chunks.ask_now()
+
+    def failed(self, reason: str) -> None:
+        """Learn that it did not answer, or could not."""
+        self._breaker.failed(reason)
+
+    def chunk_failed(self, reason: str, *, lost: bool) -> None:
+        """Learn that a chunk was not answered; with ``lost`` it cannot be sent again."""
+        self._chunks.failed(reason, at_once=lost)
+
+    def outage(self, since: float, *, chunk: bool = False) -> ServiceUnavailableError | None:
+        """The error to raise where nobody was answered since then, on `time.monotonic`.
+
+        With ``chunk``, also where no chunk was.
+        """
+        for breaker in (self._breaker, self._chunks) if chunk else (self._breaker,):
+            if breaker.silent_since is not None and breaker.silent_since <= since:
+                return breaker.outage()
+        return None

@@ -1,0 +1,97 @@
+"""`ChunkOperation`: the base of the operations, which all answer to the engine's `Operation`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from elluminate_async.engine.call import Call
+from elluminate_async.engine.chunks import AnswerSizes
+from elluminate_async.engine.operation import Operation
+from elluminate_async.engine.records import Header
+from elluminate_async.engine.recovery import Recovery
+from elluminate_async.operations.chunk_log import ChunkLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.call import Upstream
+    from elluminate_async.operations.context import CallContext
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+class ChunkOperation(Operation[V, R]):
+    """One kind of work, set up for one call.
+
+    Args:
+        context: Options, budget and clocks of the call.
+        name: ``"generate"``, ``"rate"`` or ``"add"``.
+        total: Number of positions, where it is known beforehand.
+        journal: Path of the call's journal.
+
+    Attributes:
+        log: Tells the batch's memory and the journal of each chunk.
+        sizes: How large the answers turn out to be.
+    """
+
+    max_in_flight: ClassVar[int | None] = None
+    """Chunks in flight at most, where that is less than the options allow."""
+
+    def __init__(
+        self, context: CallContext, name: str, *, total: int | None, journal: Path | None
+    ) -> None:
+        self.context = context
+        self.name = name
+        self.sizes = AnswerSizes()
+        self.log = ChunkLog(
+            context, name, None if journal is None else Recovery[Any, Any](journal, self)
+        )
+        self._total = total
+        self._journal = journal
+
+    @property
+    def options(self) -> BatchOptions:
+        """The options of the call, narrowed to what the service takes in one chunk."""
+        return self.context.options
+
+    def call(self, upstream: Upstream[V] | None = None) -> Call[V, R]:
+        """The call as the engine runs it."""
+        return Call(
+            self,
+            options=self.options,
+            limits=self.context.connection.limits,
+            deadline_at=self.context.policy.deadline_at,
+            total=self._total,
+            max_in_flight=self.max_in_flight,
+            recovery=self.log.recovery,
+            can_be_retried=True,
+            memory=self.context.memory,
+            upstream=upstream,
+            sizes=self.sizes,
+        )
+
+    def renewed(self, options: BatchOptions | None) -> Call[V, R]:
+        """The call that sends some of the items once more, under ``options`` or the same ones."""
+        return replace(self._with(self.context.renewed(options)).call(), total=None)
+
+    @abstractmethod
+    def _with(self, context: CallContext) -> Self:
+        """The same operation in another context."""
+
+    @property
+    @abstractmethod
+    def arguments(self) -> Mapping[str, Any]:
+        """What a journal knows the call by, beside its operation; plain JSON."""
+
+    async def header(self) -> Header:
+        """Which call a journal is of; asks the service for the project where need be."""
+        connection, policy = self.context.connection, self.context.policy
+        project = await connection.open(policy)
+        server = await connection.server_id(policy)
+        url = connection.transport.base_url
+        return Header(url, project.id, self.name, self.arguments, self._total, server)

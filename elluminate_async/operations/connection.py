@@ -1,0 +1,401 @@
+"""`Connection`: what all resources share, and the start-up exchanges."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from pydantic import BaseModel
+
+from elluminate_async.batch.options import shown
+from elluminate_async.engine.stream import end_tasks
+from elluminate_async.errors import (
+    DeadlineError,
+    ElluminateError,
+    InputError,
+    NotFoundError,
+    ProtocolError,
+    RejectedError,
+    ServerError,
+    ServiceUnavailableError,
+    TransportError,
+)
+from elluminate_async.limits.limits import Limits, StrictLimits
+from elluminate_async.operations.json_input import check_json, checked_input
+from elluminate_async.operations.reading import decode as decode
+from elluminate_async.operations.reading import decode_list as decode_list
+from elluminate_async.operations.reading import decoded as decoded
+from elluminate_async.schemas.base import Page
+from elluminate_async.schemas.projects import Project
+from elluminate_async.schemas.version import (
+    Capability,
+    CompatibilityAnswer,
+    CompatibilityRequest,
+)
+from elluminate_async.transport.exchange import Answer, Request, SendLog
+from elluminate_async.transport.http import HttpTransport
+from elluminate_async.transport.retry import Policy
+from elluminate_async.transport.session import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.transport.sse import Decoder, Event
+
+T = TypeVar("T")
+
+logger = logging.getLogger("elluminate_async")
+
+SINGLE_CALL_DEADLINE = 300.0
+"""Seconds for a call that is not a batch, its retries included; a shorter deadline rules."""
+
+ENTERING_PATIENCE = 5.0
+"""Seconds for which ``async with`` waits for a service that is away: nothing is lost by then."""
+
+_VERSION_CHECK_DEADLINE = 10.0
+_VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
+_JOBS_KNOWN = 64
+_ROOT = ("api", "v0")
+
+QueryValue = str | int | bool | None | Sequence[int]
+
+
+class Connection:
+    """One client's way to one project.
+
+    Args:
+        transport: Sends requests.
+        limits: Shared by all calls.
+        options: The client's defaults.
+        project: Id or name; None takes the first that the key sees.
+        skip_version_check: Send no version check; then the service is taken for one
+            without capabilities.
+    """
+
+    def __init__(
+        self,
+        transport: HttpTransport,
+        limits: Limits,
+        options: BatchOptions,
+        *,
+        project: int | str | None,
+        skip_version_check: bool,
+    ) -> None:
+        self.transport = transport
+        self.limits = limits
+        self.options = options
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._kept: dict[tuple[type, int], Any] = {}
+        self._jobs: dict[str, str] = {}
+        self._wanted = project
+        self._project: Project | None = None
+        self._selecting = anyio.Lock()
+        self._skip_version_check = skip_version_check
+        self._version_check: asyncio.Task[None] | None = None
+        self._check_version_at = 0.0
+        self._capabilities: frozenset[str] = frozenset()
+
+    def kept(self, kind: type[T], id: int) -> T | None:
+        """What all calls of this client share of that kind and id, if any made it."""
+        return self._kept.get((kind, id))
+
+    def keep(self, kind: Callable[[int], T], id: int) -> T:
+        """The same, made by the first that asks."""
+        assert isinstance(kind, type)
+        if (kind, id) not in self._kept:
+            self._kept[kind, id] = kind(id)
+        return self._kept[kind, id]
+
+    def claim_job(self, job_id: str, key: str) -> bool:
+        """Take a job for that of the chunk which was sent under ``key``.
+
+        Returns:
+            False where a chunk that was sent lately under another key was told that it became
+            this job: then something on the way has answered with what it had before.
+        """
+        if self._jobs.setdefault(job_id, key) != key:
+            return False
+        if len(self._jobs) > _JOBS_KNOWN:
+            del self._jobs[next(iter(self._jobs))]
+        return True
+
+    async def open(self, policy: Policy | None = None) -> Project:
+        """Select the project, once; the version check runs beside it.
+
+        Args:
+            policy: Of the call that needs it first; None for that of a single call.
+
+        Raises:
+            AuthenticationError: The service refuses the key.
+            NotFoundError: The key sees no project, or not the one that was asked for.
+        """
+        self.transport.check_usable()
+        if self._project is not None:
+            return self._project
+        policy = policy or self.policy()
+        async with holding(self._selecting, policy):
+            self._begin_version_check()
+            if self._project is None:
+                self._project = await self._select_project(policy)
+        return self._project
+
+    async def _select_project(self, policy: Policy | None) -> Project:
+        answer = await self.send(Request("GET", (*_ROOT, "projects")), policy)
+        projects = decode(Page[Project], answer).items
+        wanted = self._wanted
+        found = next((p for p in projects if wanted in (None, p.id, p.name)), None)
+        if found is not None:
+            return found
+        seen = self.blotted(", ".join(f"{p.id} {p.name!r}" for p in projects[:10]))
+        # Their names may be anything, and what is raised takes this frame along.
+        del projects
+        asked = "any project" if wanted is None else f"the project {shown(wanted)}"
+        raise NotFoundError(
+            f"this key does not see {asked}; it sees {seen or 'none at all'}",
+            status=404,
+            method="GET",
+            path="/api/v0/projects",
+        )
+
+    def _begin_version_check(self) -> None:
+        """Have it run beside what is asked for, unless it was made or need not be."""
+        if self._skip_version_check or time.monotonic() < self._check_version_at:
+            return
+        self._check_version_at = math.inf
+        self._version_check = asyncio.create_task(self._check_version())
+        self.tasks.add(self._version_check)
+        self._version_check.add_done_callback(self.tasks.discard)
+
+    async def server_id(self, policy: Policy) -> str | None:
+        """What the service is known by wherever it is served; None when it advertises nothing.
+
+        Asked for anew each time: another server may have taken the address since.
+
+        Raises:
+            ElluminateError: It does not answer, or refuses this client.
+        """
+        await self.open(policy)
+        if self._skip_version_check:
+            return None
+        try:
+            answer = await self.transport.send(_version_request(), policy)
+            return decode(CompatibilityAnswer, answer).server_id
+        except (NotFoundError, RejectedError, ProtocolError):
+            # It has no such route, or another one there.
+            return None
+
+    async def _check_version(self) -> None:
+        request = _version_request()
+        give_up_at = time.monotonic() + self.options.retry_for
+        while True:
+            try:
+                policy = self.policy(deadline=_VERSION_CHECK_DEADLINE)
+                found = decode(CompatibilityAnswer, await self.transport.send(request, policy))
+            except ElluminateError as error:
+                # While the service answers nothing else either, that says nothing of this.
+                waits = self._project is None and time.monotonic() < give_up_at
+                if waits and _is_outage(error) and not isinstance(error, ServiceUnavailableError):
+                    continue
+                if _is_outage(error):
+                    self._check_version_at = time.monotonic() + _VERSION_CHECK_PAUSE
+                # Nothing is known then, and nothing assumed; the calls themselves will tell.
+                logger.info("the version check failed: %s", error)
+                return
+            break
+        self._capabilities = found.capabilities
+        if not found.is_compatible:
+            logger.warning(
+                "the service asks for clients of version %s or later, and this package speaks "
+                "the protocol of %s: look for a newer elluminate-async",
+                self.blotted(str(found.required_sdk_version)),
+                PROTOCOL_VERSION,
+            )
+
+    def blotted(self, text: str) -> str:
+        """``text`` of the service's, for an error or a log, without the credential."""
+        return self.transport.blotted(text)
+
+    async def has(self, capability: Capability, policy: Policy) -> bool:
+        """Whether the service advertises ``capability``; waits for the version check."""
+        await self.open(policy)
+        self._begin_version_check()
+        if self._version_check is not None and not self._version_check.done():
+            await asyncio.wait({self._version_check}, timeout=policy.remaining())
+        return capability in self._capabilities
+
+    def policy(
+        self,
+        options: BatchOptions | None = None,
+        *,
+        deadline: float | None = None,
+        deadline_at: float | None = None,
+        patience: float = math.inf,
+    ) -> Policy:
+        """Budget and clocks by ``options``, those of a single call unless a deadline is given.
+
+        With ``patience``, seconds, an outage is not waited out for longer than that.
+        """
+        chosen = options or self.options
+        if deadline_at is None:
+            seconds = min(SINGLE_CALL_DEADLINE, chosen.deadline) if deadline is None else deadline
+            deadline_at = time.monotonic() + seconds
+        limits = None
+        rate = chosen.rate_limit if chosen.rate_limit != self.options.rate_limit else None
+        items = chosen.item_limit if chosen.item_limit != self.options.item_limit else None
+        if rate is not None or items is not None:
+            limits = self.limits.narrowed(StrictLimits(rate, items))
+        return Policy(
+            deadline_at=deadline_at,
+            max_attempts=chosen.max_attempts,
+            retry_for=min(chosen.retry_for, patience),
+            max_retry_after=chosen.max_retry_after,
+            connect_timeout=chosen.connect_timeout,
+            attempt_timeout=chosen.attempt_timeout,
+            stream_silence=chosen.stream_silence,
+            job_stall=chosen.job_stall,
+            limits=limits,
+        )
+
+    async def path(
+        self, *segments: str | int, policy: Policy | None = None
+    ) -> tuple[str | int, ...]:
+        """``segments`` below the project."""
+        project = await self.open(policy)
+        return (*_ROOT, "projects", project.id, *segments)
+
+    async def call(
+        self,
+        method: str,
+        *segments: str | int,
+        query: Mapping[str, QueryValue] | None = None,
+        body: BaseModel | bytes | None = None,
+        content_type: str = "application/json",
+        omit_nulls: bool = False,
+        policy: Policy | None = None,
+        keyed: bool = False,
+        sending: SendLog | None = None,
+        harmless: bool = False,
+        items: int = 0,
+    ) -> Answer:
+        """Send one request below the project; with ``keyed``, under an idempotency key.
+
+        That is the key of ``sending``, or a new one. ``items`` count towards the limit on items.
+        """
+        policy = policy or self.policy()
+        if isinstance(body, BaseModel):
+            check_json(body, "")
+        request = Request(
+            method,
+            await self.path(*segments, policy=policy),
+            query=encode_query(query or {}),
+            body=encode(body, omit_nulls=omit_nulls) if isinstance(body, BaseModel) else body,
+            content_type=content_type,
+            idempotency_key=(sending.key if sending else new_key()) if keyed else None,
+            key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
+            harmless=harmless,
+            items=items,
+            log=sending,
+        )
+        return await self.send(request, policy)
+
+    async def send(self, request: Request, policy: Policy | None = None) -> Answer:
+        """Send ``request`` as it is."""
+        return await self.transport.send(request, policy or self.policy())
+
+    def stream(
+        self, request: Request, policy: Policy, decoder: Decoder
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """The events that the service answers ``request`` with."""
+        return self.transport.stream(request, policy, decoder)
+
+    async def close(self) -> None:
+        """End everything that still runs, then the connections; again does nothing."""
+        with anyio.CancelScope(shield=True):
+            await end_tasks(set(self.tasks))
+            await self.transport.close()
+
+
+def _version_request() -> Request:
+    body = CompatibilityRequest(current_sdk_version=PROTOCOL_VERSION)
+    path = (*_ROOT, "version", "compatible")
+    return Request("POST", path, body=encode(body), harmless=True)
+
+
+def _is_outage(error: ElluminateError) -> bool:
+    passing = DeadlineError | ServiceUnavailableError | TransportError | ServerError
+    return isinstance(error, passing) and not isinstance(error, ProtocolError)
+
+
+@asynccontextmanager
+async def holding(lock: anyio.Lock, policy: Policy) -> AsyncGenerator[None]:
+    """Hold ``lock``; the wait for it ends with the policy's deadline.
+
+    Raises:
+        DeadlineError: Another call held it for longer.
+    """
+    with anyio.move_on_after(policy.remaining()) as scope:
+        await lock.acquire()
+    if scope.cancelled_caught:
+        raise DeadlineError("the deadline passed while another call was at the same work")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
+    """A request's JSON body."""
+    with checked_input("the request"):
+        return body.model_dump_json(exclude_none=omit_nulls).encode()
+
+
+def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
+    """Query pairs: None left out, lists as a repeated key, booleans as true and false."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in query.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            pairs.append((name, "true" if value else "false"))
+        elif isinstance(value, str):
+            check_json(value, name)
+            pairs.append((name, value))
+        elif isinstance(value, int):
+            pairs.append((name, str(value)))
+        else:
+            pairs.extend((name, str(member)) for member in value)
+    return pairs
+
+
+def new_key() -> str:
+    """An idempotency key: the same for every sending of one request, never used again."""
+    return uuid.uuid4().hex
+
+
+def id_of(reference: object, what: str) -> int:
+    """The id of an object of the service, or the id itself.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if isinstance(reference, int) and not isinstance(reference, bool):
+        return reference
+    found = getattr(reference, "id", None)
+    if isinstance(found, int):
+        return found
+    if isinstance(reference, tuple):
+        raise InputError(
+            f"{what} is a tuple: get_or_create returns (object, created), take the first of the two"
+        )
+    raise InputError(f"{what} must be an object of the service or its id, not {reference!r:.80}")
+
+
+def optional_id(reference: object, what: str) -> int | None:
+    """`id_of` of what was given; None for nothing."""
+    return None if reference is None else id_of(reference, what)

@@ -1,0 +1,80 @@
+"""`CallContext`: the options, the budget and the clocks of one ``*_many`` call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from elluminate_async.batch import BatchOptions
+from elluminate_async.engine.memory import Memory
+from elluminate_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from elluminate_async.operations.connection import Connection
+    from elluminate_async.transport.retry import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """Options, budget and clocks of one ``*_many`` call.
+
+    Attributes:
+        policy: Shared by all requests of the call; its deadline is the call's.
+        memory: Of the chunks that the call, or one that it repeats, has sent.
+    """
+
+    connection: Connection
+    options: BatchOptions
+    policy: Policy
+    memory: Memory = field(default_factory=Memory)
+
+    @classmethod
+    def begin(
+        cls,
+        connection: Connection,
+        options: BatchOptions | None,
+        memory: Memory | None = None,
+    ) -> CallContext:
+        """The context of a call that begins now.
+
+        Raises:
+            ConfigurationError: ``options`` is something else.
+            ClientClosedError, WrongEventLoopError: The client cannot be used here.
+        """
+        chosen = connection.options if options is None else checked_options(options)
+        connection.transport.check_usable()
+        for limit in (chosen.item_limit, connection.options.item_limit):
+            if limit is not None and limit.requests < chosen.chunk_size:
+                # It could never be sent inside the limit.
+                chosen = chosen.replace(chunk_size=limit.requests)
+        deadline_at = time.monotonic() + chosen.deadline
+        policy = connection.policy(chosen, deadline_at=deadline_at)
+        return cls(connection, chosen, policy, memory if memory is not None else Memory())
+
+    def renewed(self, options: BatchOptions | None) -> CallContext:
+        """The context of a call that repeats some of this one, with clocks of its own."""
+        return CallContext.begin(self.connection, options or self.options, self.memory)
+
+
+def checked_options(options: object) -> BatchOptions:
+    """``options``, or `ConfigurationError` when they are something else."""
+    if not isinstance(options, BatchOptions):
+        raise ConfigurationError(
+            "options must be a BatchOptions, such as client.options.replace(chunk_size=10), "
+            f"not {options!r:.80}"
+        )
+    return options
+
+
+def known_length(values: object) -> int | None:
+    """How many there are, where that is known without reading them."""
+    # Not of anything with a `len`: of a progress bar it is an estimate.
+    return len(values) if isinstance(values, Sequence) else None  # pyright: ignore[reportUnknownArgumentType]
+
+
+def first_problems(problems: Sequence[str], limit: int = 3) -> str:
+    """The first few of several problems, for one line of error text."""
+    rest = len(problems) - limit
+    return "; ".join(problems[:limit]) + (f"; and {rest} more" if rest > 0 else "")

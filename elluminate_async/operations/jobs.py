@@ -1,0 +1,346 @@
+"""Jobs of the service, followed by their event stream or by polling."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
+
+import anyio
+
+from elluminate_async.engine.item_errors import FATAL, item_error
+from elluminate_async.engine.operation import ChunkRefusedError
+from elluminate_async.errors import (
+    AnswerTooLargeError,
+    APIError,
+    AuthenticationError,
+    DeadlineError,
+    ElluminateError,
+    ItemError,
+    JobError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+    ServiceUnavailableError,
+    TransportError,
+)
+from elluminate_async.operations.connection import decoded
+from elluminate_async.operations.reading import read_status
+from elluminate_async.schemas.jobs import TERMINAL, JobStatus
+from elluminate_async.transport.exchange import Request
+from elluminate_async.transport.sse import Decoder
+
+if TYPE_CHECKING:
+    from elluminate_async.limits.limits import Limits
+    from elluminate_async.operations.connection import Connection
+    from elluminate_async.transport.retry import Policy
+
+logger = logging.getLogger("elluminate_async")
+
+POLL_FIRST = 0.2
+POLL_GROWTH = 1.5
+POLL_LONGEST = 3.0
+SENSELESS_POLLS = 5
+"""Answers in a row that no wait will change, before a job is given up."""
+
+STREAM_OPENINGS = 2
+"""Times a stream is opened; one that ended early is opened once more, then polling takes over."""
+
+RECONNECT_WAITS = (0.5, 30.0)
+"""Seconds before that: the shortest, and the longest that a stream may ask for."""
+
+LONGEST_EVENT_ID = 200
+"""Characters of an event's id that are named when its stream is opened again."""
+
+
+MOST_DENIED = 12
+"""Chunks answered 403 before any was taken, until that is about the key and not an item."""
+
+
+class Denials:
+    """Tells a 403 about some items of a call from one about the key."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._refused = 0
+
+    def taken(self) -> None:
+        """A chunk was taken, so the key may do this."""
+        self._taken = True
+
+    def refuse(self, error: PermissionDeniedError) -> NoReturn:
+        """Have the chunk halved, or raise ``error`` where it is true of all items."""
+        self._refused += 1
+        if self._refused > MOST_DENIED and not self._taken:
+            raise error
+        raise ChunkRefusedError(error) from None
+
+
+class StatusDocument(Protocol):
+    """What a poll answers and a stream's event holds."""
+
+    @property
+    def status(self) -> str:
+        """A `JobStatusName`, or a word this version does not know."""
+        ...
+
+    @property
+    def error_msg(self) -> str | None:
+        """Why it failed, if it did and the service says so."""
+        ...
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
+        """The same with some of it changed."""
+        ...
+
+
+S = TypeVar("S", bound=StatusDocument)
+
+Measured: TypeAlias = Callable[[int], None]
+"""Told of the bytes of a terminal status document."""
+
+
+def unmeasured(_: int) -> None:
+    """Nobody wants to know."""
+
+
+def unknown_or_raise(error: ElluminateError, operation: str) -> ItemError:
+    """What a failed sending leaves unknown of its items; raises ``error`` if it leaves no doubt."""
+    doubtful = error.ambiguous or isinstance(error, OutcomeUnknownError)
+    if isinstance(error, FATAL) or not doubtful:
+        raise error
+    return item_error(error, position=0, operation=operation)
+
+
+@contextmanager
+def accepted_work() -> Generator[None]:
+    """From an accepted job on: a failure does not mean that nothing was done."""
+    try:
+        yield
+    except ElluminateError as error:
+        error.ambiguous = True
+        raise
+
+
+async def follow_job(
+    connection: Connection,
+    kind: type[S],
+    *segments: str | int,
+    operation: str,
+    policy: Policy,
+    measured: Measured = unmeasured,
+) -> S:
+    """The terminal status document of a job, and its bytes to ``measured``.
+
+    Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
+
+    Raises:
+        AnswerTooLargeError: The document is over the cap, so that the job must have ended; or
+            it says that its results would be.
+        OutcomeUnknownError: The service does not know the job any more, with the status 404; or
+            the job had not ended by the deadline, or shown anything new for too long: then the
+            code is ``deadline`` or ``stalled``, and the job goes on.
+        AuthenticationError, PermissionDeniedError: The key was refused.
+    """
+    clock = asyncio.timeout(policy.job_stall)
+    watchdog = StallWatchdog(clock, policy.job_stall, connection.limits)
+    try:
+        async with clock:
+            found = await _follow(
+                connection, kind, *segments, policy=policy, watchdog=watchdog, measured=measured
+            )
+            if getattr(found, "result_omitted", False):
+                raise AnswerTooLargeError("the job's results are larger than one answer", sent=True)
+            return _blotted(found, connection.blotted)
+    except ServiceUnavailableError as error:
+        error.own = error.own or watchdog.failure
+        raise
+    except DeadlineError:
+        code, text = "deadline", "had not ended by the deadline, and goes on at the service"
+    except TimeoutError:
+        if not clock.expired():
+            raise
+        code, text = "stalled", f"has shown nothing new for {policy.job_stall:.0f} s"
+    except NotFoundError:
+        code, text = None, "was accepted, and the service does not know it any more"
+    raise OutcomeUnknownError(
+        f"the job {segments[-1]} {text}",
+        position=0,
+        operation=operation,
+        code=code,
+        status=404 if code is None else None,
+        cause=DeadlineError.__name__ if code == "deadline" else None,
+    )
+
+
+class StallWatchdog:
+    """Ends the wait for a job that shows nothing new: puts ``clock`` off while its status changes.
+
+    Attributes:
+        failure: Of the last look, where there was no answer to it.
+    """
+
+    def __init__(self, clock: asyncio.Timeout, seconds: float, limits: Limits) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._limits = limits
+        self._last: StatusDocument | None = None
+        self.failure: ElluminateError | None = None
+
+    def look(self) -> None:
+        """The job is about to be looked at: not before the end of a hold, which is no stall."""
+        if held := self._limits.held_for():
+            end = asyncio.get_running_loop().time() + held + self._seconds
+            if not self._clock.expired():
+                self._clock.reschedule(max(self._clock.when() or 0.0, end))
+
+    def see(self, document: StatusDocument) -> None:
+        """A status of the job."""
+        self.failure = None
+        if document != self._last:
+            self._last = document
+            if not self._clock.expired():
+                self._clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
+
+async def _follow(
+    connection: Connection,
+    kind: type[S],
+    *segments: str | int,
+    policy: Policy,
+    watchdog: StallWatchdog,
+    measured: Measured,
+) -> S:
+    decoder = Decoder()
+    for opening in range(STREAM_OPENINGS):
+        if opening > 0:
+            await anyio.sleep(policy.clock(_reconnect_wait(decoder)))
+        try:
+            found, decoder = await _stream_job(
+                connection,
+                kind,
+                *segments,
+                policy=policy,
+                last_id=decoder.last_id,
+                watchdog=watchdog,
+                measured=measured,
+            )
+            if found is not None:
+                return found
+        except (AuthenticationError, PermissionDeniedError):
+            raise
+        except (APIError, TransportError) as error:
+            logger.debug("following a job by polling: %s", error)
+            watchdog.failure = error.with_traceback(None)
+            break
+    return await _poll_job(
+        connection, kind, *segments, policy=policy, watchdog=watchdog, measured=measured
+    )
+
+
+def _blotted(document: S, blotted: Callable[[str], str]) -> S:
+    """``document`` without the credential in what becomes the text of an error."""
+    changes: dict[str, object] = {}
+    if document.error_msg:
+        changes["error_msg"] = blotted(document.error_msg)
+    if isinstance(document, JobStatus) and document.item_failures:
+        changes["item_failures"] = [
+            failure.model_copy(
+                update={"message": blotted(failure.message), "code": blotted(failure.code)}
+            )
+            for failure in document.item_failures
+        ]
+    return document.model_copy(update=changes) if changes else document
+
+
+def _reconnect_wait(decoder: Decoder) -> float:
+    shortest, longest = RECONNECT_WAITS
+    return min(longest, max(shortest, (decoder.retry or 0) / 1000))
+
+
+async def _stream_job(
+    connection: Connection,
+    kind: type[S],
+    *segments: str | int,
+    policy: Policy,
+    last_id: str,
+    watchdog: StallWatchdog,
+    measured: Measured,
+) -> tuple[S | None, Decoder]:
+    """The terminal document, None when the stream ended without one, and what it was left at."""
+    path = await connection.path(*segments, "stream", policy=policy)
+    known = last_id if len(last_id) <= LONGEST_EVENT_ID else ""
+    decoder, skipped = Decoder(), 0
+    opening = Request("GET", path, last_event_id=known)
+    watchdog.look()
+    async with connection.stream(opening, policy, decoder) as events:
+        async for event in events:
+            try:
+                data = event.data.encode()
+                # It may be four times its bytes, and what is read of it too.
+                del event
+                found = read_status(kind, data)
+            except (ValueError, AnswerTooLargeError):
+                skipped += 1
+                continue
+            if found.status in TERMINAL:
+                measured(len(data))
+                return found, decoder
+            watchdog.see(found)
+    if skipped:
+        logger.debug("a stream ended with %d events that are no status document", skipped)
+    return None, decoder
+
+
+async def _poll_job(
+    connection: Connection,
+    kind: type[S],
+    *segments: str | int,
+    policy: Policy,
+    watchdog: StallWatchdog,
+    measured: Measured,
+) -> S:
+    interval, senseless = POLL_FIRST, 0
+    while True:
+        found = None
+        watchdog.look()
+        try:
+            answer = await connection.call("GET", *segments, policy=policy)
+            found = decoded(answer, partial(read_status, kind))
+            measured(len(answer.body))
+        except (AuthenticationError, PermissionDeniedError, NotFoundError, AnswerTooLargeError):
+            raise
+        except (APIError, TransportError) as error:
+            # The job goes on at the service, so an outage is waited out; an answer that waiting
+            # does not change is not.
+            passing = isinstance(error, ServerError | RateLimitError)
+            passing = passing or not isinstance(error, APIError | ProtocolError)
+            senseless = 0 if passing else senseless + 1
+            if senseless >= SENSELESS_POLLS:
+                raise
+            logger.debug("a job's status could not be read, trying again: %s", error)
+            watchdog.failure = error.with_traceback(None)
+        if found is not None:
+            watchdog.see(found)
+            if found.status in TERMINAL:
+                return found
+        policy.remaining()
+        await anyio.sleep(policy.clock(interval))
+        interval = min(POLL_LONGEST, interval * POLL_GROWTH)
+
+
+def job_failure(job_id: str, status: str, message: str | None) -> JobError | None:
+    """The error of a job that ended without success; None for one that succeeded."""
+    if status == "SUCCESS":
+        return None
+    return JobError(
+        f"the job ended as {status}: {message or 'no reason given'}",
+        job_id=job_id,
+        job_status=status,
+    )

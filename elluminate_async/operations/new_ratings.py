@@ -1,0 +1,122 @@
+"""Which ratings are of this call: by a job's result, or by what the listing shows anew."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Container, Mapping, Sequence
+from typing import cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from elluminate_async.errors import ElluminateError, ItemError, RatingError
+from elluminate_async.operations.json_input import problem_of
+from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.ratings import Rating, RatingValue
+from elluminate_async.schemas.responses import PromptResponse
+
+NO_RESULT = "no_result"
+"""The code of a response whose job has ended without a word about it."""
+
+_RATINGS = TypeAdapter(list[Rating])
+_INCOMPLETE = "incomplete"
+
+
+def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
+    """Response id to outcome, by the terminal status document, which is in request order.
+
+    What has neither a rating nor a reason for having none is left out.
+    """
+    result = status.result or []
+    if len(result) != len(ids):
+        return {}
+    failures = {failure.index: failure for failure in status.item_failures}
+    outcomes: dict[int, list[Rating] | ItemError] = {}
+    for index, (id, document) in enumerate(zip(ids, result, strict=True)):
+        if failure := failures.get(index):
+            outcomes[id] = _rating_error(id, failure.message, failure.code)
+            continue
+        if not document:
+            continue
+        ratings: list[Rating] = document
+        # What was not read with the status is read once more, for its error.
+        if not _was_read(document):
+            try:
+                ratings = _RATINGS.validate_python(document)
+            except ValidationError as error:
+                text = f"unreadable ratings: {problem_of(error)}"
+                outcomes[id] = _rating_error(id, text, "protocol")
+                continue
+        outcomes[id] = ratings
+        if not all([type(rating.rating) is RatingValue for rating in ratings]):
+            bad = [rating.criterion.id for rating in ratings if not _is_verdict(rating)]
+            outcomes[id] = _incomplete(id, bad, len(ratings))
+    return outcomes
+
+
+def _was_read(document: object) -> bool:
+    return isinstance(document, list) and type(cast("list[object]", document)[0]) is Rating
+
+
+def incomplete_ones(
+    outcomes: Mapping[int, list[Rating] | ItemError], problem: ElluminateError | None
+) -> list[int]:
+    """The responses that a job which succeeded left without a verdict by some criterion."""
+    if problem is not None and getattr(problem, "code", None) != NO_RESULT:
+        return []
+    return [
+        id
+        for id, outcome in outcomes.items()
+        if isinstance(outcome, RatingError) and outcome.code == _INCOMPLETE
+    ]
+
+
+def new_ratings(
+    before: Mapping[int, Container[int]],
+    after: Mapping[int, PromptResponse],
+    pinned: Mapping[int, frozenset[int]] | None = None,
+) -> dict[int, list[Rating] | ItemError]:
+    """Response id to outcome, by what the listing shows now and did not before.
+
+    Of two new ratings by one criterion the later counts. A response that lacks a criterion
+    which rated another of the same template in this chunk, or one of those ``pinned`` for it,
+    is incomplete, not a NO. Criteria pinned by template say nothing of an experiment that
+    rates by a set of its own.
+    """
+    new: dict[int, dict[int, Rating]] = {}
+    criteria: defaultdict[int | None, set[int]] = defaultdict(set)
+    for id, row in after.items():
+        old = before.get(id, ())
+        fresh = sorted((r for r in row.ratings if r.id not in old), key=lambda r: r.id)
+        new[id] = {rating.criterion.id: rating for rating in fresh}
+        criteria[template_of(row)] |= new[id].keys()
+    outcomes: dict[int, list[Rating] | ItemError] = {}
+    for id, ratings in new.items():
+        rated_by = criteria[template_of(after[id])]
+        of_template = (pinned or {}).get(id, frozenset[int]())
+        wanted = {*rated_by, *(of_template if of_template & rated_by else ())}
+        if not ratings:
+            continue
+        verdicts = {id for id, rating in ratings.items() if _is_verdict(rating)}
+        if missing := wanted - verdicts:
+            outcomes[id] = _incomplete(id, missing, len(wanted))
+        else:
+            outcomes[id] = [ratings[criterion] for criterion in sorted(ratings)]
+    return outcomes
+
+
+def template_of(row: PromptResponse) -> int | None:
+    """The id of the template that a response was made with, if it says so."""
+    return row.prompt.prompt_template.id if row.prompt.prompt_template is not None else None
+
+
+def _is_verdict(rating: Rating) -> bool:
+    return isinstance(rating.rating, RatingValue)
+
+
+def _incomplete(id: int, missing: Collection[int], wanted: int) -> RatingError:
+    text = f"{len(missing)} of {wanted} criteria have no verdict: {sorted(missing)}"
+    return _rating_error(id, text, _INCOMPLETE)
+
+
+def _rating_error(id: int, text: str, code: str) -> RatingError:
+    return RatingError(text, position=0, code=code, operation="rate", response_id=id)

@@ -1,0 +1,115 @@
+"""What one call of `RatingsResource` is to send: its arguments, checked, as items."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+from elluminate_async.batch import Batch, Outcome
+from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
+from elluminate_async.engine.stream import OutcomeStream
+from elluminate_async.errors import InputError, ItemError
+from elluminate_async.operations.connection import id_of
+from elluminate_async.operations.context import first_problems
+from elluminate_async.operations.echoes import Subject
+from elluminate_async.schemas.ratings import RatingMode
+from elluminate_async.schemas.responses import PromptResponse
+
+Responses: TypeAlias = (
+    Batch[PromptResponse]
+    | Iterable[PromptResponse | int]
+    | AsyncIterable[PromptResponse | int]
+    | OutcomeStream[tuple[int, Outcome[PromptResponse]]]
+)
+"""Responses or their ids; a `Batch` or a stream of outcomes keeps its positions."""
+
+_ID_BYTES = 12
+
+
+def checked_mode(rating_mode: object) -> RatingMode:
+    """The mode that was asked for.
+
+    Raises:
+        InputError: It is none.
+    """
+    try:
+        return RatingMode(cast("Any", rating_mode))
+    except ValueError:
+        raise InputError(
+            f"rating_mode must be RatingMode.FAST or RatingMode.DETAILED, not {rating_mode!r}"
+        ) from None
+
+
+def source_of(responses: Responses) -> Source[Subject]:
+    """The entries to send. Of a sequence each response once, further positions as aliases."""
+    if isinstance(responses, AsyncIterable):
+        return _async_source(cast("AsyncIterable[object]", responses))
+    if isinstance(responses, Sequence):
+        # A copy: the caller may change the list, or repair the batch, while this one runs.
+        outcomes = responses.outcomes if isinstance(responses, Batch) else tuple(responses)
+        return _unique(outcomes)
+    return (_entry(position, entry) for position, entry in enumerate(responses))
+
+
+def _unique(responses: Sequence[object]) -> Iterator[Entry[Subject]]:
+    subjects: list[tuple[int, Subject]] = []
+    for position, entry in enumerate(responses):
+        if isinstance(entry, ItemError):
+            yield Passed(position, entry)
+        else:
+            subjects.append((position, _subject(entry, position)))
+    yield from _items_of(subjects)
+
+
+def _items_of(subjects: Iterable[tuple[int, Subject]]) -> Iterator[Item[Subject]]:
+    """One item for each response, by the positions that it has."""
+    positions: dict[int, tuple[Subject, list[int]]] = {}
+    for position, subject in subjects:
+        positions.setdefault(subject.id, (subject, []))[1].append(position)
+    for subject, (first, *others) in positions.values():
+        yield Item(first, subject, _ID_BYTES, tuple(others))
+
+
+def repaired(responses: Mapping[int, Any], outcomes: Sequence[object]) -> Iterator[Item[Subject]]:
+    """The items for responses that came after their batch had been rated, by position."""
+    del outcomes
+    return _items_of((position, _subject(r, position)) for position, r in responses.items())
+
+
+def _subject(response: object, position: int) -> Subject:
+    if isinstance(response, PromptResponse):
+        return Subject(response.id, response)
+    return Subject(id_of(response, f"responses[{position}]"))
+
+
+async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[Subject]]:
+    outcomes = isinstance(responses, OutcomeStream)
+    count = 0
+    async with closing(responses):
+        async for entry in responses:
+            position, response = count, entry
+            if outcomes and isinstance(entry, tuple):
+                position, response = cast("tuple[int, object]", entry)
+            yield _entry(position, response)
+            count += 1
+
+
+def _entry(position: int, response: object) -> Entry[Subject]:
+    if isinstance(response, ItemError):
+        return Passed(position, response)
+    return Item(position, _subject(response, position), size=_ID_BYTES)
+
+
+def check_responses(responses: Sequence[object]) -> None:
+    """Raise `InputError` when an entry is no response."""
+    problems: list[str] = []
+    entries = responses.outcomes if isinstance(responses, Batch) else responses
+    for position, entry in enumerate(cast("Sequence[object]", entries)):
+        if type(entry) is PromptResponse or isinstance(entry, ItemError):
+            continue
+        try:
+            id_of(entry, f"responses[{position}]")
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError(first_problems(problems))

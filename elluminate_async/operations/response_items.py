@@ -1,0 +1,413 @@
+"""What one call of `ResponsesResource` is to send: its arguments, checked, as items."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+from pydantic import TypeAdapter
+
+from elluminate_async.batch import Batch
+from elluminate_async.engine.call import Upstream
+from elluminate_async.engine.chunks import USUAL_ANSWER, Entry, Item, Passed, Source, closing
+from elluminate_async.engine.recovery import fingerprint_of
+from elluminate_async.errors import InputError, ItemError
+from elluminate_async.operations.connection import id_of, optional_id
+from elluminate_async.operations.context import first_problems
+from elluminate_async.operations.echoes import hash_of
+from elluminate_async.operations.json_input import problem_in, warn_of_lookalikes
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.prompt_templates import PromptTemplate, lookalikes_in
+from elluminate_async.schemas.responses import GenerationMetadata, ResponseIn
+from elluminate_async.schemas.template_variables import TemplateVariables
+
+Variables: TypeAlias = (
+    Iterable[TemplateVariables | int]
+    | AsyncIterable[TemplateVariables | int]
+    | Batch[TemplateVariables]
+)
+"""Rows of a collection, or their ids."""
+
+Output: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""A response that was made elsewhere: its text, or its messages."""
+
+_BODY_BYTES = 220
+"""About what one item without messages takes in a request."""
+
+_BODY = TypeAdapter(dict[str, list[dict[str, Any]]])
+
+
+# Not frozen, as one is made for each item and would take twice the time.
+@dataclass(slots=True)
+class ResponseSpec:
+    """One response to generate or to store; never changed.
+
+    Attributes:
+        variables: The row, or its id.
+        messages: Empty to have it generated.
+        epoch: Which repetition of its variables it is; None until it is sent.
+    """
+
+    variables: TemplateVariables | int
+    messages: Sequence[Mapping[str, Any]] = ()
+    metadata: GenerationMetadata | None = None
+    epoch: int | None = None
+
+    @property
+    def variables_id(self) -> int:
+        """The row's id."""
+        return self.variables if isinstance(self.variables, int) else self.variables.id
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsePlan:
+    """What all items of a call share.
+
+    Attributes:
+        template_bytes: About the size of the template's messages, where they are known.
+        lookalikes: What looks like placeholders and is none, by what would be their names.
+    """
+
+    experiment_id: int
+    template_id: int | None
+    llm_config_id: int | None
+    placeholders: frozenset[str]
+    template_bytes: int = 0
+    lookalikes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def check(
+        cls,
+        experiment: Experiment | int,
+        prompt_template: PromptTemplate | int | None,
+        llm_config: LLMConfig | int | None,
+    ) -> ResponsePlan:
+        """The plan of these arguments.
+
+        Raises:
+            InputError: They do not fit each other.
+        """
+        template = experiment.prompt_template if isinstance(experiment, Experiment) else None
+        if prompt_template is not None:
+            wanted = id_of(prompt_template, "prompt_template")
+            if template is not None and template.id != wanted:
+                raise InputError(
+                    f"the experiment is on the prompt template {template.id}, and "
+                    f"prompt_template= is {wanted}: the service generates from the experiment's"
+                )
+            if isinstance(prompt_template, PromptTemplate):
+                template = prompt_template
+        template_id = template.id if template is not None else None
+        if isinstance(prompt_template, int):
+            template_id = prompt_template
+        return cls(
+            experiment_id=id_of(experiment, "experiment"),
+            template_id=template_id,
+            llm_config_id=optional_id(llm_config, "llm_config"),
+            placeholders=frozenset(template.placeholders if template is not None else ()),
+            template_bytes=_size_of(template.messages) if template is not None else 0,
+            lookalikes=_lookalikes_of(template) if template is not None else {},
+        )
+
+    def check_variables(self, variables: Iterable[object]) -> None:
+        """Raise `InputError` when an entry is no row, or has no value for a placeholder."""
+        entries = variables.outcomes if isinstance(variables, Batch) else variables
+        problems = [
+            problem
+            for position, entry in enumerate(cast("Iterable[object]", entries))
+            if not self._fits(entry) and (problem := self._problem(position, entry))
+        ]
+        if problems:
+            raise InputError(first_problems(problems))
+        if self.lookalikes:
+            self._warn_of_lookalikes(cast("Iterable[object]", entries))
+
+    def _warn_of_lookalikes(self, entries: Iterable[object]) -> None:
+        """Tell of a column whose name is in the template in double braces, and is not filled in."""
+        for entry in entries:
+            if isinstance(entry, TemplateVariables):
+                named = self.lookalikes
+                if found := [named[name] for name in entry.input_values if name in named]:
+                    warn_of_lookalikes(found)
+                    return
+
+    def _fits(self, entry: object) -> bool:
+        """Whether nothing is wrong with ``entry``, for what most entries are."""
+        if type(entry) is TemplateVariables:
+            return self.placeholders <= entry.input_values.keys()
+        return type(entry) is int
+
+    def _problem(self, position: int, entry: object) -> str | None:
+        if isinstance(entry, TemplateVariables):
+            missing = self.placeholders.difference(entry.input_values)
+            if not missing:
+                return None
+            names = ", ".join(f"{{{{{name}}}}}" for name in sorted(missing))
+            has = ", ".join(sorted(entry.input_values)) or "nothing"
+            return f"template_variables[{position}] has no value for {names}; it has {has}"
+        if isinstance(entry, ItemError) or (isinstance(entry, int) and entry is not True):
+            return None
+        if isinstance(entry, Mapping):
+            return (
+                f"template_variables[{position}] is a plain mapping: add it to the collection "
+                "first, with client.template_variables.add_many(...), and pass what that returns"
+            )
+        return (
+            f"template_variables[{position}] must be TemplateVariables or an id, not {entry!r:.80}"
+        )
+
+    def source(self, variables: Variables) -> Source[ResponseSpec]:
+        """The entries to send, in order; failed positions of a `Batch` pass through."""
+        if isinstance(variables, AsyncIterable):
+            return self._async_source(variables)
+        if isinstance(variables, Batch):
+            return self._entries(variables.outcomes, Counter())
+        # Of a sequence all variables are in memory, and so may be their counts.
+        if isinstance(variables, Sequence):
+            # A copy: the caller may change the list while the batch runs.
+            return self._entries(tuple(variables), Counter())
+        return self._entries(variables, None)
+
+    def _entries(
+        self, variables: Iterable[object], seen: Counter[int] | None
+    ) -> Iterator[Entry[ResponseSpec]]:
+        for position, entry in enumerate(variables):
+            yield self._entry(position, entry, seen)
+
+    async def _async_source(
+        self, variables: AsyncIterable[object]
+    ) -> AsyncIterator[Entry[ResponseSpec]]:
+        position = 0
+        async with closing(variables):
+            async for entry in variables:
+                yield self._entry(position, entry, None)
+                position += 1
+
+    def _entry(
+        self, position: int, entry: object, seen: Counter[int] | None
+    ) -> Entry[ResponseSpec]:
+        if not self._fits(entry):
+            if isinstance(entry, ItemError):
+                return Passed(position, entry)
+            if problem := self._problem(position, entry):
+                raise InputError(problem)
+        variables = cast("TemplateVariables | int", entry)
+        epoch: int | None = None
+        if seen is not None:
+            id = variables if isinstance(variables, int) else variables.id
+            epoch = seen[id] = seen.get(id, 0) + 1
+        spec = ResponseSpec(variables, (), None, epoch)
+        return Item(position, spec, _BODY_BYTES, (), self.answer_bytes(variables))
+
+    def answer_bytes(self, variables: TemplateVariables | int) -> int:
+        """About what a row that was made for ``variables`` takes in an answer.
+
+        Template and values come back in it, both as they are and filled in.
+        """
+        size = self.template_bytes
+        if type(variables) is TemplateVariables:
+            values = variables.input_values
+            try:
+                # Most are texts; then this takes the least time.
+                size += len("".join(values.values()))
+            except TypeError:
+                size += _size_of(values)
+        return USUAL_ANSWER + 2 * size
+
+    def upstream(self, variables: Variables) -> Upstream[ResponseSpec] | None:
+        """What may still come of ``variables``, where they are a `Batch` with failures."""
+        if isinstance(variables, Batch) and variables.failed:
+            return Upstream(variables, self._repaired)
+        return None
+
+    def _repaired(
+        self, rows: Mapping[int, Any], outcomes: Sequence[object]
+    ) -> Iterator[Item[ResponseSpec]]:
+        # Their epochs come after those of equal rows, which were asked for before.
+        others = (row for position, row in enumerate(outcomes) if position not in rows)
+        seen = Counter(row.id for row in others if isinstance(row, TemplateVariables))
+        for position, row in rows.items():
+            entry = self._entry(position, row, seen)
+            assert isinstance(entry, Item)
+            yield entry
+
+    @property
+    def arguments(self) -> dict[str, int | None]:
+        """What a journal knows the call by."""
+        return {"experiment": self.experiment_id, "llm_config": self.llm_config_id}
+
+    @staticmethod
+    def fingerprint(spec: ResponseSpec) -> str:
+        """Equal for the same row with the same content, and the same messages."""
+        variables = spec.variables
+        content = None if isinstance(variables, int) else hash_of(variables.input_values)
+        metadata = spec.metadata and spec.metadata.model_dump_json()
+        messages = [dict(message) for message in spec.messages]
+        return fingerprint_of(spec.variables_id, content, messages, metadata)
+
+    def body(self, spec: ResponseSpec, *, epoch: int) -> ResponseIn:
+        """The wire's document for one item."""
+        return ResponseIn(
+            prompt_template_id=self.template_id,
+            template_variables_id=spec.variables_id,
+            experiment_id=self.experiment_id,
+            epoch=epoch,
+            llm_config_id=self.llm_config_id,
+            messages=[dict(message) for message in spec.messages],
+            metadata=spec.metadata,
+        )
+
+    def batch_body(self, specs: Iterable[tuple[ResponseSpec, int]]) -> bytes:
+        """The request for these items and their epochs: `body` of each.
+
+        Written from plain data, as a model for each item takes several times as long.
+        """
+        template, experiment, config = self.template_id, self.experiment_id, self.llm_config_id
+        entries = [
+            {
+                "prompt_template_id": template,
+                "template_variables_id": spec.variables_id,
+                "experiment_id": experiment,
+                "epoch": epoch,
+                "llm_config_id": config,
+                "messages": [dict(message) for message in spec.messages],
+                "metadata": spec.metadata,
+            }
+            for spec, epoch in specs
+        ]
+        return _BODY.dump_json({"prompt_response_ins": entries})
+
+
+@dataclass(slots=True)
+class Epochs:
+    """Gives repeated inputs distinct epochs, so that (variables, epoch) names one position.
+
+    Attributes:
+        call_wide: Count over the whole call, in memory of all its inputs; otherwise over
+            one chunk at a time, which is enough where results come by position.
+    """
+
+    call_wide: bool
+    _seen: Counter[int] = field(default_factory=Counter[int])
+
+    def of(self, items: Sequence[Item[ResponseSpec]]) -> list[int]:
+        """The epoch of each item."""
+        seen = self._seen if self.call_wide else Counter[int]()
+        epochs: list[int] = []
+        for item in items:
+            if item.value.epoch is not None:
+                epochs.append(item.value.epoch)
+                continue
+            seen[item.value.variables_id] += 1
+            epochs.append(seen[item.value.variables_id])
+        return epochs
+
+
+def one_source(variables: object, collection: Collection | int | None) -> bool:
+    """Whether the variables were given; False when a collection was.
+
+    Raises:
+        InputError: Both were, or none.
+    """
+    if (variables is None) == (collection is None):
+        raise InputError("pass either template_variables= or collection=")
+    if isinstance(variables, TemplateVariables | Mapping | int):
+        raise InputError("template_variables= must be a list of rows: pass [x] for one")
+    return variables is not None
+
+
+def output_messages(response: object, position: int) -> list[dict[str, Any]]:
+    """The messages of a response that was made elsewhere.
+
+    Raises:
+        InputError: It is neither a text nor messages with one of the assistant's.
+    """
+    if isinstance(response, str):
+        return [{"role": "assistant", "content": response}]
+    if isinstance(response, Sequence):
+        messages = [
+            cast("Mapping[str, Any]", message)
+            for message in cast("Sequence[object]", response)
+            if isinstance(message, Mapping)
+        ]
+        if len(messages) == len(cast("Sequence[object]", response)) and any(
+            message.get("role") in ("assistant", "tool") for message in messages
+        ):
+            return [dict(message) for message in messages]
+    raise InputError(
+        f"responses[{position}] must be a text, or messages with at least one of the assistant's, "
+        f"not {response!r:.80}"
+    )
+
+
+def _lookalikes_of(template: PromptTemplate) -> dict[str, str]:
+    return {text[2:-2].strip(): text for text in lookalikes_in(template.messages)}
+
+
+def _size_of(value: object) -> int:
+    """About the bytes of JSON, told at once."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        values = cast("Mapping[object, object]", value).values()
+    elif isinstance(value, list):
+        values = cast("list[object]", value)
+    else:
+        return 8
+    size = 16
+    for part in values:
+        size += len(part) if type(part) is str else _size_of(part)
+    return size
+
+
+def _no_text(position: int, problem: str) -> Passed:
+    """An item that fails alone, before it is sent."""
+    error = ItemError(problem, position=position, code="bad_input", operation="add", attempts=0)
+    return Passed(position, error)
+
+
+def stored_specs(
+    plan: ResponsePlan,
+    responses: Sequence[object],
+    variables: Sequence[TemplateVariables | int],
+    metadata: Sequence[GenerationMetadata | None] | None,
+) -> list[Entry[ResponseSpec]]:
+    """The entries of an `add_many` call; one with half a character somewhere has failed.
+
+    Raises:
+        InputError: The lists differ in length, or an entry cannot work.
+    """
+    lengths = {"responses": len(responses), "template_variables": len(variables)}
+    if metadata is not None:
+        lengths["metadata"] = len(metadata)
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise InputError(f"the lists must have one entry for each response: {found}")
+    seen = Counter[int]()
+    items: list[Entry[ResponseSpec]] = []
+    for position, (response, entry) in enumerate(zip(responses, variables, strict=True)):
+        messages = output_messages(response, position)
+        id = id_of(entry, f"template_variables[{position}]")
+        seen[id] += 1
+        made = metadata[position] if metadata is not None else None
+        parts: dict[str, object] = {
+            f"responses[{position}]": response if isinstance(response, str) else messages
+        }
+        if made:
+            parts[f"metadata[{position}]"] = made
+        for path, part in parts.items():
+            if problem := problem_in(part, path, texts=False):
+                raise InputError(problem)
+        problems = [problem for path, part in parts.items() if (problem := problem_in(part, path))]
+        if problems:
+            items.append(_no_text(position, problems[0]))
+            continue
+        size = _BODY_BYTES + len(json.dumps(messages, default=str))
+        spec = ResponseSpec(entry, messages, made, seen[id])
+        items.append(Item(position, spec, size, (), plan.answer_bytes(entry) + size))
+    return items

@@ -1,0 +1,72 @@
+"""Single calls that are paid for: one request each, whose failure may leave its outcome unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from elluminate_async.engine.item_errors import unknown_outcome
+from elluminate_async.errors import ElluminateError, ItemError
+from elluminate_async.operations.connection import decode
+from elluminate_async.operations.json_input import checked_input
+from elluminate_async.operations.matching import ExperimentRows
+from elluminate_async.operations.response_rows import outcome_of
+from elluminate_async.schemas.responses import PromptResponse
+
+if TYPE_CHECKING:
+    from elluminate_async.operations.connection import Connection
+    from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
+
+_WAYS_ON = {
+    "generate": "look for it with client.responses.list(experiment=...) first, as generating "
+    "again may be paid for twice; generate_many with a journal finds out by itself",
+    "add": "look for it with client.responses.list(experiment=...) first, as adding it again "
+    "may store it twice; add_many with a journal finds out by itself",
+    "rate": "look for its ratings with client.ratings.list(response) first, as rating again may "
+    "be paid for twice; rate_many with a journal finds out by itself",
+}
+
+
+@contextmanager
+def one_sending(operation: str, *, response_id: int | None = None) -> Generator[None]:
+    """Around one such request.
+
+    Raises:
+        OutcomeUnknownError: It was sent, and whether it was processed is not known; the text
+            tells the way on.
+    """
+    try:
+        yield
+    except ElluminateError as error:
+        if error.ambiguous:
+            way_on = _WAYS_ON[operation]
+            raise unknown_outcome(
+                error, operation, response_id=response_id, way_on=way_on
+            ) from None
+        raise
+
+
+async def one_response(
+    connection: Connection, operation: str, plan: ResponsePlan, spec: ResponseSpec, *path: str
+) -> PromptResponse:
+    """Make one response of ``plan``, or store it.
+
+    Raises:
+        GenerationError: The model gave no answer.
+        OutcomeUnknownError: Sent, and whether it was processed is not known.
+    """
+    rows = connection.kept(ExperimentRows, plan.experiment_id)
+    # Numbered with the batches', so that none of them takes this row for its own.
+    epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
+    with checked_input("the response"):
+        body = plan.body(spec, epoch=epoch)
+    with one_sending(operation):
+        answer = await connection.call("POST", "responses", *path, body=body, keyed=True)
+    row = decode(PromptResponse, answer)
+    outcome = outcome_of(0, row, operation, connection.blotted)
+    # What is raised takes this frame along, and is to hold nothing that the row says.
+    del row
+    if isinstance(outcome, ItemError):
+        raise outcome
+    return outcome

@@ -1,0 +1,221 @@
+"""`Upload`: chunks of rows, added to a collection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from elluminate_async.engine.chunks import Item
+from elluminate_async.engine.item_errors import unknown_outcome
+from elluminate_async.engine.memory import whole_request
+from elluminate_async.engine.operation import ChunkRefusedError
+from elluminate_async.engine.records import UnfinishedChunk
+from elluminate_async.engine.recovery import fingerprint_of
+from elluminate_async.errors import (
+    ElluminateError,
+    ItemError,
+    PayloadTooLargeError,
+    RejectedError,
+)
+from elluminate_async.operations.base import ChunkOperation
+from elluminate_async.operations.chunk_log import (
+    ResentChunk,
+    earlier_sending,
+    not_own,
+    not_there,
+)
+from elluminate_async.operations.connection import decode_list
+from elluminate_async.operations.context import CallContext
+from elluminate_async.operations.existing_rows import ExistingRows, content_key
+from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.starting import check_halves
+from elluminate_async.schemas.template_variables import JSONL_CONTENT_TYPE, TemplateVariables
+from elluminate_async.schemas.version import Capability
+from elluminate_async.transport.exchange import Answer, multipart_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from elluminate_async.batch import BatchOptions
+
+ROWS_PER_UPLOAD = 1_000
+"""Rows in one upload at most; ``chunk_bytes`` bounds it too."""
+
+
+class Upload(ChunkOperation[bytes, TemplateVariables]):
+    """Adds rows, each written as one line of JSON, to a collection.
+
+    Args:
+        context: Of the call.
+        collection_id: Where they go.
+        skip_existing: Give an equal value the row that exists.
+        total: Number of positions, where it is known beforehand.
+        journal: Path of the call's journal.
+    """
+
+    # One after another, so that the rows keep their order.
+    max_in_flight: ClassVar[int | None] = 1
+
+    def __init__(
+        self,
+        context: CallContext,
+        collection_id: int,
+        *,
+        skip_existing: bool,
+        total: int | None,
+        journal: Path | None,
+    ) -> None:
+        super().__init__(context, "add", total=total, journal=journal)
+        self._collection_id = collection_id
+        self._entries = ("collections", collection_id, "entries")
+        self._skip_existing = skip_existing
+        self._existing = ExistingRows(context, self._entries)
+        self._all: dict[int, TemplateVariables] | None = None
+
+    def _with(self, context: CallContext) -> Self:
+        return type(self)(
+            context,
+            self._collection_id,
+            skip_existing=self._skip_existing,
+            total=self._total,
+            journal=self._journal,
+        )
+
+    @property
+    def options(self) -> BatchOptions:
+        """The options of the call, with chunks of the size of an upload."""
+        return self.context.options.replace(chunk_size=ROWS_PER_UPLOAD)
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What a journal knows the call by."""
+        return {"collection": self._collection_id, "skip_existing": self._skip_existing}
+
+    def fingerprint(self, value: bytes) -> str:
+        """Equal for equal rows."""
+        return fingerprint_of(value)
+
+    def reference(self, value: bytes, result: TemplateVariables) -> int:
+        """The id of the row."""
+        return result.id
+
+    def send(
+        self, items: Sequence[Item[bytes]]
+    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
+        """Upload a chunk; yield the row of every value."""
+        return self._send(items, None)
+
+    def resume(
+        self, items: Sequence[Item[bytes]], unfinished: UnfinishedChunk
+    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
+        """Upload a chunk once more, where that cannot add its rows twice."""
+        return self._send(items, unfinished)
+
+    async def _send(
+        self, items: Sequence[Item[bytes]], unfinished: UnfinishedChunk | None
+    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
+        rows = await self._rows_of(items, unfinished)
+        left = {item.position for item in items}
+        # Of equal rows each goes to one position, those that have theirs included.
+        for item in items if unfinished is None else whole_request(unfinished, items):
+            if (row := rows.take(item.value)) is not None and item.position in left:
+                yield item.position, row
+
+    async def _rows_of(
+        self, items: Sequence[Item[bytes]], unfinished: UnfinishedChunk | None
+    ) -> _RowsByContent:
+        """Upload one chunk; the rows that its values have now."""
+        request = items
+        if unfinished is not None and not self._skip_existing:
+            request = whole_request(unfinished, items)
+        lines = dict.fromkeys(item.value for item in items) if self._skip_existing else None
+        content = b"\n".join(lines or [item.value for item in request])
+        if unfinished is None or self._skip_existing:
+            # Rows that exist are skipped, so an upload that an earlier run began does no harm.
+            intent = self.log.intend([item.position for item in items], content, {})
+            answer = await self._post(content, intent)
+        else:
+            await self.log.require_same(unfinished, content)
+            with earlier_sending():
+                answer = await self._post(content, ResentChunk(unfinished.key))
+        created = _RowsByContent(shared=self._skip_existing)
+        rows = decode_list(TemplateVariables, answer)
+        created.add(rows)
+        if self._skip_existing:
+            self._existing.added(rows)
+            if before := [item.value for item in items if not created.has(item.value)]:
+                created.add(await self._existing.find(before))
+        return created
+
+    async def _post(self, content: bytes, sending: ResentChunk) -> Answer:
+        connection, policy = self.context.connection, self.context.policy
+
+        async def post(content: bytes, sending: ResentChunk) -> Answer:
+            body, kind = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
+            return await connection.call(
+                "POST",
+                *self._entries,
+                "batches",
+                query={"skip_existing": self._skip_existing},
+                body=body,
+                content_type=kind,
+                policy=policy,
+                keyed=True,
+                sending=sending,
+                harmless=self._skip_existing,
+            )
+
+        try:
+            return await post(content, sending)
+        except ElluminateError as error:
+            if await connection.has(Capability.IDEMPOTENCY_KEYS, policy):
+                await check_halves(error, sending, partial(post, b""))
+            if error.ambiguous and not self._skip_existing:
+                raise unknown_outcome(error, self.name) from None
+            if isinstance(error, RejectedError | PayloadTooLargeError):
+                raise ChunkRefusedError(error) from None
+            raise
+
+    async def fetch(
+        self, items: Sequence[Item[bytes]], references: Mapping[int, int]
+    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
+        """The rows of these ids, by position, as they are at the service now."""
+        if self._all is None:
+            self._all = {row.id: row for row in await self._list()}
+        for item in items:
+            position, row = item.position, self._all.get(references[item.position])
+            if row is None:
+                yield position, not_there(position, self.name, "row")
+            elif content_key(row.input_values) != content_key(json.loads(item.value)):
+                yield position, not_own(position, self.name, f"row {row.id}")
+            else:
+                yield position, row
+
+    async def _list(self) -> list[TemplateVariables]:
+        context = self.context
+        return await Listing(
+            context.connection, TemplateVariables, *self._entries, policy=context.policy
+        )
+
+
+class _RowsByContent:
+    """Rows of the service by content; of equal rows each is taken once, unless shared."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._rows: dict[str, list[TemplateVariables]] = {}
+
+    def add(self, rows: Iterable[TemplateVariables]) -> None:
+        for row in rows:
+            self._rows.setdefault(content_key(row.input_values), []).append(row)
+
+    def has(self, encoded: bytes) -> bool:
+        return content_key(json.loads(encoded)) in self._rows
+
+    def take(self, encoded: bytes) -> TemplateVariables | None:
+        rows = self._rows.get(content_key(json.loads(encoded)))
+        if not rows:
+            return None
+        return rows[0] if self._shared else rows.pop(0)
