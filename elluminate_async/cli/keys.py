@@ -50,7 +50,10 @@ def list_all(db: ServerDatabase = DEFAULT) -> None:
 @keys.command()
 def revoke(
     key_ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="As listed, or how they begin.")
+        list[str],
+        typer.Argument(
+            metavar="ID...", help="As listed, or how they begin: six characters at least."
+        ),
     ],
     db: ServerDatabase = DEFAULT,
 ) -> None:

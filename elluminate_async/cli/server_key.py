@@ -31,7 +31,7 @@ def given_key(option: str | None, file: Path | None) -> str | None:
 
 def _key_in(file: Path) -> str:
     try:
-        lines = file.read_text().split()
+        lines = file.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigurationError(f"the key file {file} cannot be read: {reason}") from None

@@ -16,7 +16,7 @@ from datetime import date
 from enum import Enum
 from typing import Final, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
 
@@ -99,7 +99,9 @@ def _parts_of(value: object, path: str) -> Iterable[tuple[object, str, object]]:
     if isinstance(value, BaseModel):
         for name, part in value:
             # Fields of these types are written as texts.
-            if not isinstance(part, Enum | date):
+            if isinstance(part, SecretStr):
+                yield name, f"{path}.{name}" if path else name, part.get_secret_value()
+            elif not isinstance(part, Enum | date):
                 yield name, f"{path}.{name}" if path else name, part
     elif isinstance(value, dict):
         for name, part in cast("dict[object, object]", value).items():

@@ -98,6 +98,8 @@ class Administration:
             ConfigurationError: No key has an id that begins so, or several have.
         """
         found = [*self._run(keys.matching, key_id)] if len(key_id) >= _SHORTEST_ID else list[str]()
+        if len(key_id) < _SHORTEST_ID:
+            raise ConfigurationError(f"give at least {_SHORTEST_ID} characters of a key's id")
         if len(found) != 1:
             what = "several keys have" if found else "no key has"
             raise ConfigurationError(
@@ -109,8 +111,9 @@ class Administration:
         """A new project.
 
         Raises:
-            ConfigurationError: The name is taken.
+            ConfigurationError: The name is taken, empty, or would be taken for an id.
         """
+        _check_name(name)
         body = CreateProjectRequest(name=name, description=description, organization_id=1)
         model = self._run(projects.model_name) or ""
         return self._run(projects.create, body, model)
@@ -123,8 +126,10 @@ class Administration:
         """Give the project of that name or id another name.
 
         Raises:
-            ConfigurationError: There is no such project, or the name is taken.
+            ConfigurationError: There is no such project, or the name is taken, empty, or
+                would be taken for an id.
         """
+        _check_name(name)
         self._run(projects.rename, self._project(project), name)
 
     def _project(self, wanted: str) -> int:
@@ -146,6 +151,13 @@ class Administration:
             raise ConfigurationError(problem.detail) from None
         except DatabaseError as error:
             raise ConfigurationError(f"{self.path} cannot be used: {error.orig}") from None
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        raise ConfigurationError("a project's name must not be empty")
+    if name.isdecimal():
+        raise ConfigurationError(f"a project named {name!r} would be taken for an id: add a letter")
 
 
 def _engine(path: Path) -> Engine:

@@ -77,6 +77,12 @@ class Jobs:
         job = self._running.get(task_id)
         return job if job is not None and job.plan.project_id == project_id else None
 
+    async def look_for_deleted(self) -> None:
+        """Have no model asked for what was deleted while its job runs."""
+        for job in list(self._running.values()):
+            there = await self._database.read(jobs.still_there, job.plan.job_id)
+            job.deleted = {work.response_id for work in job.plan.todo} - there
+
     def close_streams(self) -> None:
         """Wake all who wait, to let them go."""
         self._closing.set()
@@ -121,10 +127,7 @@ class Jobs:
             for _ in range(min(len(plan.todo), self._models.max_calls)):
                 workers.create_task(self._serve(job, todo))
             if not plan.todo or plan.gone:
-                failure = ("no_result", "the response was deleted")
-                self._recorder.add(
-                    job, *(Step(one, is_last=True, failure=failure) for one in plan.gone)
-                )
+                self._recorder.add(job, *map(_deleted, plan.gone))
             await job.ended
 
     async def _serve(self, job: RunningJob, todo: Iterator[Work]) -> None:
@@ -133,6 +136,9 @@ class Jobs:
             await self._recorder.has_room()
             if (work := next(todo, None)) is None:
                 return
+            if work.response_id in job.deleted:
+                self._recorder.add(job, _deleted(work.response_id))
+                continue
             try:
                 await self._do(job, work)
             except Exception as error:
@@ -171,6 +177,11 @@ class Jobs:
         else:
             self._recorder.add(job, Step(work.response_id, answer=answer))
         return work if ends else replace(work, messages=answer.messages, error=answer.error)
+
+
+def _deleted(response_id: int) -> Step:
+    failure = ("no_result", "the response was deleted")
+    return Step(response_id, is_last=True, failure=failure)
 
 
 def _generated(response_id: int, error: str | None, answer: Answer | None = None) -> Step:

@@ -116,6 +116,11 @@ class LocalServer:
                 f"to listen on {host}, where others can reach it, choose a key yourself: "
                 "api_key=, on the command line --api-key-file"
             )
+        if db is not None and str(db) == ":memory:":
+            raise ConfigurationError(
+                "a server keeps its data in a file: give its path, or db=None for a private "
+                "database that is gone with the server"
+            )
         self.api_key = api_key if api_key is not None else new_key()
         self.url = ""
         self.db = Path() if db is None else Path(db)

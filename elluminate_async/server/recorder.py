@@ -33,12 +33,14 @@ class RunningJob:
 
     Attributes:
         progress: As committed.
+        deleted: Responses that nobody is to be asked for any more.
         ended: Done once its last step is committed; fails when its steps cannot be kept.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.progress = plan.before
+        self.deleted: set[int] = set()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._left = len(plan.todo) + len(plan.gone)
 

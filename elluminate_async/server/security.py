@@ -64,7 +64,11 @@ class Guard:
         connection: Connection | None = scope.get("state", {}).get("connection")
         if connection is not None:
             connection.prove()
-        scope["state"] = {"service": self._service, "allowed_projects": allowed}
+        scope["state"] = {
+            "service": self._service,
+            "allowed_projects": allowed,
+            "connection": connection,
+        }
         await self._app(scope, _capped(receive), send_with_id)
 
     def _check(self, scope: Scope) -> frozenset[int]:

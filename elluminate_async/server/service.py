@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elluminate_async.errors import ConfigurationError
+from elluminate_async.server.answers import LargeAnswers
 from elluminate_async.server.expiry import Expiry
 from elluminate_async.server.jobs import Jobs
 from elluminate_async.server.keyring import KeyRing
@@ -28,6 +29,7 @@ class Service:
 
     Attributes:
         in_flight: Idempotent requests being worked on.
+        large_answers: Where those of many megabytes take their turn.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Service:
         self.jobs = Jobs(self.database, self.models)
         self.expiry = Expiry(self.database)
         self.keys = KeyRing(self.database)
+        self.large_answers = LargeAnswers()
         self.in_flight: set[tuple[int, str, str]] = set()
 
     async def open(self) -> None:

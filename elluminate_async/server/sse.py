@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from fastapi import Query
-from fastapi.responses import StreamingResponse
 
 from elluminate_async.schemas.jobs import TERMINAL
+from elluminate_async.server.answers import EventStream, HeldBytes
 from elluminate_async.server.store.trouble import TroubleError
 
 if TYPE_CHECKING:
@@ -20,12 +20,24 @@ PollingInterval = Annotated[float, Query(ge=0.1, le=10)]
 DEFAULT_INTERVAL = 0.5
 
 
+class Status(NamedTuple):
+    """How far a job is.
+
+    Attributes:
+        held: The memory of the document, where it is large.
+    """
+
+    name: str
+    document: str
+    held: HeldBytes | None = None
+
+
 async def job_stream(
     jobs: Jobs,
     task_id: str,
-    status: Callable[[], Awaitable[tuple[str, str]]],
+    status: Callable[[], Awaitable[Status]],
     interval: float,
-) -> StreamingResponse:
+) -> EventStream:
     """Stream a job's status documents until a terminal one, then close.
 
     Args:
@@ -42,25 +54,23 @@ async def job_stream(
     first = await status()
 
     async def events() -> AsyncIterator[bytes]:
-        name, document = first
+        now = first
         awaited = ended
-        yield _event(document)
-        while name not in TERMINAL:
+        yield _event(now.document)
+        while now.name not in TERMINAL:
             if await _within(awaited, interval):
                 if jobs.is_closing:
                     return
                 # It stays set: should the status tell of no end, the interval holds again.
                 awaited = jobs.closing
             try:
-                name, document = await status()
+                now = await status()
             except TroubleError:
                 yield b": the database cannot be read now\n\n"
             else:
-                yield _event(document)
+                yield _event(now.document)
 
-    return StreamingResponse(
-        events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
+    return EventStream(events())
 
 
 def _event(document: str) -> bytes:

@@ -9,15 +9,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
-from elluminate_async import AsyncClient, BatchOptions
+from elluminate_async import AsyncClient, BatchOptions, InputError
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest, OpenAIModel
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch
 from tests.server.endpoint import completion, refusal, running_endpoint, streamed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     import aiohttp
 
     from tests.matrix import Fired
@@ -210,6 +212,89 @@ async def test_an_endpoint_that_cannot_stream_is_asked_for_the_whole(
     assert len(endpoint.requests) == 4
 
 
+async def test_calls_at_once_all_learn_that_an_endpoint_cannot_stream(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """Those that were sent before the first refusal came are asked for the whole as well."""
+    endpoint.delay = 1.0
+    endpoint.reply = lambda body: (
+        refusal(400, "stream is not supported") if body.get("stream") else completion("fine")
+    )
+    async with LocalServer() as server:
+        own = Own(Api(session, server), endpoint.url, max_connections=5)
+        status = await own.generate([str(number) for number in range(20)])
+    assert texts(status) == ["fine"] * 20
+
+
+async def test_comments_do_not_keep_a_model_alive(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """A stream that only says that it is there has not answered within the timeout."""
+
+    async def comments() -> AsyncGenerator[str]:
+        while True:
+            yield ": ping\n\n"
+            await asyncio.sleep(1)
+
+    endpoint.reply = lambda _body: StreamingResponse(comments(), media_type="text/event-stream")
+    async with LocalServer() as server:
+        status = await Own(Api(session, server), endpoint.url, timeout=4).generate(["a"])
+    assert "no answer within 4 s" in status["item_failures"][0]["message"]
+
+
+async def test_a_bad_event_after_the_end_costs_no_answer(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """What was said to have ended is whole, and paid for."""
+    ends = {"choices": [{"index": 0, "delta": {"content": "fine"}, "finish_reason": "stop"}]}
+    body = f"data: {json.dumps(ends)}\n\ndata: {{oops\n\n"
+    endpoint.reply = lambda _body: Response(body, media_type="text/event-stream")
+    async with LocalServer() as server:
+        assert texts(await Own(Api(session, server), endpoint.url).generate(["a"])) == ["fine"]
+
+
+async def test_without_a_key_none_is_sent(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """Not even a stand-in, which an endpoint may refuse."""
+    async with LocalServer() as server:
+        assert texts(await Own(Api(session, server), endpoint.url).generate(["a"])) == ["SAY A."]
+    assert endpoint.keys == [None]
+
+
+async def test_a_configuration_s_key_goes_through_the_client(endpoint: Endpoint) -> None:
+    """`llm_configs.create` takes it, and the endpoint gets it."""
+    async with (
+        LocalServer() as server,
+        AsyncClient(base_url=server.url, api_key=server.api_key) as client,
+    ):
+        config = await client.llm_configs.create(
+            "own", "m", llm_base_url=endpoint.url, api_key="sk-given"
+        )
+        template, _ = await client.prompt_templates.get_or_create("{{word}}", name="T")
+        collection, _ = await client.collections.get_or_create(name="C")
+        rows = await client.template_variables.add_many([{"word": "a"}], collection=collection)
+        experiment = await client.experiments.create(
+            "E", prompt_template=template, collection=collection, llm_config=config
+        )
+        responses = await client.responses.generate_many(
+            experiment=experiment, template_variables=rows
+        )
+        assert [row.response_str for row in responses] == ["A"]
+    assert endpoint.keys == ["Bearer sk-given"]
+
+
+async def test_a_key_that_is_no_text_is_refused_without_showing_it() -> None:
+    """Half a character in it is named by its place."""
+    async with (
+        LocalServer() as server,
+        AsyncClient(base_url=server.url, api_key=server.api_key) as client,
+    ):
+        with pytest.raises(InputError, match="api_key has half a character") as caught:
+            await client.llm_configs.create("own", "m", api_key="sk-secret\ud800")
+    assert "sk-secret" not in str(caught.value)
+
+
 async def test_a_configuration_has_its_connections(
     endpoint: Endpoint, session: aiohttp.ClientSession
 ) -> None:
@@ -275,6 +360,39 @@ async def test_an_endpoint_that_hangs_leaves_permits_for_the_others(
         fired()
         endpoint.released.set()
         assert len(texts(await job)) == 20
+
+
+@pytest.mark.row(138)
+async def test_several_endpoints_that_hang_leave_permits_for_the_others(
+    endpoint: Endpoint, session: aiohttp.ClientSession, fired: Fired
+) -> None:
+    """Each takes what it can, and the server's own model answers all the same."""
+    endpoint.holds_after = 0
+    async with (
+        running_endpoint() as second,
+        LocalServer(model=ScriptedModel(), max_model_calls=8) as server,
+    ):
+        second.holds_after = 0
+        api = Api(session, server)
+        first = Own(api, endpoint.url, max_connections=64)
+        jobs = [asyncio.create_task(first.generate([str(number) for number in range(20)]))]
+        await endpoint.reached(7)
+        made = await api.post(
+            "/llm_configs",
+            {"name": "2", "llm_model_name": "m", "llm_base_url": second.url, "max_connections": 9},
+        )
+        entries = [one["id"] for one in await api.items("/collections/1/entries")]
+        body = {"prompt_template_id": 1, "collection_id": 1}
+        hanging = await api.post("/experiments", {**body, "name": "F", "llm_config_id": made["id"]})
+        jobs.append(asyncio.create_task(api.generate(hanging["id"], entries)))
+        other = await api.post("/experiments", {**body, "name": "G"})
+        async with asyncio.timeout(30):
+            assert len(texts(await api.generate(other["id"], entries))) == 20
+        fired()
+        endpoint.released.set()
+        second.released.set()
+        for job in jobs:
+            assert len(texts(await job)) == 20
 
 
 @pytest.mark.parametrize(

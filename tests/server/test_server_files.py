@@ -15,6 +15,7 @@ import pytest
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server import LocalServer
+from elluminate_async.server.store import inspection
 from elluminate_async.server.store.inspection import APPLICATION_ID
 from tests.matrix import Fired
 from tests.server.api import Api, ScriptedModel, batch
@@ -29,6 +30,24 @@ async def refused(path: Path) -> str:
     with pytest.raises(ConfigurationError) as caught:
         await LocalServer(db=path).__aenter__()
     return str(caught.value)
+
+
+async def test_a_full_disk_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for what SQLite keeps beside the file, that is what is said."""
+    db = tmp_path / "s.db"
+    async with LocalServer(db=db):
+        pass
+
+    def full(_path: Path) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inspection, "_check", full)
+        assert "is damaged" in await refused(db)
+        patched.setattr(inspection, "_LEAST_ROOM", 1 << 62)
+        assert "no room on its disk" in await refused(db)
+    async with LocalServer(db=db):
+        pass
 
 
 @pytest.mark.row(136)

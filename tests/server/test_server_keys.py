@@ -212,9 +212,15 @@ async def test_what_cannot_be_is_one_line(db: Path, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database at all, but long enough for one " * 100)
     assert "cannot be used" in complaint("keys", "list", "--db", tmp_path / "text.db")
     assert "keys list" in complaint("keys", "revoke", "0123456789ab", "--db", db)
-    assert "keys list" in complaint("keys", "revoke", "%", "--db", db)
+    assert "keys list" in complaint("keys", "revoke", "%" * 6, "--db", db)
     assert "projects list" in complaint("keys", "add", "--project", "X", "--db", db)
     assert "exists already" in complaint("projects", "add", "Local", "--db", db)
+    assert "six characters" in said("keys", "revoke", "--help")
+    assert "at least 6 characters" in complaint("keys", "revoke", "01234", "--db", db)
+    assert "must not be empty" in complaint("projects", "add", "  ", "--db", db)
+    assert "taken for an id" in complaint("projects", "add", "12", "--db", db)
+    assert "taken for an id" in complaint("projects", "rename", "Local", "1", "--db", db)
+    assert "keeps its data in a file" in refused("--db", ":memory:")
     assert said("keys", "list", "--db", db) == ""
 
 
@@ -243,6 +249,8 @@ def test_a_key_file_that_holds_no_key(tmp_path: Path) -> None:
     file, db = tmp_path / "key", tmp_path / "s.db"
     assert "cannot be read" in refused("--db", str(db), "--api-key-file", str(file))
     assert not db.exists()
+    file.write_bytes(b"\xef\xbb\xbfsk-of-an-editor\r\n")
+    assert given_key(None, file) == "sk-of-an-editor"
     for text in ("", "two words"):
         file.write_text(text)
         with pytest.raises(ConfigurationError, match="one key and nothing else"):

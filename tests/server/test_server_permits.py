@@ -18,7 +18,7 @@ async def test_one_endpoint_alone_has_them_all() -> None:
 
 
 async def test_one_is_left_for_each_endpoint_that_is_expected() -> None:
-    """Known beforehand, two others have one each while the first holds all that it may."""
+    """Known beforehand, two others have one each, however much the first asks for."""
     permits = Permits(8)
     permits.expect("b")
     permits.expect("c")
@@ -32,7 +32,26 @@ async def test_endpoints_that_nobody_calls_keep_back_a_quarter_at_most() -> None
     permits = Permits(8)
     for number in range(1000):
         permits.expect(str(number))
-    assert permits.share == 6
+    assert [permits.try_acquire("0") for _ in range(7)] == [True] * 6 + [False]
+
+
+async def test_endpoints_that_hang_together_leave_as_much_as_one() -> None:
+    """Two that hold whatever they get: the third, and the operator's own, still have a turn."""
+    permits = Permits(8)
+    permits.expect("own", is_operators=True)
+    permits.expect("c")
+    for endpoint in "abababababab":
+        permits.try_acquire(endpoint)
+    assert permits.try_acquire("c")
+    assert permits.try_acquire("own")
+
+
+async def test_the_operators_endpoint_has_a_permit_left_by_any_number_of_others() -> None:
+    """Also the first permit of an endpoint is not its."""
+    permits = Permits(4)
+    permits.expect("own", is_operators=True)
+    assert [permits.try_acquire(name) for name in "abcd"] == [True] * 3 + [False]
+    assert permits.try_acquire("own")
 
 
 async def test_endpoints_take_turns() -> None:
@@ -74,4 +93,4 @@ async def test_calls_that_are_cancelled_lose_no_permit(seed: int) -> None:
             chance.choice(tasks).cancel()
         await asyncio.sleep(0)
     assert permits.in_flight == 0
-    assert all(permits.try_acquire("a") for _ in range(permits.share))
+    assert [permits.try_acquire("a") for _ in range(3)] == [True, True, False]

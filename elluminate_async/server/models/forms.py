@@ -89,7 +89,8 @@ class Traits:
             self.counts_thinking = self.thinks = True
         elif "stream_options" in text and "stream_options" in arguments:
             self.tells_usage = False
-        elif self.streams and re.search(r"\bstream(?:ing)?\b", text):
+        elif _is_streamed(arguments) and re.search(r"\bstream(?:ing)?\b", text):
+            # Of several calls at once each was sent so, whoever learns it first.
             self.streams = False
         else:
             return False
@@ -110,6 +111,10 @@ class Traits:
             arguments["extra_body"] = {**arguments.get("extra_body", {}), "stream": False}
         elif self.tells_usage:
             arguments["stream_options"] = {"include_usage": True}
+
+
+def _is_streamed(arguments: Mapping[str, Any]) -> bool:
+    return arguments.get("extra_body", {}).get("stream") is not False
 
 
 # For the life of the process, so that each server does not find it out anew. A template's own

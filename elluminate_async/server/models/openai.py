@@ -164,7 +164,7 @@ class OpenAIModel:
 
     async def _exchange(self, arguments: dict[str, Any], alive: Callable[[], None]) -> Pieces:
         client = self._connect()
-        from openai import APIConnectionError, APIStatusError, OpenAIError, Timeout
+        from openai import APIConnectionError, APIStatusError, Omit, OpenAIError, Timeout
 
         from elluminate_async.server.models.outbound import refusal_in
 
@@ -178,7 +178,9 @@ class OpenAIModel:
                     timeout=Timeout(None, connect=_CONNECT_TIMEOUT),
                 ).chat.completions.create,
             )
-            stream = await create(**{**arguments, "stream": True})
+            # Where there is no key, none is sent: some refuse one that they do not know.
+            headers = {} if self._api_key else {"Authorization": Omit()}
+            stream = await create(**{**arguments, "stream": True, "extra_headers": headers})
             async with stream:
                 return await _received(stream.response, alive)
         except APIStatusError as error:
@@ -247,7 +249,11 @@ class OpenAIModel:
                 raise MissingExtraError("an OpenAI-compatible model", "server") from None
 
             key = self._api_key or _NO_KEY
-            http = operator_client() if self._reach is None else endpoint_client(self._reach, key)
+            http = (
+                operator_client()
+                if self._reach is None
+                else endpoint_client(self._reach, self._api_key)
+            )
             self._client = AsyncOpenAI(base_url=self._base_url, api_key=key, http_client=http)
         return self._client
 
@@ -309,17 +315,31 @@ async def _received(response: _Response, alive: Callable[[], None]) -> Pieces:
                 raise ModelError("the endpoint's answer is too long")
         pieces.add(_document(bytes(body)))
         return pieces
+    return await _received_in_pieces(response, pieces, alive)
+
+
+async def _received_in_pieces(
+    response: _Response, pieces: Pieces, alive: Callable[[], None]
+) -> Pieces:
     rest = b""
     parts_left = aiter(response.aiter_bytes())
     async for part in parts_left:
-        alive()
         *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:") and (data := line[5:].strip()):
-                if data == b"[DONE]":
-                    await _drained(parts_left)
-                    return pieces
+        # What is no data, such as a comment, keeps a connection open and is no piece of an answer.
+        for data in (line[5:].strip() for line in lines if line.startswith(b"data:")):
+            if not data:
+                continue
+            alive()
+            if data == b"[DONE]":
+                await _drained(parts_left)
+                return pieces
+            try:
                 pieces.add(_document(data))
+            except ModelError:
+                if pieces.is_finished:
+                    # The answer is whole, and paid for.
+                    return pieces
+                raise
         if len(rest) > _MOST_BYTES:
             raise ModelError("a piece of the endpoint's answer is too long")
     if not pieces.is_finished:

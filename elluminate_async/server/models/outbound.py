@@ -46,7 +46,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 def endpoint_client(
-    reach: Reach, api_key: str, *, resolve: Resolve = resolve
+    reach: Reach, api_key: str | None, *, resolve: Resolve = resolve
 ) -> httpx2.AsyncClient:
     """The client for an endpoint that a configuration names.
 
@@ -54,7 +54,7 @@ def endpoint_client(
 
     Args:
         reach: How far it may connect.
-        api_key: The only key it sends.
+        api_key: The only key it sends; None sends none.
         resolve: Finds the addresses of names.
     """
     return httpx2.AsyncClient(
@@ -85,7 +85,7 @@ async def _refuse_redirect(response: httpx2.Response) -> None:
         # To another place would go the prompt as well.
         try:
             target = response.url.join(response.headers["location"])
-            where = f"{target.scheme}://{target.host}"
+            where = str(target.copy_with(query=None, fragment=None, userinfo=b""))
         except httpx2.InvalidURL:
             where = "what is no address"
         raise EndpointRefusedError(
@@ -149,8 +149,10 @@ class _Backend(httpcore2.AsyncNetworkBackend):
 class _Transport(httpx2.AsyncBaseTransport):
     """The library's own transport is this one, but has no place for a backend."""
 
-    def __init__(self, backend: _Backend, api_key: str) -> None:
-        self._api_key = api_key
+    def __init__(self, backend: _Backend, api_key: str | None) -> None:
+        self._authorization = (
+            () if api_key is None else ((b"Authorization", f"Bearer {api_key}".encode()),)
+        )
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=trusted(),
             max_connections=_MOST_CONNECTIONS,
@@ -190,7 +192,7 @@ class _Transport(httpx2.AsyncBaseTransport):
             (b"Accept", b"application/json"),
             (b"Accept-Encoding", b"gzip, deflate"),
             (b"User-Agent", f"elluminate-async/{__version__}".encode()),
-            (b"Authorization", f"Bearer {self._api_key}".encode()),
+            *self._authorization,
             (b"Content-Type", b"application/json"),
             (b"Content-Length", str(len(body)).encode()),
         ]

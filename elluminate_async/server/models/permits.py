@@ -9,8 +9,10 @@ from collections import Counter, deque
 class Permits:
     """At most ``cap`` calls at once, of which some are left for other endpoints.
 
-    One is left for each other endpoint, a quarter of all at most. An endpoint that hangs
-    keeps what it holds until its calls time out; the rest are served meanwhile. Endpoints
+    An endpoint takes its first permit whenever one is free, and a further one only while one
+    is left for each other endpoint that holds none, a quarter of all at most; the operator's
+    own count among these whether they are asked or not. So however many endpoints hang, and
+    keep what they hold until their calls time out, the rest are served meanwhile. Endpoints
     take turns, and calls of one are served in the order they came.
 
     Args:
@@ -18,23 +20,21 @@ class Permits:
 
     Attributes:
         in_flight: Permits that are held.
-        share: Permits that one endpoint may hold.
     """
 
     def __init__(self, cap: int) -> None:
         self.cap = cap
         self.in_flight = 0
-        self.share = cap
         self._known: set[str] = set()
+        self._operators: set[str] = set()
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    def expect(self, endpoint: str) -> None:
+    def expect(self, endpoint: str, *, is_operators: bool = False) -> None:
         """Learn of an endpoint, for which the others are to leave one permit."""
         self._known.add(endpoint)
-        # Many that are named and hardly called are not to take the permits of those in use.
-        kept_back = min(len(self._known) - 1, max(1, self.cap // 4))
-        self.share = max(1, self.cap - kept_back)
+        if is_operators:
+            self._operators.add(endpoint)
 
     def try_acquire(self, endpoint: str) -> bool:
         """Take a permit, if there is one that nobody of this endpoint waits for."""
@@ -69,7 +69,19 @@ class Permits:
             self._wake()
 
     def _fits(self, endpoint: str) -> bool:
-        return self.in_flight < self.cap and self._held[endpoint] < self.share
+        return self.in_flight + self._left_for_others(endpoint) < self.cap
+
+    def _left_for_others(self, endpoint: str) -> int:
+        """Permits that this endpoint is to leave where they are."""
+        most = max(1, self.cap // 4) if self.cap > 1 else 0
+        idle = self._operators if not self._held[endpoint] else self._known
+        # Many that are named and hardly called are not to take the permits of those in use.
+        count = 0
+        for other in idle:
+            if count == most:
+                break
+            count += other != endpoint and not self._held[other]
+        return count
 
     def _forget(self, endpoint: str, turn: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(endpoint)

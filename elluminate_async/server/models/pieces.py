@@ -121,7 +121,9 @@ class Pieces:
         text = "".join(self._text)
         calls = [self._calls[place] for place in sorted(self._calls)]
         if not text and not calls:
-            why = ", all its tokens went into thinking: raise max_tokens" if self._thought else ""
+            why = f" and ended by {quoted(self._finish)}" if isinstance(self._finish, str) else ""
+            if self._thought:
+                why = ", all its tokens went into thinking: raise max_tokens"
             raise ModelError(f"the model answered with nothing{why}")
         usage, output = self._usage, _mapping(self._usage.get("completion_tokens_details"))
         prompt = _mapping(usage.get("prompt_tokens_details"))

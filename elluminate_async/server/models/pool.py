@@ -71,7 +71,7 @@ class ModelPool:
         self._lines: dict[int, Line] = {}
         self._bounds: dict[int, Bounds] = {}
         for model in (default, judge):
-            self._line(model)
+            self._permits.expect(self._line(model).endpoint, is_operators=True)
 
     def of(self, config: StoredConfig) -> Model:
         """The model that a configuration means.

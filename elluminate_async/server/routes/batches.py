@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from fastapi import Request, Response
 
 from elluminate_async.schemas import JobStatusName, ResponseIn
+from elluminate_async.server.answers import LARGE_ROWS, EventStream
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.placement import is_large, placed
 from elluminate_async.server.routes.deps import CurrentProject, json_response
-from elluminate_async.server.sse import job_stream
+from elluminate_async.server.sse import Status, job_stream
 from elluminate_async.server.store import accepting, placing
 from elluminate_async.server.store import jobs as store
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
-    from fastapi.responses import StreamingResponse
     from sqlalchemy import Connection
 
     from elluminate_async.server.store.text import WireText
@@ -84,23 +84,31 @@ async def start(
 
 async def poll(project: CurrentProject, kind: JobKind, task_id: str) -> Response:
     """The status document."""
-    _, document = await _status(project, kind, task_id)
-    return json_response(document)
+    status = await _status(project, kind, task_id)
+    return json_response(status.document, held=status.held)
 
 
 async def stream(
     project: CurrentProject, kind: JobKind, task_id: str, interval: float
-) -> StreamingResponse:
+) -> EventStream:
     """The status documents as they come."""
     return await job_stream(
         project.service.jobs, task_id, lambda: _status(project, kind, task_id), interval
     )
 
 
-async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> tuple[str, WireText]:
+async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> Status:
     full = project.service.profile.results_with_status
     job = project.service.jobs.running(project.id, task_id)
     if job is not None and job.plan.kind is kind:
         name = JobStatusName.STARTED
-        return name, store.batch_document(name, None, job.progress if full else None)
-    return await project.read(store.batch_status, kind, task_id, full=full)
+        return Status(name, store.batch_document(name, None, job.progress if full else None))
+
+    async def read() -> tuple[str, WireText]:
+        return await project.read(store.batch_status, kind, task_id, full=full)
+
+    rows = await project.read(store.result_count, task_id) if full else 0
+    if rows < LARGE_ROWS:
+        return Status(*await read())
+    found, held = await project.service.large_answers.make(read, lambda made: len(made[1]))
+    return Status(*found, held)

@@ -77,4 +77,4 @@ async def edit(project: InProject, collection_id: Id, body: UpdateCollectionRequ
 @router.delete("/{collection_id}", status_code=204)
 async def remove(project: InProject, collection_id: Id) -> None:
     """Delete one, with its rows and the responses made from them."""
-    await project.write(store.remove, collection_id)
+    await project.remove(store.remove, collection_id)

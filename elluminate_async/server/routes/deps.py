@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from elluminate_async.schemas import Page
+from elluminate_async.server.answers import SLICE, HeldBytes, LargeResponse
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.service import Service
 from elluminate_async.server.store import sizes
@@ -95,6 +96,16 @@ class CurrentProject:
 
         return await self.service.database.write(run)
 
+    async def remove(
+        self,
+        work: Callable[Concatenate[Connection, int, P], None],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """`write` a deletion, and let running jobs know of it."""
+        await self.write(work, *args, **kwargs)
+        await self.service.jobs.look_for_deleted()
+
     async def page(
         self,
         number: int,
@@ -115,9 +126,11 @@ class CurrentProject:
         return json_response(await self.read(run))
 
 
-def json_response(value: object, status: int = 200) -> Response:
-    """An answer as it is, documents within documents included."""
-    body = value if isinstance(value, WireText) else to_json(value)
+def json_response(value: object, status: int = 200, *, held: HeldBytes | None = None) -> Response:
+    """An answer as it is, documents within documents included; ``held`` of a large one."""
+    body = value.encode() if isinstance(value, WireText) else to_json(value)
+    if len(body) > SLICE:
+        return LargeResponse(body, held=held, status=status)
     return Response(body, status, media_type="application/json")
 
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
 from elluminate_async.schemas import (
@@ -24,6 +23,7 @@ from elluminate_async.server.acceptance import (
     check_epochs,
     check_params,
 )
+from elluminate_async.server.answers import EventStream
 from elluminate_async.server.placement import is_large, placed
 from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import (
@@ -34,7 +34,7 @@ from elluminate_async.server.routes.deps import (
     PageNumber,
     json_response,
 )
-from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, job_stream
+from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
 from elluminate_async.server.store import accepting, jobs, placing, sizes
 from elluminate_async.server.store import experiments as store
 from elluminate_async.server.store.accepting import NewJob
@@ -111,7 +111,7 @@ async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest)
 @router.delete("/{experiment_id}", status_code=204)
 async def remove(project: InProject, experiment_id: Id) -> None:
     """Delete one, with its responses."""
-    await project.write(store.remove, experiment_id)
+    await project.remove(store.remove, experiment_id)
 
 
 @router.get("/{experiment_id}/generation/{task_id}", response_model=GenerationStatus)
@@ -120,22 +120,22 @@ async def poll_generation(project: InProject, experiment_id: Id, task_id: str) -
     return json_response(await _status(project, experiment_id, task_id))
 
 
-@router.get("/{experiment_id}/generation/{task_id}/stream", response_class=StreamingResponse)
+@router.get("/{experiment_id}/generation/{task_id}/stream", response_class=EventStream)
 async def stream_generation(
     project: InProject,
     experiment_id: Id,
     task_id: str,
     polling_interval: PollingInterval = DEFAULT_INTERVAL,
-) -> StreamingResponse:
+) -> EventStream:
     """How far it is, as it goes."""
     logs_seen = 0
 
-    async def status() -> tuple[str, str]:
+    async def status() -> Status:
         nonlocal logs_seen
         document = await _status(project, experiment_id, task_id)
         logs: str = await project.read(store.logs, experiment_id)
         document["logs_delta"], logs_seen = logs[logs_seen:] or None, len(logs)
-        return document["status"], to_json(document).decode()
+        return Status(document["status"], to_json(document).decode())
 
     return await job_stream(project.service.jobs, task_id, status, polling_interval)
 

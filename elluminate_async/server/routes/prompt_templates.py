@@ -57,4 +57,4 @@ async def get(project: InProject, template_id: Id) -> PromptTemplate:
 @router.delete("/{template_id}", status_code=204)
 async def remove(project: InProject, template_id: Id) -> None:
     """Delete one version, with its experiments and responses."""
-    await project.write(store.remove, template_id)
+    await project.remove(store.remove, template_id)

@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
 from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest, RatingRequest
 from elluminate_async.server import judge
 from elluminate_async.server.acceptance import BoundedRoute
+from elluminate_async.server.answers import EventStream
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import batches
@@ -79,10 +79,10 @@ async def poll_batch(project: InProject, task_id: str) -> Response:
     return await batches.poll(project, JobKind.RATINGS, task_id)
 
 
-@router.get("/batches/{task_id}/stream", response_class=StreamingResponse)
+@router.get("/batches/{task_id}/stream", response_class=EventStream)
 async def stream_batch(
     project: InProject, task_id: str, polling_interval: PollingInterval = DEFAULT_INTERVAL
-) -> StreamingResponse:
+) -> EventStream:
     """How far a batch is, as it goes."""
     return await batches.stream(project, JobKind.RATINGS, task_id, polling_interval)
 

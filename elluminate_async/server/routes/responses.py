@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from elluminate_async.schemas import (
     JobStatus,
@@ -22,6 +21,7 @@ from elluminate_async.server.acceptance import (
     BoundedRoute,
     check_messages,
 )
+from elluminate_async.server.answers import EventStream
 from elluminate_async.server.generator import generate
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.routes import batches
@@ -137,10 +137,10 @@ async def poll_batch(project: InProject, task_id: str) -> Response:
     return await batches.poll(project, JobKind.RESPONSES, task_id)
 
 
-@router.get("/batches/{task_id}/stream", response_class=StreamingResponse)
+@router.get("/batches/{task_id}/stream", response_class=EventStream)
 async def stream_batch(
     project: InProject, task_id: str, polling_interval: PollingInterval = DEFAULT_INTERVAL
-) -> StreamingResponse:
+) -> EventStream:
     """How far a batch is, as it goes."""
     return await batches.stream(project, JobKind.RESPONSES, task_id, polling_interval)
 
@@ -160,7 +160,7 @@ async def annotate(project: InProject, response_id: Id, body: AnnotateRequest) -
 @router.delete("/{response_id}", status_code=204)
 async def remove(project: InProject, response_id: Id) -> None:
     """Delete one, with its ratings."""
-    await project.write(store.remove, response_id)
+    await project.remove(store.remove, response_id)
 
 
 async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> Response:

@@ -116,13 +116,13 @@ async def edit(
 @router.delete("/{entry_id}", status_code=204)
 async def remove(project: InProject, collection_id: Id, entry_id: Id) -> None:
     """Delete a row, with the responses made from it."""
-    await project.write(store.remove, collection_id, entry_id)
+    await project.remove(store.remove, collection_id, entry_id)
 
 
 @router.delete("", status_code=204)
 async def clear(project: InProject, collection_id: Id) -> None:
     """Delete all rows, with the responses made from them."""
-    await project.write(store.clear, collection_id)
+    await project.remove(store.clear, collection_id)
 
 
 class _InMemoryParser(MultiPartParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import struct
 import time
@@ -27,6 +28,7 @@ LONGEST_CHECK_SECONDS: Final = 5.0
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
+_LEAST_ROOM = 1 << 16  # bytes: what SQLite maps beside a file in use
 _STEPS_BETWEEN_LOOKS = 10_000
 # Tables that all versions have, the first included, which gave their files no id.
 _OWN_TABLES = frozenset({"meta", "sequences", "projects", "responses", "job_items"})
@@ -72,7 +74,17 @@ def prepare(path: Path) -> None:
             raise ConfigurationError(
                 f"{path} is locked by another program; start again when that has ended"
             ) from None
+        if no_room(path):
+            raise ConfigurationError(
+                f"{path} cannot be opened ({error}): there is no room on its disk. Make some and "
+                "start again: nothing is lost"
+            ) from None
         raise damaged(path, str(error)) from None
+
+
+def no_room(path: Path) -> bool:
+    """Whether the disk of a file is full."""
+    return shutil.disk_usage(path.parent).free < _LEAST_ROOM
 
 
 def damaged(path: Path, how: str) -> ConfigurationError:

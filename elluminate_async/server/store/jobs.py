@@ -45,6 +45,9 @@ SELECT failure_message FROM job_items WHERE job_id = ? AND failure_code IS NOT N
 ORDER BY position LIMIT 1"""
 _OPEN_ITEMS = """
 SELECT response_id, count(*) FROM job_items WHERE job_id = ? AND NOT is_done GROUP BY response_id"""
+_STILL_THERE = """
+SELECT id FROM responses
+WHERE id IN (SELECT response_id FROM job_items WHERE job_id = ?)"""
 _END_ITEM = """
 UPDATE job_items SET is_done = 1, failure_code = ?, failure_message = ?
 WHERE +job_id = ? AND response_id = ?"""
@@ -184,6 +187,11 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
     )
 
 
+def still_there(connection: Connection, job_id: int) -> set[int]:
+    """The responses of a job that were not deleted."""
+    return {response_id for (response_id,) in fetch(connection, _STILL_THERE, job_id)}
+
+
 def record(connection: Connection, reports: Sequence[Report]) -> None:
     """Keep what was done for any number of jobs."""
     steps = [step for report in reports for step in report.steps]
@@ -288,6 +296,13 @@ def batch_status(
         more = f',{_results(connection, row, rows)},"item_failures":{_failures(rows)}'
     progress = _progress(row)
     return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
+
+
+def result_count(connection: Connection, project_id: int, task_id: str) -> int:
+    """Results in the status document of a job that has ended; 0 where there are none yet."""
+    of_job = (table.c.task_id == task_id, table.c.project_id == project_id)
+    row = connection.execute(select(table.c.total).where(*of_job)).one_or_none()
+    return int(row.total) if row is not None else 0
 
 
 def batch_document(

@@ -1,0 +1,150 @@
+"""Answers of many megabytes: made one after another, sent in slices, bounded over all readers.
+
+A job of ten thousand items has a status of some 20 MB. Whoever asks for it often, or does not
+read it, is to cost the others neither their turn nor the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from fastapi.responses import Response, StreamingResponse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from starlette.types import Message, Receive, Scope, Send
+
+    from elluminate_async.server.connections import Connection
+
+T = TypeVar("T")
+
+LARGE_ROWS: Final = 500
+"""Results in one answer from which on it takes its turn among the large ones."""
+
+MOST_BYTES: Final = 128 << 20
+"""Of large answers that are made and not yet read by those who asked, over all of them."""
+
+SLICE: Final = 256 << 10
+STALL_SECONDS: Final = 30.0
+"""Within which a reader must take a slice."""
+
+
+class HeldBytes:
+    """The memory of one answer; given back when nobody refers to this any more."""
+
+    def __init__(self, among: LargeAnswers, size: int) -> None:
+        self._among = among
+        self._size = size
+
+    def __del__(self) -> None:
+        self._among.give_back(self._size)
+
+
+class LargeAnswers:
+    """Makes large answers one at a time, and none while too much is unread.
+
+    Attributes:
+        held: Bytes that are made and not read.
+        most: From so many on no more is made.
+    """
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        self.held = 0
+        self.most = most
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def make(
+        self, make: Callable[[], Awaitable[T]], size: Callable[[T], int]
+    ) -> tuple[T, HeldBytes]:
+        """What ``make`` gives, once it is its turn; keep the second as long as the first."""
+        async with self._turn:
+            await self._room.wait()
+            made = await make()
+            held = HeldBytes(self, size(made))
+            self._count(size(made))
+            return made, held
+
+    def give_back(self, size: int) -> None:
+        """So much was read, or will not be."""
+        self._count(-size)
+
+    def _count(self, more: int) -> None:
+        self.held += more
+        if self.held < self.most:
+            self._room.set()
+        else:
+            self._room.clear()
+
+
+class LargeResponse(Response):
+    """A body sent in slices, each once the one before was read; who stalls is let go.
+
+    Args:
+        body: UTF-8, any length.
+        held: The memory of the body, where it is counted.
+    """
+
+    def __init__(self, body: bytes, *, held: HeldBytes | None = None, status: int = 200) -> None:
+        super().__init__(None, status, media_type="application/json")
+        self.body = body
+        self.held = held
+        self.headers["content-length"] = str(len(body))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        send = _in_time(scope, send)
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        try:
+            for part in _slices(self.body):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            # Now, and not when a collector comes by.
+            self.body, self.held = b"", None
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; large ones are sent in slices, and who stalls is let go."""
+
+    def __init__(self, events: AsyncIterator[bytes]) -> None:
+        super().__init__(
+            events, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them as they come."""
+        await super().__call__(scope, receive, _in_time(scope, send))
+
+
+def _in_time(scope: Scope, send: Send) -> Send:
+    """``send``, which closes the connection of who takes no slice for so long."""
+    connection: Connection | None = scope.get("state", {}).get("connection")
+
+    async def sliced(message: Message) -> None:
+        body: bytes | memoryview = message.get("body", b"")
+        parts = _slices(body) if len(body) > SLICE else (body,)
+        for part in parts:
+            if len(body) > SLICE:
+                message = {**message, "body": part, "more_body": True}
+            try:
+                async with asyncio.timeout(STALL_SECONDS):
+                    await send(message)
+            except TimeoutError:
+                # Whatever else is sent after that goes nowhere.
+                if connection is not None:
+                    connection.give_up()
+                return
+
+    return sliced
+
+
+def _slices(body: bytes | memoryview) -> Iterator[memoryview]:
+    """``body`` in parts, without a copy."""
+    whole = memoryview(body)
+    for start in range(0, len(whole), SLICE):
+        yield whole[start : start + SLICE]

@@ -1,0 +1,82 @@
+"""Readers that ask for much and read nothing, in the time of the real loop.
+
+(Virtual time does not pass while a socket holds what nobody has read.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest, answers
+from elluminate_async.server.answers import LARGE_ROWS
+from tests.server.api import Api, batch
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from tests.matrix import Fired
+
+TEXT = "x" * 20_000
+READERS = 30
+
+
+class LongWinded:
+    """Answers everything with the same long text."""
+
+    name = "long-winded"
+
+    async def complete(self, request: ModelRequest) -> ModelAnswer:
+        return ModelAnswer(text=TEXT)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+async def finished(api: Api) -> str:
+    """The path of a job that has ended with results of some 15 MB."""
+    experiment, entries = await api.setup([str(number) for number in range(LARGE_ROWS + 100)])
+    task = await api.post("/responses/batches", batch(experiment, entries))
+    status = await api.ended(f"/responses/batches/{task}")
+    assert len(status["result"]) == LARGE_ROWS + 100
+    return f"/responses/batches/{task}"
+
+
+@pytest.mark.row(135)
+@pytest.mark.parametrize("way", ["", "/stream"], ids=["polled", "streamed"])
+async def test_answers_that_nobody_reads_are_bounded_and_let_go(
+    session: aiohttp.ClientSession, way: str, fired: Fired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thirty some are made, others wait; who takes nothing is closed; the rest is served."""
+    monkeypatch.setattr(answers, "STALL_SECONDS", 0.5)
+    async with LocalServer(model=LongWinded()) as server:
+        api, service = Api(session, server), server._service
+        assert service is not None
+        path = await finished(api)
+        parts = urlsplit(api.url(path + way))
+        lines = (f"GET {parts.path} HTTP/1.1", "Host: localhost", f"X-API-Key: {server.api_key}")
+        head = "\r\n".join((*lines, "", "")).encode()
+        writers: list[asyncio.StreamWriter] = []
+        for _ in range(READERS):
+            # Small buffers, so that nearly all is left at the server.
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, parts.port, limit=1 << 12
+            )
+            del reader
+            writer.write(head)
+            writers.append(writer)
+            fired()
+        large, most = service.large_answers, 0
+        while not large.held:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        while large.held:
+            most = max(most, large.held)
+            assert (await api("GET", "//projects")).status == 200
+            await asyncio.sleep(0.01)
+        assert most < large.most + (20 << 20)
+        assert (await api("GET", path)).status == 200
+        for writer in writers:
+            writer.transport.abort()
