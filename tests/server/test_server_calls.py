@@ -253,6 +253,19 @@ async def test_a_bad_event_after_the_end_costs_no_answer(
         assert texts(await Own(Api(session, server), endpoint.url).generate(["a"])) == ["fine"]
 
 
+async def test_an_answer_that_is_cut_is_told_of_once(
+    endpoint: Endpoint, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts as it is, and the log says by what it was cut and what to set."""
+    body = json.loads(bytes(completion("fine, and").body))
+    body["choices"][0]["finish_reason"] = "length"
+    endpoint.reply = lambda _body: Response(json.dumps(body), media_type="application/json")
+    async with LocalServer() as server:
+        status = await Own(Api(session, server), endpoint.url).generate(["a", "b"])
+    assert texts(status) == ["fine, and"] * 2
+    assert [record.getMessage().count("set max_tokens") for record in caplog.records] == [1]
+
+
 async def test_without_a_key_none_is_sent(
     endpoint: Endpoint, session: aiohttp.ClientSession
 ) -> None:

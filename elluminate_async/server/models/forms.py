@@ -53,6 +53,7 @@ class Traits:
         counts_thinking: Whether it wants its bound as ``max_completion_tokens``, which counts
             what it thinks.
         thinks: Whether it spends tokens before it answers.
+        was_cut: Whether the log was told that an answer ended at the bound on its tokens.
         calls_tools: Whether it may call a tool that takes the answer; False once it did not.
     """
 
@@ -62,6 +63,7 @@ class Traits:
     tells_usage: bool = True
     counts_thinking: bool = False
     thinks: bool = False
+    was_cut: bool = False
     calls_tools: bool = True
 
     def settle(self, form: Form, name: str) -> None:
@@ -104,6 +106,16 @@ class Traits:
             own = max_tokens + (_THINKING_ROOM if self.thinks else 0)
         if own is not None:
             arguments[name] = own
+
+    def tell_of_cut(self, name: str) -> None:
+        """Say once in the log that an answer is not whole."""
+        if not self.was_cut:
+            self.was_cut = True
+            _LOG.warning(
+                "an answer of %s ended at the server's bound on tokens: set max_tokens in its "
+                "configuration for longer ones",
+                name,
+            )
 
     def stream(self, arguments: dict[str, Any]) -> None:
         """Ask for the answer in pieces, where the endpoint gives it so."""

@@ -160,6 +160,8 @@ class OpenAIModel:
             if is_ours and pieces.thought_only and not traits.thinks:
                 traits.thinks = True
                 continue
+            if is_ours and pieces.is_cut and request.purpose == "generate":
+                traits.tell_of_cut(f"{arguments['model']} at {self._shown_url}")
             return pieces.answer()
 
     async def _exchange(self, arguments: dict[str, Any], alive: Callable[[], None]) -> Pieces:
