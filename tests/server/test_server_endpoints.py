@@ -249,9 +249,9 @@ ENVIRONMENT = {
 }
 
 
-@pytest.mark.parametrize(("key", "sent"), [("sk-own", "Bearer sk-own"), (None, "Bearer none")])
+@pytest.mark.parametrize(("key", "sent"), [("sk-own", "Bearer sk-own"), (None, None)])
 async def test_nothing_of_the_environment_goes_along(
-    monkeypatch: pytest.MonkeyPatch, key: str | None, sent: str
+    monkeypatch: pytest.MonkeyPatch, key: str | None, sent: str | None
 ) -> None:
     """An endpoint of a configuration gets its own key, and no other header, proxy or key."""
     for name, value in ENVIRONMENT.items():
@@ -266,11 +266,10 @@ async def test_nothing_of_the_environment_goes_along(
         await model.aclose()
     (seen,) = server.requests
     assert "canary" not in str(seen.headers)
-    assert set(seen.headers) == {
-        "host", "accept", "accept-encoding", "user-agent", "authorization", "content-type",
-        "content-length",
+    assert set(seen.headers) - {"authorization"} == {
+        "host", "accept", "accept-encoding", "user-agent", "content-type", "content-length",
     }  # fmt: skip
-    assert seen.headers["authorization"] == sent
+    assert seen.headers.get("authorization") == sent
 
 
 @pytest.mark.parametrize(("name", "is_right"), [("models.test", True), ("others.test", False)])

@@ -112,14 +112,14 @@ async def test_without_its_key_file_one_configuration_fails(
             api = Api(session, server)
             error = await error_of(api, 1)
             assert await error_of(api, 2) is None
-            assert endpoint.keys == ["Bearer none"]
+            assert endpoint.keys == [None]
             await configure(api, endpoint, "new", "sk-new")
             assert await error_of(api, 3) is None
             # As the error says, a line may be added to a newer file.
             with file.open("ab") as lines:
                 lines.write(kept)
             assert await error_of(api, 1) is None
-    assert endpoint.keys == ["Bearer none", "Bearer sk-new", f"Bearer {CANARY}"]
+    assert endpoint.keys == [None, "Bearer sk-new", f"Bearer {CANARY}"]
     assert error is not None
     for text in (error, caplog.text):
         assert "s.db.key back beside the database" in text

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
 from elluminate_async.schemas import (
@@ -120,7 +121,7 @@ async def poll_generation(project: InProject, experiment_id: Id, task_id: str) -
     return json_response(await _status(project, experiment_id, task_id))
 
 
-@router.get("/{experiment_id}/generation/{task_id}/stream", response_class=EventStream)
+@router.get("/{experiment_id}/generation/{task_id}/stream", response_class=StreamingResponse)
 async def stream_generation(
     project: InProject,
     experiment_id: Id,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 
 from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest, RatingRequest
 from elluminate_async.server import judge
@@ -79,7 +80,7 @@ async def poll_batch(project: InProject, task_id: str) -> Response:
     return await batches.poll(project, JobKind.RATINGS, task_id)
 
 
-@router.get("/batches/{task_id}/stream", response_class=EventStream)
+@router.get("/batches/{task_id}/stream", response_class=StreamingResponse)
 async def stream_batch(
     project: InProject, task_id: str, polling_interval: PollingInterval = DEFAULT_INTERVAL
 ) -> EventStream:
