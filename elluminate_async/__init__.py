@@ -12,6 +12,7 @@ from elluminate_async.batch import (
     RateLimit,
 )
 from elluminate_async.client import AsyncClient
+from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import (
     AnswerTooLargeError,
     APIError,
@@ -103,6 +104,7 @@ __all__ = [
     "MissingExtraError",
     "NotFoundError",
     "Outcome",
+    "OutcomeStream",
     "OutcomeUnknownError",
     "PayloadTooLargeError",
     "PermissionDeniedError",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.common.answers import MODEL_CALLS, answer, latencies, number_in, verdict
 from elluminate_async.server import LocalServer, WireProfile
-from elluminate_async.server.models.base import ModelAnswer, ModelRequest, text_of
+from elluminate_async.server.llms.base import ModelAnswer, ModelRequest, text_of
 
 _MOST_ITEMS = 20_000
 

@@ -1,4 +1,4 @@
-"""What a batch gives back, and how it is asked for: no I/O, no event loop.
+"""`Batch` and its options: results by position. No I/O, no event loop.
 
 `Batch` is a sequence of n slots, strict on reading: a slot holds a value or that item's
 `ItemError`, and reading a failed slot raises it.
@@ -21,7 +21,7 @@ from elluminate_async.errors.causes import cause_counts, one_cause
 T = TypeVar("T")
 
 Outcome: TypeAlias = T | ItemError
-"""What one position ends with."""
+"""The end of one position: its value, or its error."""
 
 Resend: TypeAlias = Callable[
     [Mapping[int, ItemError], dict[int, Outcome[T]], bool | None, "BatchOptions | None"],

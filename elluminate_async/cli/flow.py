@@ -32,7 +32,7 @@ EXPERIMENT_NAME = "Programming Quirks Analysis"
 
 @dataclass(frozen=True, slots=True)
 class FlowResult:
-    """What a run of the flow made."""
+    """The objects that a run of the flow made."""
 
     criteria: Sequence[Criterion]
     experiment: Experiment

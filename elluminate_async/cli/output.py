@@ -1,4 +1,4 @@
-"""What the demo prints: live progress on a terminal, plain lines elsewhere, results as tables."""
+"""The output of the demo: live progress on a terminal, plain lines elsewhere, results as tables."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class LiveProgress:
 
 @contextmanager
 def progress_on(console: Console) -> Generator[PlainProgress | LiveProgress]:
-    """What to pass as ``on_progress``: bars on a terminal, lines elsewhere."""
+    """A callback for ``on_progress``: bars on a terminal, lines elsewhere."""
     if not console.is_terminal:
         yield PlainProgress(console)
         return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from elluminate_async.server import LocalServer, Model
 
 _M_MMAP_THRESHOLD = -3  # of malloc.h
-_MAPPED_BYTES = 1 << 20
+_MAPPED_BYTES = 128 << 10
 _COLLECT_AFTER = 20_000
 
 

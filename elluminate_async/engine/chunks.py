@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from elluminate_async.engine.records import UnfinishedChunk
 
 ANSWER_BYTES = 8 << 20
-"""What the answer to one chunk is kept below, as far as that is known before it is sent.
+"""A bound for the answer to one chunk, as far as that is known before it is sent.
 
 An event stream takes no larger event, and a client no answer of four times that.
 """
@@ -37,7 +37,7 @@ USUAL_ANSWER = 2_000
 """Bytes of what comes back for one item, where nothing is known of it."""
 
 CLEAN_UP_SECONDS = 5.0
-"""What is given to something to end once it is cancelled."""
+"""Seconds that something has to end once it is cancelled."""
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -76,7 +76,7 @@ Source: TypeAlias = Iterable[Entry[V]] | AsyncIterable[Entry[V]]
 
 @dataclass(frozen=True, slots=True)
 class Chunk(Generic[V]):
-    """What is handed over at once: items for one request, and errors passed through.
+    """A unit of work: items for one request, and errors passed through.
 
     Attributes:
         done: Of items that an earlier run finished, where the service keeps their values.
@@ -173,7 +173,7 @@ class ChunkBuilder(Generic[V]):
         return not self._items and not self._passed
 
     def take(self) -> Chunk[V] | None:
-        """What has been collected; None when that is nothing."""
+        """The entries collected so far as a chunk; None when there are none."""
         if self.is_empty:
             return None
         chunk = Chunk(tuple(self._items), tuple(self._passed))

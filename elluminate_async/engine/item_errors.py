@@ -116,7 +116,7 @@ def cut_off(position: int, operation: str) -> OutcomeUnknownError:
 def unknown_outcome(
     error: ElluminateError, operation: str, *, response_id: int | None = None, way_on: str = ""
 ) -> OutcomeUnknownError:
-    """What an ambiguous failure means for the items it carried; the position is to be set.
+    """The error of items whose request failed ambiguously; the position is to be set.
 
     Args:
         error: The failure.
@@ -141,7 +141,7 @@ def unknown_outcome(
 
 
 def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
-    """What a failure of the request that carried an item means for that item."""
+    """The error of an item whose request failed."""
     if isinstance(error, ItemError):
         return error.at(position)
     if isinstance(error, ElluminateError) and error.ambiguous:

@@ -44,7 +44,7 @@ class KeptChunk(UnfinishedChunk):
 
 
 class Memory:
-    """What one call remembers: the chunks in flight, then those with unknown outcomes.
+    """The chunks that one call remembers: the chunks in flight, then those with unknown outcomes.
 
     Attributes:
         is_kept: Whether anything is remembered at all: of a stream nothing is, as it cannot

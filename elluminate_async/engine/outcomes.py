@@ -109,7 +109,7 @@ class CallbackRaisedError(Exception):
 
 
 def raised_by_callback(error: BaseException) -> RuntimeError:
-    """What stands for an error that Python takes for the end of something."""
+    """A stand-in for an error that Python takes for the end of something."""
     return RuntimeError(f"on_progress raised {error!r}")
 
 

@@ -1,4 +1,4 @@
-"""What a journal holds: its records, as bytes and as what they tell together.
+"""The contents of a journal: its records, as bytes and as what they tell together.
 
 A journal is a file of records, one a line: the length and the CRC-32 of the JSON text, both
 as eight hex digits, then the text. It holds ids and hashes, no prompts, no answers and no
@@ -97,7 +97,7 @@ class UnfinishedChunk:
 
 @dataclass(slots=True)
 class JournalState:
-    """What a journal told when it was opened, by position.
+    """The state that a journal told when it was opened, by position.
 
     Attributes:
         pins: Hashes of what the call works with, by what it is and then by part.
@@ -121,7 +121,7 @@ class JournalState:
 
     @classmethod
     def of(cls, path: Path, records: Iterable[Record]) -> Self:
-        """What ``records`` tell together.
+        """The state that ``records`` tell together.
 
         Raises:
             JournalError: They are none of this version.

@@ -158,7 +158,7 @@ class Recovery(Generic[V, R]):
             self.journal.inputs(part)
 
     def builder(self, options: BatchOptions, sizes: AnswerSizes) -> ChunkBuilder[V]:
-        """What sorts entries by what is to be done about them."""
+        """A builder that sorts entries by what is to be done about them."""
         if self.unread is not None:
             return ChunkBuilder(options, sizes)
         return ResumingBuilder(self, options, sizes)
@@ -303,7 +303,7 @@ class ResumingBuilder(ChunkBuilder[V]):
         return super().is_empty and not self._done_items
 
     def take(self) -> Chunk[V] | None:
-        """What may go out part-filled: all but chunks of an earlier run."""
+        """A chunk that may go out part-filled: any but one of an earlier run."""
         return self._take_done() if super().is_empty and self._done_items else super().take()
 
     def take_rest(self) -> Chunk[V] | None:
@@ -342,7 +342,7 @@ def fingerprint_of(*parts: object) -> str:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What differs, in words; a content's hash tells nobody anything."""
+    """The differences, in words; a content's hash tells nobody anything."""
     for part in dict.fromkeys([*before, *now]):
         was, is_now = before.get(part), now.get(part)
         if was == is_now:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class OutcomeStream(AsyncIterator[T], Generic[T]):
-    """What ``produce`` delivers, in bunches, with nothing buffered beyond one bunch.
+    """An async iterator of what ``produce`` delivers, with at most one bunch buffered.
 
     The producer runs in a task of its own, begun by the first step. A generator with a task
     group inside would not do: it is closed by whichever task the garbage collector picks,

@@ -89,7 +89,7 @@ class _Work(Generic[T]):
             await asyncio.wait({self._end})
 
     def result(self) -> T:
-        """What the function returned, or raised."""
+        """Return what the function returned, or raise what it raised."""
         self._taken = True
         if self._error is not None:
             raise self._error

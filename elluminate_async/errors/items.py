@@ -113,7 +113,7 @@ class ItemError(ElluminateError):
 
     @property
     def text(self) -> str:
-        """What happened, in words."""
+        """The reason, in words."""
         return str(self.args[0])
 
     def __str__(self) -> str:
@@ -166,7 +166,7 @@ class RatingError(ItemError):
 
 
 class InputChangedError(ItemError):
-    """What the service has under the item's id is another input than the caller's.
+    """The service has another input under the item's id than the caller.
 
     It was edited since it was read, or the database is another one. Its code is ``no_result``.
     Sending the same again cannot end otherwise, so `Batch.retry_failed` leaves it: read the

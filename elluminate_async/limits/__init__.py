@@ -1,1 +1,1 @@
-"""What requests and chunks wait for; below the engine and the transport, which both use it."""
+"""Rate limits, concurrency, retry budget and circuit breaker, shared by engine and transport."""

@@ -1,4 +1,4 @@
-"""What the client may spend on sending again, over all its calls."""
+"""A budget for retries, over all calls of a client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RetryBudget:
 
     @property
     def left(self) -> int:
-        """What can be spent now."""
+        """The tokens that can be spent now."""
         return self._left
 
     def try_spend(self, cost: int) -> bool:

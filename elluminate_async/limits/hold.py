@@ -1,4 +1,4 @@
-"""What the service asked for with ``Retry-After``: a pause, or a time without new work."""
+"""The waits that a service asks for with ``Retry-After``: a pause, or a time without new work."""
 
 from __future__ import annotations
 

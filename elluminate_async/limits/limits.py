@@ -49,7 +49,7 @@ def strict_limiter(limit: RateLimit) -> AsyncLimiter:
 
 
 class StrictLimits:
-    """What was set, for a client or for one of its calls.
+    """The limits that the user set, for a client or for one of its calls.
 
     Args:
         rate_limit: Requests of any kind per window; None for no limit.
@@ -62,7 +62,7 @@ class StrictLimits:
 
 
 class Limits:
-    """What requests and chunks wait for.
+    """All limits of one client: requests and chunks wait for them.
 
     Args:
         max_concurrency: Chunks in flight over all calls.

@@ -23,7 +23,7 @@ def per_minute(most: int) -> WeightedGate:
 
 @dataclass(slots=True)
 class Sent:
-    """What a request counts.
+    """The weight of a request.
 
     Attributes:
         at: When it was sent, on `time.monotonic`.

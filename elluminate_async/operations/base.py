@@ -86,7 +86,7 @@ class ChunkOperation(Operation[V, R]):
     @property
     @abstractmethod
     def arguments(self) -> Mapping[str, Any]:
-        """What a journal knows the call by, beside its operation; plain JSON."""
+        """The arguments by which a journal knows the call; plain JSON."""
 
     async def header(self) -> Header:
         """Which call a journal is of; asks the service for the project where need be."""

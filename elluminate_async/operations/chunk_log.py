@@ -53,7 +53,7 @@ def journal_path(journal: object) -> Path | None:
 
 
 class ChunkLog:
-    """What is noted of the chunks of one call: in the batch's memory, and in its journal.
+    """Notes the chunks of one call: in the batch's memory, and in its journal.
 
     Attributes:
         recovery: The use of the journal; None without one.
@@ -223,7 +223,7 @@ def not_there(position: int, operation: str, what: str) -> ItemError:
 
 
 def not_own(position: int, operation: str, what: str) -> InputChangedError:
-    """What the service has where the journal's value was is of another input now."""
+    """The error where the service has another input's value in the place that the journal names."""
     return InputChangedError(
         f"the journal has this item as done, and {what} of the service is not of this input any "
         "more: it was edited since, or its id is used again. Change it back, or read the inputs "

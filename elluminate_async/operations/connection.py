@@ -102,7 +102,7 @@ class Connection:
         self._capabilities: frozenset[str] = frozenset()
 
     def kept(self, kind: type[T], id: int) -> T | None:
-        """What all calls of this client share of that kind and id, if any made it."""
+        """The object of that kind and id which all calls of this client share, if any made it."""
         return self._kept.get((kind, id))
 
     def keep(self, kind: Callable[[int], T], id: int) -> T:
@@ -173,7 +173,7 @@ class Connection:
         self._version_check.add_done_callback(self.tasks.discard)
 
     async def server_id(self, policy: Policy) -> str | None:
-        """What the service is known by wherever it is served; None when it advertises nothing.
+        """The service's own id, wherever it is served; None when it advertises nothing.
 
         Asked for anew each time: another server may have taken the address since.
 

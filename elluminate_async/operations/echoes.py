@@ -1,4 +1,4 @@
-"""What the service's rows say of the input that they were made from.
+"""Comparison of the service's rows with the inputs they were made from.
 
 An id alone proves nothing: a database that was replaced, or restored from an older copy, gives
 the same ids to other objects, and an object may be edited. So hashes of contents are noted in
@@ -86,7 +86,7 @@ class Subject:
 # Not frozen, as one is made for each item and would take twice the time.
 @dataclass(slots=True, eq=False)
 class Echo:
-    """What a row says of its request, beside its natural key, where that is known; else None.
+    """The request as a row tells it, beside its natural key; None for what is not known.
 
     It is never changed.
 

@@ -92,7 +92,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What a journal knows the call by."""
+        """The arguments by which a journal knows the call."""
         return self._plan.arguments
 
     async def pins(self) -> Pins:

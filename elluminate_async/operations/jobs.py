@@ -83,7 +83,7 @@ class Denials:
 
 
 class StatusDocument(Protocol):
-    """What a poll answers and a stream's event holds."""
+    """A job's status document, polled or streamed."""
 
     @property
     def status(self) -> str:
@@ -111,7 +111,7 @@ def unmeasured(_: int) -> None:
 
 
 def unknown_or_raise(error: ElluminateError, operation: str) -> ItemError:
-    """What a failed sending leaves unknown of its items; raises ``error`` if it leaves no doubt."""
+    """The error of items whose sending leaves a doubt; raises ``error`` if it leaves none."""
     doubtful = error.ambiguous or isinstance(error, OutcomeUnknownError)
     if isinstance(error, FATAL) or not doubtful:
         raise error

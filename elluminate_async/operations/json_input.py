@@ -1,4 +1,4 @@
-"""What a caller passes as JSON: what is wrong with it, where, and what to do.
+"""Checks of a caller's JSON: the problem, its place, and the way out.
 
 Values from tables hold what JSON does not have: NaN, numbers of numpy, dates. Each is named with
 its place, as in ``values[3]['price'] is nan, which JSON does not have: use None``.
@@ -173,6 +173,14 @@ def check_name(name: object, what: str) -> None:
     if not isinstance(name, str) or not name:
         raise InputError(f"the name of {what} must be a text that is not empty, not {name!r:.60}")
     check_json(name, f"the name of {what}")
+
+
+def check_lookup(name: object, id: object, what: str) -> None:
+    """Raise `InputError` unless either a name or an id says which ``what`` is meant."""
+    if (name is None) == (id is None):
+        raise InputError(f"pass the name of {what}, or id=, and not both")
+    if name is not None and not isinstance(name, str):
+        raise InputError(f"{name!r:.60} is no name of {what}: pass id= for an id")
 
 
 @contextmanager

@@ -41,14 +41,14 @@ VISIBILITY_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each look for rows that a finished job made and the listing does not show."""
 
 UNREADABLE = (DeadlineError, TransportError, RateLimitError, ServerError)
-"""What keeps a listing from being read, for now."""
+"""Errors that keep a listing from being read, for now."""
 
 ENDED_SETTLE = 5.0
 """Seconds to settle what a job that has ended does not show."""
 
 
 class NaturalKey(NamedTuple):
-    """What a response row echoes of its request."""
+    """The part of a request that its response row echoes."""
 
     template_variables_id: int
     epoch: int
@@ -191,7 +191,7 @@ def match_result(
 
 
 class ExperimentRows:
-    """What one client knows of one experiment's rows, over all its calls.
+    """One client's knowledge of one experiment's rows, over all its calls.
 
     It numbers the epochs that the calls ask for, above all that are there, so that no two
     calls, nor a call and a row of anybody else, ever have a natural key in common. One pass

@@ -1,4 +1,4 @@
-"""What a call with a journal works with, as hashes: it must be what it was, or nothing is sent."""
+"""Hashes of the objects that a call with a journal works with: a change of one ends it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_ASKED_WITH = {
     "id", "name", "description", "api_key", "max_connections", "max_retries", "timeout",
     "input_price_per_mtok", "output_price_per_mtok",
 }  # fmt: skip
-"""What a configuration has beside what decides on its answers."""
+"""Fields of a configuration that have no influence on its answers."""
 
 
 async def pins_of_call(
@@ -55,7 +55,7 @@ async def _read(context: CallContext, kind: type[T], noun: str, id: int) -> T | 
 
 
 def pins_of_experiment(experiment: Experiment) -> dict[str, Any]:
-    """What must stay the same of an experiment for its rows to be of one call."""
+    """The parts of an experiment that must stay the same for its rows to be of one call."""
     created = experiment.created_at
     return {
         "id": experiment.id,

@@ -94,7 +94,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What a journal knows the call by."""
+        """The arguments by which a journal knows the call."""
         return {"rating_mode": self._mode.value}
 
     def fingerprint(self, value: Subject) -> str:

@@ -1,4 +1,4 @@
-"""What one call of `RatingsResource` is to send: its arguments, checked, as items."""
+"""The arguments of `rate_many`, checked and made into items."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _ROWS: dict[type, Any] = {
     ResponseJobStatus: PromptResponse | None,
     RatingJobStatus: ListOf[Rating] | None,
 }
-"""What the elements of a result are, by the kind of the status."""
+"""The types of a result's elements, by the kind of the status."""
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}
@@ -177,7 +177,7 @@ def decode_list(kind: type[T], answer: Answer) -> list[T]:
 
 
 def decoded(answer: Answer, reading: Callable[[bytes], T]) -> T:
-    """What ``reading`` makes of an answer's body.
+    """The body of an answer, read by ``reading``.
 
     Raises:
         AnswerTooLargeError, ProtocolError: As `decode`.

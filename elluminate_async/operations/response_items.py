@@ -1,4 +1,4 @@
-"""What one call of `ResponsesResource` is to send: its arguments, checked, as items."""
+"""The arguments of `generate_many` and `add_many`, checked and made into items."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ResponseSpec:
 
 @dataclass(frozen=True, slots=True)
 class ResponsePlan:
-    """What all items of a call share.
+    """The experiment, template and configuration that all items of a call share.
 
     Attributes:
         template_bytes: About the size of the template's messages, where they are known.
@@ -220,7 +220,7 @@ class ResponsePlan:
         return USUAL_ANSWER + 2 * size
 
     def upstream(self, variables: Variables) -> Upstream[ResponseSpec] | None:
-        """What may still come of ``variables``, where they are a `Batch` with failures."""
+        """The upstream of a call whose ``variables`` are a `Batch` with failures."""
         if isinstance(variables, Batch) and variables.failed:
             return Upstream(variables, self._repaired)
         return None
@@ -238,7 +238,7 @@ class ResponsePlan:
 
     @property
     def arguments(self) -> dict[str, int | None]:
-        """What a journal knows the call by."""
+        """The arguments by which a journal knows the call."""
         return {"experiment": self.experiment_id, "llm_config": self.llm_config_id}
 
     @staticmethod

@@ -133,13 +133,13 @@ class ResponseMatcher:
         config_id: int | None,
         unfinished: UnfinishedChunk | None,
     ) -> dict[int, Echo]:
-        """What the rows of these items must say, by position."""
+        """The echoes that the rows of these items must match, by position."""
         return {item.position: self.echo(item.value, config_id, unfinished) for item in items}
 
     def echo(
         self, spec: ResponseSpec, config_id: int | None, unfinished: UnfinishedChunk | None
     ) -> Echo:
-        """What the row of an item must say."""
+        """The echo that the row of an item must match."""
         stored = bool(spec.messages)
         if stored:
             made_by = spec.metadata and spec.metadata.llm_model_config
@@ -170,7 +170,7 @@ class ResponseMatcher:
         return await read_one(self._context.connection, kind, *path, policy=self._context.policy)
 
     async def pins(self) -> dict[str, dict[str, Any]]:
-        """What must be as it was when a journal was begun, as the service has it now."""
+        """The objects of the call as the service has them now, as hashes for the journal."""
         self._experiment = experiment = await self._read(Experiment)
         generates = self._operation == "generate"
         return await pins_of_call(self._context, self._plan, experiment, generates=generates)

@@ -90,7 +90,7 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What a journal knows the call by."""
+        """The arguments by which a journal knows the call."""
         return {"collection": self._collection_id, "skip_existing": self._skip_existing}
 
     def fingerprint(self, value: bytes) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from elluminate_async.errors import ConflictError
 from elluminate_async.operations.connection import decode, id_of, optional_id
-from elluminate_async.operations.json_input import check_name, checked_input
+from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import (
@@ -44,7 +44,9 @@ class CollectionsResource(Resource):
 
         Raises:
             NotFoundError: There is none.
+            InputError: Neither is given, or both, or the name is no text.
         """
+        check_lookup(name, id, "a collection")
         if id is not None:
             return decode(
                 Collection, await self._connection.call("GET", "collections", id_of(id, "id"))

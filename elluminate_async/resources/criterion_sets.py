@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from elluminate_async.errors import ConflictError
 from elluminate_async.operations.connection import decode, id_of
-from elluminate_async.operations.json_input import check_name, checked_input
+from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.criteria import CriterionIn
@@ -29,7 +29,9 @@ class CriterionSetsResource(Resource):
 
         Raises:
             NotFoundError: There is none.
+            InputError: Neither is given, or both, or the name is no text.
         """
+        check_lookup(name, id, "a criterion set")
         if id is not None:
             return decode(
                 CriterionSet, await self._connection.call("GET", "criterion_sets", id_of(id, "id"))

@@ -8,7 +8,7 @@ from typing import Any
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode, id_of, optional_id
 from elluminate_async.operations.jobs import follow_job, job_failure
-from elluminate_async.operations.json_input import check_name, checked_input
+from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.starting import checked_job_id
 from elluminate_async.resources.base import Resource
@@ -52,7 +52,9 @@ class ExperimentsResource(Resource):
 
         Raises:
             NotFoundError: There is none.
+            InputError: Neither is given, or both, or the name is no text.
         """
+        check_lookup(name, id, "an experiment")
         if id is not None:
             return decode(
                 Experiment, await self._connection.call("GET", "experiments", id_of(id, "id"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode, id_of
-from elluminate_async.operations.json_input import check_name, checked_input
+from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig
@@ -27,7 +27,9 @@ class LLMConfigsResource(Resource):
 
         Raises:
             NotFoundError: There is none.
+            InputError: Neither is given, or both, or the name is no text.
         """
+        check_lookup(name, id, "an LLM configuration")
         if id is not None:
             return decode(
                 LLMConfig, await self._connection.call("GET", "llm_configs", id_of(id, "id"))

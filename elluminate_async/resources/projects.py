@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from elluminate_async.errors import NotFoundError
 from elluminate_async.operations.connection import decode, encode
+from elluminate_async.operations.json_input import check_lookup
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.projects import CreateProjectRequest, Project
@@ -35,7 +36,9 @@ class ProjectsResource(Resource):
 
         Raises:
             NotFoundError: The key sees no such project.
+            InputError: Neither is given, or both, or the name is no text.
         """
+        check_lookup(name, id, "a project")
         if id is not None:
             return decode(Project, await self._connection.send(Request("GET", (*_PATH, id))))
         for project in await self.list():

@@ -9,7 +9,12 @@ from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode, id_of, optional_id
-from elluminate_async.operations.json_input import check_name, checked_input, warn_of_lookalikes
+from elluminate_async.operations.json_input import (
+    check_lookup,
+    check_name,
+    checked_input,
+    warn_of_lookalikes,
+)
 from elluminate_async.operations.listing import Listing
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
@@ -58,7 +63,9 @@ class PromptTemplatesResource(Resource):
 
         Raises:
             NotFoundError: There is none.
+            InputError: Neither is given, or both, or the name is no text.
         """
+        check_lookup(name, id, "a prompt template")
         if id is not None:
             return decode(
                 PromptTemplate,

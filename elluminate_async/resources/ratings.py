@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class RatingsResource(Resource):
-    """What the judge says of responses: one rating per response and criterion."""
+    """The judge's verdicts on responses: one rating per response and criterion."""
 
     def list(self, response: PromptResponse | int, *, strict: bool = False) -> Listing[Rating]:
         """The ratings of a response.

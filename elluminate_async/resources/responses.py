@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class ResponsesResource(Resource):
-    """What the model answered."""
+    """The model's answers."""
 
     def list(
         self,

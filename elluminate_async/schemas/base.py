@@ -1,4 +1,4 @@
-"""What all documents of the wire have in common."""
+"""The base of all documents of the wire."""
 
 from __future__ import annotations
 

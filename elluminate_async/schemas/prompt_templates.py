@@ -28,7 +28,7 @@ def placeholders_in(messages: list[dict[str, Any]]) -> list[str]:
 
 
 def lookalikes_in(messages: list[dict[str, Any]]) -> list[str]:
-    """What stands in double braces like a placeholder and is none, as ``{{first name}}``.
+    """Texts in double braces that look like placeholders and are none, as ``{{first name}}``.
 
     Such a thing begins like a name; of JSON, formulas and the like in braces nothing is said.
     """

@@ -17,7 +17,7 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 
 
 class Capability(StrEnum):
-    """What a service may advertise beyond the hosted protocol; none is ever assumed."""
+    """Abilities that a service may advertise beyond the hosted protocol; none is ever assumed."""
 
     IDEMPOTENCY_KEYS = "idempotency-keys"
     """A batch POST that repeats an `IDEMPOTENCY_HEADER` gets the stored answer."""

@@ -1,4 +1,4 @@
-"""What JSON costs once it is read, told from its bytes before that is done.
+"""The cost of JSON once it is read, estimated from its bytes.
 
 Three bytes, ``{},``, make a Python object of 72, and a document of the wire takes more than
 that. So a body is refused that would take more than ten times its own size, as its marks tell:
@@ -18,10 +18,10 @@ from enum import Enum, auto
 from typing import Final, Self
 
 TIMES_ITS_BYTES: Final = 10
-"""What a body may take in memory once it is read, in bytes of its own."""
+"""The memory that a body may take once it is read, in multiples of its bytes."""
 
 ALWAYS_ALLOWED: Final = 16 << 20
-"""What any body may take, in bytes: a small one of many small parts is no harm."""
+"""Bytes of memory that any body may take: a small one of many small parts is no harm."""
 
 _WEIGHED_FROM: Final = 512 << 10  # what is smaller hardly takes more than is always allowed
 _PIECES: Final = 32
@@ -41,7 +41,7 @@ _KEYS_PER_OBJECT: Final = 64
 
 
 class Heaviness(Enum):
-    """What reading a body would take, beside its bytes.
+    """The memory that reading a body would take, beside its bytes.
 
     Attributes:
         LIGHT: It may be read in whatever way is the fastest.

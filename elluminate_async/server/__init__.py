@@ -13,8 +13,7 @@ from elluminate_async.errors import MissingExtraError
 if TYPE_CHECKING:
     from elluminate_async.server.administration import Administration
     from elluminate_async.server.app import create_app
-    from elluminate_async.server.local import LocalServer
-    from elluminate_async.server.models.base import (
+    from elluminate_async.server.llms.base import (
         BusyError,
         JsonSchema,
         Model,
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
         ModelError,
         ModelRequest,
     )
-    from elluminate_async.server.models.offline import OfflineModel
-    from elluminate_async.server.models.openai import OpenAIModel
+    from elluminate_async.server.llms.offline import OfflineModel
+    from elluminate_async.server.llms.openai import OpenAIModel
+    from elluminate_async.server.local import LocalServer
     from elluminate_async.server.profile import WireProfile
 
 __all__ = [

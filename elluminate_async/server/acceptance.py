@@ -1,4 +1,4 @@
-"""What a request may hold: looked at before anything of it is stored, and refused with 422.
+"""Checks of a request before anything of it is stored; refusals are 422.
 
 A body of some bytes can cost a thousand times as much once it is read, validated, filled in or
 done, and what is stored must be shown ever after. So its parts are counted as bytes before they
@@ -20,7 +20,7 @@ from elluminate_async.schemas.prompt_templates import PLACEHOLDER, texts_in
 from elluminate_async.schemas.weight import Heaviness, beside_texts, heaviness_of
 from elluminate_async.server import aside
 from elluminate_async.server.problems import Problem, check_count
-from elluminate_async.server.store.text import MOST_LEVELS, levels_exceed
+from elluminate_async.server.store.wire_json import MOST_LEVELS, levels_exceed
 
 MOST_EPOCHS: Final = 1_000
 MOST_PLACEHOLDERS: Final = 1_000

@@ -14,7 +14,7 @@ from elluminate_async.schemas import CreateProjectRequest
 from elluminate_async.server.keyring import hash_of, new_key
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import keys, projects, tables
-from elluminate_async.server.store.text import dump
+from elluminate_async.server.store.wire_json import dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

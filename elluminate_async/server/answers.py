@@ -60,7 +60,7 @@ class LargeAnswers:
     async def make(
         self, make: Callable[[], Awaitable[T]], size: Callable[[T], int]
     ) -> tuple[T, HeldBytes]:
-        """What ``make`` gives, once it is its turn; keep the second as long as the first."""
+        """Call ``make`` once it is its turn; keep the second result as long as the first."""
         async with self._turn:
             await self._room.wait()
             made = await make()

@@ -1,4 +1,4 @@
-"""What takes long is done beside the event loop, so that others are served meanwhile."""
+"""Long work beside the event loop, so that others are served meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DONE_HERE: Final = 1 << 20  # bytes: less takes no longer than another thread d
 
 
 async def of_body(body: bytes, work: Callable[[bytes], T]) -> T:
-    """What ``work`` makes of a body, in a thread where it is large."""
+    """Run ``work`` on a body, in a thread where it is large."""
     if len(body) < _DONE_HERE:
         return work(body)
     return await asyncio.to_thread(work, body)

@@ -1,4 +1,4 @@
-"""What is kept for a time only: records of idempotency keys, and of jobs that have ended."""
+"""Expiry of idempotency keys, and of jobs that have ended."""
 
 from __future__ import annotations
 

@@ -6,18 +6,18 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.schemas import CriterionIn
-from elluminate_async.server.models.base import JsonSchema, ModelError, ModelRequest, text_of
-from elluminate_async.server.models.pieces import quoted
-from elluminate_async.server.models.reading import distinct, parse_object, questions_of
-from elluminate_async.server.models.storable import storable_value
+from elluminate_async.server.llms.base import JsonSchema, ModelError, ModelRequest, text_of
+from elluminate_async.server.llms.pieces import quoted
+from elluminate_async.server.llms.reading import distinct, parse_object, questions_of
+from elluminate_async.server.llms.storable import storable_value
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store.responses import Answer
+from elluminate_async.server.store.responses import GeneratedResponse
 
 if TYPE_CHECKING:
     from elluminate_async.schemas import PromptTemplate
-    from elluminate_async.server.models.base import ModelAnswer
-    from elluminate_async.server.models.pool import ModelPool
-    from elluminate_async.server.store.work import Work
+    from elluminate_async.server.llms.base import ModelAnswer
+    from elluminate_async.server.llms.pool import ModelPool
+    from elluminate_async.server.store.job_inputs import Work
 
 _MIN_CRITERIA = 3
 _MAX_CRITERIA = 7
@@ -55,7 +55,7 @@ _CRITERIA = JsonSchema(
 )
 
 
-async def generate(models: ModelPool, work: Work) -> Answer:
+async def generate(models: ModelPool, work: Work) -> GeneratedResponse:
     """Answer one prompt; a model's failure becomes the answer's ``error``."""
     config = work.sampling
     request = ModelRequest(
@@ -70,8 +70,8 @@ async def generate(models: ModelPool, work: Work) -> Answer:
     try:
         answer = await models.complete(models.of(work.config), request)
     except ModelError as error:
-        return Answer([], str(error), config, time.perf_counter() - started)
-    return Answer(
+        return GeneratedResponse([], str(error), config, time.perf_counter() - started)
+    return GeneratedResponse(
         messages=[_message(answer)],
         error=None,
         config=config,

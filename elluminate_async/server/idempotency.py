@@ -13,8 +13,8 @@ from elluminate_async.schemas.version import IDEMPOTENCY_HEADER, REPLAYED_HEADER
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import idempotency
 from elluminate_async.server.store.idempotency import RequestKey, StoredAnswer
-from elluminate_async.server.store.text import WireText
 from elluminate_async.server.store.trouble import until_it_works
+from elluminate_async.server.store.wire_json import WireText
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -17,10 +17,10 @@ from elluminate_async.server.store.trouble import until_it_works
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
-    from elluminate_async.server.models.pool import ModelPool
+    from elluminate_async.server.llms.pool import ModelPool
     from elluminate_async.server.store.database import Database
-    from elluminate_async.server.store.responses import Answer
-    from elluminate_async.server.store.work import Work
+    from elluminate_async.server.store.job_inputs import Work
+    from elluminate_async.server.store.responses import GeneratedResponse
 
 _LOG = logging.getLogger(__name__)
 _RUNNING_JOBS = 256
@@ -184,6 +184,8 @@ def _deleted(response_id: int) -> Step:
     return Step(response_id, is_last=True, failure=failure)
 
 
-def _generated(response_id: int, error: str | None, answer: Answer | None = None) -> Step:
+def _generated(
+    response_id: int, error: str | None, answer: GeneratedResponse | None = None
+) -> Step:
     failure = None if error is None else ("generation_failed", error)
     return Step(response_id, answer, is_last=True, failure=failure)

@@ -10,21 +10,21 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.schemas import RatingMode, RatingValue
-from elluminate_async.server.models.base import JsonSchema, ModelError, ModelRequest, text_of
-from elluminate_async.server.models.reading import (
+from elluminate_async.server.llms.base import JsonSchema, ModelError, ModelRequest, text_of
+from elluminate_async.server.llms.reading import (
     parse_object,
     spoken_verdict,
     verdict_of,
     without_thinking,
 )
-from elluminate_async.server.store.ratings import Verdict
+from elluminate_async.server.store.ratings import JudgeVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from elluminate_async.schemas import Criterion
-    from elluminate_async.server.models.pool import ModelPool
-    from elluminate_async.server.store.work import Work
+    from elluminate_async.server.llms.pool import ModelPool
+    from elluminate_async.server.store.job_inputs import Work
 
 _LINE = re.compile(
     r"^[ \t*#>-]*(criterion_\d+)\W{1,12}(?:verdict\W{1,12})?(yes|no)\b",
@@ -81,14 +81,14 @@ _SHOWN = [
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What came of judging one response.
+    """The result of judging one response.
 
     Attributes:
         verdicts: Those the judge gave readably, in the order of the criteria.
         failure: Why some are missing; None when none is.
     """
 
-    verdicts: list[Verdict]
+    verdicts: list[JudgeVerdict]
     failure: str | None
 
 
@@ -113,7 +113,7 @@ async def judge(
         trouble = f"the judge failed: {error}"
     found = hearing.found
     verdicts = [
-        Verdict(work.response_id, one.id, *found[one.id], task_id)
+        JudgeVerdict(work.response_id, one.id, *found[one.id], task_id)
         for one in work.criteria
         if one.id in found
     ]
@@ -126,7 +126,7 @@ class _Hearing:
     """The judging of one response.
 
     Attributes:
-        found: Verdict and reasoning, by criterion.
+        found: JudgeVerdict and reasoning, by criterion.
     """
 
     def __init__(self, models: ModelPool, work: Work, mode: RatingMode) -> None:
@@ -248,7 +248,7 @@ def _nonce() -> str:
 
 @lru_cache(maxsize=64)
 def _asked(criteria: tuple[tuple[int, str], ...], mode: RatingMode) -> tuple[str, JsonSchema]:
-    """What is the same for all responses: the instructions, and the answer's form."""
+    """The same for all responses: the instructions, and the form of the answer."""
     lines = "\n".join(f"{_key(key)}: {text}" for key, text in criteria)
     system = _INSTRUCTIONS.format(criteria=lines, form=_FORM[mode])
     return system, JsonSchema("verdicts", _schema(criteria, mode), is_told=True)

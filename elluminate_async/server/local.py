@@ -23,9 +23,9 @@ from elluminate_async.server.connections import (
     Connections,
 )
 from elluminate_async.server.keyring import new_key
-from elluminate_async.server.models.addresses import Reach
-from elluminate_async.server.models.base import checked_model
-from elluminate_async.server.models.offline import OfflineModel
+from elluminate_async.server.llms.addresses import Reach
+from elluminate_async.server.llms.base import checked_model
+from elluminate_async.server.llms.offline import OfflineModel
 from elluminate_async.server.profile import WireProfile
 from elluminate_async.server.security import LOOPBACK_NAMES
 from elluminate_async.server.service import Service
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from elluminate_async.server.keyring import KeyRing
-    from elluminate_async.server.models.base import Model
+    from elluminate_async.server.llms.base import Model
 
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 _BACKLOG = 2_048

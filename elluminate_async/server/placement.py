@@ -8,8 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from elluminate_async.server.store import accepting, placing
-from elluminate_async.server.store.placing import Filling
+from elluminate_async.server.store import accepting, new_responses
+from elluminate_async.server.store.new_responses import Filling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -38,7 +38,7 @@ async def placed(
     What is killed meanwhile is taken back at the next start.
 
     Yields:
-        The ids of rows that are hidden until `placing.show`.
+        The ids of rows that are hidden until `new_responses.show`.
     """
     source, filling, start = iter(items), Filling(), 0
     hidden: list[int] = []
@@ -63,6 +63,6 @@ def _place(
     start: int,
     of: Filling,
 ) -> list[int]:
-    ids = placing.place(connection, project_id, items, of, hidden=True)
+    ids = new_responses.create_responses(connection, project_id, items, of, hidden=True)
     accepting.add_items(connection, job, start, ids)
     return ids

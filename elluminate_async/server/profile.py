@@ -9,7 +9,7 @@ from elluminate_async.schemas import Capability
 
 @dataclass(frozen=True, slots=True)
 class WireProfile:
-    """What a server offers beyond the hosted protocol, and how it lists.
+    """The abilities of a server beyond the hosted protocol, and how it lists.
 
     Attributes:
         page_size: Items a page.
@@ -42,7 +42,7 @@ class WireProfile:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What the version check advertises."""
+        """The abilities that the version check advertises."""
         offered = {
             Capability.RESULTS_WITH_STATUS: self.results_with_status,
             Capability.IDEMPOTENCY_KEYS: self.idempotency_keys,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.store import jobs
-from elluminate_async.server.store.jobs import Report
+from elluminate_async.server.store.jobs import JobReport
 from elluminate_async.server.store.trouble import TroubleError, pauses
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Recorder:
         some, self._waiting = self._waiting, {}
         self._is_urgent = False
         reports = [
-            (job, Report(job.plan, steps, job.plan.progress(job.progress, steps)))
+            (job, JobReport(job.plan, steps, job.plan.progress(job.progress, steps)))
             for job, steps in some.items()
         ]
         try:
@@ -127,7 +127,7 @@ class Recorder:
             if self._waiting:
                 self._schedule()
 
-    async def _keep(self, reports: Sequence[tuple[RunningJob, Report]]) -> None:
+    async def _keep(self, reports: Sequence[tuple[RunningJob, JobReport]]) -> None:
         try:
             is_kept = await self._record([report for _, report in reports])
         except Exception as error:
@@ -146,7 +146,7 @@ class Recorder:
             if report.progress.is_complete and not job.ended.done():
                 job.ended.set_result(None)
 
-    async def _record(self, reports: Sequence[Report]) -> bool:
+    async def _record(self, reports: Sequence[JobReport]) -> bool:
         """Keep reports, however long it takes; False when the server ends before."""
         for pause in pauses():
             try:

@@ -1,4 +1,4 @@
-"""What is let in: keys, the Host and Origin of a request, the size of its body."""
+"""Admission of requests: keys, the Host and Origin of a request, the size of its body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a running server consists of, opened and closed in order."""
+"""The parts of a running server, opened and closed in order."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from elluminate_async.server.answers import LargeAnswers
 from elluminate_async.server.expiry import Expiry
 from elluminate_async.server.jobs import Jobs
 from elluminate_async.server.keyring import KeyRing
-from elluminate_async.server.models.endpoints import Endpoints
-from elluminate_async.server.models.pool import ModelPool
+from elluminate_async.server.llms.endpoints import Endpoints
+from elluminate_async.server.llms.pool import ModelPool
 from elluminate_async.server.store import llm_configs, projects, sealing
 from elluminate_async.server.store.database import Database
 from elluminate_async.server.store.trouble import TroubleError
 from elluminate_async.server.vault import Vault
 
 if TYPE_CHECKING:
-    from elluminate_async.server.models.addresses import Reach
-    from elluminate_async.server.models.base import Model
+    from elluminate_async.server.llms.addresses import Reach
+    from elluminate_async.server.llms.base import Model
     from elluminate_async.server.profile import WireProfile
 
 

@@ -1,4 +1,4 @@
-"""What tests of programs on this client need: servers that fail as asked, and a clock.
+"""Help for tests of programs that use this client: servers that fail as asked, and a clock.
 
 Everything listens on loopback only, and needs no extra. A test of a batch under faults::
 

@@ -185,7 +185,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
 
 VIRTUAL_TIME = ("asyncio", {"loop_factory": VirtualLoop})
-"""What the fixture ``anyio_backend`` returns for virtual time."""
+"""The value that the fixture ``anyio_backend`` returns for virtual time."""
 
 
 def run_virtually(main: Callable[[], Awaitable[T]]) -> T:

@@ -1,4 +1,4 @@
-"""What a scripted service holds, and how it looks on the wire."""
+"""The objects of a scripted service, and their form on the wire."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def rating_text(id: int, criterion_id: int, criterion: str, verdict: bool, why: 
 
 @dataclass(slots=True)
 class JobScript:
-    """What a fault asks of the job that an exchange starts.
+    """The script of the job that an exchange starts, as a fault asks for it.
 
     Attributes:
         fail_after: End as FAILURE after so many of the items.

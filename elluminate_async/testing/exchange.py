@@ -25,7 +25,7 @@ STREAM_ROUTES = frozenset(
 """Those that follow one by events."""
 
 START_ROUTES = frozenset({"POST version/compatible", "GET projects"})
-"""What every client sends before its first call."""
+"""Requests that every client sends before its first call."""
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ def reset(request: web.BaseRequest) -> None:
 
 
 class Traffic:
-    """What arrived at a service.
+    """A request as it arrived at a service.
 
     Attributes:
         requests: Requests by route.

@@ -1,4 +1,4 @@
-"""What a service really did, and what a client says came of it: the oracle of batch tests."""
+"""The oracle of batch tests: compares what a service did with what a client says came of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Outcomes: TypeAlias = Batch[Any] | Sequence[object] | Mapping[int, object]
 
 
 def nonce_of(values: Mapping[str, Any]) -> str:
-    """What tells one input from another: its content, whatever the order of its names."""
+    """The identity of an input: its content, whatever the order of its names."""
     return json.dumps(values, sort_keys=True, ensure_ascii=False)
 
 
@@ -100,7 +100,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the oracle found; positions in ascending order.
+    """The findings of the oracle; positions in ascending order.
 
     Attributes:
         positions: Inputs of the batch.

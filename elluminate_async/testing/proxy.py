@@ -56,7 +56,7 @@ class Flow:
 
 
 class Toxic:
-    """What happens to one direction of a proxy's connections; itself it changes nothing.
+    """A fault of one direction of a proxy's connections; this base changes nothing.
 
     Args:
         direction: Which of the two.
@@ -215,7 +215,7 @@ class LimitData(Toxic):
         self.limit = limit
 
     async def feed(self, data: bytes, flow: Flow) -> AsyncGenerator[bytes]:
-        """What is left of the limit."""
+        """The bytes that are left of the limit."""
         left = self.limit - flow.passed
         if len(data) < left:
             yield data

@@ -51,12 +51,12 @@ class ThreadedService:
 
     @property
     def ledger(self) -> Ledger:
-        """What was really done."""
+        """The record of what was really done."""
         return self.service.ledger
 
     @property
     def traffic(self) -> Traffic:
-        """What arrived."""
+        """The requests that arrived."""
         return self.service.traffic
 
     @property
@@ -66,7 +66,7 @@ class ThreadedService:
 
     @property
     def faults(self) -> list[TakesExchanges]:
-        """What goes wrong; may be changed."""
+        """The faults; may be changed."""
         return self.service.faults
 
     def __enter__(self) -> Self:

@@ -59,7 +59,7 @@ class Connection:
 
 
 Script: TypeAlias = Callable[[Received, Connection], Awaitable[bytes | None]]
-"""What to do about a request: bytes are sent and the connection stays; None closes it."""
+"""A script for requests: bytes are sent and the connection stays; None closes it."""
 
 
 class RawServer:

@@ -33,12 +33,12 @@ class TakesExchanges(Protocol):
     """A fault, or a plan of them."""
 
     def take(self, exchange: Exchange) -> Behaviour | None:
-        """What to do about this exchange instead; None to leave it alone."""
+        """The action to take instead of this exchange; None leaves it alone."""
         ...
 
 
 class Behaviour(Protocol):
-    """What a fault does with an exchange, and with what the service makes of it."""
+    """The effect of a fault on an exchange, and on the service's answer to it."""
 
     async def __call__(self, exchange: Exchange, process: Process) -> Reply:
         """The answer to send.
@@ -131,7 +131,7 @@ class ScriptedService:
 
     @property
     def faults(self) -> list[TakesExchanges]:
-        """What goes wrong; may be changed while it runs."""
+        """The faults; may be changed while it runs."""
         return self._faults
 
     @faults.setter

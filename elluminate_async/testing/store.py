@@ -1,4 +1,4 @@
-"""What a scripted service keeps in memory, and the work it does on it."""
+"""The memory of a scripted service, and the work it does on it."""
 
 from __future__ import annotations
 

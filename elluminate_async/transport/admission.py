@@ -1,4 +1,4 @@
-"""What an attempt waits for before its clock starts, and what the limits learn of its end."""
+"""Admission of an attempt: waits before its clock starts, and lessons for the limits after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one logical request has been through, and what follows from it."""
+"""The history of one logical request: attempts so far, and whether another follows."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ class AttemptHistory:
         return passing and waited + 2 * SHORTEST_WAIT >= self._policy.retry_for
 
     def last_error(self) -> ElluminateError:
-        """What is raised when there is no next sending."""
+        """The error to raise when there is no next sending."""
         assert self._last is not None
         error = final_error(self._request, self._last, self.count)
         error.ambiguous = self.ambiguous
         return error
 
     def cut_short_by(self, error: ElluminateError) -> ElluminateError:
-        """What is raised when ``error`` kept the next sending from an end of its own."""
+        """The error to raise when ``error`` kept the next sending from an end of its own."""
         last = self._last
         if isinstance(error, ServiceUnavailableError | RateLimitError):
             error.attempts = self.count

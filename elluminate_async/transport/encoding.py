@@ -17,7 +17,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class _Inflating(Protocol):
-    """What `zlib.decompressobj` makes."""
+    """The type of what `zlib.decompressobj` makes."""
 
     @property
     def eof(self) -> bool: ...
@@ -53,7 +53,7 @@ class Decompressor:
         return encoding.strip().lower() in _KNOWN
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What ``data`` decodes to.
+        """Decode ``data``.
 
         Raises:
             ProtocolError: It cannot be decoded.

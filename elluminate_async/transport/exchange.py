@@ -211,7 +211,7 @@ async def read_answer(incoming: Incoming, blotter: Blotter) -> Answer:
 
 
 def decompressor_of(incoming: Incoming, blotter: Blotter) -> Decompressor:
-    """What decodes the body.
+    """The decoder of the body.
 
     Raises:
         ProtocolError: It is encoded in a way that was not asked for.
@@ -249,7 +249,7 @@ def redirect_error(request: Request, how: str = "", attempts: int = 1) -> Redire
 def final_error(
     request: Request, result: Answer | TransportError, attempts: int
 ) -> ElluminateError:
-    """What is raised when ``result`` was the last attempt."""
+    """The error to raise when ``result`` was the last attempt."""
     if isinstance(result, TransportError):
         result.attempts = attempts
         return result
@@ -301,7 +301,7 @@ def excerpt(answer: Answer, limit: int = 200) -> str:
 def transport_error(
     error: BaseException, request: Request, base_url: str, *, sent: bool, blotter: Blotter
 ) -> TransportError:
-    """What a failure that aiohttp let out is called here, by how far the request came."""
+    """This package's error for one of aiohttp's, by how far the request came."""
     if isinstance(error, TransportError):
         # The frames that it comes from hold the answer, which may show the request.
         return error.with_traceback(None)

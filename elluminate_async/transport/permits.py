@@ -12,7 +12,7 @@ RESERVED: Final = 2
 
 
 class Lane(Enum):
-    """What a connection is wanted for."""
+    """The purpose of a connection."""
 
     CALL = "call"
     """A request that makes the service work: of any method but GET."""

@@ -33,7 +33,7 @@ SHORTEST_WAIT = 0.1
 
 
 class Verdict(Enum):
-    """What an exchange proves about the request."""
+    """The proof that an exchange gives about its request."""
 
     NOT_SENT = "not sent"
     """No byte of it left this machine: sending again is free of risk."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from elluminate_async import AsyncClient, NotFoundError
+from elluminate_async import AsyncClient, InputError, NotFoundError
 from elluminate_async.server import LocalServer
 from elluminate_async.testing import RawServer, reply
 from elluminate_async.testing.raw import Connection, Received
@@ -140,3 +140,26 @@ async def test_a_name_that_is_right_costs_one_request() -> None:
     async with fuzzy() as (client, service):
         assert (await client.collections.get("nightly run")).id == 1
         assert service.pages == 1
+
+
+NOUNS = (
+    "collections",
+    "criterion_sets",
+    "experiments",
+    "llm_configs",
+    "projects",
+    "prompt_templates",
+)
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+async def test_an_object_is_looked_up_by_its_name_or_its_id(noun: str) -> None:
+    """A number is no name, and neither or both name nothing: said before anything is sent."""
+    # Not entered, so that nothing can be sent.
+    client = AsyncClient(base_url="http://127.0.0.1:9", api_key="k")
+    get = getattr(client, noun).get
+    with pytest.raises(InputError, match=r"1 is no name of an? .*: pass id= for an id"):
+        await get(1)
+    for arguments in ({}, {"name": "x", "id": 1}):
+        with pytest.raises(InputError, match="or id=, and not both"):
+            await get(**arguments)

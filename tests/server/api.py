@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.server import ModelAnswer
-from elluminate_async.server.models.base import text_of
+from elluminate_async.server.llms.base import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from elluminate_async.server import LocalServer
-from elluminate_async.server.models.forms import forget_endpoints
+from elluminate_async.server.llms.forms import forget_endpoints
 from tests.server.api import Api, ScriptedModel
 from tests.server.endpoint import running_endpoint
 

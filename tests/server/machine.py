@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import aiohttp
 
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
-from elluminate_async.server.models.base import text_of
+from elluminate_async.server.llms.base import text_of
 from tests.server.api import Answer, Api, batch
 
 Trouble: TypeAlias = Literal["locked", "full"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from elluminate_async.server import LocalServer, ModelAnswer, ModelError, WireProfile
-from elluminate_async.server.models.base import text_of
+from elluminate_async.server.llms.base import text_of
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch, keep_none_of
 

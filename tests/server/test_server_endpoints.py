@@ -13,8 +13,8 @@ import trustme
 
 from elluminate_async.schemas import LLMConfig
 from elluminate_async.server import LocalServer, ModelError, ModelRequest, OpenAIModel
-from elluminate_async.server.models import outbound
-from elluminate_async.server.models.addresses import Reach, fault_of_address
+from elluminate_async.server.llms import outbound
+from elluminate_async.server.llms.addresses import Reach, fault_of_address
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, reply
 from tests.faults.test_tls import serving_as

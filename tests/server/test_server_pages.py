@@ -12,7 +12,7 @@ import pytest
 
 from elluminate_async import AsyncClient
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
-from elluminate_async.server.models.base import text_of
+from elluminate_async.server.llms.base import text_of
 from elluminate_async.server.store import jobs, sizes
 from tests.server.api import Api, ScriptedModel
 from tests.server.earlier import to_version_2

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from elluminate_async.server.models.permits import Permits
+from elluminate_async.server.llms.permits import Permits
 
 
 async def test_one_endpoint_alone_has_them_all() -> None:

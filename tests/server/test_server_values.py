@@ -13,9 +13,9 @@ import pytest
 from elluminate_async import PromptResponse
 from elluminate_async.schemas import Experiment, Page, PromptTemplate
 from elluminate_async.server import LocalServer, ModelAnswer, ModelError, ModelRequest
-from elluminate_async.server.models.base import JsonSchema, text_of
-from elluminate_async.server.models.storable import storable
-from elluminate_async.server.store.text import TOO_DEEP
+from elluminate_async.server.llms.base import JsonSchema, text_of
+from elluminate_async.server.llms.storable import storable
+from elluminate_async.server.store.wire_json import TOO_DEEP
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch
 from tests.soak.model_answers import random_answer, run

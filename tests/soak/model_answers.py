@@ -22,7 +22,7 @@ import aiohttp
 
 from elluminate_async.schemas import JobStatus, Page, PromptResponse
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
-from elluminate_async.server.models.base import text_of
+from elluminate_async.server.llms.base import text_of
 
 FIGURES: Sequence[Any] = (
     0, 7, 2**63 - 1, 2**63, 2**70, -1, 1.5, 3.0, float("inf"), float("nan"), float("-inf"),

@@ -1,4 +1,4 @@
-"""What the endpoints of response batches and rating batches have in common."""
+"""The shared part of the endpoints of response batches and rating batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.placement import is_large, placed
 from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import Status, job_stream
-from elluminate_async.server.store import accepting, placing
+from elluminate_async.server.store import accepting, new_responses
 from elluminate_async.server.store import jobs as store
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.jobs import JobKind
@@ -22,7 +22,7 @@ from elluminate_async.server.store.jobs import JobKind
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from elluminate_async.server.store.text import WireText
+    from elluminate_async.server.store.wire_json import WireText
 
 
 async def start(
@@ -57,7 +57,7 @@ async def start(
             hidden = await taking_back.enter_async_context(placed(project, job, items))
 
             def accept_placed(connection: Connection) -> str:
-                placing.show(connection, hidden)
+                new_responses.show(connection, hidden)
                 experiments = {one.experiment_id for one in items}
                 owner = experiments.pop() if len(experiments) == 1 else None
                 return accepting.accept_placed(connection, job, owner)

@@ -1,4 +1,4 @@
-"""What endpoints share: the project of the path, lenient queries, pages."""
+"""Shared by endpoints: the project of the path, lenient queries, pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.service import Service
 from elluminate_async.server.store import sizes
 from elluminate_async.server.store.rows import PageRequest
-from elluminate_async.server.store.text import WireText
+from elluminate_async.server.store.wire_json import WireText
 
 P = ParamSpec("P")
 T = TypeVar("T")

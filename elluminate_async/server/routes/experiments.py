@@ -36,7 +36,7 @@ from elluminate_async.server.routes.deps import (
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
-from elluminate_async.server.store import accepting, jobs, placing, sizes
+from elluminate_async.server.store import accepting, jobs, new_responses, sizes
 from elluminate_async.server.store import experiments as store
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.jobs import JobKind
@@ -169,7 +169,9 @@ async def _run(
         job = accepting.begin(connection, project.id, new, total, is_new=is_new)
         if is_large(total):
             return experiment_id, job, items
-        accepting.add_items(connection, job, 0, placing.place(connection, project.id, list(items)))
+        accepting.add_items(
+            connection, job, 0, new_responses.create_responses(connection, project.id, list(items))
+        )
         return accept(connection, experiment_id, job)
 
     def accept(connection: Connection, experiment_id: int, job: PlacedJob) -> Experiment:

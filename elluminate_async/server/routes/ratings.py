@@ -19,17 +19,16 @@ from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
 from elluminate_async.server.store import ratings as store
-from elluminate_async.server.store import work
 from elluminate_async.server.store.accepting import NewJob, experiment_of_responses
 from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from elluminate_async.server.store.ratings import Verdict
-    from elluminate_async.server.store.work import Work
+    from elluminate_async.server.store.job_inputs import Work
+    from elluminate_async.server.store.ratings import JudgeVerdict
 
-from elluminate_async.server.store import sizes
+from elluminate_async.server.store import job_inputs, sizes
 
 router = APIRouter(prefix="/ratings", tags=["ratings"], route_class=BoundedRoute)
 
@@ -68,7 +67,7 @@ async def start_batch(project: InProject, request: Request, body: RatingBatchReq
     """Accept a batch of responses to rate."""
 
     def make(connection: Connection, project_id: int) -> NewJob:
-        work.require_ratable(connection, project_id, body.prompt_response_ids)
+        job_inputs.require_ratable(connection, project_id, body.prompt_response_ids)
         return NewJob(JobKind.RATINGS, body.prompt_response_ids, body.rating_mode)
 
     return await batches.start(request, project, make)
@@ -89,11 +88,11 @@ async def stream_batch(
 
 
 def _ratable(connection: Connection, project_id: int, response_id: int) -> Work:
-    work.require_ratable(connection, project_id, [response_id])
-    (one,) = work.load(connection, project_id, [response_id])
+    job_inputs.require_ratable(connection, project_id, [response_id])
+    (one,) = job_inputs.load(connection, project_id, [response_id])
     return one
 
 
-def _keep(connection: Connection, project_id: int, verdicts: list[Verdict]) -> list[Rating]:
+def _keep(connection: Connection, project_id: int, verdicts: list[JudgeVerdict]) -> list[Rating]:
     ids = store.record(connection, project_id, verdicts)
     return store.by_ids(connection, project_id, ids)

@@ -36,7 +36,7 @@ from elluminate_async.server.routes.deps import (
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
-from elluminate_async.server.store import placing
+from elluminate_async.server.store import new_responses
 from elluminate_async.server.store import responses as store
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.jobs import JobKind
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.server.routes.deps import CurrentProject
-    from elluminate_async.server.store.responses import Answer
-    from elluminate_async.server.store.text import WireText
+    from elluminate_async.server.store.responses import GeneratedResponse
+    from elluminate_async.server.store.wire_json import WireText
 
 router = APIRouter(prefix="/responses", tags=["responses"], route_class=BoundedRoute)
 
@@ -126,7 +126,7 @@ async def start_batch(project: InProject, request: Request, body: ResponseBatchR
         check_messages(item.messages)
 
     def make(connection: Connection, project_id: int) -> NewJob:
-        ids = placing.place(connection, project_id, body.prompt_response_ins)
+        ids = new_responses.create_responses(connection, project_id, body.prompt_response_ins)
         return NewJob(JobKind.RESPONSES, ids)
 
     return await batches.start(request, project, make, body.prompt_response_ins)
@@ -172,7 +172,9 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
         answer = (
             None
             if item.messages
-            else await generate(project.service.models, await project.write(placing.preview, item))
+            else await generate(
+                project.service.models, await project.write(new_responses.preview, item)
+            )
         )
         return partial(_keep, project_id=project.id, item=item, answer=answer)
 
@@ -189,9 +191,9 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
 
 
 def _keep(
-    connection: Connection, project_id: int, item: ResponseIn, answer: Answer | None
+    connection: Connection, project_id: int, item: ResponseIn, answer: GeneratedResponse | None
 ) -> WireText:
-    (response_id,) = placing.place(connection, project_id, [item])
+    (response_id,) = new_responses.create_responses(connection, project_id, [item])
     if answer is not None:
         store.complete(connection, [(response_id, answer)])
     return store.get(connection, project_id, response_id)

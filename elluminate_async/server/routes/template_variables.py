@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from elluminate_async.server.store.text import WireText
+    from elluminate_async.server.store.wire_json import WireText
 
 router = APIRouter(
     prefix="/collections/{collection_id}/entries",

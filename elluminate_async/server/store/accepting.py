@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from elluminate_async.schemas import JobStatusName, RatingMode
 from elluminate_async.server.store import tables
 from elluminate_async.server.store.rows import fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import ids_text, time_text
+from elluminate_async.server.store.wire_json import ids_text, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

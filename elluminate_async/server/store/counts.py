@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.store.rows import fetch
-from elluminate_async.server.store.text import ids_text
+from elluminate_async.server.store.wire_json import ids_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,7 @@ from elluminate_async.server.store.rows import (
     row_by_id,
     rows_by_id,
 )
-from elluminate_async.server.store.text import ids_text, read_time
+from elluminate_async.server.store.wire_json import ids_text, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -18,8 +18,8 @@ from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import counts, sizes, tables
 from elluminate_async.server.store.inspection import APPLICATION_ID, prepare
 from elluminate_async.server.store.locking import FileLock
-from elluminate_async.server.store.text import dump, read_json
 from elluminate_async.server.store.trouble import Gate, problem_of
+from elluminate_async.server.store.wire_json import dump, read_json
 from elluminate_async.server.store.writer import Writer
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.server.store import collections, criteria, prompt_templates
 from elluminate_async.server.store.rows import AnyRow, fetch
-from elluminate_async.server.store.text import (
+from elluminate_async.server.store.wire_json import (
     ids_text,
     wire_config,
     wire_count,

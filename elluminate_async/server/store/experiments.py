@@ -175,7 +175,7 @@ def started(connection: Connection, experiment_id: int, task_id: str) -> None:
 
 
 def logs(connection: Connection, project_id: int, experiment_id: int) -> str:
-    """What was written while it ran."""
+    """The log lines that were written while it ran."""
     return row(connection, project_id, experiment_id).logs or ""
 
 

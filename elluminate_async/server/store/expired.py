@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.store.rows import fetch, run_many
-from elluminate_async.server.store.text import time_text
+from elluminate_async.server.store.wire_json import time_text
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store.rows import fetch, now, run_many
-from elluminate_async.server.store.text import time_text
+from elluminate_async.server.store.wire_json import time_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,7 +22,7 @@ INSERT INTO idempotency (project_id, route, key, body_sha256, status, answer, cr
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """What makes two requests the same one.
+    """The identity of a request: equal for two that are the same one.
 
     Attributes:
         route: The path below the project.

@@ -16,21 +16,21 @@ from elluminate_async.server.store import (
     accepting,
     documents,
     experiments,
+    job_inputs,
     ratings,
     responses,
     sizes,
     tables,
-    work,
 )
 from elluminate_async.server.store.rows import AnyRow, chunks, fetch, now, run_many
-from elluminate_async.server.store.text import WireText, time_text, wire_text
+from elluminate_async.server.store.wire_json import WireText, time_text, wire_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from elluminate_async.server.store.ratings import Verdict
-    from elluminate_async.server.store.responses import Answer
-    from elluminate_async.server.store.work import Work
+    from elluminate_async.server.store.job_inputs import Work
+    from elluminate_async.server.store.ratings import JudgeVerdict
+    from elluminate_async.server.store.responses import GeneratedResponse
 
 table = tables.jobs
 items = tables.job_items
@@ -66,7 +66,7 @@ _RESULTS_AT_ONCE = 500
 
 
 class JobKind(StrEnum):
-    """What is done for each item."""
+    """The kind of work that is done for each item."""
 
     RESPONSES = "responses"
     RATINGS = "ratings"
@@ -74,7 +74,7 @@ class JobKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """How far a job is, in items.
 
     Attributes:
@@ -95,7 +95,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is left to do of a job.
+    """The rest of a job that is left to do.
 
     Attributes:
         gone: Responses that were deleted and are still waited for.
@@ -113,9 +113,9 @@ class Plan:
     todo: list[Work]
     gone: list[int]
     places: dict[int, int]
-    before: Progress
+    before: JobProgress
 
-    def progress(self, before: Progress, steps: Sequence[Step]) -> Progress:
+    def progress(self, before: JobProgress, steps: Sequence[Step]) -> JobProgress:
         """How far the job is after some more steps."""
         generated, rated, processed, failed = (
             before.generated, before.rated, before.processed, before.failed
@@ -127,12 +127,12 @@ class Plan:
                 processed += places
                 rated += places if step.verdicts else 0
                 failed += places if step.failure else 0
-        return Progress(before.total, generated, rated, processed, failed)
+        return JobProgress(before.total, generated, rated, processed, failed)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was done for one response: generated, rated, or given up.
+    """One step of work on a response: generated, rated, or given up.
 
     Attributes:
         is_last: Whether nothing more is to be done for it.
@@ -140,19 +140,19 @@ class Step:
     """
 
     response_id: int
-    answer: Answer | None = None
-    verdicts: list[Verdict] = field(default_factory=list["Verdict"])
+    answer: GeneratedResponse | None = None
+    verdicts: list[JudgeVerdict] = field(default_factory=list["JudgeVerdict"])
     is_last: bool = False
     failure: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What was done for a job since the report before, and how far it is with that."""
+class JobReport:
+    """Progress of a job since the report before, with the total so far."""
 
     plan: Plan
     steps: Sequence[Step]
-    progress: Progress
+    progress: JobProgress
 
 
 def take_up(connection: Connection) -> list[str]:
@@ -165,14 +165,14 @@ def take_up(connection: Connection) -> list[str]:
 
 
 def plan(connection: Connection, task_id: str) -> Plan | None:
-    """What is left to do of a job; None when it is gone or has ended."""
+    """The rest of a job that is left to do; None when it is gone or has ended."""
     rows = fetch(connection, _JOB, task_id)
     if not rows or rows[0].status in _ENDED:
         return None
     row = rows[0]
     counted = fetch(connection, _OPEN_ITEMS, row.id)
     places = {response_id: count for response_id, count in counted}
-    todo = work.load(connection, row.project_id, places)
+    todo = job_inputs.load(connection, row.project_id, places)
     return Plan(
         job_id=row.id,
         task_id=task_id,
@@ -192,7 +192,7 @@ def still_there(connection: Connection, job_id: int) -> set[int]:
     return {response_id for (response_id,) in fetch(connection, _STILL_THERE, job_id)}
 
 
-def record(connection: Connection, reports: Sequence[Report]) -> None:
+def record(connection: Connection, reports: Sequence[JobReport]) -> None:
     """Keep what was done for any number of jobs."""
     steps = [step for report in reports for step in report.steps]
     responses.complete(
@@ -234,7 +234,7 @@ def record(connection: Connection, reports: Sequence[Report]) -> None:
             _finish(connection, report)
 
 
-def _finish(connection: Connection, report: Report) -> None:
+def _finish(connection: Connection, report: JobReport) -> None:
     """Mark a job as ended: a success as long as one item is fine or it has none."""
     plan, progress = report.plan, report.progress
     status, error_msg = JobStatusName.SUCCESS, None
@@ -265,13 +265,13 @@ def _end(connection: Connection, job_id: int, status: str, error_msg: str | None
     run_many(connection, _END, [(status, error_msg, time_text(now()), job_id)])
 
 
-def _line(progress: Progress, status: str) -> str:
+def _line(progress: JobProgress, status: str) -> str:
     done = f"{progress.processed} of {progress.total} responses done"
     return f"{done}, {progress.failed} failed: {status}"
 
 
-def _progress(row: AnyRow) -> Progress:
-    return Progress(row.total, row.generated, row.rated, row.processed, row.failed)
+def _progress(row: AnyRow) -> JobProgress:
+    return JobProgress(row.total, row.generated, row.rated, row.processed, row.failed)
 
 
 def batch_status(
@@ -306,7 +306,7 @@ def result_count(connection: Connection, project_id: int, task_id: str) -> int:
 
 
 def batch_document(
-    status: str, error_msg: str | None, progress: Progress | None, more: str = ""
+    status: str, error_msg: str | None, progress: JobProgress | None, more: str = ""
 ) -> WireText:
     """A batch's status document, with ``more`` keys at its end."""
     shown = ""
@@ -329,7 +329,9 @@ def generation_status(
     return generation_document(row.status, row.error_msg, progress)
 
 
-def generation_document(status: str, error_msg: str | None, progress: Progress) -> dict[str, Any]:
+def generation_document(
+    status: str, error_msg: str | None, progress: JobProgress
+) -> dict[str, Any]:
     """The status document of an experiment's job."""
     return {
         "status": status,

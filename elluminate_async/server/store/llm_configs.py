@@ -18,7 +18,7 @@ from elluminate_async.server.store.rows import (
     row_by_id,
     rows_by_id,
 )
-from elluminate_async.server.store.text import read_json, readable
+from elluminate_async.server.store.wire_json import read_json, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

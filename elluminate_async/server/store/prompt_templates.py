@@ -20,7 +20,7 @@ from elluminate_async.server.store.rows import (
     row_by_id,
     rows_by_id,
 )
-from elluminate_async.server.store.text import (
+from elluminate_async.server.store.wire_json import (
     dump,
     ids_text,
     read_json,

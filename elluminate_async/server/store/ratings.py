@@ -17,7 +17,7 @@ from elluminate_async.server.store.rows import (
     rows_by_id,
     run_many,
 )
-from elluminate_async.server.store.text import ids_text, time_text
+from elluminate_async.server.store.wire_json import ids_text, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,8 +40,8 @@ INSERT INTO ratings (id, project_id, response_id, criterion_id, rating, reasonin
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the judge said of one response by one criterion.
+class JudgeVerdict:
+    """The judge's verdict on one response by one criterion.
 
     Attributes:
         task_id: Of the job that asked; None for a request that waited.
@@ -54,7 +54,7 @@ class Verdict:
     task_id: str | None = None
 
 
-def record(connection: Connection, project_id: int, verdicts: Sequence[Verdict]) -> list[int]:
+def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerdict]) -> list[int]:
     """Keep verdicts; each takes the place of the one before it, in this list too.
 
     Verdicts on what was deleted while the judge was at work are dropped.

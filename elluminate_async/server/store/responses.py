@@ -18,7 +18,13 @@ from elluminate_async.server.store.rows import (
     run_many,
     select_in,
 )
-from elluminate_async.server.store.text import WireText, dump, dump_or_none, ids_text, time_text
+from elluminate_async.server.store.wire_json import (
+    WireText,
+    dump,
+    dump_or_none,
+    ids_text,
+    time_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +40,7 @@ _BOUNDED = ("duration_seconds", "input_tokens", "output_tokens")
 
 @dataclass(frozen=True, slots=True)
 class ResponseFilter:
-    """What a listing is limited to; None does not limit.
+    """The filters of a listing; None does not limit.
 
     Attributes:
         bounds: ``<column>_min`` and ``<column>_max`` of durations and token counts.
@@ -149,8 +155,8 @@ def remove(connection: Connection, project_id: int, response_id: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one generation: messages, or the error why there are none.
+class GeneratedResponse:
+    """The result of one generation: messages, or the error why there are none.
 
     Attributes:
         messages: The output.
@@ -169,10 +175,12 @@ class Answer:
     cached_tokens: int | None = None
 
 
-def uploaded(messages: list[dict[str, Any]], metadata: GenerationMetadata | None) -> Answer:
+def uploaded(
+    messages: list[dict[str, Any]], metadata: GenerationMetadata | None
+) -> GeneratedResponse:
     """A response that is stored as given."""
     known = metadata or GenerationMetadata()
-    return Answer(
+    return GeneratedResponse(
         messages=messages,
         error=None,
         config=known.llm_model_config,
@@ -197,7 +205,7 @@ class NewRow:
     prompt_id: int
     llm_config_id: int
     epoch: int
-    answer: Answer | None
+    answer: GeneratedResponse | None
     is_hidden: bool = False
 
 
@@ -221,7 +229,7 @@ _COMPLETE = (
 def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) -> None:
     """Make rows."""
     columns = _columns_of(time_text(now()))
-    none = Answer([], None, None)
+    none = GeneratedResponse([], None, None)
     made = [
         (
             *columns(row.answer or none, is_ready=row.answer is not None and not row.is_hidden),
@@ -239,7 +247,7 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
     sizes.note(connection, "answer", map(_texts_of, made))
 
 
-def complete(connection: Connection, answers: Iterable[tuple[int, Answer]]) -> None:
+def complete(connection: Connection, answers: Iterable[tuple[int, GeneratedResponse]]) -> None:
     """Give waiting rows, named by their ids, their answers."""
     columns = _columns_of(time_text(now()))
     given = [(*columns(answer, is_ready=True), response_id) for response_id, answer in answers]
@@ -259,7 +267,7 @@ def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
     """A maker of `_ANSWER_COLUMNS`, which writes down each configuration once."""
     configs: dict[int, tuple[LLMConfig, str]] = {}
 
-    def columns(answer: Answer, *, is_ready: bool) -> tuple[Any, ...]:
+    def columns(answer: GeneratedResponse, *, is_ready: bool) -> tuple[Any, ...]:
         config = answer.config
         text = None
         if config is not None:

@@ -1,4 +1,4 @@
-"""What the statements of all nouns share: ids, pages, digests."""
+"""Shared by the statements of all nouns: ids, pages, digests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What earlier versions stored as it was is encrypted when a database is opened."""
+"""Encryption, at the opening of a database, of keys that earlier versions stored as they were."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.store.rows import fetch, run_many
-from elluminate_async.server.store.text import ids_text
+from elluminate_async.server.store.wire_json import ids_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

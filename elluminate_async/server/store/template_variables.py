@@ -19,7 +19,7 @@ from elluminate_async.server.store.rows import (
     run_many,
     select_in,
 )
-from elluminate_async.server.store.text import WireText, dump, time_text, wire_time
+from elluminate_async.server.store.wire_json import WireText, dump, time_text, wire_time
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable

@@ -47,7 +47,7 @@ _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class TroubleError(Problem):
-    """What the database cannot do now, and can when the trouble is over. Nothing was changed."""
+    """The database cannot do it now, and can when the trouble is over. Nothing was changed."""
 
 
 class DamageError(Problem):
@@ -55,7 +55,7 @@ class DamageError(Problem):
 
 
 def problem_of(error: BaseException) -> Problem | None:
-    """What an error of the database says about the machine; None for any other error."""
+    """The trouble of the machine behind a database error; None for any other error."""
     if not isinstance(error, DBAPIError) or not isinstance(error.orig, sqlite3.Error):
         return None
     code = getattr(error.orig, "sqlite_errorcode", 0)
@@ -90,7 +90,7 @@ def pauses() -> Iterator[float]:
 
 
 async def until_it_works(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What ``attempt`` gives, tried again with back-off as long as the machine is in trouble."""
+    """Await ``attempt``, again with back-off as long as the machine is in trouble."""
     for pause in pauses():
         try:
             return await attempt()

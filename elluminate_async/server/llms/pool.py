@@ -6,16 +6,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from elluminate_async.server.models.base import BusyError, ModelError
-from elluminate_async.server.models.lines import Bounds, Line
-from elluminate_async.server.models.permits import Permits
-from elluminate_async.server.models.retrying import Patience
-from elluminate_async.server.models.storable import reason, storable
+from elluminate_async.server.llms.base import BusyError, ModelError
+from elluminate_async.server.llms.lines import Bounds, Line
+from elluminate_async.server.llms.permits import Permits
+from elluminate_async.server.llms.retrying import Patience
+from elluminate_async.server.llms.storable import reason, storable
 
 if TYPE_CHECKING:
-    from elluminate_async.server.models.base import Model, ModelAnswer, ModelRequest
-    from elluminate_async.server.models.endpoints import Endpoints
-    from elluminate_async.server.models.openai import OpenAIModel
+    from elluminate_async.server.llms.base import Model, ModelAnswer, ModelRequest
+    from elluminate_async.server.llms.endpoints import Endpoints
+    from elluminate_async.server.llms.openai import OpenAIModel
     from elluminate_async.server.store.llm_configs import StoredConfig
 
 SILENCE = 600.0
@@ -28,7 +28,7 @@ LONGEST_TIMEOUT = 3600
 
 @dataclass
 class Figures:
-    """What was asked so far.
+    """Counts of the model calls so far.
 
     Attributes:
         calls: Answers, and attempts that failed.

@@ -11,11 +11,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from elluminate_async.server.models.base import ModelAnswer, ModelError
-from elluminate_async.server.store.text import MOST_LEVELS, dump, levels_exceed
+from elluminate_async.server.llms.base import ModelAnswer, ModelError
+from elluminate_async.server.store.wire_json import MOST_LEVELS, dump, levels_exceed
 
 if TYPE_CHECKING:
-    from elluminate_async.server.models.base import ModelRequest
+    from elluminate_async.server.llms.base import ModelRequest
 
 MOST_ANSWER_CHARACTERS: Final = 4 << 20
 """Of one answer, tool calls included: with its prompt and its row it fits in one listing's page."""
@@ -56,7 +56,7 @@ def reason(error: Exception) -> str:
 
 
 def storable(answer: object, request: ModelRequest) -> ModelAnswer:
-    """What of an answer can be kept.
+    """The part of an answer that can be stored.
 
     Raises:
         ModelError: Nothing, and why.

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.prompt_templates import filled_length, render
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import llm_configs, responses, sizes, tables, work
+from elluminate_async.server.store import job_inputs, llm_configs, responses, sizes, tables
 from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.text import dump, ids_text, read_json, read_messages, time_text
+from elluminate_async.server.store.wire_json import (
+    dump,
+    ids_text,
+    read_json,
+    read_messages,
+    time_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.schemas import ResponseIn
-    from elluminate_async.server.store.work import Work
+    from elluminate_async.server.store.job_inputs import Work
 
 # A plus keeps an index on the project from being taken instead of the ids.
 _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
@@ -77,7 +83,7 @@ class _NewPrompt:
     digest: str
 
 
-def place(
+def create_responses(
     connection: Connection,
     project_id: int,
     items: Sequence[ResponseIn],
@@ -166,10 +172,11 @@ def show(connection: Connection, response_ids: Sequence[int]) -> None:
 
 
 def preview(connection: Connection, project_id: int, item: ResponseIn) -> Work:
-    """What generating an item would take; no row of it stays."""
+    """The inputs for generating an item, without a row that stays."""
     savepoint = connection.begin_nested()
     try:
-        (one,) = work.load(connection, project_id, place(connection, project_id, [item]))
+        created = create_responses(connection, project_id, [item])
+        (one,) = job_inputs.load(connection, project_id, created)
     finally:
         savepoint.rollback()
     return one

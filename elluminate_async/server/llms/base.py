@@ -102,7 +102,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model said; a figure that is not known is None, never 0."""
+    """A model's answer; a figure that is not known is None, never 0."""
 
     text: str
     tool_calls: list[dict[str, Any]] | None = None

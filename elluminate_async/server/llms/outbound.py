@@ -14,13 +14,13 @@ import httpx2
 from openai import DefaultAsyncHttpxClient
 
 from elluminate_async._version import __version__
-from elluminate_async.server.models.addresses import fault_of_address
-from elluminate_async.server.models.base import ModelError
+from elluminate_async.server.llms.addresses import fault_of_address
+from elluminate_async.server.llms.base import ModelError
 
 if TYPE_CHECKING:
     import ssl
 
-    from elluminate_async.server.models.addresses import Reach
+    from elluminate_async.server.llms.addresses import Reach
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 """The IP addresses of a host name."""

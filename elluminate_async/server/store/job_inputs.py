@@ -1,4 +1,4 @@
-"""What must be known of a response to generate it or to rate it."""
+"""The inputs that it takes to generate a response, or to rate it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import criteria, llm_configs
 from elluminate_async.server.store.rows import fetch
-from elluminate_async.server.store.text import ids_text, read_json, read_messages, readable
+from elluminate_async.server.store.wire_json import ids_text, read_json, read_messages, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

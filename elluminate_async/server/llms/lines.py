@@ -1,4 +1,4 @@
-"""What the calls of one model, and those by one configuration, wait for."""
+"""Queues and bounds for the calls of one model, and for those by one configuration."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from elluminate_async.limits.weights import Sent, WeightedGate
     from elluminate_async.schemas import LLMConfig
-    from elluminate_async.server.models.base import ModelAnswer, ModelRequest
-    from elluminate_async.server.models.permits import Permits
+    from elluminate_async.server.llms.base import ModelAnswer, ModelRequest
+    from elluminate_async.server.llms.permits import Permits
 
 LONGEST_HOLD = 300.0
 """Seconds of `Retry-After` that are waited for."""
@@ -105,7 +105,7 @@ class Line:
 
 
 class Bounds:
-    """What a configuration allows: calls at once, requests and tokens in any minute.
+    """The bounds of one configuration: calls at once, requests and tokens in any minute.
 
     Args:
         config: Read once; the bounds of one that is replaced end with it.

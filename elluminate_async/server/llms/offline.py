@@ -9,11 +9,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.prompt_templates import PLACEHOLDER
-from elluminate_async.server.models.base import ModelAnswer, text_of
+from elluminate_async.server.llms.base import ModelAnswer, text_of
 
 if TYPE_CHECKING:
     from elluminate_async.schemas import LLMConfig
-    from elluminate_async.server.models.base import ModelRequest
+    from elluminate_async.server.llms.base import ModelRequest
 
 MARK = "[offline model, no LLM was called]"
 """Begins every answer in prose."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from elluminate_async.server.models.base import JsonSchema
+    from elluminate_async.server.llms.base import JsonSchema
 
 _LOG = logging.getLogger(__name__)
 # What endpoints say of a form that they do not know.
@@ -43,7 +43,7 @@ class Form(Enum):
 
 @dataclass
 class Traits:
-    """What is known of one model at one endpoint.
+    """The traits of one model at one endpoint, as learned so far.
 
     Attributes:
         form: How it is asked for JSON.
@@ -135,7 +135,7 @@ _TRAITS: dict[tuple[str | None, str, bool], Traits] = {}
 
 
 def traits_of(base_url: str | None, model: str, *, own_schema: bool) -> Traits:
-    """What is known of that model there."""
+    """The traits of that model there."""
     return _TRAITS.setdefault((base_url, model, own_schema), Traits())
 
 

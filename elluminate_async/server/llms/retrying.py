@@ -8,13 +8,13 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from elluminate_async.limits import backoff
-from elluminate_async.server.models.lines import LONGEST_HOLD
+from elluminate_async.server.llms.lines import LONGEST_HOLD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from elluminate_async.server.models.base import BusyError
-    from elluminate_async.server.models.lines import Line
+    from elluminate_async.server.llms.base import BusyError
+    from elluminate_async.server.llms.lines import Line
 
 THROTTLED_FOR = 2 * LONGEST_HOLD
 """Seconds for which a call is made again that the endpoint says is too much."""

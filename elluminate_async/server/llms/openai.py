@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from elluminate_async.errors import MissingExtraError
-from elluminate_async.server.models.base import BusyError, ModelError
-from elluminate_async.server.models.forms import Form, shaped, traits_of
-from elluminate_async.server.models.pieces import Pieces, arguments_of_call, quoted
-from elluminate_async.server.models.reading import parse_object
-from elluminate_async.server.models.retrying import seconds_of
+from elluminate_async.server.llms.base import BusyError, ModelError
+from elluminate_async.server.llms.forms import Form, shaped, traits_of
+from elluminate_async.server.llms.pieces import Pieces, arguments_of_call, quoted
+from elluminate_async.server.llms.reading import parse_object
+from elluminate_async.server.llms.retrying import seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI, AsyncStream
 
     from elluminate_async.schemas import LLMConfig
-    from elluminate_async.server.models.addresses import Reach
-    from elluminate_async.server.models.base import JsonSchema, ModelAnswer, ModelRequest
-    from elluminate_async.server.models.forms import Traits
+    from elluminate_async.server.llms.addresses import Reach
+    from elluminate_async.server.llms.base import JsonSchema, ModelAnswer, ModelRequest
+    from elluminate_async.server.llms.forms import Traits
 
     class _Response(Protocol):
         """The parts of a response that are read here; whose library's it is, varies."""
@@ -168,7 +168,7 @@ class OpenAIModel:
         client = self._connect()
         from openai import APIConnectionError, APIStatusError, Omit, OpenAIError, Timeout
 
-        from elluminate_async.server.models.outbound import refusal_in
+        from elluminate_async.server.llms.outbound import refusal_in
 
         try:
             # The arguments are what users wrote: the endpoint checks them, not the types.
@@ -243,7 +243,7 @@ class OpenAIModel:
             try:
                 from openai import AsyncOpenAI
 
-                from elluminate_async.server.models.outbound import (
+                from elluminate_async.server.llms.outbound import (
                     endpoint_client,
                     operator_client,
                 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
-from elluminate_async.server.models.base import ModelAnswer, ModelError
-from elluminate_async.server.models.reading import without_thinking
+from elluminate_async.server.llms.base import ModelAnswer, ModelError
+from elluminate_async.server.llms.reading import without_thinking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ def _first(value: object) -> dict[str, Any]:
 
 
 class Pieces:
-    """What has come of an answer so far."""
+    """An answer as far as it has come."""
 
     def __init__(self) -> None:
         self._size = 0

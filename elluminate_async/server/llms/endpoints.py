@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from elluminate_async.errors import ConfigurationError
-from elluminate_async.server.models.addresses import Reach, fault_of_url
-from elluminate_async.server.models.base import ModelError
-from elluminate_async.server.models.openai import OpenAIModel
+from elluminate_async.server.llms.addresses import Reach, fault_of_url
+from elluminate_async.server.llms.base import ModelError
+from elluminate_async.server.llms.openai import OpenAIModel
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.vault import UnreadableKeyError, Vault
 
