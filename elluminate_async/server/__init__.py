@@ -43,15 +43,15 @@ __all__ = [
 
 _HOME = {
     "Administration": "administration",
-    "BusyError": "models.base",
-    "JsonSchema": "models.base",
+    "BusyError": "llms.base",
+    "JsonSchema": "llms.base",
     "LocalServer": "local",
-    "Model": "models.base",
-    "ModelAnswer": "models.base",
-    "ModelError": "models.base",
-    "ModelRequest": "models.base",
-    "OfflineModel": "models.offline",
-    "OpenAIModel": "models.openai",
+    "Model": "llms.base",
+    "ModelAnswer": "llms.base",
+    "ModelError": "llms.base",
+    "ModelRequest": "llms.base",
+    "OfflineModel": "llms.offline",
+    "OpenAIModel": "llms.openai",
     "WireProfile": "profile",
     "create_app": "app",
 }
