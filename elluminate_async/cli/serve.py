@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import gc
 import shlex
 import signal
@@ -21,8 +19,6 @@ from elluminate_async.cli.server_key import VARIABLE, given_key
 if TYPE_CHECKING:
     from elluminate_async.server import LocalServer, Model
 
-_M_MMAP_THRESHOLD = -3  # of malloc.h
-_MAPPED_BYTES = 128 << 10
 _COLLECT_AFTER = 20_000
 
 
@@ -109,7 +105,6 @@ async def _serve(server: LocalServer, model: Model, *, own_key: str | None) -> N
     try:
         async with server:
             _spare_collector()
-            _give_memory_back()
             typer.echo(await _announce_key(server, own_key))
             # Flushed by echo: whoever starts this program waits for the line.
             typer.echo(f"Listening on {server.url}")
@@ -124,13 +119,6 @@ def _spare_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 20)
-
-
-def _give_memory_back() -> None:
-    # Of glibc's heap what large answers took would stay taken: above this size each has a
-    # mapping of its own. By default the bound grows with what is freed.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
 async def _announce_key(server: LocalServer, own_key: str | None) -> str:

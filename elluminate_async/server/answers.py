@@ -7,6 +7,8 @@ read it, is to cost the others neither their turn nor the memory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from fastapi.responses import Response, StreamingResponse
@@ -26,6 +28,7 @@ LARGE_ROWS: Final = 500
 MOST_BYTES: Final = 128 << 20
 """Of large answers that are made and not yet read by those who asked, over all of them."""
 
+_TRIMMED_AFTER: Final = 64 << 20
 SLICE: Final = 256 << 10
 STALL_SECONDS: Final = 30.0
 """Within which a reader must take a slice."""
@@ -53,6 +56,7 @@ class LargeAnswers:
     def __init__(self, most: int = MOST_BYTES) -> None:
         self.held = 0
         self.most = most
+        self._freed = 0
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self._room.set()
@@ -71,6 +75,10 @@ class LargeAnswers:
     def give_back(self, size: int) -> None:
         """So much was read, or will not be."""
         self._count(-size)
+        self._freed += size
+        if self._freed > _TRIMMED_AFTER and not self.held:
+            self._freed = 0
+            _trim_heap()
 
     def _count(self, more: int) -> None:
         self.held += more
@@ -119,6 +127,12 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send them as they come."""
         await super().__call__(scope, receive, _in_time(scope, send))
+
+
+def _trim_heap() -> None:
+    # What large answers took stays with glibc's heap otherwise, for good.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _in_time(scope: Scope, send: Send) -> Send:
