@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 from typing import TYPE_CHECKING, Final, TypeVar
+from weakref import ref
 
 from fastapi.responses import Response, StreamingResponse
 
@@ -137,7 +138,7 @@ def _trim_heap() -> None:
 
 def _in_time(scope: Scope, send: Send) -> Send:
     """``send``, which closes the connection of who takes no slice for so long."""
-    connection: Connection | None = scope.get("state", {}).get("connection")
+    reference: ref[Connection] | None = scope.get("state", {}).get("connection")
 
     async def sliced(message: Message) -> None:
         body: bytes | memoryview = message.get("body", b"")
@@ -150,7 +151,7 @@ def _in_time(scope: Scope, send: Send) -> Send:
                     await send(message)
             except TimeoutError:
                 # Whatever else is sent after that goes nowhere.
-                if connection is not None:
+                if reference is not None and (connection := reference()) is not None:
                     connection.give_up()
                 return
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
@@ -162,8 +163,10 @@ class Connection(H11Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        # Uvicorn gives each request a copy of this state.
-        super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
+        # Uvicorn gives each request a copy of this state. Weakly, as thousands of connections a
+        # second would else be freed only when a collector comes by.
+        state = {**app_state, "connection": weakref.ref(self)}
+        super().__init__(config, server_state, state, _loop)
         self.header_bytes = 0
         self._among = among
 

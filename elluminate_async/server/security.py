@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException
@@ -61,13 +62,13 @@ class Guard:
         except Problem as problem:
             await _refuse(send_with_id, problem)
             return
-        connection: Connection | None = scope.get("state", {}).get("connection")
-        if connection is not None:
+        reference: weakref.ref[Connection] | None = scope.get("state", {}).get("connection")
+        if reference is not None and (connection := reference()) is not None:
             connection.prove()
         scope["state"] = {
             "service": self._service,
             "allowed_projects": allowed,
-            "connection": connection,
+            "connection": reference,
         }
         await self._app(scope, _capped(receive), send_with_id)
 

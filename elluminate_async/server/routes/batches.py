@@ -104,11 +104,15 @@ async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> Statu
         name = JobStatusName.STARTED
         return Status(name, store.batch_document(name, None, job.progress if full else None))
 
-    async def read() -> tuple[str, WireText]:
-        return await project.read(store.batch_status, kind, task_id, full=full)
+    async def read(most_rows: int | None = None) -> tuple[str, WireText] | None:
+        return await project.read(store.batch_status, kind, task_id, full=full, most_rows=most_rows)
 
-    rows = await project.read(store.result_count, task_id) if full else 0
-    if rows < LARGE_ROWS:
-        return Status(*await read())
-    found, held = await project.service.large_answers.make(read, lambda made: len(made[1]))
-    return Status(*found, held)
+    async def read_all() -> tuple[str, WireText]:
+        found = await read()
+        assert found is not None
+        return found
+
+    if (found := await read(LARGE_ROWS)) is not None:
+        return Status(*found)
+    large, held = await project.service.large_answers.make(read_all, lambda made: len(made[1]))
+    return Status(*large, held)

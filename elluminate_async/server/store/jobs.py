@@ -275,9 +275,15 @@ def _progress(row: AnyRow) -> JobProgress:
 
 
 def batch_status(
-    connection: Connection, project_id: int, kind: JobKind, task_id: str, *, full: bool
-) -> tuple[str, WireText]:
-    """The status of a batch, and its status document.
+    connection: Connection,
+    project_id: int,
+    kind: JobKind,
+    task_id: str,
+    *,
+    full: bool,
+    most_rows: int | None = None,
+) -> tuple[str, WireText] | None:
+    """The status of a batch, and its status document; None where it has over ``most_rows``.
 
     Args:
         connection: Where from.
@@ -285,24 +291,20 @@ def batch_status(
         kind: What kind of batch the route is for.
         task_id: Which job.
         full: With progress and, at the end, results and failures.
+        most_rows: Of results; None for any number.
 
     Raises:
         Problem: 404 when there is no such job of this kind.
     """
     row = _row(connection, project_id, kind, task_id)
+    if most_rows is not None and full and row.status in _ENDED and row.total > most_rows:
+        return None
     more = ""
     if row.status in _ENDED and full:
         rows = fetch(connection, _ITEMS, row.id)
         more = f',{_results(connection, row, rows)},"item_failures":{_failures(rows)}'
     progress = _progress(row)
     return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
-
-
-def result_count(connection: Connection, project_id: int, task_id: str) -> int:
-    """Results in the status document of a job that has ended; 0 where there are none yet."""
-    of_job = (table.c.task_id == task_id, table.c.project_id == project_id)
-    row = connection.execute(select(table.c.total).where(*of_job)).one_or_none()
-    return int(row.total) if row is not None else 0
 
 
 def batch_document(
