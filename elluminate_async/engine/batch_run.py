@@ -205,9 +205,11 @@ class BatchRun(Generic[V, R]):
                 await asyncio.sleep(0)
             return
         sent = chunk.is_of_earlier_run or self._call.memory.unread
-        ending = item_errors.not_resumed if sent else item_errors.unsent
-        held = self._call.limits.held_for(work=True)
-        late = [(i.position, ending(i.position, self._call.name, held)) for i in chunk.items]
+        held, name = self._call.limits.held_for(work=True), self._call.name
+        late: Pairs[R] = [
+            (i.position, item_errors.past_deadline(i.position, name, held, may_be_sent=sent))
+            for i in chunk.items
+        ]
         await self._finish(late, chunk)
         self.out_of_time = True
         if self._call.total is None or not self._keep_failed:

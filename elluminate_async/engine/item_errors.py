@@ -54,24 +54,26 @@ def failed(error: ElluminateError | None, position: int, operation: str) -> Item
     )
 
 
-def unsent(position: int, operation: str, held: float = 0.0) -> ItemError:
-    """An item whose turn did not come before the deadline, the client ``held`` for so long yet."""
-    return ItemError(
-        "the deadline passed before this item was sent",
-        position=position,
-        code="deadline",
-        operation=operation,
-        attempts=0,
-        retry_after=held or None,
-        cause=DeadlineError.__name__,
-    )
+def past_deadline(
+    position: int, operation: str, held: float = 0.0, *, may_be_sent: bool = False
+) -> ItemError:
+    """An item that the call did not come to before its deadline.
 
-
-def not_resumed(position: int, operation: str, held: float = 0.0) -> OutcomeUnknownError:
-    """An item that an earlier run may have sent, and that this one did not come to."""
-    return OutcomeUnknownError(
-        "an earlier run may have sent this item, and the deadline passed before its outcome "
-        "was looked for",
+    Args:
+        position: Of the item.
+        operation: ``"generate"``, ``"rate"`` or ``"add"``.
+        held: Seconds for which the service keeps the client waiting yet.
+        may_be_sent: An earlier run may have sent it, so that its outcome is unknown.
+    """
+    kind, text = ItemError, "the deadline passed before this item was sent"
+    if may_be_sent:
+        kind = OutcomeUnknownError
+        text = (
+            "an earlier run may have sent this item, and the deadline passed before its outcome "
+            "was looked for"
+        )
+    return kind(
+        text,
         position=position,
         code="deadline",
         operation=operation,

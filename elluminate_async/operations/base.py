@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from elluminate_async.batch import BatchOptions
     from elluminate_async.engine.call import Upstream
+    from elluminate_async.engine.chunks import Item
+    from elluminate_async.engine.operation import Outcomes
+    from elluminate_async.engine.records import UnfinishedChunk
     from elluminate_async.operations.context import CallContext
 
 V = TypeVar("V")
@@ -95,3 +98,15 @@ class ChunkOperation(Operation[V, R]):
         server = await connection.server_id(policy)
         url = connection.transport.base_url
         return Header(url, project.id, self.name, self.arguments, self._total, server)
+
+    def send(self, items: Sequence[Item[V]]) -> Outcomes[R]:
+        """Send one chunk, follow it, and yield its outcomes."""
+        return self._send(items, None)
+
+    def resume(self, items: Sequence[Item[V]], unfinished: UnfinishedChunk) -> Outcomes[R]:
+        """Go on with a chunk where it was left: follow its job, or repeat it under its key."""
+        return self._send(items, unfinished)
+
+    @abstractmethod
+    def _send(self, items: Sequence[Item[V]], unfinished: UnfinishedChunk | None) -> Outcomes[R]:
+        """Send a chunk, or go on with an ``unfinished`` one; yield its outcomes."""

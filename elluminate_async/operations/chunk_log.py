@@ -202,8 +202,11 @@ class ChunkIntent(ResentChunk):
 
 
 @contextmanager
-def earlier_sending() -> Generator[None]:
-    """For a chunk that an earlier run sent: what fails now tells nothing of that."""
+def in_doubt() -> Generator[None]:
+    """Around what follows a sending: a failure in here does not mean that nothing was done.
+
+    So it is from an accepted job on, and with a chunk that was sent before.
+    """
     try:
         yield
     except ElluminateError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,7 +28,7 @@ from elluminate_async.operations.base import ChunkOperation
 from elluminate_async.operations.chunk_log import (
     ChunkIntent,
     ResentChunk,
-    earlier_sending,
+    in_doubt,
     not_own,
     not_there,
 )
@@ -36,7 +36,6 @@ from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import hash_of_row
 from elluminate_async.operations.jobs import (
     Denials,
-    accepted_work,
     follow_job,
     job_failure,
     unknown_or_raise,
@@ -53,7 +52,7 @@ from elluminate_async.schemas.responses import PromptResponse
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from elluminate_async.engine.operation import Pins
+    from elluminate_async.engine.operation import Outcomes, Pins
 
 logger = logging.getLogger("elluminate_async")
 
@@ -107,23 +106,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         """Where the service keeps a row, and what it says of its input."""
         return [result.id, hash_of_row(result)]
 
-    def send(
-        self, items: Sequence[Item[ResponseSpec]]
-    ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
-        """POST a chunk, follow its job, yield an outcome for every row there is."""
-        return self._send(items, None)
-
-    def resume(
-        self, items: Sequence[Item[ResponseSpec]], unfinished: UnfinishedChunk
-    ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
-        """Go on with a chunk where it was left: follow its job, or repeat it under its key."""
-        return self._send(items, unfinished)
-
     async def _send(
-        self,
-        items: Sequence[Item[ResponseSpec]],
-        unfinished: UnfinishedChunk | None,
-    ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
+        self, items: Sequence[Item[ResponseSpec]], unfinished: UnfinishedChunk | None
+    ) -> Outcomes[PromptResponse]:
         """POST a chunk, follow its job, yield an outcome for every row there is.
 
         Where nothing is known of a sending, what rows there are tell; what has none is
@@ -162,13 +147,13 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         problem: ElluminateError | None = None
         try:
             job_id = await self._start_job(wanted, items, unfinished)
-            with accepted_work():
+            with in_doubt():
                 found, problem = await self._follow(job_id, wanted, items, unfinished)
         except ElluminateError as error:
             problem = unknown_or_raise(error, self.name)
         left = [entry for entry in wanted if entry.position not in found]
         if left and self._rows.can_reconcile:
-            with accepted_work():
+            with in_doubt():
                 found |= await self._rows.reconcile(left, self._seconds_to_reconcile(problem))
             if isinstance(problem, JobError) and self._is_late:
                 # There was no time to see what it did before it failed.
@@ -189,7 +174,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
             asked = wanted if request is items else expected_rows(unfinished)
             body = self._body(asked, request)
             await self.log.require_same(unfinished, body)
-            with earlier_sending():
+            with in_doubt():
                 return await self._post(body, ResentChunk(unfinished.key), len(asked))
         body = self._body(wanted, items)
         return await self._post(body, self._intend(wanted, body), len(wanted))
@@ -245,7 +230,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
             await connection.call("GET", "experiments", self._plan.experiment_id, policy=policy)
             raise ChunkRefusedError(error) from None
         self._denials.taken()
-        with accepted_work():
+        with in_doubt():
             self.log.accepted(sending.key, job_id)
         return job_id
 
@@ -295,7 +280,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
 
     async def fetch(
         self, items: Sequence[Item[ResponseSpec]], references: Mapping[int, Any]
-    ) -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
+    ) -> Outcomes[PromptResponse]:
         """The rows of these references, by position, as they are at the service now."""
         with self.log.reading():
             ids = {position: int(id) for position, (id, _) in references.items()}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
 import anyio
 
@@ -118,16 +118,6 @@ def unknown_or_raise(error: ElluminateError, operation: str) -> ItemError:
     return item_error(error, position=0, operation=operation)
 
 
-@contextmanager
-def accepted_work() -> Generator[None]:
-    """From an accepted job on: a failure does not mean that nothing was done."""
-    try:
-        yield
-    except ElluminateError as error:
-        error.ambiguous = True
-        raise
-
-
 async def follow_job(
     connection: Connection,
     kind: type[S],
@@ -150,11 +140,10 @@ async def follow_job(
     """
     clock = asyncio.timeout(policy.job_stall)
     watchdog = StallWatchdog(clock, policy.job_stall, connection.limits)
+    follower = _JobFollower(connection, kind, segments, policy, watchdog, measured)
     try:
         async with clock:
-            found = await _follow(
-                connection, kind, *segments, policy=policy, watchdog=watchdog, measured=measured
-            )
+            found = await follower.follow()
             if getattr(found, "result_omitted", False):
                 raise AnswerTooLargeError("the job's results are larger than one answer", sent=True)
             return _blotted(found, connection.blotted)
@@ -209,39 +198,88 @@ class StallWatchdog:
                 self._clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
 
 
-async def _follow(
-    connection: Connection,
-    kind: type[S],
-    *segments: str | int,
-    policy: Policy,
-    watchdog: StallWatchdog,
-    measured: Measured,
-) -> S:
-    decoder = Decoder()
-    for opening in range(STREAM_OPENINGS):
-        if opening > 0:
-            await anyio.sleep(policy.clock(_reconnect_wait(decoder)))
-        try:
-            found, decoder = await _stream_job(
-                connection,
-                kind,
-                *segments,
-                policy=policy,
-                last_id=decoder.last_id,
-                watchdog=watchdog,
-                measured=measured,
-            )
+@dataclass(frozen=True, slots=True)
+class _JobFollower(Generic[S]):
+    """Follows one job to its terminal status document."""
+
+    connection: Connection
+    kind: type[S]
+    segments: tuple[str | int, ...]
+    policy: Policy
+    watchdog: StallWatchdog
+    measured: Measured
+
+    async def follow(self) -> S:
+        """The terminal document, by the job's stream where there is one, else by polls."""
+        decoder = Decoder()
+        for opening in range(STREAM_OPENINGS):
+            if opening > 0:
+                await anyio.sleep(self.policy.clock(_reconnect_wait(decoder)))
+            try:
+                found, decoder = await self._stream(decoder.last_id)
+                if found is not None:
+                    return found
+            except (AuthenticationError, PermissionDeniedError):
+                raise
+            except (APIError, TransportError) as error:
+                logger.debug("following a job by polling: %s", error)
+                self.watchdog.failure = error.with_traceback(None)
+                break
+        return await self._poll()
+
+    async def _stream(self, last_id: str) -> tuple[S | None, Decoder]:
+        """The terminal document, None where the stream ended without one, and its state."""
+        path = await self.connection.path(*self.segments, "stream", policy=self.policy)
+        known = last_id if len(last_id) <= LONGEST_EVENT_ID else ""
+        decoder, skipped = Decoder(), 0
+        opening = Request("GET", path, last_event_id=known)
+        self.watchdog.look()
+        async with self.connection.stream(opening, self.policy, decoder) as events:
+            async for event in events:
+                try:
+                    data = event.data.encode()
+                    # It may be four times its bytes, and what is read of it too.
+                    del event
+                    found = read_status(self.kind, data)
+                except (ValueError, AnswerTooLargeError):
+                    skipped += 1
+                    continue
+                if found.status in TERMINAL:
+                    self.measured(len(data))
+                    return found, decoder
+                self.watchdog.see(found)
+        if skipped:
+            logger.debug("a stream ended with %d events that are no status document", skipped)
+        return None, decoder
+
+    async def _poll(self) -> S:
+        interval, senseless = POLL_FIRST, 0
+        while True:
+            found = None
+            self.watchdog.look()
+            try:
+                answer = await self.connection.call("GET", *self.segments, policy=self.policy)
+                found = decoded(answer, partial(read_status, self.kind))
+                self.measured(len(answer.body))
+            except (AuthenticationError, PermissionDeniedError, NotFoundError, AnswerTooLargeError):
+                raise
+            except (APIError, TransportError) as error:
+                # The job goes on at the service, so an outage is waited out; an answer that waiting
+                # does not change is not.
+                passing = isinstance(error, ServerError | RateLimitError)
+                passing = passing or not isinstance(error, APIError | ProtocolError)
+                senseless = 0 if passing else senseless + 1
+                if senseless >= SENSELESS_POLLS:
+                    raise
+                logger.debug("a job's status could not be read, trying again: %s", error)
+                self.watchdog.failure = error.with_traceback(None)
             if found is not None:
-                return found
-        except (AuthenticationError, PermissionDeniedError):
-            raise
-        except (APIError, TransportError) as error:
-            logger.debug("following a job by polling: %s", error)
-            watchdog.failure = error.with_traceback(None)
-            break
-    return await _poll_job(
-        connection, kind, *segments, policy=policy, watchdog=watchdog, measured=measured
-    )
+                self.watchdog.see(found)
+                if found.status in TERMINAL:
+                    return found
+            self.policy.remaining()
+            await anyio.sleep(self.policy.clock(interval))
+            interval = min(POLL_LONGEST, interval * POLL_GROWTH)
 
 
 def _blotted(document: S, blotted: Callable[[str], str]) -> S:
@@ -262,77 +300,6 @@ def _blotted(document: S, blotted: Callable[[str], str]) -> S:
 def _reconnect_wait(decoder: Decoder) -> float:
     shortest, longest = RECONNECT_WAITS
     return min(longest, max(shortest, (decoder.retry or 0) / 1000))
-
-
-async def _stream_job(
-    connection: Connection,
-    kind: type[S],
-    *segments: str | int,
-    policy: Policy,
-    last_id: str,
-    watchdog: StallWatchdog,
-    measured: Measured,
-) -> tuple[S | None, Decoder]:
-    """The terminal document, None when the stream ended without one, and what it was left at."""
-    path = await connection.path(*segments, "stream", policy=policy)
-    known = last_id if len(last_id) <= LONGEST_EVENT_ID else ""
-    decoder, skipped = Decoder(), 0
-    opening = Request("GET", path, last_event_id=known)
-    watchdog.look()
-    async with connection.stream(opening, policy, decoder) as events:
-        async for event in events:
-            try:
-                data = event.data.encode()
-                # It may be four times its bytes, and what is read of it too.
-                del event
-                found = read_status(kind, data)
-            except (ValueError, AnswerTooLargeError):
-                skipped += 1
-                continue
-            if found.status in TERMINAL:
-                measured(len(data))
-                return found, decoder
-            watchdog.see(found)
-    if skipped:
-        logger.debug("a stream ended with %d events that are no status document", skipped)
-    return None, decoder
-
-
-async def _poll_job(
-    connection: Connection,
-    kind: type[S],
-    *segments: str | int,
-    policy: Policy,
-    watchdog: StallWatchdog,
-    measured: Measured,
-) -> S:
-    interval, senseless = POLL_FIRST, 0
-    while True:
-        found = None
-        watchdog.look()
-        try:
-            answer = await connection.call("GET", *segments, policy=policy)
-            found = decoded(answer, partial(read_status, kind))
-            measured(len(answer.body))
-        except (AuthenticationError, PermissionDeniedError, NotFoundError, AnswerTooLargeError):
-            raise
-        except (APIError, TransportError) as error:
-            # The job goes on at the service, so an outage is waited out; an answer that waiting
-            # does not change is not.
-            passing = isinstance(error, ServerError | RateLimitError)
-            passing = passing or not isinstance(error, APIError | ProtocolError)
-            senseless = 0 if passing else senseless + 1
-            if senseless >= SENSELESS_POLLS:
-                raise
-            logger.debug("a job's status could not be read, trying again: %s", error)
-            watchdog.failure = error.with_traceback(None)
-        if found is not None:
-            watchdog.see(found)
-            if found.status in TERMINAL:
-                return found
-        policy.remaining()
-        await anyio.sleep(policy.clock(interval))
-        interval = min(POLL_LONGEST, interval * POLL_GROWTH)
 
 
 def job_failure(job_id: str, status: str, message: str | None) -> JobError | None:

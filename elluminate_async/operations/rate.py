@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -27,7 +27,7 @@ from elluminate_async.operations.base import ChunkOperation
 from elluminate_async.operations.chunk_log import (
     ChunkIntent,
     ResentChunk,
-    earlier_sending,
+    in_doubt,
     not_own,
     not_there,
 )
@@ -35,7 +35,6 @@ from elluminate_async.operations.connection import encode
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import Subject, hash_of_ratings, hash_of_response
 from elluminate_async.operations.jobs import (
-    accepted_work,
     follow_job,
     job_failure,
     unknown_or_raise,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.operation import Outcomes
 
 Ratings: TypeAlias = list[Rating]
 """A response's ratings, one per criterion."""
@@ -105,28 +105,13 @@ class Rate(ChunkOperation[Subject, Ratings]):
         """Which ratings a response has, and a hash of both."""
         return [[rating.id for rating in result], hash_of_ratings(value.hash() or "", result)]
 
-    def send(
-        self, items: Sequence[Item[Subject]]
-    ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
-        """POST a chunk, follow its job, yield an outcome for every response it rated."""
-        return self._send(items, None)
-
-    def resume(
-        self, items: Sequence[Item[Subject]], unfinished: UnfinishedChunk
-    ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
-        """Go on with a chunk where it was left: follow its job, or repeat it under its key."""
-        return self._send(items, unfinished)
-
     async def _send(
-        self,
-        items: Sequence[Item[Subject]],
-        unfinished: UnfinishedChunk | None,
-    ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
+        self, items: Sequence[Item[Subject]], unfinished: UnfinishedChunk | None
+    ) -> Outcomes[Ratings]:
         """POST a chunk, follow its job, yield an outcome for every response it rated.
 
         Where nothing is known of a sending, what new ratings there are tell. What a job left
-        incomplete is rated once more. A chunk of an ``unfinished`` run is gone on with where the
-        journal says that it was left.
+        incomplete is rated once more. An ``unfinished`` chunk is gone on with where it was left.
         """
         outcomes: dict[int, Ratings | ItemError] = {}
         outcomes |= await self._not_theirs(items, unfinished)
@@ -161,7 +146,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
         problem: ElluminateError | None = None
         try:
             job_id = await self._start_job(ids, items, before, unfinished)
-            with accepted_work():
+            with in_doubt():
                 status = await follow_job(
                     self.context.connection,
                     RatingJobStatus,
@@ -192,7 +177,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
             if not isinstance(problem, OutcomeUnknownError):
                 # The job has ended, so its ratings should be there: they may only be late.
                 problem, seconds = problem or self._no_rating(), min(seconds, ENDED_SETTLE)
-            with accepted_work():
+            with in_doubt():
                 found, readable = await self._matcher.reconcile(left, before, seconds)
             outcomes |= found
             late = not readable or time.monotonic() >= policy.deadline_at
@@ -216,7 +201,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
         body = encode(request)
         if unfinished is not None:
             await self.log.require_same(unfinished, body)
-            with earlier_sending():
+            with in_doubt():
                 return await self._post(body, ResentChunk(unfinished.key), len(asked))
         intent = self._intend(items, ids, before, body)
         return await self._post(body, intent, len(ids))
@@ -235,7 +220,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
             raise ChunkRefusedError(error) from None
-        with accepted_work():
+        with in_doubt():
             self.log.accepted(sending.key, job_id)
         return job_id
 
@@ -307,7 +292,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
 
     async def fetch(
         self, items: Sequence[Item[Subject]], references: Mapping[int, Any]
-    ) -> AsyncIterator[tuple[int, Ratings | ItemError]]:
+    ) -> Outcomes[Ratings]:
         """The ratings of these references, by position, as they are at the service now."""
         with self.log.reading():
             ids = {position: [int(id) for id in ids] for position, (ids, _) in references.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,14 +15,13 @@ from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import (
     ElluminateError,
-    ItemError,
     PayloadTooLargeError,
     RejectedError,
 )
 from elluminate_async.operations.base import ChunkOperation
 from elluminate_async.operations.chunk_log import (
     ResentChunk,
-    earlier_sending,
+    in_doubt,
     not_own,
     not_there,
 )
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.operation import Outcomes
 
 ROWS_PER_UPLOAD = 1_000
 """Rows in one upload at most; ``chunk_bytes`` bounds it too."""
@@ -101,21 +101,9 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         """The id of the row."""
         return result.id
 
-    def send(
-        self, items: Sequence[Item[bytes]]
-    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
-        """Upload a chunk; yield the row of every value."""
-        return self._send(items, None)
-
-    def resume(
-        self, items: Sequence[Item[bytes]], unfinished: UnfinishedChunk
-    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
-        """Upload a chunk once more, where that cannot add its rows twice."""
-        return self._send(items, unfinished)
-
     async def _send(
         self, items: Sequence[Item[bytes]], unfinished: UnfinishedChunk | None
-    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
+    ) -> Outcomes[TemplateVariables]:
         rows = await self._rows_of(items, unfinished)
         left = {item.position for item in items}
         # Of equal rows each goes to one position, those that have theirs included.
@@ -138,7 +126,7 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
             answer = await self._post(content, intent)
         else:
             await self.log.require_same(unfinished, content)
-            with earlier_sending():
+            with in_doubt():
                 answer = await self._post(content, ResentChunk(unfinished.key))
         created = _RowsByContent(shared=self._skip_existing)
         rows = decode_list(TemplateVariables, answer)
@@ -180,7 +168,7 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
 
     async def fetch(
         self, items: Sequence[Item[bytes]], references: Mapping[int, int]
-    ) -> AsyncIterator[tuple[int, TemplateVariables | ItemError]]:
+    ) -> Outcomes[TemplateVariables]:
         """The rows of these ids, by position, as they are at the service now."""
         if self._all is None:
             self._all = {row.id: row for row in await self._list()}

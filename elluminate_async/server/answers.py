@@ -98,20 +98,13 @@ class LargeResponse(Response):
     """
 
     def __init__(self, body: bytes, *, held: HeldBytes | None = None, status: int = 200) -> None:
-        super().__init__(None, status, media_type="application/json")
-        self.body = body
+        super().__init__(body, status, media_type="application/json")
         self.held = held
-        self.headers["content-length"] = str(len(body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        send = _in_time(scope, send)
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send({**start, "headers": self.raw_headers})
         try:
-            for part in _slices(self.body):
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await super().__call__(scope, receive, _in_time(scope, send))
         finally:
             # Now, and not when a collector comes by.
             self.body, self.held = b"", None
@@ -141,25 +134,25 @@ def _in_time(scope: Scope, send: Send) -> Send:
     reference: ref[Connection] | None = scope.get("state", {}).get("connection")
 
     async def sliced(message: Message) -> None:
-        body: bytes | memoryview = message.get("body", b"")
-        parts = _slices(body) if len(body) > SLICE else (body,)
-        for part in parts:
-            if len(body) > SLICE:
-                message = {**message, "body": part, "more_body": True}
-            try:
+        try:
+            for part in _parts(message):
                 async with asyncio.timeout(STALL_SECONDS):
-                    await send(message)
-            except TimeoutError:
-                # Whatever else is sent after that goes nowhere.
-                if reference is not None and (connection := reference()) is not None:
-                    connection.give_up()
-                return
+                    await send(part)
+        except TimeoutError:
+            # Whatever else is sent after that goes nowhere.
+            if reference is not None and (connection := reference()) is not None:
+                connection.give_up()
 
     return sliced
 
 
-def _slices(body: bytes | memoryview) -> Iterator[memoryview]:
-    """``body`` in parts, without a copy."""
+def _parts(message: Message) -> Iterator[Message]:
+    """``message``, its body in slices where it is large, without a copy."""
+    body: bytes = message.get("body", b"")
+    if len(body) <= SLICE:
+        yield message
+        return
     whole = memoryview(body)
     for start in range(0, len(whole), SLICE):
-        yield whole[start : start + SLICE]
+        yield {**message, "body": whole[start : start + SLICE], "more_body": True}
+    yield {**message, "body": b""}

@@ -77,9 +77,9 @@ class Jobs:
         job = self._running.get(task_id)
         return job if job is not None and job.plan.project_id == project_id else None
 
-    async def look_for_deleted(self) -> None:
+    async def look_for_deleted(self, project_id: int) -> None:
         """Have no model asked for what was deleted while its job runs."""
-        for job in list(self._running.values()):
+        for job in [one for one in self._running.values() if one.plan.project_id == project_id]:
             there = await self._database.read(jobs.still_there, job.plan.job_id)
             job.deleted = {work.response_id for work in job.plan.todo} - there
 

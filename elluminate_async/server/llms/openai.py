@@ -115,7 +115,7 @@ class OpenAIModel:
                 continue
             if form is Form.TEXT and traits.calls_tools and not _has_form(answer.text, schema):
                 answer, form = await self._by_tool(request, schema, traits, arguments, answer)
-            traits.settle(form, f"{arguments['model']} at {self._shown_url}")
+            traits.settle(form, self._named(arguments))
             return _as_text(answer, form, schema, request)
         assert first is not None
         raise first
@@ -161,7 +161,7 @@ class OpenAIModel:
                 traits.thinks = True
                 continue
             if is_ours and pieces.is_cut and request.purpose == "generate":
-                traits.tell_of_cut(f"{arguments['model']} at {self._shown_url}")
+                traits.tell_of_cut(self._named(arguments))
             return pieces.answer()
 
     async def _exchange(self, arguments: dict[str, Any], alive: Callable[[], None]) -> Pieces:
@@ -210,6 +210,9 @@ class OpenAIModel:
     def base_url(self) -> str | None:
         """The endpoint; None is OpenAI's own."""
         return self._base_url
+
+    def _named(self, arguments: Mapping[str, Any]) -> str:
+        return f"{arguments['model']} at {self._shown_url}"
 
     @property
     def _shown_url(self) -> str:

@@ -9,11 +9,10 @@ from collections import Counter, deque
 class Permits:
     """At most ``cap`` calls at once, of which some are left for other endpoints.
 
-    An endpoint takes its first permit whenever one is free, and a further one only while one
-    is left for each other endpoint that holds none, a quarter of all at most; the operator's
-    own count among these whether they are asked or not. So however many endpoints hang, and
-    keep what they hold until their calls time out, the rest are served meanwhile. Endpoints
-    take turns, and calls of one are served in the order they came.
+    The first permit of an endpoint leaves one for each of the operator's own that holds none; a
+    further one leaves that for every other endpoint, a quarter of all at most. So however many
+    endpoints hang, and keep what they hold until their calls time out, the rest are served
+    meanwhile. Endpoints take turns, and calls of one are served in the order they came.
 
     Args:
         cap: Calls in flight over all endpoints.

@@ -104,7 +104,7 @@ class CurrentProject:
     ) -> None:
         """`write` a deletion, and let running jobs know of it."""
         await self.write(work, *args, **kwargs)
-        await self.service.jobs.look_for_deleted()
+        await self.service.jobs.look_for_deleted(self.id)
 
     async def page(
         self,
