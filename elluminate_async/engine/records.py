@@ -327,8 +327,11 @@ def check_header(path: Path, found: Record, header: Header, *, check_total: bool
         if found.get(name) != wanted.get(name)
     ]
     if changed:
+        # A list's length is known beforehand, that of an iterable is not.
+        unknown = None in (found.get("total"), header.total)
+        kind = " (None: an iterable, whose length is not known)" if unknown else ""
         raise JournalError(
-            f"the journal {path} is of another call: {'; '.join(changed)}. Pass what it was "
+            f"the journal {path} is of another call: {'; '.join(changed)}{kind}. Pass what it was "
             "begun with, or another path",
             path=path,
         )

@@ -61,6 +61,7 @@ ENTERING_PATIENCE = 5.0
 _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
 _JOBS_KNOWN = 64
+_MAX_ID = 2**63 - 1
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]
@@ -385,7 +386,9 @@ def id_of(reference: object, what: str) -> int:
         InputError: It is neither.
     """
     if isinstance(reference, int) and not isinstance(reference, bool):
-        return reference
+        if 0 <= reference <= _MAX_ID:
+            return reference
+        raise InputError(f"{what} must be an id, from 0 to 2**63 - 1, not {shown(reference)}")
     found = getattr(reference, "id", None)
     if isinstance(found, int):
         return found

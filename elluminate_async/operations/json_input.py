@@ -181,6 +181,7 @@ def check_lookup(name: object, id: object, what: str) -> None:
         raise InputError(f"pass the name of {what}, or id=, and not both")
     if name is not None and not isinstance(name, str):
         raise InputError(f"{name!r:.60} is no name of {what}: pass id= for an id")
+    check_json(name, f"the name of {what}")
 
 
 @contextmanager

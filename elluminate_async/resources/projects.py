@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from elluminate_async.errors import NotFoundError
-from elluminate_async.operations.connection import decode, encode
+from elluminate_async.operations.connection import decode, encode, id_of
 from elluminate_async.operations.json_input import check_lookup
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.base import Page
@@ -40,7 +40,8 @@ class ProjectsResource(Resource):
         """
         check_lookup(name, id, "a project")
         if id is not None:
-            return decode(Project, await self._connection.send(Request("GET", (*_PATH, id))))
+            path = (*_PATH, id_of(id, "id"))
+            return decode(Project, await self._connection.send(Request("GET", path)))
         for project in await self.list():
             if project.name == name:
                 return project

@@ -180,6 +180,7 @@ def test_another_file_is_never_taken_for_a_journal(tmp_path: Path, content: byte
         ({"operation": "rate"}, "operation was 'generate' and is 'rate'"),
         ({"arguments": {"experiment": 4}}, "experiment was 3 and is 4"),
         ({"total": 5}, "total was 4 and is 5"),
+        ({"total": None}, "an iterable, whose length is not known"),
     ],
 )
 async def test_the_journal_of_another_call_is_refused(

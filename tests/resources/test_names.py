@@ -163,3 +163,8 @@ async def test_an_object_is_looked_up_by_its_name_or_its_id(noun: str) -> None:
     for arguments in ({}, {"name": "x", "id": 1}):
         with pytest.raises(InputError, match="or id=, and not both"):
             await get(**arguments)
+    for id in ("1", True, 1.0, -1, 2**70, 10**5000):
+        with pytest.raises(InputError, match="id must be"):
+            await get(id=id)
+    with pytest.raises(InputError, match="half a character"):
+        await get("\ud800")
