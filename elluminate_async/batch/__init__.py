@@ -170,7 +170,11 @@ class Batch(Sequence[T], Generic[T]):
         resend = self._resend
         if resend is None:
             text = "this batch cannot be retried, as it is not the very one that a call returned"
-            raise InputError(f"{text}: call the method again with the inputs of batch.failed")
+            raise InputError(
+                f"{text}: call the method again, with a journal just as before, else with the "
+                "inputs of batch.failed, of which those that end as OutcomeUnknownError may be "
+                "paid for twice by that"
+            )
         if self._retrying:
             raise InputError("this batch is being retried already: await that first")
         self._retrying = True

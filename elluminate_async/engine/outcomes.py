@@ -87,7 +87,7 @@ class OutcomeCollector(Generic[R]):
     def cut_short(self, cut: Pairs[R], read: int, error: BaseException) -> Batch[R]:
         """The batch of a run that ``error`` ended, with what is known of what was in flight."""
         self._outcomes.update(cut)
-        text = f"the batch ended before this item was sent: {error or type(error).__name__}"
+        text = f"the batch ended before this item was sent: {str(error) or type(error).__name__}"
         ours = error if isinstance(error, ElluminateError) else None
         return self.filled(read, "not_sent", text, ours)
 

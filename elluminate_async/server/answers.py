@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from fastapi.responses import Response, StreamingResponse
+
+from elluminate_async.server.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
     from elluminate_async.server.connections import Connection
 
-T = TypeVar("T")
-
 LARGE_ROWS: Final = 500
 """Results in one answer from which on it takes its turn among the large ones."""
 
@@ -30,9 +30,17 @@ MOST_BYTES: Final = 128 << 20
 """Of large answers that are made and not yet read by those who asked, over all of them."""
 
 _TRIMMED_AFTER: Final = 64 << 20
-SLICE: Final = 256 << 10
+LARGE_BODY: Final = 256 << 10
+"""Bytes from which on a body is sent in slices."""
+
+_SLICE = 64 << 10
+_SEND_BUFFER = 128 << 10  # of the kernel's, which doubles it
 STALL_SECONDS: Final = 30.0
-"""Within which a reader must take a slice."""
+"""Within which a reader must take a slice, which 5 KB a second do."""
+
+
+def _always() -> bool:
+    return True
 
 
 class HeldBytes:
@@ -63,14 +71,20 @@ class LargeAnswers:
         self._room.set()
 
     async def make(
-        self, make: Callable[[], Awaitable[T]], size: Callable[[T], int]
-    ) -> tuple[T, HeldBytes]:
-        """Call ``make`` once it is its turn; keep the second result as long as the first."""
+        self, make: Callable[[], Awaitable[bytes]], *, is_wanted: Callable[[], bool] = _always
+    ) -> tuple[bytes, HeldBytes]:
+        """Call ``make`` once it is its turn; keep the second result as long as the first.
+
+        Raises:
+            Problem: 503, where by then nobody waits for it; that goes nowhere.
+        """
         async with self._turn:
             await self._room.wait()
+            if not is_wanted():
+                raise Problem(503, "the client has gone")
             made = await make()
-            held = HeldBytes(self, size(made))
-            self._count(size(made))
+            held = HeldBytes(self, len(made))
+            self._count(len(made))
             return made, held
 
     def give_back(self, size: int) -> None:
@@ -134,13 +148,18 @@ def _in_time(scope: Scope, send: Send) -> Send:
     reference: ref[Connection] | None = scope.get("state", {}).get("connection")
 
     async def sliced(message: Message) -> None:
+        connection = None if reference is None else reference()
+        if len(message.get("body", b"")) > LARGE_BODY and connection is not None:
+            # Of a large buffer a third must be read until there is room for a slice: whoever
+            # reads slowly would seem to have stalled.
+            connection.bound_send_buffer(_SEND_BUFFER)
         try:
             for part in _parts(message):
                 async with asyncio.timeout(STALL_SECONDS):
                     await send(part)
         except TimeoutError:
             # Whatever else is sent after that goes nowhere.
-            if reference is not None and (connection := reference()) is not None:
+            if connection is not None:
                 connection.give_up()
 
     return sliced
@@ -149,10 +168,10 @@ def _in_time(scope: Scope, send: Send) -> Send:
 def _parts(message: Message) -> Iterator[Message]:
     """``message``, its body in slices where it is large, without a copy."""
     body: bytes = message.get("body", b"")
-    if len(body) <= SLICE:
+    if len(body) <= LARGE_BODY:
         yield message
         return
     whole = memoryview(body)
-    for start in range(0, len(whole), SLICE):
-        yield {**message, "body": whole[start : start + SLICE], "more_body": True}
+    for start in range(0, len(whole), _SLICE):
+        yield {**message, "body": whole[start : start + _SLICE], "more_body": True}
     yield {**message, "body": b""}

@@ -9,6 +9,7 @@ any number of others wait, dribble or come again.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Final
@@ -191,6 +192,11 @@ class Connection(H11Protocol):
     def prove(self) -> None:
         """Tell that a valid key was shown."""
         self._among.proven(self)
+
+    def bound_send_buffer(self, size: int) -> None:
+        """Have the kernel hold no more than about so much that was not read."""
+        if (held := self.transport.get_extra_info("socket")) is not None:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def give_up(self, answer: bytes = b"") -> None:
         """Close it, with a last answer where there is one to be read."""

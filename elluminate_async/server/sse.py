@@ -9,6 +9,7 @@ from fastapi import Query
 
 from elluminate_async.schemas.jobs import TERMINAL
 from elluminate_async.server.answers import EventStream, HeldBytes
+from elluminate_async.server.problems import Problem
 from elluminate_async.server.store.trouble import TroubleError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Status(NamedTuple):
     """
 
     name: str
-    document: str
+    document: str | bytes
     held: HeldBytes | None = None
 
 
@@ -56,7 +57,8 @@ async def job_stream(
     async def events() -> AsyncIterator[bytes]:
         now = first
         awaited = ended
-        yield _event(now.document)
+        for part in _event(now.document):
+            yield part
         while now.name not in TERMINAL:
             if await _within(awaited, interval):
                 if jobs.is_closing:
@@ -67,14 +69,21 @@ async def job_stream(
                 now = await status()
             except TroubleError:
                 yield b": the database cannot be read now\n\n"
+            except Problem:
+                # It was deleted: whoever asks for it anew is told so.
+                return
             else:
-                yield _event(now.document)
+                for part in _event(now.document):
+                    yield part
 
     return EventStream(events())
 
 
-def _event(document: str) -> bytes:
-    return b"data: " + document.encode() + b"\n\n"
+def _event(document: str | bytes) -> tuple[bytes, ...]:
+    if isinstance(document, bytes):
+        # A large one is not copied.
+        return b"data: ", document, b"\n\n"
+    return (f"data: {document}\n\n".encode(),)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from elluminate_async.server import LocalServer
 from elluminate_async.server.answers import LargeAnswers
+from elluminate_async.server.problems import Problem
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch
 
@@ -30,9 +31,9 @@ async def test_large_answers_are_made_one_at_a_time_and_none_while_too_much_is_u
         await asyncio.sleep(0)
         return b"12345678"
 
-    first = await large.make(make, len)
-    second = await large.make(make, len)
-    third = asyncio.create_task(large.make(make, len))
+    first = await large.make(make)
+    second = await large.make(make)
+    third = asyncio.create_task(large.make(make))
     await asyncio.sleep(1)
     assert (len(made), large.held) == (2, 16)
     del first
@@ -41,6 +42,16 @@ async def test_large_answers_are_made_one_at_a_time_and_none_while_too_much_is_u
     del second, last, third
     await asyncio.sleep(0)  # this very step holds the task that it was woken by
     assert large.held == 0
+
+
+async def test_nothing_is_made_for_who_has_gone() -> None:
+    """Whoever waited for a turn and left costs no more."""
+    with pytest.raises(Problem, match="has gone"):
+        await LargeAnswers().make(_never, is_wanted=lambda: False)
+
+
+async def _never() -> bytes:
+    raise AssertionError
 
 
 @pytest.mark.parametrize("noun", ["experiments", "collections", "prompt_templates"])

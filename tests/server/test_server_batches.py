@@ -84,6 +84,22 @@ async def test_empty_batch_is_null(api: Api) -> None:
     assert await api.post("/ratings/batches", {"prompt_response_ids": []}) is None
 
 
+async def test_a_stream_whose_job_is_deleted_ends(
+    api: Api, model: ScriptedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a terminal event, and without a fault in the log."""
+    experiment, entries = await api.setup(["a"])
+    model.gate.clear()
+    task = await api.post("/responses/batches", batch(experiment, entries))
+    path = f"/responses/batches/{task}/stream?polling_interval=0.1"
+    stream = asyncio.create_task(api.stream(path))
+    await model.reached(1)
+    assert (await api("DELETE", f"/experiments/{experiment}")).status == 204
+    model.gate.set()
+    assert b"SUCCESS" not in await stream
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_unknown_task_is_404(api: Api) -> None:
     """A task nobody knows is 404, polled or streamed; so is one of the other kind."""
     experiment, entries = await api.setup(["a"])

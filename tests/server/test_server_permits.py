@@ -46,6 +46,20 @@ async def test_endpoints_that_hang_together_leave_as_much_as_one() -> None:
     assert permits.try_acquire("own")
 
 
+async def test_two_that_hang_leave_a_turn_to_a_third_and_to_the_operators() -> None:
+    """Also of few permits: eight, of which a quarter is two."""
+    permits = Permits(8)
+    permits.expect("own", is_operators=True)
+    for name in ("a", "b", "good"):
+        permits.expect(name)
+    for _ in range(10):
+        permits.try_acquire("a")
+    for _ in range(10):
+        permits.try_acquire("b")
+    assert permits.try_acquire("good")
+    assert permits.try_acquire("own")
+
+
 async def test_the_operators_endpoint_has_a_permit_left_by_any_number_of_others() -> None:
     """Also the first permit of an endpoint is not its."""
     permits = Permits(4)

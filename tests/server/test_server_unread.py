@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -80,3 +81,31 @@ async def test_answers_that_nobody_reads_are_bounded_and_let_go(
         assert (await api("GET", path)).status == 200
         for writer in writers:
             writer.transport.abort()
+
+
+async def test_a_slow_reader_gets_all(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes some in every stretch of the time allowed is not let go, however slowly."""
+    monkeypatch.setattr(answers, "STALL_SECONDS", 2.0)
+    async with LocalServer(model=LongWinded()) as server:
+        api = Api(session, server)
+        path = await finished(api)
+        parts = urlsplit(api.url(path))
+        lines = (f"GET {parts.path} HTTP/1.1", "Host: localhost", f"X-API-Key: {server.api_key}")
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 << 10)
+        slow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(slow, (parts.hostname, parts.port))
+        await loop.sock_sendall(slow, "\r\n".join((*lines, "Connection: close", "", "")).encode())
+        # Over 20 times what is allowed for one slice, a little in each quarter of a second.
+        received = 0
+        for _ in range(20):
+            received += len(await loop.sock_recv(slow, 100_000))
+            await asyncio.sleep(0.25)
+        while part := await loop.sock_recv(slow, 1 << 20):
+            received += len(part)
+        slow.close()
+        whole = await session.get(api.url(path), headers=api.headers)
+        assert received > len(await whole.read())

@@ -10,9 +10,10 @@ class Permits:
     """At most ``cap`` calls at once, of which some are left for other endpoints.
 
     The first permit of an endpoint leaves one for each of the operator's own that holds none; a
-    further one leaves that for every other endpoint, a quarter of all at most. So however many
-    endpoints hang, and keep what they hold until their calls time out, the rest are served
-    meanwhile. Endpoints take turns, and calls of one are served in the order they came.
+    further one leaves one for every other endpoint as well, for as many as a quarter of all. So
+    endpoints that hang, and keep what they hold until their calls time out, leave the rest a
+    turn: the operator's own always, others while no more than a quarter hang. Endpoints take
+    turns, and calls of one are served in the order they came.
 
     Args:
         cap: Calls in flight over all endpoints.
@@ -72,15 +73,21 @@ class Permits:
 
     def _left_for_others(self, endpoint: str) -> int:
         """Permits that this endpoint is to leave where they are."""
-        most = max(1, self.cap // 4) if self.cap > 1 else 0
-        idle = self._operators if not self._held[endpoint] else self._known
+        if self.cap == 1:
+            return 0
+        own = sum(self._is_idle(one, endpoint) for one in self._operators)
+        if not self._held[endpoint]:
+            return min(own, self.cap - 1)
         # Many that are named and hardly called are not to take the permits of those in use.
-        count = 0
-        for other in idle:
-            if count == most:
+        most, others = max(1, self.cap // 4), 0
+        for one in self._known - self._operators:
+            if others == most:
                 break
-            count += other != endpoint and not self._held[other]
-        return count
+            others += self._is_idle(one, endpoint)
+        return min(own + others, self.cap - 1)
+
+    def _is_idle(self, one: str, asking: str) -> bool:
+        return one != asking and not self._held[one]
 
     def _forget(self, endpoint: str, turn: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(endpoint)

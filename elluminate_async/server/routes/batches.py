@@ -22,8 +22,6 @@ from elluminate_async.server.store.jobs import JobKind
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from elluminate_async.server.store.wire_json import WireText
-
 
 async def start(
     request: Request,
@@ -104,15 +102,16 @@ async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> Statu
         name = JobStatusName.STARTED
         return Status(name, store.batch_document(name, None, job.progress if full else None))
 
-    async def read(most_rows: int | None = None) -> tuple[str, WireText] | None:
-        return await project.read(store.batch_status, kind, task_id, full=full, most_rows=most_rows)
+    name, document = await project.read(
+        store.batch_status, kind, task_id, full=full, most_rows=LARGE_ROWS
+    )
+    if document is not None:
+        return Status(name, document)
 
-    async def read_all() -> tuple[str, WireText]:
-        found = await read()
-        assert found is not None
-        return found
+    async def make() -> bytes:
+        _, whole = await project.read(store.batch_status, kind, task_id, full=full)
+        assert whole is not None, "without a bound it is always told"
+        return whole.encode()
 
-    if (found := await read(LARGE_ROWS)) is not None:
-        return Status(*found)
-    large, held = await project.service.large_answers.make(read_all, lambda made: len(made[1]))
-    return Status(*large, held)
+    large = project.service.large_answers
+    return Status(name, *await large.make(make, is_wanted=project.is_awaited))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from weakref import ref
 
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BeforeValidator, Field
@@ -13,7 +14,8 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from elluminate_async.schemas import Page
-from elluminate_async.server.answers import SLICE, HeldBytes, LargeResponse
+from elluminate_async.server.answers import LARGE_BODY, HeldBytes, LargeResponse
+from elluminate_async.server.connections import Connection as ClientConnection
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.service import Service
 from elluminate_async.server.store import sizes
@@ -64,11 +66,20 @@ class CurrentProject:
 
     Attributes:
         is_legacy: Whether the client is an official one up to 1.0.6.
+        connection: Where the request came from, where that is known.
     """
 
     service: Service
     id: int
     is_legacy: bool
+    connection: ref[ClientConnection] | None = None
+
+    def is_awaited(self) -> bool:
+        """Whether the client is still there to be answered."""
+        if self.connection is None:
+            return True
+        there = self.connection()
+        return there is not None and not there.transport.is_closing()
 
     async def read(
         self,
@@ -128,10 +139,11 @@ class CurrentProject:
 
 def json_response(value: object, status: int = 200, *, held: HeldBytes | None = None) -> Response:
     """An answer as it is, documents within documents included; ``held`` of a large one."""
-    body = value.encode() if isinstance(value, WireText) else to_json(value)
-    if len(body) > SLICE:
-        return LargeResponse(body, held=held, status=status)
-    return Response(body, status, media_type="application/json")
+    if not isinstance(value, bytes):
+        value = value.encode() if isinstance(value, WireText) else to_json(value)
+    if len(value) > LARGE_BODY:
+        return LargeResponse(value, held=held, status=status)
+    return Response(value, status, media_type="application/json")
 
 
 async def service_of(request: Request) -> Service:
@@ -144,7 +156,8 @@ async def _current_project(project_id: Id, request: Request) -> CurrentProject:
     if project_id not in request.state.allowed_projects:
         raise not_found("project", project_id)
     is_legacy = _LEGACY_SDK.match(request.headers.get("sdk-version", "")) is not None
-    return CurrentProject(request.state.service, project_id, is_legacy)
+    connection = getattr(request.state, "connection", None)
+    return CurrentProject(request.state.service, project_id, is_legacy, connection)
 
 
 InService = Annotated[Service, Depends(service_of)]

@@ -282,8 +282,8 @@ def batch_status(
     *,
     full: bool,
     most_rows: int | None = None,
-) -> tuple[str, WireText] | None:
-    """The status of a batch, and its status document; None where it has over ``most_rows``.
+) -> tuple[str, WireText | None]:
+    """The status of a batch, and its status document; None where that has over ``most_rows``.
 
     Args:
         connection: Where from.
@@ -298,7 +298,7 @@ def batch_status(
     """
     row = _row(connection, project_id, kind, task_id)
     if most_rows is not None and full and row.status in _ENDED and row.total > most_rows:
-        return None
+        return row.status, None
     more = ""
     if row.status in _ENDED and full:
         rows = fetch(connection, _ITEMS, row.id)
