@@ -50,6 +50,14 @@ class RunningJob:
         return not self._left
 
 
+class _Waiting:
+    """Steps of one job that wait to be kept, and about how many bytes they take."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.size = 0
+
+
 class Recorder:
     """Collects steps; the last one of a job is written at once, others wait for company.
 
@@ -59,7 +67,7 @@ class Recorder:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: dict[RunningJob, list[Step]] = {}
+        self._waiting: dict[RunningJob, _Waiting] = {}
         self._is_urgent = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -77,8 +85,13 @@ class Recorder:
         """Keep steps soon, and at once where they end the job, or none are left to end it."""
         if job.ended.done():
             return
-        self._waiting.setdefault(job, []).extend(steps)
-        self._hold(sum(map(_weight, steps)))
+        waiting = self._waiting.get(job)
+        if waiting is None:
+            waiting = self._waiting[job] = _Waiting()
+        size = sum(map(_weight, steps))
+        waiting.steps.extend(steps)
+        waiting.size += size
+        self._hold(size)
         self._is_urgent |= job.take(steps)
         if self._writing is None:
             self._schedule()
@@ -116,13 +129,13 @@ class Recorder:
         some, self._waiting = self._waiting, {}
         self._is_urgent = False
         reports = [
-            (job, JobReport(job.plan, steps, job.plan.progress(job.progress, steps)))
-            for job, steps in some.items()
+            (job, JobReport(job.plan, one.steps, job.plan.progress(job.progress, one.steps)))
+            for job, one in some.items()
         ]
         try:
             await self._keep(reports)
         finally:
-            self._hold(-sum(_weight(step) for steps in some.values() for step in steps))
+            self._hold(-sum(one.size for one in some.values()))
             self._writing = None
             if self._waiting:
                 self._schedule()
@@ -137,7 +150,8 @@ class Recorder:
                 return
             job = reports[0][0]
             # What came meanwhile is not to be kept after the job's failure is.
-            self._hold(-sum(map(_weight, self._waiting.pop(job, ()))))
+            if (late := self._waiting.pop(job, None)) is not None:
+                self._hold(-late.size)
             if not job.ended.done():
                 job.ended.set_exception(error)
             return
@@ -170,7 +184,9 @@ class Recorder:
 
 def _weight(step: Step) -> int:
     """About how many bytes a step takes while it waits."""
-    size = _STEP_BYTES + sum(len(verdict.reasoning or "") for verdict in step.verdicts)
+    size = _STEP_BYTES
+    for verdict in step.verdicts:
+        size += len(verdict.reasoning or "")
     if step.answer is not None:
         for message in step.answer.messages:
             content = message.get("content")

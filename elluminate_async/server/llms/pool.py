@@ -10,6 +10,7 @@ from elluminate_async.server.llms.base import BusyError, ModelError
 from elluminate_async.server.llms.lines import Bounds, Line
 from elluminate_async.server.llms.permits import Permits
 from elluminate_async.server.llms.retrying import Patience
+from elluminate_async.server.llms.silence import SilenceWatch
 from elluminate_async.server.llms.storable import reason, storable
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class ModelPool:
         self.figures = Figures()
         self.unread_forms = 0
         self._permits = Permits(max_calls)
+        self._silence = SilenceWatch()
         self._own: dict[tuple[int | None, str, str, str | None], OpenAIModel] = {}
         self._lines: dict[int, Line] = {}
         self._bounds: dict[int, Bounds] = {}
@@ -143,28 +145,18 @@ class ModelPool:
         if left := line.refusal.left():
             raise ModelError(f"the endpoint is to be left alone for {left:.0f} s more, as it said")
         limit = _silence(request)
-        loop = asyncio.get_running_loop()
-        latest = loop.time() + LONGEST_TIMEOUT
-        clock = asyncio.timeout(limit)
-        has_begun = False
-
-        def alive() -> None:
-            nonlocal has_begun
-            has_begun = True
-            if not clock.expired():
-                clock.reschedule(min(latest, loop.time() + limit))
-
-        request.pulse.listener = alive
+        listening = self._silence.listen(limit, LONGEST_TIMEOUT)
+        request.pulse.listener = listening.heard
         try:
-            async with clock:
+            with listening:
                 return storable(await model.complete(request), request)
         except BusyError:
             raise
         except ModelError as error:
             raise ModelError(reason(error)) from error
         except Exception as error:
-            if clock.expired():
-                what = "nothing more of the answer" if has_begun else "no answer"
+            if listening.is_over:
+                what = "nothing more of the answer" if listening.has_begun else "no answer"
                 raise ModelError(f"{what} within {limit:g} s") from None
             raise ModelError(reason(error)) from error
         finally:
@@ -181,6 +173,7 @@ class ModelPool:
 
     async def aclose(self) -> None:
         """Close the models that were made here."""
+        self._silence.close()
         while self._own:
             await self._own.popitem()[1].aclose()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from operator import is_
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from elluminate_async.server.llms.base import ModelAnswer, ModelError
@@ -68,14 +69,13 @@ def storable(answer: object, request: ModelRequest) -> ModelAnswer:
     if request.json_schema is not None and "\\u" in text:
         # It will be read as JSON, and that makes half a character of its escape.
         text = _HALF.sub(_REPLACEMENT, text)
-    return ModelAnswer(
-        text=text,
-        tool_calls=calls,
-        input_tokens=figure(answer.input_tokens),
-        output_tokens=figure(answer.output_tokens),
-        reasoning_tokens=figure(answer.reasoning_tokens),
-        cached_tokens=figure(answer.cached_tokens),
-    )
+    given = answer.input_tokens, answer.output_tokens, answer.reasoning_tokens, answer.cached_tokens
+    figures = tuple(map(figure, given))
+    if type(answer) is ModelAnswer and all(
+        map(is_, (text, calls, *figures), (answer.text, answer.tool_calls, *given))
+    ):
+        return answer  # nothing to mend, as most of the time
+    return ModelAnswer(text, calls, *figures)
 
 
 def figure(value: object) -> int | None:

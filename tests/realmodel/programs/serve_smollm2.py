@@ -27,6 +27,8 @@ def main() -> None:
         threads.n_threads = 1
         threads.poll = 0
     parameters.sampling.seed = 7
+    # Greedy: the same run on every machine, whose figures can then be compared.
+    parameters.sampling.temp = 0.0
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = 0
     server = xllamacpp.Server(parameters)
