@@ -30,15 +30,8 @@ import aiohttp
 
 from benchmarks.common.report import emit, write_table
 from elluminate_async import AsyncClient, BatchOptions, Experiment
-from elluminate_async.testing import (
-    Exchange,
-    Fault,
-    Process,
-    Reply,
-    ScriptedService,
-    ServerLimit,
-    run_virtually,
-)
+from elluminate_async.testing import Fault, ScriptedService, run_virtually
+from elluminate_async.testing.exchange import Exchange, Process, Reply, ServerLimit
 
 RATE = 20.0
 HALVES_AT = 30.0

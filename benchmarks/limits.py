@@ -30,7 +30,8 @@ from aiolimiter import AsyncLimiter
 from benchmarks.common.children import SERVER_CORE, Child
 from benchmarks.common.report import emit, number, write_table
 from elluminate_async import AsyncClient, BatchOptions, RateLimit
-from elluminate_async.testing import Exchange, ScriptedService
+from elluminate_async.testing import ScriptedService
+from elluminate_async.testing.exchange import Exchange
 
 PERIOD = 1.0
 CONCURRENCY = 64

@@ -37,14 +37,8 @@ from typing import Literal
 from benchmarks.common.report import emit, write_table
 from elluminate_async import AsyncClient, BatchOptions, Experiment, ItemError, OutcomeUnknownError
 from elluminate_async.limits.backoff import BACKOFF_BASE, BACKOFF_CAP
-from elluminate_async.testing import (
-    ConnectionCut,
-    Exchange,
-    Process,
-    Reply,
-    ScriptedService,
-    run_virtually,
-)
+from elluminate_async.testing import ScriptedService, run_virtually
+from elluminate_async.testing.exchange import ConnectionCut, Exchange, Process, Reply
 
 CONCURRENCY = 10
 CHUNK = 100

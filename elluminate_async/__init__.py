@@ -6,6 +6,7 @@ from elluminate_async._version import __version__
 from elluminate_async.batch import (
     Batch,
     BatchError,
+    BatchOptionChanges,
     BatchOptions,
     Outcome,
     Progress,
@@ -28,6 +29,7 @@ from elluminate_async.errors import (
     InputChangedError,
     InputError,
     ItemError,
+    ItemErrorCode,
     JobError,
     JournalError,
     MissingExtraError,
@@ -46,6 +48,7 @@ from elluminate_async.errors import (
     TransportError,
     WrongEventLoopError,
 )
+from elluminate_async.operations.listing import Listing
 from elluminate_async.schemas import (
     Collection,
     Column,
@@ -56,7 +59,9 @@ from elluminate_async.schemas import (
     ExperimentResults,
     GenerationMetadata,
     LLMConfig,
+    LLMConfigFields,
     Message,
+    Organization,
     Project,
     Prompt,
     PromptResponse,
@@ -65,6 +70,7 @@ from elluminate_async.schemas import (
     RatingMode,
     RatingValue,
     TemplateVariables,
+    YesNoMeans,
 )
 
 # What is logged is for those who ask for it.
@@ -78,6 +84,7 @@ __all__ = [
     "AuthenticationError",
     "Batch",
     "BatchError",
+    "BatchOptionChanges",
     "BatchOptions",
     "ClientClosedError",
     "Collection",
@@ -97,12 +104,16 @@ __all__ = [
     "InputChangedError",
     "InputError",
     "ItemError",
+    "ItemErrorCode",
     "JobError",
     "JournalError",
     "LLMConfig",
+    "LLMConfigFields",
+    "Listing",
     "Message",
     "MissingExtraError",
     "NotFoundError",
+    "Organization",
     "Outcome",
     "OutcomeStream",
     "OutcomeUnknownError",
@@ -128,5 +139,6 @@ __all__ = [
     "TemplateVariables",
     "TransportError",
     "WrongEventLoopError",
+    "YesNoMeans",
     "__version__",
 ]

@@ -59,6 +59,18 @@ class AsyncClient:
     Raises:
         ConfigurationError: No key was found, or a setting cannot work.
 
+    Attributes:
+        projects: The projects that the key sees.
+        prompt_templates: Prompts with placeholders, in versions.
+        criteria: The judge's questions about the responses to a template.
+        criterion_sets: Named sets of criteria, for several templates.
+        collections: Named tables of template variables.
+        template_variables: The rows of collections; upload many at once.
+        llm_configs: Models and sampling settings.
+        experiments: Named runs of a template over a collection.
+        responses: The models' answers; generate or store many at once.
+        ratings: The judge's verdicts on responses; rate many at once.
+
     Each call of a resource may raise `ServiceUnavailableError`, once the service has answered
     nobody for ``retry_for`` seconds. Those that give a `Batch` return it: its items tell.
     """

@@ -19,6 +19,7 @@ from elluminate_async import (
     ConfigurationError,
     ElluminateError,
     ItemError,
+    ItemErrorCode,
     Outcome,
     Progress,
     RateLimit,
@@ -31,7 +32,7 @@ def pickled(value: T) -> T:
     return pickle.loads(pickle.dumps(value))
 
 
-def failure(position: int, code: str = "generation_failed") -> ItemError:
+def failure(position: int, code: ItemErrorCode = "generation_failed") -> ItemError:
     return ItemError("why", position=position, code=code, operation="generate")
 
 
@@ -390,7 +391,7 @@ def test_options_are_derived_by_name() -> None:
     with pytest.raises(ConfigurationError, match="max_concurrency"):
         options.replace(max_concurrency=0)
     with pytest.raises(ConfigurationError, match="no option named 'chunksize'"):
-        options.replace(chunksize=3)
+        options.replace(chunksize=3)  # type: ignore[call-arg]
 
 
 def test_every_default_is_finite() -> None:

@@ -70,7 +70,15 @@ EXAMPLES: list[ElluminateError] = [
         for status in (400, 401, 403, 404, 409, 413, 418, 422, 429, 500, 503)
     ),
     *(
-        kind("why", position=3, operation="rate", attempts=2, status=500, request_id="r", code="c")
+        kind(
+            "why",
+            position=3,
+            operation="rate",
+            attempts=2,
+            status=500,
+            request_id="r",
+            code="failed",
+        )
         for kind in (ItemError, GenerationError, RatingError, OutcomeUnknownError)
     ),
 ]
@@ -211,7 +219,10 @@ def test_an_item_error_that_was_marked_on_its_way_survives_json() -> None:
 
 def test_an_item_error_of_an_unknown_kind_is_read_all_the_same() -> None:
     """A file of a later version gives an `ItemError` with its data."""
-    data = {**ItemError("x", position=1, operation="rate", code="c").to_dict(), "type": "NewError"}
+    data = {
+        **ItemError("x", position=1, operation="rate", code="failed").to_dict(),
+        "type": "NewError",
+    }
 
     assert type(ItemError.from_dict(data)) is ItemError
 

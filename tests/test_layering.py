@@ -38,7 +38,7 @@ ALLOWED = {
     "server": L0 | {"limits", "server"},
     "cli": PUBLIC | {"errors", "server", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
-    "": L0 | L1 | {"client", "engine"},
+    "": L0 | L1 | {"client", "engine", "operations"},
     "__main__": {"cli"},
     "_version": set[str](),
 }

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from types import MappingProxyType
 from typing import Any, Generic, Self, TypeAlias, TypeVar, overload
 
+from elluminate_async.batch.options import BatchOptionChanges as BatchOptionChanges
 from elluminate_async.batch.options import BatchOptions as BatchOptions
 from elluminate_async.batch.options import Progress as Progress
 from elluminate_async.batch.options import ProgressCallback as ProgressCallback
@@ -36,21 +37,37 @@ class Batch(Sequence[T], Generic[T]):
     Reading a slot gives its value or raises its `ItemError`; `outcomes`, `succeeded` and
     `failed` never raise. ``len`` is always the number of inputs. Equality is identity;
     ``in``, ``index`` and ``count`` raise when they meet a failed slot.
+
+    Args:
+        outcomes: One a position.
+        surplus: See the property.
+        resend: What `retry_failed` sends by: the call that made the batch gives it.
     """
 
     __slots__ = ("_failed", "_resend", "_retrying", "_slots", "_succeeded", "_surplus")
 
-    def __init__(self, outcomes: Iterable[Outcome[T]], *, surplus: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        outcomes: Iterable[Outcome[T]],
+        *,
+        surplus: Iterable[int] = (),
+        resend: Resend[T] | None = None,
+    ) -> None:
         self._slots: tuple[Outcome[T], ...] = tuple(outcomes)
         self._surplus = tuple(surplus)
         self._succeeded: Mapping[int, T] | None = None
         self._failed: Mapping[int, ItemError] | None = None
-        self._resend: Resend[T] | None = None
+        self._resend = resend
         self._retrying = False
 
     @classmethod
     def from_outcomes(
-        cls, length: int, slots: Mapping[int, Outcome[T]], *, surplus: Iterable[int] = ()
+        cls,
+        length: int,
+        slots: Mapping[int, Outcome[T]],
+        *,
+        surplus: Iterable[int] = (),
+        resend: Resend[T] | None = None,
     ) -> Self:
         """The batch of ``length`` positions whose outcomes are ``slots``.
 
@@ -65,7 +82,7 @@ class Batch(Sequence[T], Generic[T]):
         if not len(outcomes) == len(slots) == length:
             missing = [p for p in range(length) if p not in slots][:5]
             raise AssertionError(f"{length} positions, {len(slots)} outcomes; without: {missing}")
-        return cls(outcomes, surplus=surplus)
+        return cls(outcomes, surplus=surplus, resend=resend)
 
     @property
     def outcomes(self) -> tuple[Outcome[T], ...]:
@@ -132,10 +149,6 @@ class Batch(Sequence[T], Generic[T]):
             return self.raise_for_failed()
         cause.partial = self
         raise cause
-
-    def resend_with(self, resend: Resend[T]) -> None:
-        """Have `retry_failed` send by this; what the call that made the batch does."""
-        self._resend = resend
 
     async def retry_failed(
         self, *, include_unknown: bool | None = None, options: BatchOptions | None = None

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, TypedDict, Unpack
 
 from elluminate_async.errors import ConfigurationError
 
@@ -138,7 +138,7 @@ class BatchOptions:
         if self.on_progress is not None:
             _check_callback("BatchOptions.on_progress", self.on_progress)
 
-    def replace(self, **changes: Any) -> BatchOptions:
+    def replace(self, **changes: Unpack[BatchOptionChanges]) -> BatchOptions:
         """These options with some changed, by name.
 
         Raises:
@@ -150,6 +150,28 @@ class BatchOptions:
                 f"no option named {unknown[0]!r}; the options are {', '.join(sorted(known))}"
             )
         return replace(self, **changes)
+
+
+class BatchOptionChanges(TypedDict, total=False):
+    """The options of `BatchOptions` by name, as `BatchOptions.replace` takes them."""
+
+    max_concurrency: int
+    chunk_size: int
+    chunk_bytes: int
+    chunk_linger: float
+    rate_limit: RateLimit | None
+    item_limit: RateLimit | None
+    retry_for: float
+    max_attempts: int
+    max_retry_after: float
+    connect_timeout: float
+    attempt_timeout: float
+    stream_silence: float
+    job_stall: float
+    deadline: float
+    settle: float
+    replay_after_settle: bool
+    on_progress: ProgressCallback | None
 
 
 _OTHERS = frozenset({"rate_limit", "item_limit", "on_progress"})

@@ -14,12 +14,7 @@ from rich.console import Console
 from elluminate_async import AsyncClient, ConfigurationError, InputError
 from elluminate_async.cli.flow import COLUMNS, run_flow
 from elluminate_async.cli.models import OFFLINE, model_named
-from elluminate_async.cli.output import (
-    progress_on,
-    show_examples,
-    show_failures,
-    show_pass_rates,
-)
+from elluminate_async.cli.output import progress_on, show_examples, show_failures, show_pass_rates
 from elluminate_async.cli.rows import read_criteria, read_rows, shipped_rows
 from elluminate_async.cli.signals import run
 

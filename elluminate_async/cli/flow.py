@@ -100,7 +100,7 @@ async def _criteria(
             given, prompt_template=template, delete_existing=True
         )
         say(f"criteria    {len(criteria)}, given")
-        return criteria
+        return list(criteria)
     criteria, new = await client.criteria.get_or_generate_many(template)
     say(f"criteria    {len(criteria)}, {_made(new)}")
     return criteria

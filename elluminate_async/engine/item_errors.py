@@ -22,10 +22,12 @@ from elluminate_async.errors import (
     WrongEventLoopError,
 )
 from elluminate_async.errors.causes import cause_name
+from elluminate_async.errors.codes import item_code
 
 if TYPE_CHECKING:
     from elluminate_async.engine.chunks import Chunk
     from elluminate_async.engine.outcomes import Pairs
+    from elluminate_async.errors import ItemErrorCode
 
 R = TypeVar("R")
 
@@ -88,7 +90,7 @@ def not_looked_for(error: ElluminateError, operation: str) -> OutcomeUnknownErro
 
     The position is to be set.
     """
-    codes: dict[type[ElluminateError], str] = {
+    codes: dict[type[ElluminateError], ItemErrorCode] = {
         DeadlineError: "deadline",
         ServiceUnavailableError: "unavailable",
     }
@@ -148,8 +150,11 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         return error.at(position)
     if isinstance(error, ElluminateError) and error.ambiguous:
         return unknown_outcome(error, operation).at(position)
-    ours: dict[type[BaseException], str] = {DeadlineError: "deadline", InputError: "bad_input"}
-    code = ours.get(type(error)) or str(getattr(error, "code", "failed"))
+    ours: dict[type[BaseException], ItemErrorCode] = {
+        DeadlineError: "deadline",
+        InputError: "bad_input",
+    }
+    code = ours.get(type(error)) or item_code(str(getattr(error, "code", "failed")))
     # Such as a certificate that is not trusted, which it will not be the next time either.
     fails_alike = isinstance(error, TransportError) and not error.worth_repeating
     return ItemError(

@@ -13,8 +13,9 @@ from elluminate_async.errors import ElluminateError, ItemError, OutcomeUnknownEr
 from elluminate_async.errors.causes import cause_name
 
 if TYPE_CHECKING:
-    from elluminate_async.batch import ProgressCallback
+    from elluminate_async.batch import ProgressCallback, Resend
     from elluminate_async.engine.operation import Operation
+    from elluminate_async.errors import ItemErrorCode
 
 logger = logging.getLogger("elluminate_async")
 
@@ -57,16 +58,21 @@ class OutcomeCollector(Generic[R]):
         except ElluminateError as error:
             logger.debug("the last look at the service failed: %s", error)
 
-    def batch(self, read: int) -> Batch[R]:
+    def batch(self, read: int, resend: Resend[R] | None = None) -> Batch[R]:
         """The batch of a run that came to its end, of ``read`` positions unless known."""
         if self._total is None:
             text = "its outcome was taken from the stream before this call"
-            return self.filled(read, "not_sent", text)
+            return self.filled(read, "not_sent", text, resend=resend)
         length = max(self._total, read)
-        return Batch[R].from_outcomes(length, self._outcomes, surplus=self._surplus)
+        return Batch[R].from_outcomes(length, self._outcomes, surplus=self._surplus, resend=resend)
 
     def filled(
-        self, read: int, code: str, text: str, error: BaseException | None = None
+        self,
+        read: int,
+        code: ItemErrorCode,
+        text: str,
+        error: BaseException | None = None,
+        resend: Resend[R] | None = None,
     ) -> Batch[R]:
         """The batch, where what has no outcome was not sent, because of ``error``."""
         length = max(self._total or 0, read)
@@ -82,7 +88,7 @@ class OutcomeCollector(Generic[R]):
                     retry_after=getattr(error, "retry_after", None),
                     cause=None if error is None else cause_name(error),
                 )
-        return Batch[R].from_outcomes(length, self._outcomes, surplus=self._surplus)
+        return Batch[R].from_outcomes(length, self._outcomes, surplus=self._surplus, resend=resend)
 
     def cut_short(self, cut: Pairs[R], read: int, error: BaseException) -> Batch[R]:
         """The batch of a run that ``error`` ended, with what is known of what was in flight."""

@@ -8,13 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import (
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial

@@ -51,16 +51,16 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
         with suppress(AttributeError, TypeError):
             error.partial = collector.cut_short(run.cut, run.positions, error)  # pyright: ignore[reportAttributeAccessIssue]
         raise
+    resend = Retrier(call, run.failed_items, _run_again) if call.can_be_retried else None
     if run.out_of_time:
         text = "the deadline passed before it was sent"
-        result = collector.filled(run.positions, "deadline", text, DeadlineError(text))
+        result = collector.filled(run.positions, "deadline", text, DeadlineError(text), resend)
     else:
-        result = collector.batch(run.positions)
+        result = collector.batch(run.positions, resend)
     if result.failed:
         logger.warning("%s: %r", call.name, result)
     if call.can_be_retried:
         call.memory.keep_only(result.failed)
-        result.resend_with(Retrier(call, run.failed_items, _run_again))
     return result
 
 

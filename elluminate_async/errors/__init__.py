@@ -42,6 +42,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from elluminate_async.errors.base import ElluminateError as ElluminateError
 from elluminate_async.errors.base import one_line as one_line
+from elluminate_async.errors.codes import ItemErrorCode as ItemErrorCode
+from elluminate_async.errors.codes import http_code
 from elluminate_async.errors.items import GenerationError as GenerationError
 from elluminate_async.errors.items import InputChangedError as InputChangedError
 from elluminate_async.errors.items import ItemError as ItemError
@@ -109,7 +111,7 @@ class ServiceUnavailableError(ElluminateError):
         own: How this call's request failed itself, if it was sent; ``last`` may be another's.
     """
 
-    code: ClassVar[str] = "unavailable"
+    code: ClassVar[ItemErrorCode] = "unavailable"
     attempts: int = 0
     own: ElluminateError | None = None
 
@@ -157,7 +159,7 @@ class TransportError(ElluminateError):
         worth_repeating: False when it would fail alike, as for a bad certificate.
     """
 
-    code: ClassVar[str] = "transport"
+    code: ClassVar[ItemErrorCode] = "transport"
     worth_repeating: bool = True
 
     def __init__(
@@ -172,20 +174,20 @@ class TransportError(ElluminateError):
 class ConnectError(TransportError):
     """The service could not be reached; no byte of the request was sent."""
 
-    code: ClassVar[str] = "connect"
+    code: ClassVar[ItemErrorCode] = "connect"
     exhausted: bool = False  # this process had no descriptor for one more connection
 
 
 class AttemptTimeoutError(TransportError, TimeoutError):
     """One attempt got no answer in its time; the wait for a permit does not count."""
 
-    code: ClassVar[str] = "timeout"
+    code: ClassVar[ItemErrorCode] = "timeout"
 
 
 class ProtocolError(TransportError):
     """The answer is not what the protocol says; the text quotes its beginning."""
 
-    code: ClassVar[str] = "protocol"
+    code: ClassVar[ItemErrorCode] = "protocol"
 
 
 class AnswerTooLargeError(ProtocolError):
@@ -195,7 +197,7 @@ class AnswerTooLargeError(ProtocolError):
     in smaller parts is.
     """
 
-    code: ClassVar[str] = "answer_too_large"
+    code: ClassVar[ItemErrorCode] = "answer_too_large"
     worth_repeating: bool = False
 
 
@@ -214,7 +216,7 @@ class JobError(ElluminateError):
             service made no job at all.
     """
 
-    code: ClassVar[str] = "job_failed"
+    code: ClassVar[ItemErrorCode] = "job_failed"
 
     def __init__(self, message: str, *, job_id: str, job_status: str) -> None:
         super().__init__(message)
@@ -259,9 +261,9 @@ class APIError(ElluminateError):
         self.body = body
 
     @property
-    def code(self) -> str:
+    def code(self) -> ItemErrorCode:
         """``http_<status>``, the code of the items that fail with this error."""
-        return f"http_{self.status}"
+        return http_code(self.status)
 
     def __str__(self) -> str:
         where = f" ({self.method} {self.path})" if self.path else ""

@@ -6,9 +6,12 @@ import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from elluminate_async.errors.base import ElluminateError, one_line
+from elluminate_async.errors.codes import item_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from elluminate_async.errors.codes import ItemErrorCode
 
 
 _PASSING = frozenset(
@@ -44,11 +47,8 @@ class ItemError(ElluminateError):
 
     Attributes:
         position: Index of the item in the list the caller passed in, from 0.
-        code: Machine-readable reason: ``generation_failed``, ``rating_failed``,
-            ``incomplete``, ``no_result``, ``not_sent``, ``outcome_unknown``,
-            ``job_failed``, ``http_<status>``, ``transport``, ``connect``, ``timeout``,
-            ``protocol``, ``answer_too_large``, ``unavailable``, ``deadline``, ``stalled``,
-            ``bad_input``, ``failed``.
+        code: Machine-readable reason, such as ``generation_failed`` or ``http_429``; the table
+            in `elluminate_async.errors.codes` has all.
         operation: The call that failed, ``"generate"``, ``"rate"`` or ``"add"``. An error
             that travels from `generate_many` into `rate_many` keeps its own.
         attempts: How often the item was sent; 0 when it never was.
@@ -69,7 +69,7 @@ class ItemError(ElluminateError):
         cause: Name of the class of the error behind it, if there was one: ``"ServerError"``.
     """
 
-    default_code: ClassVar[str] = "failed"
+    default_code: ClassVar[ItemErrorCode] = "failed"
     # Of errors that an earlier version pickled.
     retryable: bool = False
     retry_after: float | None = None
@@ -80,7 +80,7 @@ class ItemError(ElluminateError):
         text: str,
         *,
         position: int,
-        code: str | None = None,
+        code: ItemErrorCode | None = None,
         operation: str,
         attempts: int = 1,
         status: int | None = None,
@@ -92,7 +92,7 @@ class ItemError(ElluminateError):
     ) -> None:
         super().__init__(text)
         self.position = position
-        self.code = code if code is not None else self.default_code
+        self.code: ItemErrorCode = code if code is not None else self.default_code
         self.operation = operation
         self.attempts = attempts
         self.status = status
@@ -134,7 +134,8 @@ class ItemError(ElluminateError):
         """The error that `to_dict` was called on; an unknown type gives an `ItemError`."""
         rest = dict(data)
         cls = _ITEM_ERRORS.get(rest.pop("type", ""), ItemError)
-        return cls(rest.pop("text"), **rest)
+        code = rest.pop("code", None)
+        return cls(rest.pop("text"), code=None if code is None else item_code(code), **rest)
 
     def at(self, position: int) -> Self:
         """The same failure at another position (an item that was sent once for two)."""
@@ -152,7 +153,7 @@ class GenerationError(ItemError):
         output: The text that there is of the answer, broken off as it may be; often empty.
     """
 
-    default_code: ClassVar[str] = "generation_failed"
+    default_code: ClassVar[ItemErrorCode] = "generation_failed"
 
     def __init__(self, text: str, *, output: str = "", **rest: Any) -> None:
         super().__init__(text, **rest)
@@ -162,7 +163,7 @@ class GenerationError(ItemError):
 class RatingError(ItemError):
     """The judge gave no verdict, or not one for every criterion. Never a NO."""
 
-    default_code: ClassVar[str] = "rating_failed"
+    default_code: ClassVar[ItemErrorCode] = "rating_failed"
 
 
 class InputChangedError(ItemError):
@@ -173,7 +174,7 @@ class InputChangedError(ItemError):
     inputs again, and call with those.
     """
 
-    default_code: ClassVar[str] = "no_result"
+    default_code: ClassVar[ItemErrorCode] = "no_result"
 
     def _is_retryable(self) -> bool:
         return False
@@ -191,7 +192,7 @@ class OutcomeUnknownError(ItemError):
     again as it was: it looks for what became of it first.
     """
 
-    default_code: ClassVar[str] = "outcome_unknown"
+    default_code: ClassVar[ItemErrorCode] = "outcome_unknown"
 
     def _is_retryable(self) -> bool:
         """Only the batch knows whether it can go on with it."""

@@ -34,11 +34,7 @@ from elluminate_async.operations.reading import decode_list as decode_list
 from elluminate_async.operations.reading import decoded as decoded
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.projects import Project
-from elluminate_async.schemas.version import (
-    Capability,
-    CompatibilityAnswer,
-    CompatibilityRequest,
-)
+from elluminate_async.schemas.version import Capability, CompatibilityAnswer, CompatibilityRequest
 from elluminate_async.transport.exchange import Answer, Request, SendLog
 from elluminate_async.transport.http import HttpTransport
 from elluminate_async.transport.retry import Policy
@@ -283,17 +279,19 @@ class Connection:
         sending: SendLog | None = None,
         harmless: bool = False,
         items: int = 0,
+        of_project: bool = True,
     ) -> Answer:
         """Send one request below the project; with ``keyed``, under an idempotency key.
 
         That is the key of ``sending``, or a new one. ``items`` count towards the limit on items.
+        Without ``of_project`` it goes below the service's root, and no project is selected.
         """
         policy = policy or self.policy()
         if isinstance(body, BaseModel):
             check_json(body, "")
         request = Request(
             method,
-            await self.path(*segments, policy=policy),
+            await self.path(*segments, policy=policy) if of_project else (*_ROOT, *segments),
             query=encode_query(query or {}),
             body=encode(body, omit_nulls=omit_nulls) if isinstance(body, BaseModel) else body,
             content_type=content_type,

@@ -78,3 +78,12 @@ def first_problems(problems: Sequence[str], limit: int = 3) -> str:
     """The first few of several problems, for one line of error text."""
     rest = len(problems) - limit
     return "; ".join(problems[:limit]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def single_policy(connection: Connection, options: BatchOptions | None) -> Policy:
+    """Budget and clocks of one request that is no batch, by ``options`` or the client's.
+
+    Raises:
+        ConfigurationError: ``options`` is something else.
+    """
+    return connection.policy(None if options is None else checked_options(options))

@@ -34,12 +34,7 @@ from elluminate_async.operations.chunk_log import (
 )
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import hash_of_row
-from elluminate_async.operations.jobs import (
-    Denials,
-    follow_job,
-    job_failure,
-    unknown_or_raise,
-)
+from elluminate_async.operations.jobs import Denials, follow_job, job_failure, unknown_or_raise
 from elluminate_async.operations.matching import ENDED_SETTLE, ExpectedRow
 from elluminate_async.operations.parts import list_responses
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec

@@ -59,6 +59,7 @@ class Listing(Generic[M]):
         policy: Budget and clocks of each request; None for a single call's.
         strict: Raise `ProtocolError` for a row that cannot be read instead.
         parts: How to ask for the rows in smaller parts where a page is over the cap.
+        of_project: Whether its path is below the project, or below the service's root.
 
     Attributes:
         unreadable: How many rows were left out when it was last read.
@@ -73,6 +74,7 @@ class Listing(Generic[M]):
         policy: Policy | None = None,
         strict: bool = False,
         parts: Parts | None = None,
+        of_project: bool = True,
     ) -> None:
         self.unreadable = 0
         self._connection = connection
@@ -82,6 +84,11 @@ class Listing(Generic[M]):
         self._policy = policy
         self._strict = strict
         self._parts = parts
+        self._of_project = of_project
+
+    def __repr__(self) -> str:
+        told = [f"{name}={value!r}" for name, value in self._query.items() if value is not None]
+        return f"<Listing of {'/'.join(map(str, self._segments))} {' '.join(told)}".rstrip() + ">"
 
     def __await__(self) -> Generator[Any, None, list[M]]:
         return self._all().__await__()
@@ -251,7 +258,11 @@ class Listing(Generic[M]):
         while True:
             try:
                 answer = await self._connection.call(
-                    "GET", *self._segments, query={**query, "page": number}, policy=policy
+                    "GET",
+                    *self._segments,
+                    query={**query, "page": number},
+                    policy=policy,
+                    of_project=self._of_project,
                 )
             except NotFoundError:
                 if number is None or number == 1:

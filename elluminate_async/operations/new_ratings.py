@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Container, Mapping, Sequence
-from typing import cast
+from typing import Final, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from elluminate_async.errors import ElluminateError, ItemError, RatingError
+from elluminate_async.errors import ElluminateError, ItemError, ItemErrorCode, RatingError
+from elluminate_async.errors.codes import item_code
 from elluminate_async.operations.json_input import problem_of
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.ratings import Rating, RatingValue
 from elluminate_async.schemas.responses import PromptResponse
 
-NO_RESULT = "no_result"
+NO_RESULT: Final = "no_result"
 """The code of a response whose job has ended without a word about it."""
 
 _RATINGS = TypeAdapter(list[Rating])
-_INCOMPLETE = "incomplete"
+_INCOMPLETE: Final = "incomplete"
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
@@ -33,7 +34,8 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
     outcomes: dict[int, list[Rating] | ItemError] = {}
     for index, (id, document) in enumerate(zip(ids, result, strict=True)):
         if failure := failures.get(index):
-            outcomes[id] = _rating_error(id, failure.message, failure.code)
+            code = item_code(failure.code, "rating_failed")
+            outcomes[id] = _rating_error(id, failure.message, code)
             continue
         if not document:
             continue
@@ -118,5 +120,5 @@ def _incomplete(id: int, missing: Collection[int], wanted: int) -> RatingError:
     return _rating_error(id, text, _INCOMPLETE)
 
 
-def _rating_error(id: int, text: str, code: str) -> RatingError:
+def _rating_error(id: int, text: str, code: ItemErrorCode) -> RatingError:
     return RatingError(text, position=0, code=code, operation="rate", response_id=id)

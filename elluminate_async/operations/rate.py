@@ -34,11 +34,7 @@ from elluminate_async.operations.chunk_log import (
 from elluminate_async.operations.connection import encode
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import Subject, hash_of_ratings, hash_of_response
-from elluminate_async.operations.jobs import (
-    follow_job,
-    job_failure,
-    unknown_or_raise,
-)
+from elluminate_async.operations.jobs import follow_job, job_failure, unknown_or_raise
 from elluminate_async.operations.matching import ENDED_SETTLE
 from elluminate_async.operations.new_ratings import NO_RESULT, by_result, incomplete_ones
 from elluminate_async.operations.rating_matcher import RatingMatcher

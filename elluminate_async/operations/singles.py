@@ -17,6 +17,7 @@ from elluminate_async.schemas.responses import PromptResponse
 if TYPE_CHECKING:
     from elluminate_async.operations.connection import Connection
     from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
+    from elluminate_async.transport.retry import Policy
 
 _WAYS_ON = {
     "generate": "look for it with client.responses.list(experiment=...) first, as generating "
@@ -48,7 +49,12 @@ def one_sending(operation: str, *, response_id: int | None = None) -> Generator[
 
 
 async def one_response(
-    connection: Connection, operation: str, plan: ResponsePlan, spec: ResponseSpec, *path: str
+    connection: Connection,
+    operation: str,
+    plan: ResponsePlan,
+    spec: ResponseSpec,
+    *path: str,
+    policy: Policy,
 ) -> PromptResponse:
     """Make one response of ``plan``, or store it.
 
@@ -62,7 +68,9 @@ async def one_response(
     with checked_input("the response"):
         body = plan.body(spec, epoch=epoch)
     with one_sending(operation):
-        answer = await connection.call("POST", "responses", *path, body=body, keyed=True)
+        answer = await connection.call(
+            "POST", "responses", *path, body=body, keyed=True, policy=policy
+        )
     row = decode(PromptResponse, answer)
     outcome = outcome_of(0, row, operation, connection.blotted)
     # What is raised takes this frame along, and is to hold nothing that the row says.

@@ -13,18 +13,9 @@ from elluminate_async.engine.memory import whole_request
 from elluminate_async.engine.operation import ChunkRefusedError
 from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.engine.recovery import fingerprint_of
-from elluminate_async.errors import (
-    ElluminateError,
-    PayloadTooLargeError,
-    RejectedError,
-)
+from elluminate_async.errors import ElluminateError, PayloadTooLargeError, RejectedError
 from elluminate_async.operations.base import ChunkOperation
-from elluminate_async.operations.chunk_log import (
-    ResentChunk,
-    in_doubt,
-    not_own,
-    not_there,
-)
+from elluminate_async.operations.chunk_log import ResentChunk, in_doubt, not_own, not_there
 from elluminate_async.operations.connection import decode_list
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.existing_rows import ExistingRows, content_key

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack, cast
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode, id_of
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.resources.base import Resource
-from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig
+from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig, LLMConfigFields
 
 
 class LLMConfigsResource(Resource):
@@ -38,7 +38,9 @@ class LLMConfigsResource(Resource):
         listing = Listing(self._connection, LLMConfig, "llm_configs", query=query)
         return await listing.named("LLM configuration", name)
 
-    async def create(self, name: str, llm_model_name: str, **fields: Any) -> LLMConfig:
+    async def create(
+        self, name: str, llm_model_name: str, **fields: Unpack[LLMConfigFields]
+    ) -> LLMConfig:
         """Create a configuration.
 
         Args:
@@ -56,11 +58,12 @@ class LLMConfigsResource(Resource):
             raise InputError(f"no field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
         check_name(name, "an LLM configuration")
         with checked_input("a field of the LLM configuration"):
-            body = CreateLLMConfigRequest(name=name, llm_model_name=llm_model_name, **fields)
+            given = cast("dict[str, Any]", fields)
+            body = CreateLLMConfigRequest(name=name, llm_model_name=llm_model_name, **given)
         return decode(LLMConfig, await self._connection.call("POST", "llm_configs", body=body))
 
     async def get_or_create(
-        self, name: str, llm_model_name: str, **fields: Any
+        self, name: str, llm_model_name: str, **fields: Unpack[LLMConfigFields]
     ) -> tuple[LLMConfig, bool]:
         """The configuration of that name as it is, or a new one; and whether it is new."""
         try:

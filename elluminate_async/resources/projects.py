@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-from elluminate_async.errors import NotFoundError
-from elluminate_async.operations.connection import decode, encode, id_of
-from elluminate_async.operations.json_input import check_lookup
+from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
+from elluminate_async.operations.listing import Listing
 from elluminate_async.resources.base import Resource
-from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.projects import CreateProjectRequest, Project
-from elluminate_async.transport.exchange import Request
-
-_PATH = ("api", "v0", "projects")
-
-
-Projects: TypeAlias = list[Project]
-"""Within the class ``list`` is its method."""
 
 
 class ProjectsResource(Resource):
@@ -26,10 +16,12 @@ class ProjectsResource(Resource):
         """The project this client works in."""
         return await self._connection.open()
 
-    async def list(self) -> Projects:
-        """All projects that the key sees; the service does not page them."""
-        answer = await self._connection.send(Request("GET", _PATH))
-        return decode(Page[Project], answer).items
+    def list(self, *, strict: bool = False) -> Listing[Project]:
+        """All projects that the key sees.
+
+        With ``strict`` a row that this version cannot read raises; see `Listing`.
+        """
+        return Listing(self._connection, Project, "projects", strict=strict, of_project=False)
 
     async def get(self, name: str | None = None, *, id: int | None = None) -> Project:
         """The project of that name or id.
@@ -40,12 +32,9 @@ class ProjectsResource(Resource):
         """
         check_lookup(name, id, "a project")
         if id is not None:
-            path = (*_PATH, id_of(id, "id"))
-            return decode(Project, await self._connection.send(Request("GET", path)))
-        for project in await self.list():
-            if project.name == name:
-                return project
-        raise NotFoundError(f"no project named {name!r}", status=404)
+            path = ("projects", id_of(id, "id"))
+            return decode(Project, await self._connection.call("GET", *path, of_project=False))
+        return await self.list().named("project", name)
 
     async def create(
         self,
@@ -56,11 +45,15 @@ class ProjectsResource(Resource):
         public_in_org: bool | None = None,
     ) -> Project:
         """Create a project. This client stays in its own."""
-        body = CreateProjectRequest(
-            name=name,
-            description=description,
-            organization_id=organization_id,
-            public_in_org=public_in_org,
+        check_name(name, "a project")
+        with checked_input("the project"):
+            body = CreateProjectRequest(
+                name=name,
+                description=description,
+                organization_id=organization_id,
+                public_in_org=public_in_org,
+            )
+        answer = await self._connection.call(
+            "POST", "projects", body=body, omit_nulls=True, of_project=False
         )
-        request = Request("POST", _PATH, body=encode(body, omit_nulls=True))
-        return decode(Project, await self._connection.send(request))
+        return decode(Project, answer)

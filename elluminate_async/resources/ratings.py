@@ -9,15 +9,10 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Upstream
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import OutcomeStream
-from elluminate_async.errors import (
-    InputError,
-)
-from elluminate_async.operations.chunk_log import (
-    JournalPath,
-    journal_path,
-)
+from elluminate_async.errors import InputError
+from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode_list, id_of
-from elluminate_async.operations.context import CallContext, known_length
+from elluminate_async.operations.context import CallContext, known_length, single_policy
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rate import Rate, Ratings
 from elluminate_async.operations.rating_items import (
@@ -48,9 +43,18 @@ class RatingsResource(Resource):
         return Listing(self._connection, Rating, "ratings", query=query, strict=strict)
 
     async def rate(
-        self, response: PromptResponse | int, *, rating_mode: RatingMode = RatingMode.DETAILED
+        self,
+        response: PromptResponse | int,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        options: BatchOptions | None = None,
     ) -> Ratings:
         """Rate one response by every criterion of its template or experiment.
+
+        Args:
+            response: The response, or its id.
+            rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
+            options: Instead of the client's; its deadline, and 300 s at most.
 
         Raises:
             RejectedError: There is no criterion to rate by.
@@ -59,8 +63,11 @@ class RatingsResource(Resource):
         """
         id = id_of(response, "response")
         body = RatingRequest(prompt_response_id=id, rating_mode=checked_mode(rating_mode))
+        policy = single_policy(self._connection, options)
         with one_sending("rate", response_id=id):
-            answer = await self._connection.call("POST", "ratings", body=body, keyed=True)
+            answer = await self._connection.call(
+                "POST", "ratings", body=body, keyed=True, policy=policy
+            )
         return decode_list(Rating, answer)
 
     async def rate_many(

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.run import run_batch, stream_batch
-from elluminate_async.operations.chunk_log import (
-    JournalPath,
-    journal_path,
-)
+from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode, id_of, optional_id
-from elluminate_async.operations.context import CallContext, known_length
+from elluminate_async.operations.context import CallContext, known_length, single_policy
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.parts import list_entries, list_responses
@@ -31,11 +28,7 @@ from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.responses import (
-    AnnotateRequest,
-    GenerationMetadata,
-    PromptResponse,
-)
+from elluminate_async.schemas.responses import AnnotateRequest, GenerationMetadata, PromptResponse
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 if TYPE_CHECKING:
@@ -82,8 +75,16 @@ class ResponsesResource(Resource):
         experiment: Experiment | int,
         prompt_template: PromptTemplate | int | None = None,
         llm_config: LLMConfig | int | None = None,
+        options: BatchOptions | None = None,
     ) -> PromptResponse:
         """Generate one response.
+
+        Args:
+            template_variables: The row, or its id.
+            experiment: Where the response belongs.
+            prompt_template: The template; None takes the experiment's.
+            llm_config: Model and sampling; None takes the experiment's.
+            options: Instead of the client's; its deadline, and 300 s at most.
 
         Raises:
             GenerationError: The model gave no answer.
@@ -93,7 +94,10 @@ class ResponsesResource(Resource):
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)
         plan.check_variables([template_variables])
         spec = ResponseSpec(template_variables)
-        return await one_response(self._connection, "generate", plan, spec, "generate")
+        policy = single_policy(self._connection, options)
+        return await one_response(
+            self._connection, "generate", plan, spec, "generate", policy=policy
+        )
 
     async def add(
         self,
@@ -103,6 +107,7 @@ class ResponsesResource(Resource):
         experiment: Experiment | int,
         metadata: GenerationMetadata | None = None,
         epoch: int | None = None,
+        options: BatchOptions | None = None,
     ) -> PromptResponse:
         """Store one response that was made elsewhere.
 
@@ -113,10 +118,12 @@ class ResponsesResource(Resource):
             metadata: How it was made.
             epoch: Which repetition of the same variables it is; None for the first, or the
                 next where this client has a batch on the experiment.
+            options: Instead of the client's; its deadline, and 300 s at most.
         """
         plan = ResponsePlan.check(experiment, None, None)
         spec = ResponseSpec(template_variables, output_messages(response, 0), metadata, epoch)
-        return await one_response(self._connection, "add", plan, spec)
+        policy = single_policy(self._connection, options)
+        return await one_response(self._connection, "add", plan, spec, policy=policy)
 
     async def generate_many(
         self,
@@ -262,10 +269,8 @@ class ResponsesResource(Resource):
         operation = Generate(context, plan, name="add", total=len(items), journal=path)
         return stream_batch(operation.call(), items, self._connection.tasks)
 
-    async def update_annotation(
-        self, response: PromptResponse | int, annotation: str
-    ) -> PromptResponse:
-        """Attach a note to a response."""
+    async def update(self, response: PromptResponse | int, *, annotation: str) -> PromptResponse:
+        """Change the note that is attached to a response."""
         id = id_of(response, "response")
         body = AnnotateRequest(annotation=annotation)
         answer = await self._connection.call("PATCH", "responses", id, body=body, harmless=True)

@@ -9,26 +9,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.run import run_batch, stream_batch
-from elluminate_async.errors import (
-    InputError,
-    ItemError,
-)
-from elluminate_async.operations.chunk_log import (
-    JournalPath,
-    journal_path,
-)
+from elluminate_async.errors import InputError, ItemError
+from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode, id_of
-from elluminate_async.operations.context import CallContext, first_problems, known_length
+from elluminate_async.operations.context import (
+    CallContext,
+    first_problems,
+    known_length,
+    single_policy,
+)
 from elluminate_async.operations.json_input import FLAT, problem_in
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.template_variables import (
-    EntryRequest,
-    TemplateVariables,
-)
+from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -60,16 +56,22 @@ class TemplateVariablesResource(Resource):
         return decode(TemplateVariables, answer)
 
     async def add_to_collection(
-        self, template_variables: Row, collection: Collection | int
+        self,
+        template_variables: Row,
+        collection: Collection | int,
+        *,
+        options: BatchOptions | None = None,
     ) -> TemplateVariables:
         """Add one row; an equal row that exists already is returned instead.
 
-        For more than a few rows `add_many` takes one request where this takes many.
+        For more than a few rows `add_many` takes one request where this takes many. The
+        deadline is that of ``options``, and 300 s at most.
         """
         encode_row(template_variables, 0)
         body = EntryRequest(input_values=dict(template_variables))
+        policy = single_policy(self._connection, options)
         answer = await self._connection.call(
-            "POST", *_entries(collection), body=body, harmless=True
+            "POST", *_entries(collection), body=body, harmless=True, policy=policy
         )
         return decode(TemplateVariables, answer)
 
@@ -144,11 +146,21 @@ class TemplateVariablesResource(Resource):
         return stream_batch(operation.call(), _items(values), self._connection.tasks)
 
     async def generate(
-        self, *, collection: Collection | int, prompt_template: PromptTemplate | int
+        self,
+        *,
+        collection: Collection | int,
+        prompt_template: PromptTemplate | int,
+        options: BatchOptions | None = None,
     ) -> TemplateVariables:
-        """Let the service's model make up one row for a template's placeholders."""
+        """Let the service's model make up one row for a template's placeholders.
+
+        The deadline is that of ``options``, and 300 s at most.
+        """
         body = EntryRequest(prompt_template_id=id_of(prompt_template, "prompt_template"))
-        answer = await self._connection.call("POST", *_entries(collection), body=body, keyed=True)
+        policy = single_policy(self._connection, options)
+        answer = await self._connection.call(
+            "POST", *_entries(collection), body=body, keyed=True, policy=policy
+        )
         return decode(TemplateVariables, answer)
 
     async def delete(

@@ -5,11 +5,7 @@ the official clients 0.6.12 to 1.5.2 speak it.
 """
 
 from elluminate_async.schemas.base import Page
-from elluminate_async.schemas.collections import (
-    Collection,
-    Column,
-    CreateCollectionRequest,
-)
+from elluminate_async.schemas.collections import Collection, Column, CreateCollectionRequest
 from elluminate_async.schemas.criteria import AddCriteriaRequest, Criterion, CriterionIn
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.schemas.experiments import (
@@ -21,7 +17,11 @@ from elluminate_async.schemas.experiments import (
     YesNoMeans,
 )
 from elluminate_async.schemas.jobs import ItemFailure, JobProgress, JobStatus, JobStatusName
-from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig
+from elluminate_async.schemas.llm_configs import (
+    CreateLLMConfigRequest,
+    LLMConfig,
+    LLMConfigFields,
+)
 from elluminate_async.schemas.projects import CreateProjectRequest, Organization, Project
 from elluminate_async.schemas.prompt_templates import CreatePromptTemplateRequest, PromptTemplate
 from elluminate_async.schemas.ratings import (
@@ -73,6 +73,7 @@ __all__ = [
     "JobStatus",
     "JobStatusName",
     "LLMConfig",
+    "LLMConfigFields",
     "Message",
     "Organization",
     "Page",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import (
     SecretStr,
@@ -51,6 +51,35 @@ class Sampling(WireModel):
             if document.get(name) is None:
                 document.pop(name, None)
         return document
+
+
+class LLMConfigFields(TypedDict, total=False):
+    """The fields of a configuration but name and model, as `llm_configs.create` takes them."""
+
+    description: str
+    llm_base_url: str | None
+    api_version: str | None
+    max_connections: int
+    inference_type: str
+    max_retries: int | None
+    timeout: int | None
+    system_message: str | None
+    max_tokens: int | None
+    top_p: float | None
+    temperature: float | None
+    best_of: int | None
+    top_k: int | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    reasoning_effort: str | None
+    verbosity: str | None
+    custom_api_config: dict[str, Any] | None
+    custom_response_parser: str | None
+    input_price_per_mtok: float | None
+    output_price_per_mtok: float | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    api_key: str | SecretStr | None
 
 
 class LLMConfig(Sampling):

@@ -14,7 +14,8 @@ Everything listens on loopback only, and needs no extra. A test of a batch under
 * `Fault` and `FaultPlan` make its exchanges go wrong, and count how often they did.
 * `check_batch` and `check_ratings` hold a client's outcomes against inputs and ledger: what
   is lost, swapped, foreign or duplicated is named by position.
-* `FaultProxy` stands between client and any service and spoils the connection itself.
+* `FaultProxy` stands between client and any service and spoils the connection itself, by the
+  toxics of `elluminate_async.testing.proxy`.
 * `RawServer` answers with exact bytes, for what no HTTP server would send.
 * `VIRTUAL_TIME` and `run_virtually` let hours of waiting cost nothing.
 
@@ -24,79 +25,25 @@ Fixtures for pytest are in `elluminate_async.testing.pytest_plugin`; a test suit
 
 from __future__ import annotations
 
-from elluminate_async.testing.clock import VIRTUAL_TIME, VirtualLoop, run_virtually
-from elluminate_async.testing.exchange import (
-    ConnectionCut,
-    Exchange,
-    Process,
-    Reply,
-    ServerLimit,
-    Traffic,
-)
-from elluminate_async.testing.faults import KINDS, Fault, FaultPlan, Kind
-from elluminate_async.testing.ledger import (
-    Ledger,
-    Made,
-    Rated,
-    Report,
-    check_batch,
-    check_ratings,
-    nonce_of,
-)
-from elluminate_async.testing.proxy import (
-    Bandwidth,
-    FaultProxy,
-    Flow,
-    Latency,
-    LimitData,
-    ResetPeer,
-    Slicer,
-    SlowClose,
-    Timeout,
-    Toxic,
-)
-from elluminate_async.testing.raw import Connection, RawServer, Received, Script, replies, reply
+from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
+from elluminate_async.testing.faults import KINDS, Fault, FaultPlan
+from elluminate_async.testing.ledger import Ledger, Report, check_batch, check_ratings
+from elluminate_async.testing.proxy import FaultProxy
+from elluminate_async.testing.raw import RawServer
 from elluminate_async.testing.service import Behaviour, ScriptedService
-from elluminate_async.testing.store import ServiceScript
 
 __all__ = [
     "KINDS",
     "VIRTUAL_TIME",
-    "Bandwidth",
     "Behaviour",
-    "Connection",
-    "ConnectionCut",
-    "Exchange",
     "Fault",
     "FaultPlan",
     "FaultProxy",
-    "Flow",
-    "Kind",
-    "Latency",
     "Ledger",
-    "LimitData",
-    "Made",
-    "Process",
-    "Rated",
     "RawServer",
-    "Received",
-    "Reply",
     "Report",
-    "ResetPeer",
-    "Script",
     "ScriptedService",
-    "ServerLimit",
-    "ServiceScript",
-    "Slicer",
-    "SlowClose",
-    "Timeout",
-    "Toxic",
-    "Traffic",
-    "VirtualLoop",
     "check_batch",
     "check_ratings",
-    "nonce_of",
-    "replies",
-    "reply",
     "run_virtually",
 ]

@@ -9,21 +9,10 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from elluminate_async.errors import (
-    ConnectError,
-    DeadlineError,
-    RateLimitError,
-    TransportError,
-)
+from elluminate_async.errors import ConnectError, DeadlineError, RateLimitError, TransportError
 from elluminate_async.transport.exchange import Answer, Request, reason_of
 from elluminate_async.transport.permits import ConnectionPermits, Lane
-from elluminate_async.transport.retry import (
-    Policy,
-    Verdict,
-    is_answer,
-    is_passing,
-    verdict_on,
-)
+from elluminate_async.transport.retry import Policy, Verdict, is_answer, is_passing, verdict_on
 
 if TYPE_CHECKING:
     from elluminate_async.limits.limits import Limits

@@ -39,13 +39,7 @@ from elluminate_async.transport.exchange import (
 )
 from elluminate_async.transport.permits import Lane
 from elluminate_async.transport.redirects import Trail
-from elluminate_async.transport.retry import (
-    Policy,
-    Verdict,
-    is_answer,
-    to_repeat,
-    verdict_on,
-)
+from elluminate_async.transport.retry import Policy, Verdict, is_answer, to_repeat, verdict_on
 from elluminate_async.transport.session import SentFlag, Session
 from elluminate_async.transport.sse import Decoder, Event
 

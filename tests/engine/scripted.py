@@ -16,7 +16,7 @@ from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.operation import Operation, Outcomes
 from elluminate_async.engine.records import Header, UnfinishedChunk
-from elluminate_async.errors import ItemError
+from elluminate_async.errors import ItemError, ItemErrorCode
 from elluminate_async.limits.limits import Limits
 
 
@@ -82,7 +82,7 @@ class Service(Operation[str, str]):
         raise NotImplementedError
 
 
-def failure(item: Item[Any], code: str = "generation_failed") -> ItemError:
+def failure(item: Item[Any], code: ItemErrorCode = "generation_failed") -> ItemError:
     return ItemError("no answer", position=item.position, code=code, operation="generate")
 
 

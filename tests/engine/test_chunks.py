@@ -37,7 +37,9 @@ def items(count: int, size: int = 0) -> list[Entry[str]]:
 
 
 def passed(position: int) -> Passed:
-    return Passed(position, ItemError("x", position=position, operation="generate", code="c"))
+    return Passed(
+        position, ItemError("x", position=position, operation="generate", code="no_result")
+    )
 
 
 def sizes(chunks: Iterable[Chunk[str]]) -> list[tuple[int, int]]:

@@ -17,7 +17,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from elluminate_async import AsyncClient, BatchOptions, Experiment
-from elluminate_async.testing import ConnectionCut, Exchange, Reply, ScriptedService
+from elluminate_async.testing import ScriptedService
+from elluminate_async.testing.exchange import ConnectionCut, Exchange, Reply
 from elluminate_async.testing.routes import route_of
 
 

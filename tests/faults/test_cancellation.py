@@ -20,7 +20,8 @@ from elluminate_async import (
     Progress,
     PromptResponse,
 )
-from elluminate_async.testing import VIRTUAL_TIME, ScriptedService, nonce_of, run_virtually
+from elluminate_async.testing import VIRTUAL_TIME, ScriptedService, run_virtually
+from elluminate_async.testing.ledger import nonce_of
 from tests.faults.inprocess import client_of, experiment_of
 from tests.matrix import Fired
 

@@ -25,8 +25,8 @@ from elluminate_async import (
     OutcomeUnknownError,
 )
 from elluminate_async.server import LocalServer, ModelAnswer, ModelError, ModelRequest
-from elluminate_async.testing import VIRTUAL_TIME, RawServer, reply
-from elluminate_async.testing.raw import Connection, Received
+from elluminate_async.testing import VIRTUAL_TIME, RawServer
+from elluminate_async.testing.raw import Connection, Received, reply
 from elluminate_async.transport.blotting import Blotter
 from tests.faults.echoes import FORMS, shows, sinks_of
 from tests.flow.bench import EchoModel, Recorder, Seen, Stage, answer, set_stage

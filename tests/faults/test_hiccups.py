@@ -20,14 +20,8 @@ from elluminate_async import (
     PromptResponse,
     ServiceUnavailableError,
 )
-from elluminate_async.testing import (
-    VIRTUAL_TIME,
-    Exchange,
-    Fault,
-    Process,
-    Reply,
-    ScriptedService,
-)
+from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService
+from elluminate_async.testing.exchange import Exchange, Process, Reply
 from elluminate_async.testing.faults import refuse
 from tests.faults.inprocess import client_of, experiment_of
 from tests.matrix import Fired

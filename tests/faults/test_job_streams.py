@@ -8,11 +8,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Unpack
 
 import anyio
 import pytest
 
-from elluminate_async import AuthenticationError, BatchOptions, Progress
+from elluminate_async import AuthenticationError, BatchOptionChanges, BatchOptions, Progress
 from elluminate_async.operations import jobs
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
@@ -75,7 +76,8 @@ class Watched:
 
 
 async def followed(
-    scripts: Sequence[Script] | Callable[[Gateway], Sequence[Script]], **options: object
+    scripts: Sequence[Script] | Callable[[Gateway], Sequence[Script]],
+    **options: Unpack[BatchOptionChanges],
 ) -> Watched:
     """A batch of one job whose first streams are these: it must have its rows."""
     async with behind_gateway(KEYS, OPTIONS.replace(**options)) as (stage, gateway):

@@ -16,23 +16,9 @@ from typing import Any
 
 import pytest
 
-from elluminate_async import (
-    Batch,
-    BatchOptions,
-    OutcomeUnknownError,
-    PromptResponse,
-    RateLimit,
-)
-from elluminate_async.testing import (
-    VIRTUAL_TIME,
-    Exchange,
-    Fault,
-    Process,
-    Reply,
-    ScriptedService,
-    ServerLimit,
-    run_virtually,
-)
+from elluminate_async import Batch, BatchOptions, OutcomeUnknownError, PromptResponse, RateLimit
+from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService, run_virtually
+from elluminate_async.testing.exchange import Exchange, Process, Reply, ServerLimit
 from elluminate_async.testing.faults import refuse
 from tests.faults.inprocess import client_of, experiment_of
 from tests.matrix import Fired

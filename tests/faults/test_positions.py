@@ -16,13 +16,13 @@ from elluminate_async import Batch, BatchOptions, GenerationError, PromptRespons
 from elluminate_async.operations.matching import ENDED_SETTLE
 from elluminate_async.testing import (
     KINDS,
-    Exchange,
     Fault,
     FaultPlan,
     ScriptedService,
     check_batch,
     run_virtually,
 )
+from elluminate_async.testing.exchange import Exchange
 from elluminate_async.testing.faults import refuse
 from tests.faults.inprocess import client_of, experiment_of
 from tests.matrix import Fired

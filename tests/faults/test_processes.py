@@ -14,7 +14,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from elluminate_async.testing import Exchange, Fault, Process, Reply, ScriptedService
+from elluminate_async.testing import Fault, ScriptedService
+from elluminate_async.testing.exchange import Exchange, Process, Reply
 from tests.matrix import Fired
 
 ROOT = Path(__file__).parents[2]

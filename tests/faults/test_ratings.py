@@ -8,7 +8,8 @@ import pytest
 
 from elluminate_async import Batch, BatchOptions, PromptResponse, Rating, RatingError
 from elluminate_async.server import WireProfile
-from elluminate_async.testing import VIRTUAL_TIME, Exchange, Fault, ScriptedService, run_virtually
+from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService, run_virtually
+from elluminate_async.testing.exchange import Exchange
 from elluminate_async.testing.faults import refuse
 from tests.faults.inprocess import client_of, experiment_of
 from tests.faults.rewriting import is_listing, rewrite

@@ -29,7 +29,8 @@ from elluminate_async import (
 )
 from elluminate_async.cli import output
 from elluminate_async.cli.flow import FlowResult
-from elluminate_async.testing import VIRTUAL_TIME, RawServer, replies, reply
+from elluminate_async.testing import VIRTUAL_TIME, RawServer
+from elluminate_async.testing.raw import replies, reply
 from tests.flow.bench import Seen, Stage, answer
 from tests.flow.conftest import staged
 from tests.matrix import Fired

@@ -13,12 +13,7 @@ from typing import Any
 import pytest
 from starlette.types import Send
 
-from elluminate_async import (
-    AsyncClient,
-    BatchOptions,
-    GenerationError,
-    OutcomeUnknownError,
-)
+from elluminate_async import AsyncClient, BatchOptions, GenerationError, OutcomeUnknownError
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.faults.rewriting import is_listing, rewrite, value_of

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Unpack
 
 import anyio
 import pytest
 from starlette.types import Send
 
-from elluminate_async import Batch, BatchOptions, PromptResponse
+from elluminate_async import Batch, BatchOptionChanges, BatchOptions, PromptResponse
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Seen, Stage, answer
 from tests.flow.conftest import staged
@@ -47,7 +48,9 @@ class Told:
         return True
 
 
-async def generated(stage: Stage, count: int, **changes: float) -> Batch[PromptResponse]:
+async def generated(
+    stage: Stage, count: int, **changes: Unpack[BatchOptionChanges]
+) -> Batch[PromptResponse]:
     variables = await stage.variables([f"v{i}" for i in range(count)])
     stage.recorder.requests.clear()
     return await stage.client.responses.generate_many(

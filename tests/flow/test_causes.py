@@ -21,6 +21,7 @@ from elluminate_async import (
     DeadlineError,
     ElluminateError,
     ItemError,
+    ItemErrorCode,
     OutcomeUnknownError,
     RateLimitError,
     RejectedError,
@@ -54,12 +55,12 @@ OPTIONS = BatchOptions(chunk_size=2, max_attempts=1, retry_for=0)
 HOSTED = WireProfile.hosted()
 VALUES = [f"v{i}" for i in range(6)]
 
-PASSING = {
+PASSING: set[ItemErrorCode] = {
     "connect", "deadline", "generation_failed", "http_408", "http_421", "http_425", "http_429",
     "http_500", "http_503", "http_504", "incomplete", "job_failed", "no_result", "not_sent",
     "rating_failed", "timeout", "transport", "unavailable",
 }  # fmt: skip
-LASTING = {
+LASTING: set[ItemErrorCode] = {
     "bad_input", "failed", "http_400", "http_401", "http_404", "http_409", "http_413", "http_422",
     "outcome_unknown", "protocol", "stalled",
 }  # fmt: skip
@@ -97,7 +98,7 @@ def test_what_passes_is_worth_sending_again() -> None:
 
 
 @pytest.mark.parametrize("code", ["deadline", "no_result", "stalled", None])
-def test_what_is_unknown_is_not_by_its_code(code: str | None) -> None:
+def test_what_is_unknown_is_not_by_its_code(code: ItemErrorCode | None) -> None:
     """Sent anew it could be paid for twice."""
     assert not OutcomeUnknownError("x", position=0, code=code, operation="add").retryable
 

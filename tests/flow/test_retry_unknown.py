@@ -11,13 +11,7 @@ import anyio
 import pytest
 from starlette.types import Send
 
-from elluminate_async import (
-    Batch,
-    BatchOptions,
-    ClientClosedError,
-    InputError,
-    OutcomeUnknownError,
-)
+from elluminate_async import Batch, BatchOptions, ClientClosedError, InputError, OutcomeUnknownError
 from elluminate_async.server import ModelAnswer, ModelRequest, WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Seen, Stage, answer, until

@@ -184,11 +184,7 @@ def joined(
     rows: Batch[TemplateVariables], more: list[TemplateVariables]
 ) -> Batch[TemplateVariables]:
     """A batch whose retry is that of ``rows``, with rows that are there already behind it."""
-    whole = Batch([*rows.outcomes, *more])
-    resend = rows._resend
-    assert resend is not None
-    whole.resend_with(resend)
-    return whole
+    return Batch([*rows.outcomes, *more], resend=rows._resend)
 
 
 async def test_equal_rows_are_generated_and_rated_apart(staging: Staging) -> None:
@@ -196,12 +192,12 @@ async def test_equal_rows_are_generated_and_rated_apart(staging: Staging) -> Non
     async with staging(options=OPTIONS) as stage:
         judge = CountingJudge(stage)
         (row,) = await stage.variables(["a"])
-        rows = Batch([row, ItemError("no row", position=1, operation="add"), row])
 
         async def repair(*args: object) -> None:
             cast("dict[int, object]", args[1])[1] = row
 
-        rows.resend_with(repair)
+        missing = ItemError("no row", position=1, operation="add")
+        rows = Batch([row, missing, row], resend=repair)
         responses = await stage.client.responses.generate_many(
             template_variables=rows, experiment=stage.experiment
         )
@@ -222,12 +218,11 @@ async def test_one_response_at_two_repaired_positions_is_rated_once(staging: Sta
         judge = CountingJudge(stage)
         (response,) = await stage.generate(["a"])
         failures = [ItemError("none", position=p, operation="generate") for p in range(2)]
-        responses: Batch[PromptResponse] = Batch(failures)
 
         async def repair(*args: object) -> None:
             cast("dict[int, object]", args[1]).update({0: response, 1: response})
 
-        responses.resend_with(repair)
+        responses = Batch[PromptResponse](failures, resend=repair)
         ratings = await stage.client.ratings.rate_many(responses)
         assert judge.calls == 0
         await responses.retry_failed()

@@ -233,7 +233,7 @@ async def test_no_request_leaves_after_close(stage: Stage) -> None:
     """Requests that wait for the rate limit when the client is closed are not sent."""
     options = BatchOptions(rate_limit=RateLimit(1, 0.3))
     client = AsyncClient(base_url=stage.server.url, api_key=stage.server.api_key, options=options)
-    calls = [asyncio.create_task(client.projects.list()) for _ in range(5)]
+    calls = [asyncio.ensure_future(client.projects.list()) for _ in range(5)]
     await anyio.sleep(0.4)
     await client.close()
     results = await asyncio.gather(*calls, return_exceptions=True)

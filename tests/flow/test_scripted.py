@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from elluminate_async import OutcomeUnknownError
-from elluminate_async.testing import VIRTUAL_TIME, Exchange, Fault, Process, Reply, ScriptedService
+from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService
+from elluminate_async.testing.exchange import Exchange, Process, Reply
 from elluminate_async.testing.faults import refuse
 from tests.testing.bench import OPTIONS, bench, inputs_of
 

@@ -8,12 +8,7 @@ import pytest
 
 from elluminate_async.operations.echoes import Echo, hash_of, hash_of_row
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.responses import (
-    GenerationMetadata,
-    Message,
-    Prompt,
-    PromptResponse,
-)
+from elluminate_async.schemas.responses import GenerationMetadata, Message, Prompt, PromptResponse
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 

@@ -245,7 +245,7 @@ MISUSES: dict[str, Callable[[Stage], Coroutine[Any, Any, object]]] = {
     "epochs that are none": lambda s: s.client.experiments.run(
         s.experiment, n_epochs="many"  # type: ignore[arg-type]
     ),
-    "a label that is none": lambda s: s.client.criteria.edit(1, label=3),  # type: ignore[arg-type]
+    "a label that is none": lambda s: s.client.criteria.update(1, label=3),  # type: ignore[arg-type]
     "a description that is none": lambda s: s.client.collections.update(1, description=3),  # type: ignore[arg-type]
 }  # fmt: skip
 

@@ -11,8 +11,8 @@ import pytest
 
 from elluminate_async import AsyncClient, InputError, NotFoundError
 from elluminate_async.server import LocalServer
-from elluminate_async.testing import RawServer, reply
-from elluminate_async.testing.raw import Connection, Received
+from elluminate_async.testing import RawServer
+from elluminate_async.testing.raw import Connection, Received, reply
 from tests.flow.bench import EchoModel
 
 WORDS = ["None", "null", "latest", "true", "0", "[]", "a b", "%", "é", "a&name=b", " a "]

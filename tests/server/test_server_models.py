@@ -11,13 +11,7 @@ from fastapi.responses import JSONResponse
 
 from elluminate_async import AsyncClient, ConfigurationError
 from elluminate_async.schemas import LLMConfig
-from elluminate_async.server import (
-    LocalServer,
-    ModelAnswer,
-    ModelError,
-    ModelRequest,
-    OpenAIModel,
-)
+from elluminate_async.server import LocalServer, ModelAnswer, ModelError, ModelRequest, OpenAIModel
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import QUESTIONS, Api, flow
 from tests.server.endpoint import completion, refusal

@@ -11,15 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from elluminate_async import AsyncClient, BatchOptions, ElluminateError, Project
-from elluminate_async.testing import Connection, RawServer, Received
-from tests.soak.mutations import (
-    DOCUMENTS,
-    EXPERIMENT,
-    PAGE,
-    RESPONSE,
-    STATUS,
-    answer_bytes,
-)
+from elluminate_async.testing import RawServer
+from elluminate_async.testing.raw import Connection, Received
+from tests.soak.mutations import DOCUMENTS, EXPERIMENT, PAGE, RESPONSE, STATUS, answer_bytes
 
 WORKERS = 32
 LONGEST = 12.0

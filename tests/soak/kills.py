@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
@@ -29,15 +29,8 @@ from typing import Any
 from elluminate_async import AsyncClient, Batch
 from elluminate_async.engine.records import JournalState, Record, read_records
 from elluminate_async.errors import ItemError
-from elluminate_async.testing import (
-    Exchange,
-    Process,
-    Reply,
-    Report,
-    ScriptedService,
-    check_batch,
-    check_ratings,
-)
+from elluminate_async.testing import Report, ScriptedService, check_batch, check_ratings
+from elluminate_async.testing.exchange import Exchange, Process, Reply
 from elluminate_async.testing.pytest_plugin import ThreadedService
 from tests.soak.journalled import Job, work
 
@@ -107,7 +100,8 @@ class Killer:
         if not self.fired and self.pid.wait(5) and self.process is not None:
             self.fired = True
             assert self.process.pid is not None
-            os.kill(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself meanwhile
+                os.kill(self.process.pid, signal.SIGKILL)
 
 
 @dataclass(slots=True)

@@ -120,7 +120,9 @@ class Anything:
         is_odd = "odd" in "".join(map(text_of, request.messages))
         answer: object
         if request.json_schema is None:
-            answer = random_answer(self._source) if is_odd else ModelAnswer("fine", None, 1, 2)
+            # A judge that has left forms unread is asked in prose, for one word.
+            text = "YES" if request.purpose == "judge" else "fine"
+            answer = random_answer(self._source) if is_odd else ModelAnswer(text, None, 1, 2)
         else:
             keys = list(request.json_schema.schema["properties"])
             good = {key: {"reasoning": "so", "verdict": "YES"} for key in keys}

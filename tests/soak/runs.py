@@ -12,13 +12,12 @@ from elluminate_async import AsyncClient, BatchOptions, ItemError
 from elluminate_async.testing import (
     KINDS,
     FaultPlan,
-    Kind,
     Report,
     ScriptedService,
     check_batch,
     check_ratings,
 )
-from elluminate_async.testing.faults import refuse
+from elluminate_async.testing.faults import Kind, refuse
 
 MIX = "mix"
 SHARE = 0.3

@@ -9,17 +9,8 @@ import aiohttp
 import pytest
 
 from elluminate_async import OutcomeUnknownError
-from elluminate_async.testing import (
-    KINDS,
-    VIRTUAL_TIME,
-    ConnectionCut,
-    Exchange,
-    Fault,
-    FaultPlan,
-    Process,
-    Reply,
-    ScriptedService,
-)
+from elluminate_async.testing import KINDS, VIRTUAL_TIME, Fault, FaultPlan, ScriptedService
+from elluminate_async.testing.exchange import ConnectionCut, Exchange, Process, Reply
 from elluminate_async.testing.faults import lose, refuse
 from tests.testing.bench import OPTIONS, bench, inputs_of
 

@@ -17,16 +17,8 @@ from elluminate_async import (
     Rating,
     RatingError,
 )
-from elluminate_async.testing import (
-    VIRTUAL_TIME,
-    Ledger,
-    Made,
-    Rated,
-    Report,
-    check_batch,
-    check_ratings,
-    nonce_of,
-)
+from elluminate_async.testing import VIRTUAL_TIME, Ledger, Report, check_batch, check_ratings
+from elluminate_async.testing.ledger import Made, Rated, nonce_of
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from elluminate_async.testing import (
-    VIRTUAL_TIME,
+from elluminate_async.testing import VIRTUAL_TIME, FaultProxy
+from elluminate_async.testing.proxy import (
     Bandwidth,
-    FaultProxy,
     Latency,
     LimitData,
     ResetPeer,

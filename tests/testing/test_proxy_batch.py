@@ -7,19 +7,16 @@ import asyncio
 import pytest
 
 from elluminate_async import AsyncClient, BatchOptions
-from elluminate_async.testing import (
-    VIRTUAL_TIME,
+from elluminate_async.testing import VIRTUAL_TIME, FaultProxy, ScriptedService, check_batch
+from elluminate_async.testing.proxy import (
     Bandwidth,
-    FaultProxy,
     Latency,
     LimitData,
     ResetPeer,
-    ScriptedService,
     Slicer,
     SlowClose,
     Timeout,
     Toxic,
-    check_batch,
 )
 from tests.testing.bench import bench, inputs_of
 

@@ -20,7 +20,9 @@ from elluminate_async import (
     RatingError,
     RatingMode,
 )
-from elluminate_async.testing import VIRTUAL_TIME, ScriptedService, ServerLimit, nonce_of
+from elluminate_async.testing import VIRTUAL_TIME, ScriptedService
+from elluminate_async.testing.exchange import ServerLimit
+from elluminate_async.testing.ledger import nonce_of
 from tests.testing.bench import OPTIONS, bench, inputs_of
 
 

@@ -9,11 +9,7 @@ import anyio
 import pytest
 
 from elluminate_async.config import Settings
-from elluminate_async.errors import (
-    NotFoundError,
-    RejectedError,
-    ServerError,
-)
+from elluminate_async.errors import NotFoundError, RejectedError, ServerError
 from elluminate_async.limits.limits import Limits
 from elluminate_async.testing.clock import VIRTUAL_TIME
 from elluminate_async.testing.raw import RawServer, replies, reply

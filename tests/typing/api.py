@@ -76,3 +76,11 @@ def options() -> BatchOptions:
 
 def ambiguous(error: ElluminateError) -> bool:
     return error.ambiguous
+
+
+async def options_and_fields_have_types(client: AsyncClient) -> None:
+    assert_type(client.options.replace(chunk_size=10, deadline=60.0), BatchOptions)
+    client.options.replace(chunk_sise=10)  # type: ignore[call-arg]
+    client.options.replace(chunk_size="10")  # type: ignore[arg-type]
+    await client.llm_configs.create("own", "m", temperature=0.5, api_key="k")
+    await client.llm_configs.create("own", "m", temprature=0.5)  # type: ignore[call-arg]

@@ -246,10 +246,7 @@ class OpenAIModel:
             try:
                 from openai import AsyncOpenAI
 
-                from elluminate_async.server.llms.outbound import (
-                    endpoint_client,
-                    operator_client,
-                )
+                from elluminate_async.server.llms.outbound import endpoint_client, operator_client
             except ImportError:
                 raise MissingExtraError("an OpenAI-compatible model", "server") from None
 

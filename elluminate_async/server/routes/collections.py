@@ -15,13 +15,7 @@ from elluminate_async.schemas import (
 from elluminate_async.schemas.collections import UpdateCollectionRequest
 from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute
 from elluminate_async.server.problems import check_count
-from elluminate_async.server.routes.deps import (
-    Id,
-    InProject,
-    OptionalId,
-    OptionalName,
-    PageNumber,
-)
+from elluminate_async.server.routes.deps import Id, InProject, OptionalId, OptionalName, PageNumber
 from elluminate_async.server.store import collections as store
 from elluminate_async.server.store import prompt_templates, template_variables
 from elluminate_async.server.store.template_variables import NewRows

@@ -18,12 +18,7 @@ from elluminate_async.schemas import (
     ResponseIn,
     RunExperimentRequest,
 )
-from elluminate_async.server.acceptance import (
-    MOST_ITEMS,
-    BoundedRoute,
-    check_epochs,
-    check_params,
-)
+from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_epochs, check_params
 from elluminate_async.server.answers import EventStream
 from elluminate_async.server.placement import is_large, placed
 from elluminate_async.server.problems import check_count

@@ -8,13 +8,7 @@ from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreatePromptTemplateRequest, Page, PromptTemplate
 from elluminate_async.server.acceptance import BoundedRoute, check_template
-from elluminate_async.server.routes.deps import (
-    Id,
-    InProject,
-    OptionalId,
-    OptionalName,
-    PageNumber,
-)
+from elluminate_async.server.routes.deps import Id, InProject, OptionalId, OptionalName, PageNumber
 from elluminate_async.server.store import prompt_templates as store
 from elluminate_async.server.store import sizes
 

@@ -18,10 +18,7 @@ from elluminate_async.schemas import (
 )
 from elluminate_async.schemas.base import ListOf
 from elluminate_async.schemas.responses import AnnotateRequest
-from elluminate_async.server.acceptance import (
-    BoundedRoute,
-    check_messages,
-)
+from elluminate_async.server.acceptance import BoundedRoute, check_messages
 from elluminate_async.server.answers import EventStream
 from elluminate_async.server.generator import generate
 from elluminate_async.server.idempotency import answer_once

@@ -12,11 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from elluminate_async.schemas import EntryRequest, Page, TemplateVariables
 from elluminate_async.server import aside
-from elluminate_async.server.acceptance import (
-    MOST_ITEMS,
-    BoundedRoute,
-    check_body,
-)
+from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_body
 from elluminate_async.server.generator import invent_variables
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.problems import Problem, check_count

@@ -16,13 +16,7 @@ from elluminate_async.server.store import (
     results,
     tables,
 )
-from elluminate_async.server.store.rows import (
-    AnyRow,
-    now,
-    reserve_ids,
-    row_by_id,
-    rows_by_id,
-)
+from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

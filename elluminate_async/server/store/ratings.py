@@ -9,14 +9,7 @@ from sqlalchemy import Connection, select
 
 from elluminate_async.schemas import Rating
 from elluminate_async.server.store import criteria, sizes, tables
-from elluminate_async.server.store.rows import (
-    AnyRow,
-    fetch,
-    now,
-    reserve_ids,
-    rows_by_id,
-    run_many,
-)
+from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, rows_by_id, run_many
 from elluminate_async.server.store.wire_json import ids_text, time_text
 
 if TYPE_CHECKING:
