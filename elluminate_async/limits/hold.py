@@ -28,7 +28,7 @@ class Hold:
 
     def left(self) -> float:
         """Seconds until its end; 0 when there is none."""
-        return max(0.0, self._until - time.monotonic())
+        return max(0.0, self._until - time.monotonic()) if self._until else 0.0
 
     def asked_left(self) -> float:
         """Seconds that are left of the time which the service asked for."""

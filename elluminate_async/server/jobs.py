@@ -133,7 +133,8 @@ class Jobs:
     async def _serve(self, job: RunningJob, todo: Iterator[Work]) -> None:
         while True:
             # Before the next call of a model, so that what is paid for waits in bounds.
-            await self._recorder.has_room()
+            if self._recorder.is_full:
+                await self._recorder.has_room()
             if (work := next(todo, None)) is None:
                 return
             if work.response_id in job.deleted:

@@ -20,7 +20,7 @@ from elluminate_async.server.llms.reading import (
 from elluminate_async.server.store.ratings import JudgeVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from elluminate_async.schemas import Criterion
     from elluminate_async.server.llms.pool import ModelPool
@@ -134,18 +134,25 @@ class _Hearing:
         self._models = models
         self._work = work
         self._mode = mode
-        self._nonce = mark = _nonce()
-        self._data = (
-            f"The mark is {mark}.\n--- prompt {mark} ---\n{_transcript(work.prompt)}\n"
-            f"--- answer {mark} ---\n{_transcript(work.messages or [])}\n--- end {mark} ---"
-        )
+        self._mark_anew()
         self._reasons: dict[int, str] = {}
         self._malformed = 0
+
+    def _mark_anew(self) -> None:
+        self._nonce = mark = _nonce()
+        self._data = (
+            f"The mark is {mark}.\n--- prompt {mark} ---\n{_transcript(self._work.prompt)}\n"
+            f"--- answer {mark} ---\n{_transcript(self._work.messages or [])}\n"
+            f"--- end {mark} ---"
+        )
 
     @property
     def missing(self) -> list[Criterion]:
         """The criteria without a verdict."""
-        return [one for one in self._work.criteria if one.id not in self.found]
+        criteria = self._work.criteria
+        if len(self.found) == len(criteria):
+            return []
+        return [one for one in criteria if one.id not in self.found]
 
     async def ask(self) -> None:
         """Ask until all is known, or no way of asking is left.
@@ -162,23 +169,24 @@ class _Hearing:
                     # It says nothing on this response: asked more, it would be paid for that.
                     return
         finally:
-            figures = self._models.figures
-            figures.malformed += self._malformed
-            if not self.missing:
-                figures.repaired += self._malformed
+            if self._malformed:
+                figures = self._models.figures
+                figures.malformed += self._malformed
+                figures.repaired += 0 if self.missing else self._malformed
 
     async def _ask_together(self) -> None:
         for _ in range(_TOGETHER):
             asked = self.missing
             if not asked:
                 return
-            system, schema = _asked(tuple((one.id, one.criterion_str) for one in asked), self._mode)
+            asks = tuple([(one.id, one.criterion_str) for one in asked])
+            system, schema, keys = _asked(asks, self._mode)
             text = await self._say(
                 [{"role": "system", "content": system}, {"role": "user", "content": self._data}],
                 _VERDICT_TOKENS[self._mode] * (len(asked) + 1),
                 schema,
             )
-            read = _read(text, asked, self._mode, self._reasons)
+            read = _read(text, keys, self._mode, self._reasons)
             self.found.update(read)
             self._malformed += len(read) < len(asked)
             self._models.unread_forms = 0 if read else self._models.unread_forms + 1
@@ -186,35 +194,36 @@ class _Hearing:
                 return
 
     async def _ask_alone(self, criterion: Criterion) -> None:
-        question, mark, reasoning = criterion.criterion_str, self._nonce, None
-        asked = [self._data] * _ALONE
+        question, reasoning, reasons = criterion.criterion_str, None, ""
         if self._mode is RatingMode.DETAILED:
             reasoning = self._reasons.get(criterion.id) or await self._reasons_for(question)
             if not reasoning:
                 return
-            # The verdict is to follow from them, unless they lead the judge astray.
-            asked[0] += f"\n--- reasons {mark} ---\n{reasoning}\n--- end {mark} ---"
+            mark = self._nonce
+            reasons = f"\n--- reasons {mark} ---\n{reasoning}\n--- end {mark} ---"
         begin = [{"role": "system", "content": _ONE_QUESTION}, *_SHOWN]
-        for data in asked:
-            content = f"{data}\n\n{question} {_ONE_WORD}"
+        for time in range(_ALONE):
+            # The verdict is to follow from the reasons, unless they lead the judge astray.
+            content = f"{self._data}{'' if time else reasons}\n\n{question} {_ONE_WORD}"
             text = await self._say([*begin, {"role": "user", "content": content}], _WORD_TOKENS)
             if (verdict := spoken_verdict(text)) is not None:
                 self.found[criterion.id] = verdict, reasoning
                 return
             self._malformed += 1
+            # An endpoint without chance says to the same words the same: they differ by the mark.
+            self._mark_anew()
 
     async def _reasons_for(self, question: str) -> str:
         # The same beginning as for the verdict, which an endpoint then need not read anew.
-        messages = [
-            {"role": "system", "content": _ONE_QUESTION},
-            *_SHOWN,
-            {"role": "user", "content": f"{self._data}\n\n{question}\n{_REASON}"},
-        ]
+        begin = [{"role": "system", "content": _ONE_QUESTION}, *_SHOWN]
         for _ in range(_ALONE):
-            text = await self._say(messages, _REASONING_TOKENS)
+            content = f"{self._data}\n\n{question}\n{_REASON}"
+            asked = [*begin, {"role": "user", "content": content}]
+            text = await self._say(asked, _REASONING_TOKENS)
             if reasoning := without_thinking(text).strip():
                 return reasoning
             self._malformed += 1
+            self._mark_anew()
         return ""
 
     async def _say(
@@ -247,11 +256,14 @@ def _nonce() -> str:
 
 
 @lru_cache(maxsize=64)
-def _asked(criteria: tuple[tuple[int, str], ...], mode: RatingMode) -> tuple[str, JsonSchema]:
-    """The same for all responses: the instructions, and the form of the answer."""
+def _asked(
+    criteria: tuple[tuple[int, str], ...], mode: RatingMode
+) -> tuple[str, JsonSchema, dict[str, int]]:
+    """The same for all responses: the instructions, the form of the answer, and its keys' ids."""
     lines = "\n".join(f"{_key(key)}: {text}" for key, text in criteria)
     system = _INSTRUCTIONS.format(criteria=lines, form=_FORM[mode])
-    return system, JsonSchema("verdicts", _schema(criteria, mode), is_told=True)
+    keys = {_key(id): id for id, _ in criteria}
+    return system, JsonSchema("verdicts", _schema(criteria, mode), is_told=True), keys
 
 
 def _key(criterion_id: int) -> str:
@@ -284,46 +296,44 @@ def _transcript(messages: Sequence[dict[str, Any]]) -> str:
 
 
 def _read(
-    text: str, criteria: Sequence[Criterion], mode: RatingMode, reasons: dict[int, str]
+    text: str, ids: Mapping[str, int], mode: RatingMode, reasons: dict[int, str]
 ) -> dict[int, tuple[str, str | None]]:
     """Verdict and reasoning by criterion, where there and in form: neither YES nor NO is not.
 
     Reasoning whose verdict is missing goes into ``reasons``.
     """
-    keys = [_key(one.id) for one in criteria]
     try:
-        answer = parse_object(text, [*keys, *(("verdict",) if len(keys) == 1 else ())])
+        answer = parse_object(text, ids if len(ids) > 1 else (*ids, "verdict"))
     except ValueError:
-        return _read_lines(text, criteria) if mode is RatingMode.FAST else {}
-    if len(keys) == 1 and keys[0] not in answer:
-        answer = {keys[0]: answer}
+        return _read_lines(text, ids) if mode is RatingMode.FAST else {}
+    if len(ids) == 1 and not answer.keys() & ids.keys():
+        answer = dict.fromkeys(ids, answer)
     found: dict[int, tuple[str, str | None]] = {}
-    for one in criteria:
-        given: Any = answer.get(_key(one.id))
+    for key, id in ids.items():
+        given: Any = answer.get(key)
         part = cast("dict[str, Any]", given if isinstance(given, dict) else {"verdict": given})
-        verdict, reasoning = verdict_of(part.get("verdict")), part.get("reasoning")
-        is_reasoned = isinstance(reasoning, str) and bool(reasoning.strip())
+        verdict = verdict_of(part.get("verdict"))
         if mode is RatingMode.FAST:
-            reasoning = None
-        elif not is_reasoned:
+            if verdict is not None:
+                found[id] = verdict, None
+            continue
+        reasoning = part.get("reasoning")
+        if not isinstance(reasoning, str) or not reasoning.strip():
             continue
         if verdict is not None:
-            found[one.id] = verdict, reasoning
-        elif is_reasoned:
-            reasons[one.id] = str(reasoning)
+            found[id] = verdict, reasoning
+        else:
+            reasons[id] = reasoning
     return found
 
 
-def _read_lines(text: str, criteria: Sequence[Criterion]) -> dict[int, tuple[str, str | None]]:
+def _read_lines(text: str, ids: Mapping[str, int]) -> dict[int, tuple[str, str | None]]:
     """Verdicts of an answer in prose, a line for each criterion."""
     said: dict[str, set[str]] = {}
     for key, verdict in _LINE.findall(without_thinking(text)):
         said.setdefault(key.lower(), set()).add(verdict.upper())
-    found: dict[int, tuple[str, str | None]] = {}
-    for one in criteria:
-        verdicts = said.get(_key(one.id), set())
-        if len(verdicts) == 1:
-            found[one.id] = verdicts.pop(), None
-    if not said and len(criteria) == 1 and (verdict := spoken_verdict(text)) is not None:
-        found[criteria[0].id] = verdict, None
-    return found
+    if not said and len(ids) == 1 and (verdict := spoken_verdict(text)) is not None:
+        return dict.fromkeys(ids.values(), (verdict, None))
+    return {
+        ids[key]: (one.pop(), None) for key, one in said.items() if key in ids and len(one) == 1
+    }

@@ -46,7 +46,8 @@ class RunningJob:
 
     def take(self, steps: Sequence[Step]) -> bool:
         """Count steps; whether nothing is left but to keep them."""
-        self._left -= sum(step.is_last for step in steps)
+        for step in steps:
+            self._left -= step.is_last
         return not self._left
 
 
@@ -77,8 +78,13 @@ class Recorder:
         self._closing = asyncio.Event()
         self._give_up_at = float("inf")
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is waiting to be kept that no more is to be asked for."""
+        return self._held_bytes > MOST_HELD_BYTES
+
     async def has_room(self) -> None:
-        """Wait while so much is waiting to be kept that no more is to be asked for."""
+        """Wait while it is full."""
         await self._room.wait()
 
     def add(self, job: RunningJob, *steps: Step) -> None:
@@ -108,9 +114,9 @@ class Recorder:
 
     def _hold(self, more: int) -> None:
         self._held_bytes += more
-        if self._held_bytes > MOST_HELD_BYTES:
+        if self.is_full:
             self._room.clear()
-        else:
+        elif not self._room.is_set():
             self._room.set()
 
     def _schedule(self) -> None:

@@ -186,6 +186,29 @@ async def test_a_model_that_keeps_to_no_form_is_asked_each_question_by_itself(
     assert [one["rating"] for one in status["result"][0]] == ["YES", "NO", "YES"]
 
 
+@pytest.mark.parametrize("mode", ["fast", "detailed"])
+async def test_a_judge_without_chance_is_not_asked_the_same_again(
+    endpoint: Endpoint, openai_model: OpenAIModel, session: aiohttp.ClientSession, mode: str
+) -> None:
+    """Equal words would get an equal answer: no two requests of one response are alike."""
+    asked: list[str] = []
+
+    def reply(body: dict[str, Any]) -> Response:
+        asked.append(said(body))
+        is_new = len(set(asked)) > 4
+        return completion("NO" if is_new else "Perhaps.")
+
+    endpoint.reply = reply
+    async with LocalServer(model=openai_model) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a"], criteria=["Is it short?"])
+        await api.generate(experiment, entries)
+        asked.clear()
+        status = await api.rate([1], mode)
+    assert [one["rating"] for one in status["result"][0]] == ["NO"]
+    assert len(set(asked)) == len(asked) == 5
+
+
 async def test_a_verdict_that_was_cut_off_is_asked_for_with_its_reasons(
     endpoint: Endpoint, openai_model: OpenAIModel, session: aiohttp.ClientSession
 ) -> None:

@@ -27,7 +27,7 @@ _SIGNS = re.compile(r"\W+")
 
 def without_thinking(text: str) -> str:
     """``text`` without what a model thought aloud before it answered."""
-    return _THINKING.sub("", text) if "<think" in text.lower() else text
+    return _THINKING.sub("", text) if "<" in text and "<think" in text.lower() else text
 
 
 def parse_object(text: str, keys: Iterable[str] = ()) -> dict[str, Any]:
@@ -124,6 +124,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_contradictions)
 
 def verdict_of(value: object) -> str | None:
     """YES or NO, where a value says one of them and nothing else; else None."""
+    if value in ("YES", "NO"):
+        return cast("str", value)
     if isinstance(value, bool):
         return "YES" if value else "NO"
     if not isinstance(value, str):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -86,9 +88,10 @@ class SilenceWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = math.inf
 
-    def now(self) -> float:
-        """Seconds on the loop's clock."""
-        return asyncio.get_running_loop().time()
+    @cached_property
+    def now(self) -> Callable[[], float]:
+        """The clock of the loop it is first used in."""
+        return asyncio.get_running_loop().time
 
     def listen(self, limit: float, longest: float) -> Listening:
         """Allow a call ``limit`` seconds of silence and ``longest`` seconds in all."""

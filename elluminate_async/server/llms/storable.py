@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from operator import is_
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from elluminate_async.server.llms.base import ModelAnswer, ModelError
@@ -23,6 +22,7 @@ MOST_ANSWER_CHARACTERS: Final = 4 << 20
 
 _LARGEST_FIGURE: Final = 2**63 - 1
 _LONGEST_REASON: Final = 4_000
+_NO_FIGURES: Final = (None, None, None, None)
 
 # An escape of half a character that has no other half; an even number of backslashes before
 # it are characters of their own.
@@ -64,18 +64,40 @@ def storable(answer: object, request: ModelRequest) -> ModelAnswer:
     """
     if not isinstance(answer, ModelAnswer):
         raise ModelError(f"the model gave a {type(answer).__name__}, which is no answer")
+    if type(answer) is ModelAnswer and _is_plain(answer):
+        return answer
     calls = _calls(answer.tool_calls)
     text = _text(answer.text, has_calls=bool(calls))
     if request.json_schema is not None and "\\u" in text:
         # It will be read as JSON, and that makes half a character of its escape.
         text = _HALF.sub(_REPLACEMENT, text)
-    given = answer.input_tokens, answer.output_tokens, answer.reasoning_tokens, answer.cached_tokens
-    figures = tuple(map(figure, given))
-    if type(answer) is ModelAnswer and all(
-        map(is_, (text, calls, *figures), (answer.text, answer.tool_calls, *given))
-    ):
-        return answer  # nothing to mend, as most of the time
-    return ModelAnswer(text, calls, *figures)
+    return ModelAnswer(
+        text=text,
+        tool_calls=calls,
+        input_tokens=figure(answer.input_tokens),
+        output_tokens=figure(answer.output_tokens),
+        reasoning_tokens=figure(answer.reasoning_tokens),
+        cached_tokens=figure(answer.cached_tokens),
+    )
+
+
+def _is_plain(answer: ModelAnswer) -> bool:
+    """Whether there is nothing to mend, as most of the time; told at the least cost."""
+    text = answer.text
+    figures = (
+        answer.input_tokens,
+        answer.output_tokens,
+        answer.reasoning_tokens,
+        answer.cached_tokens,
+    )
+    return (
+        type(text) is str
+        and text.isascii()
+        and "\\u" not in text
+        and len(text) <= MOST_ANSWER_CHARACTERS
+        and answer.tool_calls is None
+        and (figures == _NO_FIGURES or all(figure(one) is one for one in figures))
+    )
 
 
 def figure(value: object) -> int | None:

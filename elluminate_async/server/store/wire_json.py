@@ -142,10 +142,9 @@ def read_messages(column: str) -> list[dict[str, Any]]:
 
 def _objects_in(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, list):
-        parts = cast("list[object]", value)
-        if all(isinstance(part, dict) for part in parts):
-            return cast("list[dict[str, Any]]", value)
-        return [cast("dict[str, Any]", part) for part in parts if isinstance(part, dict)]
+        parts = cast("list[dict[str, Any]]", value)
+        objects = [part for part in parts if isinstance(part, dict)]  # pyright: ignore[reportUnnecessaryIsInstance]
+        return parts if len(objects) == len(parts) else objects
     return []
 
 
