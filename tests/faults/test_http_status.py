@@ -24,9 +24,8 @@ from elluminate_async.operations.jobs import MOST_DENIED
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, Script, replies, reply
 from tests.faults.gateway import HOSTED, SETTLING, Choose, behind_gateway, is_post
-from tests.flow.bench import Fault, Seen, answer
+from tests.flow.bench import Fault, Seen, answer, is_batch
 from tests.flow.conftest import staged
-from tests.flow.test_faults import is_batch
 from tests.matrix import Fired
 from tests.transport.wiring import GET, OK, POST, budget, failing, serving
 

@@ -11,9 +11,8 @@ from starlette.types import Send
 
 from elluminate_async import Batch, BatchOptionChanges, BatchOptions, PromptResponse
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import Seen, Stage, answer
+from tests.flow.bench import Seen, Stage, answer, is_batch
 from tests.flow.conftest import staged
-from tests.flow.test_faults import is_batch
 from tests.matrix import Fired
 
 

@@ -13,9 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from starlette.types import Send
 
-from elluminate_async import AsyncClient, BatchOptions, Collection, Experiment, PromptTemplate
-from elluminate_async.server import LocalServer, ModelAnswer, ModelError, ModelRequest, OfflineModel
+from elluminate_async import (
+    AsyncClient,
+    BatchOptions,
+    Collection,
+    Experiment,
+    PromptTemplate,
+)
+from elluminate_async.server import (
+    LocalServer,
+    ModelAnswer,
+    ModelError,
+    ModelRequest,
+    OfflineModel,
+)
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -257,3 +270,63 @@ async def set_stage(
 
 
 FAST_RETRIES = BatchOptions(chunk_size=10, max_concurrency=4)
+
+
+def is_batch(seen: Seen, noun: str = "responses") -> bool:
+    return seen.method == "POST" and bool(BATCH.match(seen.path)) and noun in seen.path
+
+
+class Once:
+    """Answers the first ``times`` POSTs of responses, or of ratings, itself."""
+
+    def __init__(
+        self,
+        status: int,
+        times: int = 1,
+        retry_after: str | None = None,
+        noun: str = "responses",
+    ) -> None:
+        self.noun = noun
+        self.status = status
+        self.left = times
+        self.headers = {} if retry_after is None else {"retry-after": retry_after}
+        self.fired = 0
+
+    async def __call__(self, seen: Seen, send: Send) -> bool:
+        if seen.method != "POST" or f"/{self.noun}" not in seen.path or not self.left:
+            return False
+        self.left -= 1
+        self.fired += 1
+        await answer(send, self.status, json.dumps({"detail": "injected"}).encode(), self.headers)
+        return True
+
+
+class Outage:
+    """Answers 503 to what matches, for so long."""
+
+    def __init__(self, part: str, seconds: float) -> None:
+        self.part = part
+        self.until = time.monotonic() + seconds
+        self.fired = 0
+
+    async def __call__(self, seen: Seen, send: Send) -> bool:
+        if self.part not in seen.path or time.monotonic() > self.until:
+            return False
+        self.fired += 1
+        await answer(send, 503)
+        return True
+
+
+async def nothing_left(stage: Stage) -> None:
+    """Fail unless tasks, requests and permits are as they were; waits for the server's side."""
+    await stage.recorder.quiet()
+    assert stage.client._connection.tasks == set()
+    limits = stage.client._connection.limits
+    assert limits.free_chunks == stage.client.options.max_concurrency
+    sent = len(stage.recorder.requests)
+    await anyio.sleep(0.1)
+    assert len(stage.recorder.requests) == sent
+
+
+class Boom(Exception):
+    """The caller's own."""

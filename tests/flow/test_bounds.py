@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import anyio
-import anyio.lowlevel
 import pytest
 from starlette.types import Send
 
@@ -24,9 +21,8 @@ from elluminate_async import (
     TemplateVariables,
 )
 from elluminate_async.testing import VIRTUAL_TIME, ScriptedService
-from tests.flow.bench import Seen, Stage, answer, until
+from tests.flow.bench import Boom, Seen, Stage, answer, is_batch, nothing_left, until
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import is_batch
 
 
 @pytest.fixture(scope="module")
@@ -93,86 +89,6 @@ async def test_a_limit_of_one_call_narrows_that_call(staging: Staging) -> None:
     assert most <= 6
 
 
-async def nothing_left(stage: Stage) -> None:
-    """Fail unless tasks, requests and permits are as they were; waits for the server's side."""
-    await stage.recorder.quiet()
-    assert stage.client._connection.tasks == set()
-    limits = stage.client._connection.limits
-    assert limits.free_chunks == stage.client.options.max_concurrency
-    sent = len(stage.recorder.requests)
-    await anyio.sleep(0.1)
-    assert len(stage.recorder.requests) == sent
-
-
-class Boom(Exception):
-    """The caller's own."""
-
-
-async def take_five(
-    stage: Stage, variables: list[TemplateVariables], how: str, scope: anyio.CancelScope
-) -> None:
-    taken = 0
-    stream = stage.client.responses.stream_generate_many(
-        template_variables=variables, experiment=stage.experiment
-    )
-    async for _ in stream:
-        taken += 1
-        if taken == 5:
-            if how == "break":
-                break
-            if how == "aclose":
-                await stream.aclose()
-            elif how == "exception":
-                raise Boom
-            else:
-                scope.cancel()
-                await anyio.sleep_forever()
-    assert taken == 5
-
-
-@pytest.mark.parametrize("how", ["break", "aclose", "exception", "cancel"])
-async def test_leaving_a_stream_early_leaves_nothing_behind(staging: Staging, how: str) -> None:
-    """After 5 items: no task, no socket in use, no request, all permits back."""
-    async with staging(options=BatchOptions(chunk_size=5, max_concurrency=4)) as stage:
-        variables = await stage.variables([f"v{i}" for i in range(200)])
-        stage.model.delay = 0.02
-        tasks_before = asyncio.all_tasks()
-
-        def mine() -> set[asyncio.Task[Any]]:
-            tasks = (asyncio.all_tasks() - tasks_before) | stage.client._connection.tasks
-            return {task for task in tasks if "elluminate_async.engine" in repr(task)}
-
-        # Not by a name of its own: it would keep the stream alive by the traceback.
-        with (
-            pytest.raises(Boom) if how == "exception" else contextlib.nullcontext(),
-            anyio.CancelScope() as scope,
-        ):
-            await take_five(stage, variables, how, scope)
-        assert scope.cancelled_caught == (how == "cancel")
-        # A stream that nobody closed ends when it is collected, in the loop's next turns.
-        gc.collect()
-        await until(lambda: not mine())
-        await nothing_left(stage)
-
-
-async def test_cancelling_a_batch_is_quick_and_clean(staging: Staging) -> None:
-    """Cancelled midway, `generate_many` is gone within a second and sends no more."""
-    async with staging(options=BatchOptions(chunk_size=5, max_concurrency=4)) as stage:
-        variables = await stage.variables([f"v{i}" for i in range(200)])
-        stage.model.delay = 5
-        task = asyncio.current_task()
-        assert task is not None
-        begun = time.monotonic()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await stage.client.responses.generate_many(
-                    template_variables=variables, experiment=stage.experiment
-                )
-        assert time.monotonic() - begun < 1.3
-        assert task.cancelling() == 0
-        await nothing_left(stage)
-
-
 async def test_the_input_is_read_no_further_than_the_window(staging: Staging) -> None:
     """Of a long generator a window of chunks is read ahead of the consumer, not more."""
     async with staging(options=BatchOptions(chunk_size=5, max_concurrency=2)) as stage:
@@ -195,28 +111,6 @@ async def test_the_input_is_read_no_further_than_the_window(staging: Staging) ->
                 assert read <= taken + 5 * 5
                 if taken == 60:
                     break
-
-
-async def test_an_async_input_is_closed_when_the_stream_is_left(stage: Stage) -> None:
-    """The caller's async generator is finalised, in order, not by the garbage collector."""
-    (row,) = await stage.variables(["a"])
-    closed = False
-
-    async def endless() -> AsyncIterator[TemplateVariables]:
-        nonlocal closed
-        try:
-            while True:
-                yield row
-                await anyio.lowlevel.checkpoint()
-        finally:
-            closed = True
-
-    async with stage.client.responses.stream_generate_many(
-        template_variables=endless(), experiment=stage.experiment
-    ) as stream:
-        await anext(stream)
-
-    assert closed
 
 
 async def test_progress_grows_to_the_total_once(staging: Staging) -> None:
@@ -287,3 +181,27 @@ async def test_clients_opened_and_closed_leave_no_descriptor() -> None:
                 gc.collect()
                 # The service's ends of the connections close a little later.
                 await until(lambda: descriptors() <= before + 2)
+
+
+async def test_the_deadline_bounds_the_start_up_too(stage: Stage) -> None:
+    """A service that does not answer the first exchanges: the call still ends at its deadline."""
+
+    async def hang(seen: Seen, send: Send) -> bool:
+        if "compatible" in seen.path:
+            await anyio.sleep(8)
+        return False
+
+    stage.recorder.before = hang
+    client = AsyncClient(base_url=stage.server.url, api_key=stage.server.api_key)
+    started = time.monotonic()
+    batch = await client.responses.generate_many(
+        template_variables=[1, 2],
+        experiment=stage.experiment.id,
+        options=BatchOptions(deadline=0.5),
+    )
+    seconds = time.monotonic() - started
+    await client.close()
+
+    assert seconds < 2.5
+    assert {error.code for error in batch.failed.values()} == {"deadline"}
+    assert {error.attempts for error in batch.failed.values()} == {0}

@@ -41,9 +41,8 @@ from elluminate_async.errors import (
 )
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import BATCH, Seen, answer
+from tests.flow.bench import BATCH, Once, Seen, answer
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import Once
 
 
 @pytest.fixture(scope="module")

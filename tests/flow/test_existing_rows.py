@@ -9,9 +9,8 @@ from starlette.types import Send
 
 from elluminate_async import AsyncClient
 from elluminate_async.server import WireProfile
-from tests.flow.bench import Seen, Stage
+from tests.flow.bench import Once, Seen, Stage
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import Once
 
 ROWS = [{"x": f"v{i}"} for i in range(620)]
 PAGES = 310

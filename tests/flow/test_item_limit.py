@@ -6,9 +6,8 @@ import pytest
 
 from elluminate_async import BatchOptions, RateLimit
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import Seen, Stage
+from tests.flow.bench import Seen, Stage, is_batch
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import is_batch
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,8 @@ from elluminate_async import (
 )
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import Seen, Stage, answer, cancelled_when, until
+from tests.flow.bench import Once, Seen, Stage, answer, cancelled_when, is_batch, until
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import Once, is_batch
 from tests.matrix import Fired
 
 

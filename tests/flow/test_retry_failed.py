@@ -17,9 +17,8 @@ from elluminate_async import (
 )
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import Stage, until
+from tests.flow.bench import Once, Stage, until
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import Once
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,8 @@ from starlette.types import Send
 from elluminate_async import Batch, BatchOptions, ClientClosedError, InputError, OutcomeUnknownError
 from elluminate_async.server import ModelAnswer, ModelRequest, WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import Seen, Stage, answer, until
+from tests.flow.bench import Once, Seen, Stage, answer, is_batch, until
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import Once, is_batch
 
 
 @pytest.fixture(scope="module")

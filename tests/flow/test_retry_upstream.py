@@ -20,9 +20,8 @@ from elluminate_async import (
 )
 from elluminate_async.server import ModelAnswer, ModelRequest, OfflineModel
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import Stage
+from tests.flow.bench import Once, Stage
 from tests.flow.conftest import Staging
-from tests.flow.test_faults import Once
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -18,7 +17,7 @@ from elluminate_async import (
 )
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import BATCH, Seen, Stage, answer
+from tests.flow.bench import Once, Outage, Seen, Stage, answer, is_batch
 from tests.flow.conftest import Staging
 
 
@@ -28,35 +27,6 @@ def anyio_backend() -> object:
 
 
 VALUES = [f"v{i}" for i in range(25)]
-
-
-def is_batch(seen: Seen, noun: str = "responses") -> bool:
-    return seen.method == "POST" and bool(BATCH.match(seen.path)) and noun in seen.path
-
-
-class Once:
-    """Answers the first ``times`` POSTs of responses, or of ratings, itself."""
-
-    def __init__(
-        self,
-        status: int,
-        times: int = 1,
-        retry_after: str | None = None,
-        noun: str = "responses",
-    ) -> None:
-        self.noun = noun
-        self.status = status
-        self.left = times
-        self.headers = {} if retry_after is None else {"retry-after": retry_after}
-        self.fired = 0
-
-    async def __call__(self, seen: Seen, send: Send) -> bool:
-        if seen.method != "POST" or f"/{self.noun}" not in seen.path or not self.left:
-            return False
-        self.left -= 1
-        self.fired += 1
-        await answer(send, self.status, json.dumps({"detail": "injected"}).encode(), self.headers)
-        return True
 
 
 async def test_an_ambiguous_post_without_keys_is_not_repeated(hosted: Stage) -> None:
@@ -263,3 +233,48 @@ async def test_a_single_call_that_is_cut_says_the_way_on(hosted: Stage, operatio
         await call()
 
     assert (caught.value.status, caught.value.cause) == (502, "ServerError")
+
+
+async def test_an_outage_while_a_job_is_followed_costs_nothing(stage: Stage) -> None:
+    """Accepted is paid for: a second without status answers is waited out, not given up."""
+    variables = await stage.variables(VALUES)
+    stage.recorder.before = outage = Outage("/responses/batches/", 1.0)
+
+    responses = await stage.client.responses.generate_many(
+        template_variables=variables, experiment=stage.experiment
+    )
+
+    assert outage.fired >= 2
+    assert not responses.failed
+
+
+async def test_a_row_made_by_the_model_is_made_once(stage: Stage) -> None:
+    """`template_variables.generate` is repeated by key, and the server answers from its store."""
+    stage.recorder.lose = "/entries"
+
+    await stage.client.template_variables.generate(
+        collection=stage.collection, prompt_template=stage.template
+    )
+
+    assert stage.recorder.lose is None
+    assert stage.recorder.count("/entries$", "POST") == 2
+    assert len(await stage.client.template_variables.list(stage.collection)) == 1
+
+
+@pytest.mark.parametrize("what", ["generate", "add", "rate"])
+async def test_a_single_call_is_repeated_by_key_and_done_once(stage: Stage, what: str) -> None:
+    """Each single POST that is sent under a key is one that the server does once."""
+    (row,) = await stage.variables(["a"])
+    responses = stage.client.responses
+    made = await responses.generate(template_variables=row, experiment=stage.experiment)
+    stage.recorder.lose = {"generate": "/generate", "add": "/responses", "rate": "/ratings"}[what]
+    if what == "generate":
+        await responses.generate(template_variables=row, experiment=stage.experiment)
+    elif what == "add":
+        await responses.add("b", template_variables=row, experiment=stage.experiment)
+    else:
+        await stage.client.ratings.rate(made)
+
+    assert stage.recorder.lose is None
+    assert len(await responses.list(experiment=stage.experiment)) == (1 if what == "rate" else 2)
+    assert len(await stage.client.ratings.list(made)) == (3 if what == "rate" else 0)

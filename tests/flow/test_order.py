@@ -13,8 +13,6 @@ from elluminate_async import (
     GenerationError,
     ItemError,
     PromptResponse,
-    Rating,
-    RatingError,
     RatingMode,
 )
 from elluminate_async.server import WireProfile
@@ -28,6 +26,7 @@ def anyio_backend() -> object:
     return VIRTUAL_TIME
 
 
+VALUES = [f"v{i}" for i in range(10)]
 PROFILES = [
     pytest.param(WireProfile(), id="keys-and-results"),
     pytest.param(WireProfile.hosted(page_size=7, listing_seed=5), id="hosted-shuffled-7-a-page"),
@@ -91,43 +90,6 @@ async def test_two_batches_on_one_experiment_do_not_mix(hosted: Stage) -> None:
     assert results == {name: [f"echo say {name}{i}" for i in range(25)] for name in "ab"}
 
 
-async def test_a_failed_judge_is_an_error_never_a_no(stage: Stage) -> None:
-    """A response whose judge gives no verdict fails as an item; its neighbours are rated."""
-    responses = await stage.generate([f"v{i}" for i in range(12)])
-    stage.model.judge_failing = lambda prompt: "echo say v3" in prompt
-
-    ratings = await stage.client.ratings.rate_many(responses)
-
-    assert list(ratings.failed) == [3]
-    assert isinstance(ratings.failed[3], RatingError)
-    assert ratings.failed[3].response_id == responses[3].id
-    with pytest.raises(RatingError, match=r"rate\[3\] rating_failed"):
-        ratings[3]
-
-
-async def test_ratings_are_the_responses_own(stage: Stage) -> None:
-    """What `rate_many` gives for a position is what the service lists for that response."""
-    responses = await stage.generate([f"v{i}" for i in range(25)])
-
-    ratings = await stage.client.ratings.rate_many(responses, rating_mode=RatingMode.DETAILED)
-
-    for response, found in zip(responses, ratings, strict=True):
-        listed = await stage.client.ratings.list(response)
-        assert {r.id for r in listed} == {r.id for r in found}
-        assert all(r.reasoning for r in found)
-
-
-async def test_a_response_given_twice_is_rated_once(stage: Stage) -> None:
-    """Two positions of one response share one set of ratings, paid for once."""
-    a, b = await stage.generate(["a", "b"])
-
-    ratings = await stage.client.ratings.rate_many([a, b, a.id, a])
-
-    assert ratings[0] == ratings[2] == ratings[3]
-    assert len(await stage.client.ratings.list(a)) == 3
-    assert ratings[1] != ratings[0]
-
-
 async def test_a_collection_can_stand_for_its_rows(stage: Stage) -> None:
     """`collection=` generates for all rows, in their order."""
     await stage.variables(["c", "a", "b"])
@@ -160,25 +122,6 @@ async def test_failed_rows_travel_from_the_upload_on(stage: Stage) -> None:
     assert [len(found) for found in ratings.succeeded.values()] == [3, 3]
 
 
-async def test_ratings_follow_generation_in_one_pipeline(stage: Stage) -> None:
-    """The stream of responses goes straight into the stream of ratings, positions kept."""
-    values = [f"v{i}" for i in range(60)]
-    variables = await stage.variables(values)
-    stage.model.failing = lambda prompt: prompt == "say v7"
-    generated = stage.client.responses.stream_generate_many(
-        template_variables=variables, experiment=stage.experiment
-    )
-
-    outcomes: dict[int, list[Rating] | ItemError] = {}
-    async with stage.client.ratings.stream_rate_many(generated) as stream:
-        async for position, outcome in stream:
-            outcomes[position] = outcome
-
-    assert sorted(outcomes) == list(range(60))
-    assert isinstance(outcomes.pop(7), GenerationError)
-    assert all(isinstance(found, list) and len(found) == 3 for found in outcomes.values())
-
-
 async def test_stored_responses_keep_their_positions(stage: Stage) -> None:
     """`add_many` stores what was made elsewhere; each row echoes its own text."""
     values = [f"v{i % 6}" for i in range(25)]
@@ -192,3 +135,34 @@ async def test_stored_responses_keep_their_positions(stage: Stage) -> None:
     assert [r.response_str for r in stored] == texts
     assert stage.model.answered.total() == 0
     assert len({(r.prompt.template_variables.id, r.epoch) for r in stored}) == 25
+
+
+async def test_same_inputs_at_once_on_one_experiment_do_not_swap(hosted: Stage) -> None:
+    """Two batches over the same rows of one experiment get different rows, each its own."""
+    variables = await hosted.variables(VALUES)
+    batches: list[Batch[PromptResponse]] = []
+
+    async def run() -> None:
+        batches.append(
+            await hosted.client.responses.generate_many(
+                template_variables=variables, experiment=hosted.experiment
+            )
+        )
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        tasks.start_soon(run)
+
+    ids = [{response.id for response in batch} for batch in batches]
+    assert ids[0].isdisjoint(ids[1])
+    assert [len(found) for found in ids] == [10, 10]
+
+
+async def test_a_value_repeated_across_uploads_keeps_its_row(staging: Staging) -> None:
+    """A value of an earlier upload of the same call gives that one row again."""
+    async with staging() as stage:
+        await stage.variables(["v0"])
+        values = [f"v{i}" for i in range(2100)] + ["v1500"]
+        rows = await stage.variables(values)
+
+    assert rows[2100].id == rows[1500].id

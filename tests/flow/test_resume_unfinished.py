@@ -1,4 +1,4 @@
-"""Holes in the journal that a review found: each stays shut."""
+"""Resuming what an earlier run left unfinished: cut off, refused, failed, or without its answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a soak on the scripted service found, each in its smallest form."""
+"""Jobs that answer oddly: without an id, for another chunk, with gaps, without their rows."""
 
 from __future__ import annotations
 
