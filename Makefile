@@ -17,7 +17,12 @@ BENCHMARKS := fan_out client_overhead limits hidden_limit outage scale server wh
 PARALLEL := --numprocesses 3 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak realmodel check bench official requirements clean
+CORE := errors batch engine operations limits transport
+COMMA := ,
+EMPTY :=
+CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(CORE:%=elluminate_async/%/*))
+
+.PHONY: help demo test coverage faults soak realmodel check bench official requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -27,6 +32,14 @@ demo: $(VENV)/.installed ## Generate and rate 136 answers against the embedded s
 
 test: $(VENV)/.installed official ## Run the tests, those with the official clients included
 	$(BIN)/python -m pytest $(PARALLEL) --matrix
+
+coverage: $(VENV)/.installed official ## The same tests, with branch coverage measured and held to its gates (a third slower)
+	rm -rf .coverage
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL) --matrix
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --skip-covered --sort=cover --precision=1 --fail-under=94
+	@echo "The core: $(CORE)"
+	@$(BIN)/python -m coverage report --include='$(CORE_FILES)' --precision=1 --format=total --fail-under=98
 
 faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the table
 	$(BIN)/python -m pytest -q $(PARALLEL) -m row --matrix
@@ -64,7 +77,7 @@ requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
 UV_FLAGS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(OFFICIAL) $(PEERS) $(REALMODEL) .elluminate .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(OFFICIAL) $(PEERS) $(REALMODEL) .elluminate .pytest_cache .ruff_cache .hypothesis .coverage build dist
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or later" >&2; exit 1; }

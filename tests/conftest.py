@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from elluminate_async.limits import backoff
 
-pytest_plugins = ["tests.matrix"]
+pytest_plugins = ["tests.matrix", "tests.measured"]
 
 # The same cases each time; `make soak` draws others with --hypothesis-profile=fresh.
 settings.register_profile("same", derandomize=True, deadline=None)

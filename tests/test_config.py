@@ -307,6 +307,7 @@ URL_PARTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.unmeasured
 @given(
     st.text() | st.lists(st.sampled_from(URL_PARTS) | st.text(max_size=2), max_size=8).map("".join),
     st.booleans(),

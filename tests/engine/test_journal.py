@@ -348,6 +348,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.text(), json_values))
 def test_a_record_comes_back_as_it_was(record: dict[str, Any]) -> None:

@@ -505,6 +505,7 @@ async def test_a_source_is_read_no_further_than_the_window() -> None:
     assert ahead <= (4 + 1) * 10
 
 
+@pytest.mark.unmeasured
 async def test_tasks_do_not_grow_with_the_input() -> None:
     """100,000 generated items: a window of tasks, and the memory of the outcomes alone."""
     service = Service(delay=0.001)

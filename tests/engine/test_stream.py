@@ -301,6 +301,7 @@ async def test_the_deadline_on_a_stream() -> None:
     bench.nothing_left()
 
 
+@pytest.mark.unmeasured
 async def test_a_hundred_thousand_items_have_a_constant_window() -> None:
     """Tasks and entries read ahead do not grow with the length of the input."""
     bench = Bench(concurrency=4, delay=0.001)

@@ -152,6 +152,7 @@ async def two_thousand(hidden: HiddenLimit, job_seconds: float) -> float:
     return seconds
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(68)
 @pytest.mark.parametrize("job_seconds", [0.0, 1.5])
 def test_a_hidden_limit_that_changes(fired: Fired, job_seconds: float) -> None:
@@ -196,6 +197,7 @@ async def test_a_strict_window_is_never_overstepped(fired: Fired) -> None:
     assert (len(arrived) - 1) / (arrived[-1] - arrived[0]) >= 0.95 * 5
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(72)
 async def test_one_poisoned_item_of_ten_thousand(fired: Fired) -> None:
     """Refused with its whole chunk: halved until it stands alone, all others succeed."""
@@ -260,6 +262,7 @@ async def peak_of_a_stream(items: int) -> tuple[int, int]:
     return most, tasks
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(74)
 def test_memory_does_not_grow_with_the_input(fired: Fired) -> None:
     """Four times the items through a stream: the same memory, and a window of tasks."""

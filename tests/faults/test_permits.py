@@ -129,6 +129,7 @@ async def churn(
         running = [task for task in running if not task.done()]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(80)
 @pytest.mark.parametrize("make", [fixed, adaptive, strict, retries, connections])
 async def test_no_interleaving_of_cancellations_loses_a_permit(fired: Fired, make: Make) -> None:

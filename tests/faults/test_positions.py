@@ -110,6 +110,7 @@ async def run(case: Case, service: ScriptedService) -> Batch[PromptResponse]:
     return batch
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(55, 57, 59, 60, 61)
 @settings(
     max_examples=2000,

@@ -158,6 +158,7 @@ async def test_a_criterion_that_is_added_midway_is_told(
     assert f"[{added}]" in told[0]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(66)
 def test_ten_thousand_ids_are_asked_for_in_short_requests(fired: Fired) -> None:
     """In chunks as large as can be: at most 100 ids and 4 kB of URL in one request."""

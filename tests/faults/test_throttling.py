@@ -169,6 +169,7 @@ class Outage:
         return first, again, sum(begin <= at < end for at in probes)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(70)
 @pytest.mark.parametrize("workers", [DOUBT, 10, 24])
 async def test_an_outage_of_a_minute(workers: int, fired: Fired) -> None:
@@ -205,6 +206,7 @@ async def test_an_outage_of_a_minute(workers: int, fired: Fired) -> None:
     assert 50 <= probes <= 61
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(70)
 async def test_an_outage_while_requests_keep_coming(fired: Fired) -> None:
     """Ten a second by themselves, not when others end: hundreds wait, and are let in slowly."""

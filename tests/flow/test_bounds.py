@@ -156,6 +156,7 @@ async def test_an_empty_batch_sends_nothing(stage: Stage) -> None:
     assert stage.recorder.requests == []
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 async def test_clients_opened_and_closed_leave_no_descriptor() -> None:
     """Five hundred clients, half of them left by an exception: the count of descriptors is flat."""

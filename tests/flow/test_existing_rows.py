@@ -78,6 +78,7 @@ async def test_some_of_many_are_looked_up_singly(stage: Stage) -> None:
     assert await count(stage) == len(ROWS) + 1
 
 
+@pytest.mark.unmeasured
 async def test_many_are_read_from_the_listing(stage: Stage) -> None:
     """More rows than pages: reading them all is fewer requests, once for all uploads."""
     values = [f"v{i}" for i in range(619, 0, -1)]

@@ -33,6 +33,7 @@ PROFILES = [
 ]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_a_thousand_items_keep_their_positions(
     staging: Staging, profile: WireProfile

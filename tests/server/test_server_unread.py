@@ -46,6 +46,7 @@ async def finished(api: Api) -> str:
     return f"/responses/batches/{task}"
 
 
+@pytest.mark.unmeasured
 @pytest.mark.row(135)
 @pytest.mark.parametrize("way", ["", "/stream"], ids=["polled", "streamed"])
 async def test_answers_that_nobody_reads_are_bounded_and_let_go(
@@ -83,6 +84,7 @@ async def test_answers_that_nobody_reads_are_bounded_and_let_go(
             writer.transport.abort()
 
 
+@pytest.mark.unmeasured
 async def test_a_slow_reader_gets_all(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

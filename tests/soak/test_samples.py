@@ -31,6 +31,7 @@ async def test_a_mix_of_faults(keys: bool) -> None:
         assert line.report.ok
 
 
+@pytest.mark.unmeasured
 async def test_hostile_bytes() -> None:
     """1,000 seeds of answers: a result or an `ElluminateError`, and nothing left behind."""
     result = await fuzz(range(1_000))

@@ -236,6 +236,7 @@ async def test_traffic_is_counted() -> None:
     assert traffic.most_in(50) == traffic.total - before
 
 
+@pytest.mark.unmeasured
 async def test_a_million_items_need_no_memory() -> None:
     """Without retaining nothing grows with the items but a few bytes for each."""
     service = ScriptedService(retain=False, variables=lambda id: {"x": id})
