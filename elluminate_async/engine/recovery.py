@@ -2,6 +2,18 @@
 
 What is done is read from the service, what was accepted is followed, of what may have been
 sent the service's rows or its keys tell, and the rest is sent.
+
+Six inputs in chunks of two, killed while the second was in flight. The journal has::
+
+    header    of generate, on this server, 6 positions, with a hash of each input
+    intent    chunk A: positions 0, 1, under the key k1       synced before it was sent
+    job       chunk A became the job j1
+    outcomes  0: response 31 and its hash, 1: generation_failed
+    intent    chunk B: positions 2, 3, under the key k2
+
+The same call again: 0 is fetched and compared with its hash; 1 stays failed, as it was paid for
+and `Batch.retry_failed` is there for it; of chunk B the key k2 is sent again where the service
+honours keys, else its rows are looked for, and what has none is unknown; 4 and 5 are sent.
 """
 
 from __future__ import annotations

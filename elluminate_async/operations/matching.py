@@ -4,6 +4,15 @@ A response row names the entry of template variables it was made for and its epo
 they are its natural key. Repeated inputs get distinct epochs, so that the key is unique among
 the rows of one client. Rows of another client may have it too: the configuration that a row
 names, and whatever else it says of its request, must not contradict.
+
+Three inputs, of which two are the row 7, on an experiment that has a response to 7 already::
+
+    position 0, row 7  →  key (7, 2), as (7, 1) is taken     found: id 13, epoch 2
+    position 1, row 8  →  key (8, 1)                         found: id 12, epoch 1
+    position 2, row 7  →  key (7, 3)                         found: id 14, epoch 3
+
+Was id 12 of another configuration, another client made it: position 1 goes on waiting, and is
+unknown when the time to reconcile is over.
 """
 
 from __future__ import annotations

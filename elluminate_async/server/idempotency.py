@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastapi import Response
 from pydantic_core import to_json
@@ -35,47 +35,69 @@ def _of_none(_connection: Connection, _result: object) -> None:
 async def answer_once(
     request: Request,
     project: CurrentProject,
-    prepare: Callable[[], Awaitable[Callable[[Connection], T]]],
+    statements: Callable[[Connection], T],
     *,
     status: int,
-    body: bytes,
     after: Callable[[T], None] | None = None,
-    asks_model: bool = True,
-    is_paid: bool = False,
     experiment: Callable[[Connection, T], int | None] = _of_none,
 ) -> Response:
     """Answer a POST, or repeat the answer that its idempotency key got before.
 
     Args:
-        request: The request, for its path and key.
+        request: The request, for its path, body and key.
         project: Where it goes.
-        prepare: What comes before the database, like asking a model; gives the
-            statements, which run in one transaction with the storing of the answer.
+        statements: Run in one transaction with the storing of their result as the answer.
         status: Of a new answer.
-        body: What must be equal when the key is used again.
         after: Gets the statements' result once it is committed.
-        asks_model: Whether ``prepare`` costs so much that the key is looked for before.
-        is_paid: Whether ``prepare`` asks a model: its answer waits until it can be kept.
         experiment: Of the statements' result: what the key's record goes with.
 
     Raises:
         Problem: 409 while the same request is being worked on, 422 when its key was used
             with another body.
     """
-    service = project.service
-    key = _key(request, project, body)
-    work = partial(
-        _work,
-        project,
-        prepare,
-        status=status,
-        key=key,
-        after=after,
-        is_paid=is_paid,
-        experiment=experiment,
-    )
+
+    async def nothing_to_prepare() -> Callable[[Connection], T]:
+        return statements
+
+    work = _Work(project, nothing_to_prepare, status, after, experiment)
+    return await _once(work, _key(request, project, await request.body()), looks_first=False)
+
+
+async def answer_prepared_once(
+    request: Request,
+    project: CurrentProject,
+    prepare: Callable[[], Awaitable[Callable[[Connection], T]]],
+    *,
+    status: int,
+    body: bytes | None = None,
+    after: Callable[[T], None] | None = None,
+    is_paid: bool = False,
+    experiment: Callable[[Connection, T], int | None] = _of_none,
+) -> Response:
+    """`answer_once`, where something comes before the database; the key is looked for first.
+
+    Args:
+        request: The request, for its path, body and key.
+        project: Where it goes.
+        prepare: What comes before, like asking a model; gives the statements.
+        status: Of a new answer.
+        body: What must be equal when the key is used again; None for the request's body.
+        after: Gets the statements' result once it is committed.
+        is_paid: Whether ``prepare`` asks a model: its answer waits until it can be kept.
+        experiment: Of the statements' result: what the key's record goes with.
+
+    Raises:
+        Problem: As of `answer_once`.
+    """
+    work = _Work(project, prepare, status, after, experiment, is_paid=is_paid)
+    known = body if body is not None else await request.body()
+    return await _once(work, _key(request, project, known), looks_first=True)
+
+
+async def _once(work: _Work[Any], key: RequestKey | None, *, looks_first: bool) -> Response:
     if key is None:
-        return await work()
+        return await work.run(None)
+    service = work.project.service
     in_flight = (key.project_id, key.route, key.key)
     if in_flight in service.in_flight:
         raise Problem(
@@ -83,52 +105,57 @@ async def answer_once(
         )
     service.in_flight.add(in_flight)
     try:
-        if asks_model:
+        if looks_first:
             stored = await service.database.read(idempotency.find, key)
             if stored is not None:
                 return _response(stored, {REPLAYED_HEADER: "true"})
-        return await work()
+        return await work.run(key)
     finally:
         service.in_flight.discard(in_flight)
 
 
-async def _work(
-    project: CurrentProject,
-    prepare: Callable[[], Awaitable[Callable[[Connection], T]]],
-    *,
-    status: int,
-    key: RequestKey | None,
-    after: Callable[[T], None] | None,
-    is_paid: bool,
-    experiment: Callable[[Connection, T], int | None],
-) -> Response:
-    database = project.service.database
-    if is_paid:
-        database.require_writable()
-    statements = await prepare()
+@dataclass(frozen=True, slots=True)
+class _Work(Generic[T]):
+    """One request's work, to be done at most once; see `answer_prepared_once`."""
 
-    def run(connection: Connection) -> StoredAnswer | tuple[T, StoredAnswer]:
+    project: CurrentProject
+    prepare: Callable[[], Awaitable[Callable[[Connection], T]]]
+    status: int
+    after: Callable[[T], None] | None
+    experiment: Callable[[Connection, T], int | None]
+    is_paid: bool = False
+
+    async def run(self, key: RequestKey | None) -> Response:
+        """Do it, and keep its answer under ``key``."""
+        database = self.project.service.database
+        if self.is_paid:
+            database.require_writable()
+        statements = await self.prepare()
+
+        def write() -> Awaitable[StoredAnswer | tuple[T, StoredAnswer]]:
+            return database.write_then(self._committed, self._keep, key, statements)
+
+        # The client may come again meanwhile for what was paid, by its key.
+        done = await (until_it_works(write) if self.is_paid else write())
+        if isinstance(done, StoredAnswer):
+            return _response(done, {REPLAYED_HEADER: "true"})
+        return _response(done[1], {})
+
+    def _keep(
+        self, connection: Connection, key: RequestKey | None, statements: Callable[[Connection], T]
+    ) -> StoredAnswer | tuple[T, StoredAnswer]:
         if key is not None and (stored := idempotency.find(connection, key)) is not None:
             return stored
         result = statements(connection)
         text = result if isinstance(result, WireText) else to_json(result).decode()
-        answer = StoredAnswer(status, text)
+        answer = StoredAnswer(self.status, text)
         if key is not None:
-            idempotency.keep(connection, key, answer, experiment(connection, result))
+            idempotency.keep(connection, key, answer, self.experiment(connection, result))
         return result, answer
 
-    def committed(done: StoredAnswer | tuple[T, StoredAnswer]) -> None:
-        if after is not None and not isinstance(done, StoredAnswer):
-            after(done[0])
-
-    def write() -> Awaitable[StoredAnswer | tuple[T, StoredAnswer]]:
-        return database.write_then(committed, run)
-
-    # The client may come again meanwhile for what was paid, by its key.
-    done = await (until_it_works(write) if is_paid else write())
-    if isinstance(done, StoredAnswer):
-        return _response(done, {REPLAYED_HEADER: "true"})
-    return _response(done[1], {})
+    def _committed(self, done: StoredAnswer | tuple[T, StoredAnswer]) -> None:
+        if self.after is not None and not isinstance(done, StoredAnswer):
+            self.after(done[0])
 
 
 def _key(request: Request, project: CurrentProject, body: bytes) -> RequestKey | None:

@@ -44,7 +44,7 @@ _BACKLOG = 2_048
 _GRACE_SECONDS = 0.2
 
 
-def is_loopback(host: str) -> bool:
+def is_bound_to_loopback(host: str) -> bool:
     """Whether only this machine can reach a server bound to ``host``."""
     return host in _LOOPBACK_HOSTS
 
@@ -111,7 +111,7 @@ class LocalServer:
             raise ConfigurationError("max_model_calls must be at least 1")
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key):
             raise ConfigurationError("api_key must be printable ASCII, and not empty")
-        if not is_loopback(host) and api_key is None:
+        if not is_bound_to_loopback(host) and api_key is None:
             raise ConfigurationError(
                 f"to listen on {host}, where others can reach it, choose a key yourself: "
                 "api_key=, on the command line --api-key-file"
@@ -130,7 +130,7 @@ class LocalServer:
         self._address = (host, port)
         self._profile = profile if profile is not None else WireProfile()
         self._max_model_calls = max_model_calls
-        self._reach = Reach(loopback=is_loopback(host), private=allow_private_endpoints)
+        self._reach = Reach(loopback=is_bound_to_loopback(host), private=allow_private_endpoints)
         self._wrap = wrap
         self._stack = contextlib.AsyncExitStack()
         self._service: Service | None = None
@@ -179,7 +179,7 @@ class LocalServer:
         self, stack: contextlib.AsyncExitStack, service: Service, listening: socket.socket
     ) -> None:
         host, port = self._address[0], listening.getsockname()[1]
-        names = LOOPBACK_NAMES if is_loopback(host) else None
+        names = LOOPBACK_NAMES if is_bound_to_loopback(host) else None
         app: ASGIApp = create_app(service, host_names=names)
         connections = Connections()
         stack.callback(connections.close)

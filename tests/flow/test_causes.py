@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from elluminate_async import (
     ServerError,
     ServiceUnavailableError,
 )
-from elluminate_async.engine.item_errors import item_error
+from elluminate_async.engine.item_errors import item_error, past_deadline
 from elluminate_async.errors import (
     AttemptTimeoutError,
     GenerationError,
@@ -297,11 +298,16 @@ async def test_what_is_unknown_in_an_outage_names_its_own_failure(staging: Stagi
         batch.raise_if_all_failed()
 
 
+def _highest(_low: float, high: float) -> float:
+    return high
+
+
 @pytest.mark.parametrize("told", [("1.0", "300"), ("300", "1.0"), ("1.0",), ("0.9", "1.0")])
 async def test_one_limit_is_one_error_whatever_wait_it_told(
-    staging: Staging, told: tuple[str, ...]
+    staging: Staging, told: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The longest wait counts, also where the deadline kept items from being sent meanwhile."""
+    monkeypatch.setattr(random, "uniform", _highest)
     waits = iter(told)
 
     async def limit(seen: Seen, send: Send) -> bool:
@@ -474,3 +480,36 @@ async def test_a_stream_does_not_promise_a_retry(staging: Staging) -> None:
         outcomes = [outcome async for _, outcome in stream]
 
     assert [getattr(outcome, "retryable", None) for outcome in outcomes] == [False, False]
+
+
+def _failed(error: ElluminateError, position: int) -> ItemError:
+    return item_error(error, position=position, operation="generate")
+
+
+def test_an_outage_in_several_ways_is_unavailability() -> None:
+    """Refused, 503 and a broken connection: one cause, without the text of an open breaker."""
+    errors = [
+        ServerError("gone", status=503),
+        ConnectError("refused", sent=False),
+        TransportError("broken", sent=False),
+    ]
+    batch = Batch[Any]([_failed(error, p) for p, error in enumerate(errors)])
+    with pytest.raises(ServiceUnavailableError) as caught:
+        batch.raise_if_all_failed()
+    assert "gone" in str(caught.value)
+    assert caught.value.last
+
+
+@pytest.mark.parametrize("left", [40.0, 0.01])
+def test_a_limit_that_lasted_to_the_deadline_is_the_limit(left: float) -> None:
+    """Some were refused, others kept until the deadline, be it by the last of a hold."""
+    limits = [RateLimitError("no", status=429, retry_after=wait) for wait in (5.0, 30.0)]
+    batch = Batch[Any](
+        [
+            *[_failed(error, p) for p, error in enumerate(limits)],
+            past_deadline(2, "generate", left),
+        ]
+    )
+    with pytest.raises(RateLimitError) as caught:
+        batch.raise_if_all_failed()
+    assert caught.value.retry_after == max(left, 30.0)

@@ -563,3 +563,38 @@ async def test_an_outage_at_the_start_of_a_stream_is_in_it(service: Stage, tmp_p
 
     assert sorted(position for position, _ in outcomes) == list(range(len(VALUES)))
     assert {getattr(outcome, "code", None) for _, outcome in outcomes} == {"unavailable"}
+
+
+async def test_another_configuration_than_the_experiments(service: Stage, tmp_path: Path) -> None:
+    """It is what the journal is of: the same call again is read, and not sent."""
+    client = service.client
+    config = await client.llm_configs.create("own", "m")
+    rows = await service.variables(["a", "b"])
+
+    async def call() -> Any:
+        return await client.responses.generate_many(
+            template_variables=rows,
+            experiment=service.experiment,
+            llm_config=config,
+            journal=tmp_path / "run",
+        )
+
+    first = await call()
+    again = await call()
+    assert echoed(first) == ["echo say a", "echo say b"]
+    assert [response.id for response in again] == [response.id for response in first]
+    assert set(service.model.answered.values()) == {1}
+
+
+async def test_a_configuration_that_is_not_there_is_the_services_to_refuse(
+    service: Stage, tmp_path: Path
+) -> None:
+    """The journal notes its id, and the item has the 404."""
+    rows = await service.variables(["a"])
+    batch = await service.client.responses.generate_many(
+        template_variables=rows,
+        experiment=service.experiment,
+        llm_config=10**6,
+        journal=tmp_path / "run",
+    )
+    assert [error.code for error in batch.failed.values()] == ["http_404"]

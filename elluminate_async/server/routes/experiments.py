@@ -15,13 +15,11 @@ from elluminate_async.schemas import (
     GenerationStatus,
     JobStatusName,
     Page,
-    ResponseIn,
     RunExperimentRequest,
 )
-from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_epochs, check_params
+from elluminate_async.server.acceptance import BoundedRoute, check_epochs, check_params
 from elluminate_async.server.answers import EventStream
-from elluminate_async.server.placement import is_large, placed
-from elluminate_async.server.problems import check_count
+from elluminate_async.server.intake import take_run
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -31,18 +29,13 @@ from elluminate_async.server.routes.deps import (
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
-from elluminate_async.server.store import accepting, jobs, new_responses, sizes
 from elluminate_async.server.store import experiments as store
-from elluminate_async.server.store.accepting import NewJob
-from elluminate_async.server.store.jobs import JobKind
+from elluminate_async.server.store import jobs, sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from sqlalchemy import Connection
 
     from elluminate_async.server.routes.deps import CurrentProject
-    from elluminate_async.server.store.accepting import PlacedJob
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
@@ -62,7 +55,7 @@ async def create(project: InProject, body: CreateExperimentRequest) -> Experimen
         generation_params=body.generation_params,
     )
     make = partial(store.create, project_id=project.id, body=body)
-    return await _run(project, make, options, is_new=True)
+    return await take_run(project, make, options, is_new=True)
 
 
 @router.get("", response_model=Page[Experiment])
@@ -101,7 +94,7 @@ async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest)
     def there(_connection: Connection) -> int:
         return experiment_id
 
-    return await _run(project, there, body, is_new=False)
+    return await take_run(project, there, body, is_new=False)
 
 
 @router.delete("/{experiment_id}", status_code=204)
@@ -143,56 +136,3 @@ async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> 
         await project.read(store.logs, experiment_id)
         return jobs.generation_document(JobStatusName.STARTED, None, job.progress)
     return await project.read(jobs.generation_status, experiment_id, task_id)
-
-
-async def _run(
-    project: CurrentProject,
-    make: Callable[[Connection], int],
-    options: RunExperimentRequest,
-    *,
-    is_new: bool,
-) -> Experiment:
-    """Have an experiment generate and rate; one that is made for that goes when it cannot."""
-
-    def begin(connection: Connection) -> Experiment | tuple[int, PlacedJob, Iterator[ResponseIn]]:
-        experiment_id = make(connection)
-        entries = store.entries_to_run(connection, project.id, experiment_id)
-        total = len(entries) * options.n_epochs
-        check_count(total, MOST_ITEMS, "responses")
-        items = _items(experiment_id, entries, options.n_epochs)
-        new = NewJob(JobKind.EXPERIMENT, (), options.rating_mode, experiment_id)
-        job = accepting.begin(connection, project.id, new, total, is_new=is_new)
-        if is_large(total):
-            return experiment_id, job, items
-        accepting.add_items(
-            connection, job, 0, new_responses.create_responses(connection, project.id, list(items))
-        )
-        return accept(connection, experiment_id, job)
-
-    def accept(connection: Connection, experiment_id: int, job: PlacedJob) -> Experiment:
-        values = options.model_dump(include={"rating_mode", "n_epochs"})
-        if options.generation_params is not None:
-            values["generation_params"] = options.generation_params
-        store.edit(connection, project.id, experiment_id, values)
-        store.started(connection, experiment_id, accepting.accept_placed(connection, job))
-        return store.get(connection, project.id, experiment_id, legacy=project.is_legacy)
-
-    def submit(done: object) -> None:
-        if isinstance(done, Experiment) and done.generation_task_id is not None:
-            project.service.jobs.submit(done.generation_task_id)
-
-    begun = await project.service.database.write_then(submit, begin)
-    if isinstance(begun, Experiment):
-        return begun
-    experiment_id, job, items = begun
-    async with placed(project, job, items):
-        return await project.service.database.write_then(submit, accept, experiment_id, job)
-    raise AssertionError("unreachable")
-
-
-def _items(experiment_id: int, entries: Sequence[int], n_epochs: int) -> Iterator[ResponseIn]:
-    for entry_id in entries:
-        for epoch in range(1, n_epochs + 1):
-            yield ResponseIn(
-                template_variables_id=entry_id, experiment_id=experiment_id, epoch=epoch
-            )

@@ -13,7 +13,8 @@ from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest
 from elluminate_async.server import judge
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.answers import EventStream
-from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.idempotency import answer_prepared_once
+from elluminate_async.server.intake import take_batch
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
@@ -56,9 +57,8 @@ async def rate(project: InProject, request: Request, body: RatingRequest) -> Res
     def experiment(connection: Connection, _: list[Rating]) -> int | None:
         return experiment_of_responses(connection, [body.prompt_response_id])
 
-    raw = await request.body()
-    return await answer_once(
-        request, project, prepare, status=201, body=raw, is_paid=True, experiment=experiment
+    return await answer_prepared_once(
+        request, project, prepare, status=201, is_paid=True, experiment=experiment
     )
 
 
@@ -70,7 +70,7 @@ async def start_batch(project: InProject, request: Request, body: RatingBatchReq
         job_inputs.require_ratable(connection, project_id, body.prompt_response_ids)
         return NewJob(JobKind.RATINGS, body.prompt_response_ids, body.rating_mode)
 
-    return await batches.start(request, project, make)
+    return await take_batch(request, project, make)
 
 
 @router.get("/batches/{task_id}", response_model=JobStatus)

@@ -21,7 +21,8 @@ from elluminate_async.schemas.responses import AnnotateRequest
 from elluminate_async.server.acceptance import BoundedRoute, check_messages
 from elluminate_async.server.answers import EventStream
 from elluminate_async.server.generator import generate
-from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.idempotency import answer_prepared_once
+from elluminate_async.server.intake import take_batch
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import (
     Id,
@@ -126,7 +127,7 @@ async def start_batch(project: InProject, request: Request, body: ResponseBatchR
         ids = new_responses.create_responses(connection, project_id, body.prompt_response_ins)
         return NewJob(JobKind.RESPONSES, ids)
 
-    return await batches.start(request, project, make, body.prompt_response_ins)
+    return await take_batch(request, project, make, body.prompt_response_ins)
 
 
 @router.get("/batches/{task_id}", response_model=JobStatus)
@@ -175,13 +176,11 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
         )
         return partial(_keep, project_id=project.id, item=item, answer=answer)
 
-    body = await request.body()
-    return await answer_once(
+    return await answer_prepared_once(
         request,
         project,
         prepare,
         status=201,
-        body=body,
         is_paid=not item.messages,
         experiment=lambda _connection, _document: item.experiment_id,
     )

@@ -14,7 +14,7 @@ from elluminate_async.schemas import EntryRequest, Page, TemplateVariables
 from elluminate_async.server import aside
 from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_body
 from elluminate_async.server.generator import invent_variables
-from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.idempotency import answer_prepared_once
 from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Id, InProject, PageNumber
 from elluminate_async.server.security import MAX_BODY_BYTES
@@ -65,9 +65,8 @@ async def add(
             values = await invent_variables(project.service.models, template)
         return partial(store.add, project_id=project.id, collection_id=collection_id, values=values)
 
-    raw = await request.body()
     is_paid = body.input_values is None
-    return await answer_once(request, project, prepare, status=201, body=raw, is_paid=is_paid)
+    return await answer_prepared_once(request, project, prepare, status=201, is_paid=is_paid)
 
 
 @router.post("/batches", status_code=201, response_model=list[TemplateVariables])
@@ -90,7 +89,7 @@ async def add_many(
         )
 
     body = b"skip " + data if skip_existing else data
-    return await answer_once(request, project, prepare, status=201, body=body)
+    return await answer_prepared_once(request, project, prepare, status=201, body=body)
 
 
 @router.get("/{entry_id}")
