@@ -143,7 +143,7 @@ class Connection:
         return self._project
 
     async def _select_project(self, policy: Policy | None) -> Project:
-        answer = await self.send(Request("GET", (*_ROOT, "projects")), policy)
+        answer = await self.call("GET", "projects", policy=policy, of_project=False)
         projects = decode(Page[Project], answer).items
         wanted = self._wanted
         found = next((p for p in projects if wanted in (None, p.id, p.name)), None)

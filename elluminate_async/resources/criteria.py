@@ -10,7 +10,7 @@ from elluminate_async.batch import Batch, BatchOptions, Outcome
 from elluminate_async.errors import ConflictError, InputError, ItemError
 from elluminate_async.operations.connection import decode, decode_list, id_of, optional_id
 from elluminate_async.operations.context import CallContext, single_policy
-from elluminate_async.operations.json_input import checked_input
+from elluminate_async.operations.json_input import checked_input, criteria_of
 from elluminate_async.operations.listing import Listing
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.criteria import (
@@ -73,10 +73,8 @@ class CriteriaResource(Resource):
         """
         if (prompt_template is None) == (criterion_set is None):
             raise InputError("pass either prompt_template= or criterion_set=")
-        if isinstance(criteria, str):
-            raise InputError("criteria must be a list of texts: pass [x] for one")
         with checked_input("the criteria"):
-            given = [CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria]
+            given = criteria_of(criteria)
             body = AddCriteriaRequest(
                 prompt_template_id=optional_id(prompt_template, "prompt_template"),
                 criterion_set_id=optional_id(criterion_set, "criterion_set"),

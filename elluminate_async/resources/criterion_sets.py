@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from elluminate_async.errors import ConflictError
 from elluminate_async.operations.connection import decode, id_of
-from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
+from elluminate_async.operations.json_input import (
+    check_lookup,
+    check_name,
+    checked_input,
+    criteria_of,
+)
 from elluminate_async.operations.listing import Listing
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.criteria import CriterionIn
@@ -50,11 +55,7 @@ class CriterionSetsResource(Resource):
         """
         check_name(name, "a criterion set")
         with checked_input("the criterion set"):
-            members = (
-                None
-                if criteria is None
-                else [CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria]
-            )
+            members = None if criteria is None else criteria_of(criteria)
             body = CreateCriterionSetRequest(name=name, criteria=members)
         answer = await self._connection.call("POST", "criterion_sets", body=body, omit_nulls=True)
         return decode(CriterionSet, answer)

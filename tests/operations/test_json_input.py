@@ -236,6 +236,7 @@ MISUSES: dict[str, Callable[[Stage], Coroutine[Any, Any, object]]] = {
     "rows that are none": lambda s: s.client.collections.create("c", variables=[1]),  # type: ignore[list-item]
     "criteria of numbers": lambda s: s.client.criteria.add_many([1], prompt_template=s.template),  # type: ignore[list-item]
     "criteria as a text": lambda s: s.client.criteria.add_many("ab", prompt_template=s.template),
+    "a criterion set of a text": lambda s: s.client.criterion_sets.create("S", "ab"),
     "half a criterion": lambda s: s.client.criteria.add_many(["\ud83d"], criterion_set=1),
     "a set of numbers": lambda s: s.client.criterion_sets.create("s", [1]),  # type: ignore[list-item]
     "sampling that is none": lambda s: s.client.experiments.create(

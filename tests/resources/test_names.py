@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from elluminate_async import AsyncClient, InputError, NotFoundError
-from elluminate_async.server import LocalServer
 from elluminate_async.testing import RawServer
 from elluminate_async.testing.raw import Connection, Received, reply
-from tests.flow.bench import EchoModel
+from tests.resources.local import local
 
 WORDS = ["None", "null", "latest", "true", "0", "[]", "a b", "%", "é", "a&name=b", " a "]
 
@@ -35,15 +34,6 @@ KINDS: dict[str, Make] = {
     "prompt_templates": lambda client, name: client.prompt_templates.get_or_create("a", name),
     "experiments": experiment,
 }
-
-
-@asynccontextmanager
-async def local() -> AsyncGenerator[AsyncClient]:
-    async with (
-        LocalServer(model=EchoModel()) as server,
-        AsyncClient(base_url=server.url, api_key=server.api_key) as client,
-    ):
-        yield client
 
 
 @pytest.mark.parametrize("kind", KINDS)

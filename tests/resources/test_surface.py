@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
 import pytest
@@ -25,24 +24,14 @@ from elluminate_async import (
 )
 from elluminate_async.errors import codes
 from elluminate_async.resources.base import Resource
-from elluminate_async.server import LocalServer
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, reply
-from tests.flow.bench import EchoModel
+from tests.resources.local import local
 
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> object:
     return VIRTUAL_TIME
-
-
-@asynccontextmanager
-async def local() -> AsyncGenerator[AsyncClient]:
-    async with (
-        LocalServer(model=EchoModel()) as server,
-        AsyncClient(base_url=server.url, api_key=server.api_key) as client,
-    ):
-        yield client
 
 
 NOUNS = [value for value in vars(AsyncClient(api_key="k")).values() if isinstance(value, Resource)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastapi import Response
 
 from elluminate_async.schemas import JobStatusName
@@ -12,9 +10,6 @@ from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import Status, job_stream
 from elluminate_async.server.store import jobs as store
 from elluminate_async.server.store.jobs import JobKind
-
-if TYPE_CHECKING:
-    pass
 
 
 async def poll(project: CurrentProject, kind: JobKind, task_id: str) -> Response:
