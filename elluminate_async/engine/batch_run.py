@@ -198,7 +198,7 @@ class BatchRun(Generic[V, R]):
                 await asyncio.sleep(0)
             return
         sent = chunk.is_of_earlier_run or self._call.memory.unread
-        held, name = self._call.limits.held_for(work=True), self._call.name
+        held, name = self._call.limits.kept_for(), self._call.name
         late: Pairs[R] = [
             (i.position, item_errors.past_deadline(i.position, name, held, may_be_sent=sent))
             for i in chunk.items
@@ -301,7 +301,7 @@ class BatchRun(Generic[V, R]):
                 # The end of its own job tells of a chunk, whoever sent it; nothing else does.
                 error.ambiguous |= chunk.is_of_earlier_run and not isinstance(error, JobError)
                 if isinstance(error, DeadlineError):
-                    error.retry_after = self._call.limits.held_for() or None
+                    error.retry_after = self._call.limits.kept_for() or None
                 failure = error
             operation = self._call.name
             pairs += [(p, item_errors.failed(failure, p, operation)) for p in pending]

@@ -90,7 +90,8 @@ class DeadlineError(ElluminateError, TimeoutError):
 
     Attributes:
         attempts: How often the request was sent before that.
-        retry_after: Seconds that the service had asked to wait for and that were left of it.
+        retry_after: Seconds for which the service's refusals kept the call back yet: what was left
+            of the wait that it asked for, or of the pace that follows them.
     """
 
     attempts: int = 0

@@ -143,13 +143,14 @@ class AdaptivePace:
         async with self._turn:
             # A burst of one: what was not used is not saved up. In steps, as the rate grows
             # while this waits.
-            while (wait := self._wait()) > 0:  # noqa: ASYNC110
+            while (wait := self.left()) > 0:  # noqa: ASYNC110
                 await anyio.sleep(min(wait, _STEP))
             self._admitted_at = time.monotonic()
 
-    def _wait(self) -> float:
+    def left(self) -> float:
+        """Seconds until the next request may start, where nobody else waits; 0 for none."""
         rate = self.rate
-        return 0.0 if rate is None else self._admitted_at + 1 / rate - time.monotonic()
+        return 0.0 if rate is None else max(0.0, self._admitted_at + 1 / rate - time.monotonic())
 
     def accepted(self) -> None:
         """The service took a request."""

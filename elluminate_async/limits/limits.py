@@ -252,6 +252,13 @@ class Limits:
         held = self._hold.asked_left()
         return max(held, self._refusal.left()) if work else held
 
+    def kept_for(self) -> float:
+        """Seconds for which the service's refusals keep new work back; 0 for none.
+
+        Its waits, and the pace that follows its refusals.
+        """
+        return max(self.held_for(work=True), self._pace.left())
+
     def refuse_work(self, seconds: float, longest: float) -> None:
         """Start no work, as the service asked for a wait that is too long to be waited out.
 

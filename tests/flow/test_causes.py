@@ -298,16 +298,17 @@ async def test_what_is_unknown_in_an_outage_names_its_own_failure(staging: Stagi
         batch.raise_if_all_failed()
 
 
-def _highest(_low: float, high: float) -> float:
-    return high
-
-
+@pytest.mark.parametrize("jitter", [0, 1])
 @pytest.mark.parametrize("told", [("1.0", "300"), ("300", "1.0"), ("1.0",), ("0.9", "1.0")])
 async def test_one_limit_is_one_error_whatever_wait_it_told(
-    staging: Staging, told: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    staging: Staging, told: tuple[str, ...], jitter: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The longest wait counts, also where the deadline kept items from being sent meanwhile."""
-    monkeypatch.setattr(random, "uniform", _highest)
+
+    def fixed(*ends: float) -> float:
+        return ends[jitter]
+
+    monkeypatch.setattr(random, "uniform", fixed)
     waits = iter(told)
 
     async def limit(seen: Seen, send: Send) -> bool:
