@@ -30,6 +30,7 @@ _LINE = re.compile(
     r"^[ \t*#>-]*(criterion_\d+)\W{1,12}(?:verdict\W{1,12})?(yes|no)\b",
     re.IGNORECASE | re.MULTILINE,
 )
+_KEY = re.compile(r"criterion_\d+")
 _TOGETHER = 2
 _ALONE = 4
 _VERDICT_TOKENS = {RatingMode.FAST: 48, RatingMode.DETAILED: 192}
@@ -302,11 +303,13 @@ def _read(
 
     Reasoning whose verdict is missing goes into ``reasons``.
     """
+    # Of one criterion a verdict may stand without its key, but for that of another.
+    may_be_bare = len(ids) == 1 and ids.keys() >= {*_KEY.findall(text)}
     try:
-        answer = parse_object(text, ids if len(ids) > 1 else (*ids, "verdict"))
+        answer = parse_object(text, (*ids, "verdict") if may_be_bare else ids)
     except ValueError:
         return _read_lines(text, ids) if mode is RatingMode.FAST else {}
-    if len(ids) == 1 and not answer.keys() & ids.keys():
+    if may_be_bare and not answer.keys() & ids.keys():
         answer = dict.fromkeys(ids, answer)
     found: dict[int, tuple[str, str | None]] = {}
     for key, id in ids.items():

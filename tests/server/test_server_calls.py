@@ -184,6 +184,27 @@ async def test_pieces_keep_a_slow_model_alive(
     assert endpoint.requests[0]["stream"] is True
 
 
+async def test_a_model_whose_own_work_is_cancelled_fails_that_item(
+    session: aiohttp.ClientSession,
+) -> None:
+    """Such as by a task of its own that was ended: the job goes on, and the others have theirs."""
+
+    class Cancelled(ScriptedModel):
+        async def complete(self, request: ModelRequest) -> ModelAnswer:
+            if "b" in request.messages[-1]["content"]:
+                raise asyncio.CancelledError
+            return ModelAnswer("fine")
+
+    async with LocalServer(model=Cancelled()) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a", "b", "c"])
+        status = await api.generate(experiment, entries)
+    assert status["status"] == "SUCCESS"
+    (failure,) = status["item_failures"]
+    assert failure["index"] == 1
+    assert failure["message"] == "the model's own work was cancelled"
+
+
 async def test_a_model_that_falls_silent_has_failed(
     endpoint: Endpoint, session: aiohttp.ClientSession
 ) -> None:

@@ -254,6 +254,36 @@ async def test_what_is_no_clear_verdict_is_none(
     assert "no readable verdict" in status["item_failures"][0]["message"]
 
 
+_NO = '{"criterion_1": {"reasoning": "It is long.", "verdict": "NO"}, '
+
+
+@pytest.mark.parametrize("mode", ["fast", "detailed"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        _NO + '"criterion_2": {"reas',
+        _NO + '"criterion_2": {"reasoning": none, "verdict": "YES"}}',
+        _NO[:-2] + "}",
+        "```json\n" + _NO + '"criterion_2": {"reas',
+    ],
+    ids=["cut off", "no JSON", "of another alone", "in a fence"],
+)
+async def test_the_verdict_on_one_question_is_not_that_on_another(
+    endpoint: Endpoint, openai_model: OpenAIModel, session: aiohttp.ClientSession,
+    mode: str, text: str,
+) -> None:  # fmt: skip
+    """A judge that always says the same of the first question leaves the second without one."""
+    endpoint.reply = lambda _body: completion(text)
+    async with LocalServer(model=openai_model) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a"], criteria=["Is it short?", "Is it right?"])
+        await api.generate(experiment, entries)
+        status = await api.rate([1], mode)
+    rated = {one["criterion"]["id"]: one["rating"] for one in status["result"][0]}
+    assert rated in ({1: "NO"}, {})
+    assert "no readable verdict" in status["item_failures"][0]["message"]
+
+
 @pytest.mark.parametrize("mode", ["fast", "detailed"])
 async def test_a_judge_that_repeats_what_it_was_shown_has_said_nothing(
     endpoint: Endpoint, openai_model: OpenAIModel, session: aiohttp.ClientSession, mode: str

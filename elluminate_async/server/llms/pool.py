@@ -152,6 +152,11 @@ class ModelPool:
                 return storable(await model.complete(request), request)
         except BusyError:
             raise
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # Nobody cancelled this task: it is of something that the model itself waited for.
+            raise ModelError("the model's own work was cancelled") from None
         except ModelError as error:
             raise ModelError(reason(error)) from error
         except Exception as error:

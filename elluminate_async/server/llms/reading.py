@@ -45,6 +45,7 @@ def parse_object(text: str, keys: Iterable[str] = ()) -> dict[str, Any]:
     first: dict[str, Any] | None = None
     start = text.find("{")
     cut_at = -1
+    cut: dict[str, Any] | None = None
     for _ in range(_MOST_STARTS):
         if start < 0:
             break
@@ -53,9 +54,13 @@ def parse_object(text: str, keys: Iterable[str] = ()) -> dict[str, Any]:
             return value
         if value is None and cut_at < 0:
             cut_at = start
+            cut, is_open = _closed(text, start)
+            if cut is not None and is_open:
+                # It goes to the text's end: what begins in it is a part of it, and no answer.
+                return cut
         first = first if first is not None else value
         start = text.find("{", end)
-    found = (_closed(text, cut_at) if cut_at >= 0 else None) or first
+    found = cut or first
     if found is None:
         raise ValueError("no JSON object")
     return found
@@ -70,8 +75,10 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
     return cast("dict[str, Any]", value), end
 
 
-def _closed(text: str, start: int) -> dict[str, Any] | None:
+def _closed(text: str, start: int) -> tuple[dict[str, Any] | None, bool]:
     """An object that was cut off, ended after the last value that was whole.
+
+    And whether it was still open at the text's end.
 
     A text that was cut ends in an ellipsis, so that no verdict is read out of half a word.
     """
@@ -86,7 +93,7 @@ def _closed(text: str, start: int) -> dict[str, Any] | None:
             wholes.append((token.start(), "".join(reversed(closers))))
         elif sign in "}]":
             if closers.pop() != sign:
-                return None
+                return None, False
             wholes.append((end, "".join(reversed(closers))))
         else:
             is_cut = token[1] != '"'
@@ -97,8 +104,8 @@ def _closed(text: str, start: int) -> dict[str, Any] | None:
         tries.insert(0, (len(text.rstrip("\\")), '…"' + "".join(reversed(closers))))
     for end, suffix in tries:
         if (value := _loaded(text[start:end] + suffix)) is not None:
-            return value
-    return None
+            return value, bool(closers)
+    return None, bool(closers)
 
 
 def _loaded(text: str) -> dict[str, Any] | None:
@@ -119,7 +126,8 @@ def _without_contradictions(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_contradictions)
+# Not strict: models write line breaks into texts as they are.
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_contradictions, strict=False)
 
 
 def verdict_of(value: object) -> str | None:
