@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ async def edit_an_entry(stage: Stage) -> None:
 def in_database(statement: str) -> Change:
     async def change(stage: Stage) -> None:
         def run() -> None:
-            with sqlite3.connect(stage.server.db) as connection:
+            with closing(sqlite3.connect(stage.server.db)) as connection, connection:
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute(statement)
 
@@ -406,7 +406,7 @@ async def test_a_server_keeps_its_id(tmp_path: Path) -> None:
             ids.append(str(await stage.client._connection.server_id(policy)))
     async with served(tmp_path / "two.db", HOSTED) as stage:
         assert await stage.client._connection.server_id(stage.client._connection.policy()) is None
-    with sqlite3.connect(tmp_path / "one.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "one.db")) as connection, connection:
         connection.execute("DELETE FROM meta WHERE name = 'server_id'")
     async with served(tmp_path / "one.db") as stage:
         ids.append(str(await stage.client._connection.server_id(stage.client._connection.policy())))

@@ -26,7 +26,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -256,7 +256,7 @@ async def change(
 
 def edit(db: Path, places: Sequence[int]) -> None:
     """Give some entries the value of another one, or a new one."""
-    with _connected(db) as connection:
+    with closing(_connected(db)) as connection, connection:
         entries = connection.execute("SELECT id, input_values FROM entries ORDER BY id").fetchall()
         first, second = (entries[place][0] for place in places)
         other = json.loads(entries[places[1]][1])["x"]
@@ -266,7 +266,7 @@ def edit(db: Path, places: Sequence[int]) -> None:
 
 def shuffle(db: Path, chosen: random.Random) -> None:
     """Have the ids of entries, responses and ratings be those of others."""
-    with _connected(db) as connection:
+    with closing(_connected(db)) as connection, connection:
         for table, columns in (
             ("entries", "input_values, digest"),
             ("responses", "prompt_id, epoch, messages"),
