@@ -48,6 +48,8 @@ from elluminate_async.errors import (
     TransportError,
     WrongEventLoopError,
 )
+from elluminate_async.evaluation.evaluation import Evaluation, Usage
+from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.operations.listing import Listing
 from elluminate_async.schemas import (
     Collection,
@@ -97,6 +99,8 @@ __all__ = [
     "CriterionSet",
     "DeadlineError",
     "ElluminateError",
+    "Evaluation",
+    "EvaluationRecord",
     "Experiment",
     "ExperimentResults",
     "GenerationError",
@@ -138,6 +142,7 @@ __all__ = [
     "ServiceUnavailableError",
     "TemplateVariables",
     "TransportError",
+    "Usage",
     "WrongEventLoopError",
     "YesNoMeans",
     "__version__",

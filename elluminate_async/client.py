@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Self
 from elluminate_async.batch import BatchOptions
 from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.config import Settings, checked_ssl_context
+from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import ConfigurationError, InputError
+from elluminate_async.evaluation.evaluation import Evaluation
+from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.evaluation.request import (
+    Answers,
+    Configs,
+    Criteria,
+    Prompt,
+    Rows,
+    checked_request,
+)
+from elluminate_async.evaluation.run import Evaluator
 from elluminate_async.limits.limits import Limits
+from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
 from elluminate_async.operations.context import checked_options
 from elluminate_async.resources.collections import CollectionsResource
@@ -22,11 +35,14 @@ from elluminate_async.resources.prompt_templates import PromptTemplatesResource
 from elluminate_async.resources.ratings import RatingsResource
 from elluminate_async.resources.responses import ResponsesResource
 from elluminate_async.resources.template_variables import TemplateVariablesResource
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.ratings import RatingMode
 from elluminate_async.transport.http import HttpTransport
 
 if TYPE_CHECKING:
     import ssl
     from types import TracebackType
+
 
 _CONNECTIONS_BESIDE_CHUNKS = 16  # for pages of listings, which are fetched ahead
 
@@ -153,6 +169,114 @@ class AsyncClient:
         if not number or not is_finite(timeout) or timeout <= 0:
             raise InputError(f"timeout must be a number of seconds above 0, not {shown(timeout)}")
         return await self._connection.transport.ping(timeout)
+
+    async def evaluate(
+        self,
+        rows: Rows | None = None,
+        *,
+        prompt: Prompt,
+        criteria: Criteria | None = None,
+        llm_configs: Configs | None = None,
+        collection: Collection | int | None = None,
+        responses: Answers | None = None,
+        name: str | None = None,
+        epochs: int = 1,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        journal: JournalPath | None = None,
+        options: BatchOptions | None = None,
+    ) -> Evaluation:
+        """Generate a response to each row and have it rated, under each configuration.
+
+        Responses are rated while others are generated, under one deadline, one retry budget
+        and the client's limits. The template, the criteria, a collection of the rows and an
+        experiment for each configuration are made at the service, under ``name``.
+
+        Args:
+            rows: n mappings with a value for each placeholder; an iterable, plain or async, is
+                read as the evaluation goes.
+            prompt: A text with ``{{placeholders}}``, chat messages, or a template or its id.
+            criteria: The judge's questions as texts, or a set of them or its id; None takes
+                those of the template, which are generated where it has none.
+            llm_configs: Configurations by name, object or id; several are compared. None takes
+                the project's default.
+            collection: Instead of ``rows``: all rows of a collection.
+            responses: Answers that were made elsewhere, which are stored and rated and not
+                generated: the name of the column that has them, or a list of n.
+            name: Of the evaluation; where it is taken at the service, the time is added.
+            epochs: Responses to each row under each configuration.
+            rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
+            journal: Path of a directory that remembers the evaluation: the same call again,
+                also after a crash, takes what is done and sends the rest. What failed for good
+                stays so until `Evaluation.retry_failed`.
+            options: Instead of the client's. ``on_progress`` is told of records, and chunks are
+                smaller than ``chunk_size`` where there are too few rows to keep all steps busy.
+
+        Returns:
+            n × configurations × epochs records, in this order. Whatever fails of one is its
+            own error; an error of the response is that of its ratings too, and never a NO.
+
+        Raises:
+            InputError: An argument or a row cannot work; of a list all rows are looked at
+                before anything is sent.
+            AuthenticationError, PermissionDeniedError: True of all rows; ``error.partial`` is
+                the evaluation with what had arrived, as it is where the caller cancels.
+            DeadlineError: The deadline passed before the set-up was done, or before an iterable
+                came to its end.
+            JournalError: The journal cannot be used, or is of another evaluation.
+
+        Cost: some six requests for the set-up, then for each configuration those of
+        `responses.generate_many` and of `ratings.rate_many`. Memory: O(n) records.
+        """
+        request = checked_request(
+            rows,
+            prompt=prompt,
+            criteria=criteria,
+            llm_configs=llm_configs,
+            collection=collection,
+            responses=responses,
+            name=name,
+            epochs=epochs,
+            rating_mode=rating_mode,
+            journal=journal_path(journal),
+        )
+        return await Evaluator(self._connection, request, options).evaluate()
+
+    def stream_evaluate(
+        self,
+        rows: Rows | None = None,
+        *,
+        prompt: Prompt,
+        criteria: Criteria | None = None,
+        llm_configs: Configs | None = None,
+        collection: Collection | int | None = None,
+        responses: Answers | None = None,
+        name: str | None = None,
+        epochs: int = 1,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        journal: JournalPath | None = None,
+        options: BatchOptions | None = None,
+    ) -> OutcomeStream[EvaluationRecord]:
+        """`evaluate` as a stream of records, as they finish, of rows without end if need be.
+
+        Memory: O(``max_concurrency`` chunks). Leaving the loop early cancels what runs;
+        ``async with`` around it waits for that too.
+
+        Raises:
+            DeadlineError: At the deadline, where an `Evaluation` marks what is left.
+        """
+        request = checked_request(
+            rows,
+            prompt=prompt,
+            criteria=criteria,
+            llm_configs=llm_configs,
+            collection=collection,
+            responses=responses,
+            name=name,
+            epochs=epochs,
+            rating_mode=rating_mode,
+            journal=journal_path(journal),
+        )
+        return Evaluator(self._connection, request, options).stream()
 
     async def close(self) -> None:
         """End everything that still runs and close all connections; again does nothing."""

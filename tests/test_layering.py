@@ -34,11 +34,12 @@ ALLOWED = {
     "operations": L0 | L1 | L2 | L3 | {"operations"},
     # No resource imports another, see below.
     "resources": L0 | L1 | L2 | L3 | {"operations", "resources"},
-    "client": L0 | L1 | L2 | L3 | {"operations", "resources"},
+    "evaluation": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
+    "client": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
     "server": L0 | {"limits", "server"},
     "cli": PUBLIC | {"errors", "server", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
-    "": L0 | L1 | {"client", "engine", "operations"},
+    "": L0 | L1 | {"client", "engine", "evaluation", "operations"},
     "__main__": {"cli"},
     "_version": set[str](),
 }
@@ -54,6 +55,7 @@ LIBRARIES = {
     "transport": {"aiohttp", "yarl", "anyio"},
     "operations": {"pydantic", "pydantic_core", "anyio"},
     "resources": {"pydantic"},
+    "evaluation": {"anyio"},
     "client": set[str](),
     "server": {
         "anyio", "cryptography", "fastapi", "h11", "httpcore2", "httpx2", "openai", "pydantic",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from elluminate_async.batch import Batch, Outcome
@@ -23,8 +24,13 @@ R = TypeVar("R")
 logger = logging.getLogger("elluminate_async")
 
 
-async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
+async def run_batch(
+    call: Call[V, R], source: Source[V], deliver: Deliver[R] | None = None
+) -> Batch[R]:
     """All outcomes of ``call``, in input order.
+
+    ``deliver`` is given each outcome too, as soon as it is there; but for those of positions
+    that were never sent, which are in the batch alone.
 
     Raises:
         ElluminateError: One that is true of all items.
@@ -39,7 +45,13 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     """
     collector = OutcomeCollector[R](call.name, call.total)
     call.memory.is_kept = call.can_be_retried
-    run = BatchRun(call, collector.fill, keep_failed=call.memory.is_kept)
+
+    async def take(pairs: Pairs[R]) -> None:
+        await collector.fill(pairs)
+        if deliver is not None:
+            await deliver(pairs)
+
+    run = BatchRun(call, take, keep_failed=call.memory.is_kept)
     try:
         await bare(run.run(source))
         if run.out_of_time and call.total is None and not run.exhausted:
@@ -92,11 +104,16 @@ def stream_batch(
     At most ``max_concurrency`` chunks are read ahead of the consumer. Raises as `run_batch`
     does, and `DeadlineError` when the deadline leaves entries of ``source`` unsent.
     """
+    return OutcomeStream(partial(deliver_all, call, source), registry)
 
-    async def produce(deliver: Deliver[R]) -> None:
-        run = BatchRun(call, deliver)
-        await run.run(source)
-        if run.out_of_time:
-            raise DeadlineError("the deadline passed before all items were sent")
 
-    return OutcomeStream(produce, registry)
+async def deliver_all(call: Call[V, R], source: Source[V], deliver: Deliver[R]) -> None:
+    """Give ``deliver`` the outcomes of ``call`` as chunks finish, and keep none.
+
+    Raises:
+        DeadlineError: The deadline left entries of ``source`` unsent.
+    """
+    run = BatchRun(call, deliver)
+    await run.run(source)
+    if run.out_of_time:
+        raise DeadlineError("the deadline passed before all items were sent")

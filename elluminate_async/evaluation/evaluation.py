@@ -1,0 +1,197 @@
+"""`Evaluation`: the records of one evaluation, in the order of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from elluminate_async.batch import Batch, Outcome
+from elluminate_async.errors import InputError, ItemError
+from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.schemas.ratings import Rating
+from elluminate_async.schemas.responses import PromptResponse
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.schemas.llm_configs import LLMConfig
+    from elluminate_async.schemas.template_variables import TemplateVariables
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LaneResult:
+    """The batches of one configuration, by row × epochs + epoch.
+
+    Attributes:
+        config: The configuration's name.
+    """
+
+    config: str
+    llm_config: LLMConfig | None
+    responses: Batch[PromptResponse]
+    ratings: Batch[list[Rating]]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the generations, as far as they are known; those of the judge are not told.
+
+    Attributes:
+        responses: Responses that there are.
+        unknown: Of these, those without a count of tokens, which are in no sum.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    responses: int
+    unknown: int
+
+
+class Evaluation(Sequence[EvaluationRecord]):
+    """The records of an evaluation: rows in order, their configurations, their epochs.
+
+    Reading a record never raises: it holds a response or its error, ratings or their error.
+
+    Args:
+        name: Of the evaluation; its experiments at the service begin with it.
+        inputs: The rows as they were passed in.
+        rows: The rows as they were uploaded; None where the collection existed.
+        lanes: One for each configuration.
+        epochs: Repetitions of each row.
+
+    Attributes:
+        configs: The names of the configurations, in order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Sequence[Mapping[str, Any]],
+        rows: Batch[TemplateVariables] | None,
+        lanes: Sequence[LaneResult],
+        epochs: int,
+    ) -> None:
+        self.name = name
+        self.epochs = epochs
+        self.configs = tuple(lane.config for lane in lanes)
+        self._inputs = inputs
+        self._rows = rows
+        self._lanes = tuple(lanes)
+        self._retrying = False
+
+    def __len__(self) -> int:
+        return len(self._inputs) * len(self._lanes) * self.epochs
+
+    @overload
+    def __getitem__(self, index: int) -> EvaluationRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[EvaluationRecord]: ...
+    def __getitem__(self, index: int | slice) -> EvaluationRecord | Sequence[EvaluationRecord]:
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return [self._record(position) for position in positions]
+        return self._record(positions)
+
+    def __iter__(self) -> Iterator[EvaluationRecord]:
+        return map(self._record, range(len(self)))
+
+    def __repr__(self) -> str:
+        failed = sum(record.error is not None for record in self)
+        told = f"; {failed} failed" if failed else ""
+        return f"<Evaluation {self.name!r}: {len(self)} records{told}>"
+
+    def _record(self, position: int) -> EvaluationRecord:
+        row, rest = divmod(position, len(self._lanes) * self.epochs)
+        index, epoch = divmod(rest, self.epochs)
+        lane = self._lanes[index]
+        within = row * self.epochs + epoch
+        return EvaluationRecord(
+            position=position,
+            row=row,
+            input=self._inputs[row],
+            config=lane.config,
+            epoch=epoch + 1,
+            outcome=_at(lane.responses.outcomes[within], position),
+            rated=_at(lane.ratings.outcomes[within], position),
+            llm_config=lane.llm_config,
+        )
+
+    @property
+    def responses(self) -> Batch[PromptResponse]:
+        """The responses, outcome i of record i."""
+        return Batch(record.outcome for record in self)
+
+    @property
+    def ratings(self) -> Batch[list[Rating]]:
+        """The ratings, outcome i of record i."""
+        return Batch(record.rated for record in self)
+
+    @property
+    def failed(self) -> Mapping[int, ItemError]:
+        """Position to error of the records that are not whole; falsy when all are."""
+        return {record.position: record.error for record in self if record.error is not None}
+
+    @property
+    def cost(self) -> float | None:
+        """The sum of the records' costs; None where that of one response is not known."""
+        costs = [record.cost for record in self if record.response is not None]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens, as far as they are known."""
+        total = [0, 0, 0, 0]
+        for record in self:
+            if record.response is None:
+                continue
+            metadata = record.response.generation_metadata
+            tokens = (metadata.input_tokens, metadata.output_tokens) if metadata else (None, None)
+            total[2] += 1
+            total[3] += None in tokens
+            total[0] += tokens[0] or 0
+            total[1] += tokens[1] or 0
+        return Usage(*total)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data, one mapping a record; see `EvaluationRecord.to_dict`."""
+        return [record.to_dict() for record in self]
+
+    async def retry_failed(
+        self, *, include_unknown: bool | None = None, options: BatchOptions | None = None
+    ) -> Self:
+        """Send what failed once more, rate what was repaired, and put both in their places.
+
+        Args:
+            include_unknown: As in `Batch.retry_failed`.
+            options: Instead of those of the first call; the deadline begins anew.
+
+        Returns:
+            This evaluation, changed in place.
+
+        Raises:
+            InputError: It is being retried already, or was not returned by a call.
+            ElluminateError: One that is true of all items; what had come is in the records.
+
+        Cost: that of the first call, for the records that failed.
+        """
+        if self._retrying:
+            raise InputError("this evaluation is being retried already: await that first")
+        self._retrying = True
+        try:
+            if self._rows is not None and self._rows.failed:
+                # A row that is there twice costs nothing.
+                await self._rows.retry_failed(include_unknown=True, options=options)
+            for lane in self._lanes:
+                for batch in (lane.responses, lane.ratings):
+                    if batch.failed:
+                        await batch.retry_failed(include_unknown=include_unknown, options=options)
+        finally:
+            self._retrying = False
+        return self
+
+
+def _at(outcome: Outcome[T], position: int) -> Outcome[T]:
+    return outcome.at(position) if isinstance(outcome, ItemError) else outcome

@@ -1,0 +1,212 @@
+"""The rows of an evaluation: checked, kept for their records, and made into items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
+
+from elluminate_async.engine.chunks import Entry, Item, Passed, closing
+from elluminate_async.errors import InputError, ItemError
+from elluminate_async.operations.context import first_problems
+from elluminate_async.operations.echoes import Subject
+from elluminate_async.operations.response_items import (
+    ResponsePlan,
+    ResponseSpec,
+    output_messages,
+)
+from elluminate_async.resources.template_variables import NoTextError, encode_row
+
+if TYPE_CHECKING:
+    from elluminate_async.evaluation.channel import Channel
+    from elluminate_async.evaluation.request import Answers, Rows
+    from elluminate_async.schemas.responses import PromptResponse
+    from elluminate_async.schemas.template_variables import TemplateVariables
+
+_BODY_BYTES = 220
+_ID_BYTES = 12
+
+
+class Inputs:
+    """The rows as they were passed in, by their index.
+
+    Args:
+        placeholders: Of the template: a row needs a value for each.
+        answers: See `Answers`.
+        uses: How often a row is asked for before it is forgotten; None keeps all.
+    """
+
+    def __init__(
+        self, placeholders: Iterable[str], answers: Answers | None, uses: int | None
+    ) -> None:
+        self._placeholders = frozenset(placeholders)
+        self._answers = answers
+        self._uses = uses
+        self._left: dict[int, int] = {}
+        self._rows: dict[int, Mapping[str, Any]] = {}
+
+    def kept(self) -> list[Mapping[str, Any]]:
+        """The rows that were read, in order."""
+        return [self._rows[position] for position in sorted(self._rows)]
+
+    def check(self, rows: Iterable[object]) -> None:
+        """Raise `InputError` for rows that cannot be sent, with the first of their positions."""
+        problems: list[str] = []
+        for position, row in enumerate(rows):
+            try:
+                self._encoded(position, row)
+            except NoTextError:
+                continue
+            except InputError as error:
+                problems.append(str(error))
+        if problems:
+            raise InputError(first_problems(problems))
+
+    def note(self, position: int, row: Mapping[str, Any]) -> None:
+        """Keep a row for its records."""
+        self._rows[position] = row
+        if self._uses is not None:
+            self._left[position] = self._uses
+
+    def take(self, position: int) -> Mapping[str, Any]:
+        """The row of a record; the last use of it where not all are kept."""
+        if self._uses is None:
+            return self._rows.get(position, {})
+        self._left[position] -= 1
+        if self._left[position]:
+            return self._rows[position]
+        del self._left[position]
+        return self._rows.pop(position)
+
+    def uploads(self, rows: Rows) -> Iterator[Entry[bytes]] | AsyncIterator[Entry[bytes]]:
+        """The rows as they are uploaded."""
+        if isinstance(rows, AsyncIterable):
+            return self._uploads_async(rows)
+        return (self._upload(position, row) for position, row in enumerate(rows))
+
+    async def _uploads_async(self, rows: AsyncIterable[object]) -> AsyncGenerator[Entry[bytes]]:
+        position = 0
+        async with closing(rows):
+            async for row in rows:
+                yield self._upload(position, row)
+                position += 1
+
+    def _upload(self, position: int, row: object) -> Entry[bytes]:
+        try:
+            encoded = self._encoded(position, row)
+        except NoTextError as error:
+            self.note(position, cast("Mapping[str, Any]", row))
+            return Passed(position, _bad(str(error), position))
+        self.note(position, cast("Mapping[str, Any]", row))
+        return Item(position, encoded, size=len(encoded) + 1)
+
+    def _encoded(self, position: int, row: object) -> bytes:
+        encoded = encode_row(row, position)
+        self.check_values(position, cast("Mapping[str, Any]", row))
+        return encoded
+
+    def check_values(self, position: int, values: Mapping[str, Any]) -> None:
+        """Raise `InputError` when a row lacks a value that it is asked for."""
+        if not self._placeholders <= values.keys():
+            missing = sorted(self._placeholders - values.keys())
+            names = ", ".join(f"{{{{{name}}}}}" for name in missing)
+            has = ", ".join(sorted(values)) or "nothing"
+            raise InputError(f"rows[{position}] has no value for {names}; it has {has}")
+        if isinstance(self._answers, str) and self._answers not in values:
+            raise InputError(f"rows[{position}] has no column {self._answers!r} for responses=")
+
+    def messages(self, position: int) -> list[dict[str, Any]]:
+        """The answer to a row that was made elsewhere.
+
+        Raises:
+            InputError: There is none in its column.
+        """
+        assert self._answers is not None
+        if isinstance(self._answers, str):
+            return output_messages(self._rows[position][self._answers], position)
+        return output_messages(self._answers[position], position)
+
+
+class Specs:
+    """The items of one configuration: a row's epochs, or the answer that it has.
+
+    Args:
+        plan: What they share.
+        inputs: The rows.
+        epochs: How often each row is answered.
+        is_given: Whether the answers exist and are only stored.
+    """
+
+    def __init__(self, plan: ResponsePlan, inputs: Inputs, epochs: int, *, is_given: bool) -> None:
+        self._plan = plan
+        self._inputs = inputs
+        self._epochs = epochs
+        self._is_given = is_given
+
+    async def source(self, rows: Channel[TemplateVariables]) -> AsyncGenerator[Entry[ResponseSpec]]:
+        """The items of the rows that come; what failed passes through."""
+        async with aclosing(rows.read()) as pairs:
+            async for row, outcome in pairs:
+                for entry in self.entries(row, outcome):
+                    yield entry
+
+    def entries(
+        self, row: int, outcome: TemplateVariables | ItemError
+    ) -> Iterator[Entry[ResponseSpec]]:
+        """The epochs of one row."""
+        first = row * self._epochs
+        for epoch in range(self._epochs):
+            position = first + epoch
+            if isinstance(outcome, ItemError):
+                yield Passed(position, outcome.at(position))
+            else:
+                yield self._entry(position, row, outcome, epoch + 1)
+
+    def items(self, row: int, outcome: TemplateVariables) -> Iterator[Item[ResponseSpec]]:
+        """Those of `entries` that are sent."""
+        for entry in self.entries(row, outcome):
+            if isinstance(entry, Item):
+                yield entry
+
+    def _entry(
+        self, position: int, row: int, variables: TemplateVariables, epoch: int
+    ) -> Entry[ResponseSpec]:
+        answer = self._plan.answer_bytes(variables)
+        if not self._is_given:
+            spec = ResponseSpec(variables, (), None, epoch)
+            return Item(position, spec, _BODY_BYTES, (), answer)
+        try:
+            messages = self._inputs.messages(row)
+        except InputError as error:
+            return Passed(position, _bad(str(error), position))
+        size = _BODY_BYTES + len(json.dumps(messages, default=str))
+        return Item(
+            position, ResponseSpec(variables, messages, None, epoch), size, (), answer + size
+        )
+
+
+def _bad(text: str, position: int) -> ItemError:
+    return ItemError(text, position=position, code="bad_input", operation="add", attempts=0)
+
+
+async def subjects(responses: Channel[PromptResponse]) -> AsyncGenerator[Entry[Subject]]:
+    """The responses to rate, as they come; what failed passes through."""
+    async with aclosing(responses.read()) as pairs:
+        async for position, outcome in pairs:
+            if isinstance(outcome, ItemError):
+                yield Passed(position, outcome)
+            else:
+                yield subject_item(position, outcome)
+
+
+def subject_item(position: int, response: PromptResponse) -> Item[Subject]:
+    """A response to rate."""
+    return Item(position, Subject(response.id, response), _ID_BYTES)

@@ -1,0 +1,140 @@
+"""`Lane`: one configuration's way through an evaluation, from rows to ratings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from elluminate_async.engine.run import deliver_all, run_batch
+from elluminate_async.evaluation.channel import Channel, StepUpstream
+from elluminate_async.evaluation.inputs import Specs, subject_item, subjects
+from elluminate_async.operations.generate import Generate
+from elluminate_async.operations.rate import Rate
+from elluminate_async.operations.response_items import ResponsePlan
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from elluminate_async.batch import Batch, Outcome
+    from elluminate_async.engine.outcomes import Pairs
+    from elluminate_async.evaluation.inputs import Inputs
+    from elluminate_async.evaluation.request import EvaluationRequest
+    from elluminate_async.evaluation.setup import Configuration, Setup
+    from elluminate_async.operations.context import CallContext
+    from elluminate_async.schemas.ratings import Rating
+    from elluminate_async.schemas.responses import PromptResponse
+    from elluminate_async.schemas.template_variables import TemplateVariables
+
+Finished: TypeAlias = "Callable[[Lane, Pairs[list[Rating]]], Awaitable[None]]"
+"""Takes the ratings of a lane, by its positions: with them a record is whole."""
+
+
+class Lane:
+    """One configuration: its rows are generated, and rated while others are generated.
+
+    Its positions are row × epochs + epoch, from 0.
+
+    Args:
+        index: Which of the configurations it is.
+        setup: The objects at the service.
+        request: What is evaluated.
+        inputs: The rows.
+        contexts: For the two steps; they share budget and deadline.
+        rows: Number of rows, where it is known beforehand.
+        keep: Whether batches are made, which can be retried.
+
+    Attributes:
+        generated: Responses whose ratings are still to come, where no batches are made.
+        responses, ratings: The batches, once there are any.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        setup: Setup,
+        request: EvaluationRequest,
+        inputs: Inputs,
+        contexts: tuple[CallContext, CallContext],
+        *,
+        rows: int | None,
+        keep: bool,
+    ) -> None:
+        self.index = index
+        self.configuration: Configuration = setup.configurations[index]
+        self.generated: dict[int, Outcome[PromptResponse]] = {}
+        self.responses: Batch[PromptResponse] | None = None
+        self.ratings: Batch[list[Rating]] | None = None
+        self._keep = keep
+        self._to_generate = Channel["TemplateVariables"](keep=keep)
+        self._to_rate = Channel["PromptResponse"](keep=keep)
+        is_given = request.answers is not None
+        experiment = self.configuration.experiment
+        plan = ResponsePlan.check(experiment, setup.template, None)
+        total = None if rows is None else rows * request.epochs
+        self._generate = Generate(
+            contexts[0],
+            plan,
+            name="add" if is_given else "generate",
+            total=total,
+            journal=_in(request.journal, f"responses-{index}"),
+        )
+        self._rate = Rate(
+            contexts[1],
+            request.rating_mode,
+            total=total,
+            journal=_in(request.journal, f"ratings-{index}"),
+        )
+        self._specs = Specs(plan, inputs, request.epochs, is_given=is_given)
+        self.before_generating = StepUpstream(self._to_generate, self._specs.items, request.epochs)
+        self._before_rating = StepUpstream(
+            self._to_rate, lambda position, response: [subject_item(position, response)]
+        )
+
+    @property
+    def rows(self) -> Channel[TemplateVariables]:
+        """Where its rows go in."""
+        return self._to_generate
+
+    def close(self) -> None:
+        """Close its channels, whatever is left in them."""
+        self._to_generate.close()
+        self._to_rate.close()
+
+    async def generate(self) -> None:
+        """Generate, or store, a response for each epoch of each row."""
+        call = self._generate.call(self.before_generating)
+        source = self._specs.source(self._to_generate)
+        if not self._keep:
+            await deliver_all(call, source, self._pass_on)
+            return await self._to_rate.finish(None)
+        try:
+            self.responses = await run_batch(call, source, self._to_rate.deliver)
+        except BaseException as error:
+            self.responses = getattr(error, "partial", None)
+            raise
+        self._before_rating.follow(self.responses)
+        await self._to_rate.finish(self.responses)
+
+    async def rate(self, finished: Finished) -> None:
+        """Rate the responses as they come, and give ``finished`` what becomes of each."""
+
+        async def deliver(pairs: Pairs[list[Rating]]) -> None:
+            await finished(self, pairs)
+
+        call = self._rate.call(self._before_rating)
+        source = subjects(self._to_rate)
+        if not self._keep:
+            return await deliver_all(call, source, deliver)
+        try:
+            self.ratings = await run_batch(call, source, deliver)
+        except BaseException as error:
+            self.ratings = getattr(error, "partial", None)
+            raise
+
+    async def _pass_on(self, pairs: Pairs[PromptResponse]) -> None:
+        self.generated.update(pairs)
+        await self._to_rate.deliver(pairs)
+
+
+def _in(directory: Path | None, name: str) -> Path | None:
+    return None if directory is None else directory / f"{name}.journal"

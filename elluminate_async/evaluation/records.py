@@ -1,0 +1,134 @@
+"""`EvaluationRecord`: one row of an evaluation, under one configuration, in one epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from elluminate_async.errors import ItemError
+from elluminate_async.schemas.ratings import RatingValue
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import Outcome
+    from elluminate_async.schemas.llm_configs import LLMConfig
+    from elluminate_async.schemas.ratings import Rating
+    from elluminate_async.schemas.responses import PromptResponse
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EvaluationRecord:
+    """One row under one configuration in one epoch: its response or error, its ratings or error.
+
+    Attributes:
+        position: Its index in the evaluation: rows in order, for each the configurations in
+            order, for each the epochs.
+        row: The index of its row in what was passed in, from 0.
+        input: The row as it was passed in.
+        config: The name of the configuration that answered.
+        epoch: Which repetition of the row it is, from 1.
+        outcome: The response, or why there is none.
+        rated: The ratings, or why there are none; where there is no response, its error.
+        llm_config: The configuration, with its prices; None where it is not known.
+    """
+
+    position: int
+    row: int
+    input: Mapping[str, Any]
+    config: str
+    epoch: int
+    outcome: Outcome[PromptResponse]
+    rated: Outcome[list[Rating]]
+    llm_config: LLMConfig | None = None
+
+    @property
+    def response(self) -> PromptResponse | None:
+        """The response; None when it failed."""
+        return None if isinstance(self.outcome, ItemError) else self.outcome
+
+    @property
+    def ratings(self) -> Sequence[Rating] | None:
+        """The ratings, one per criterion; None when there are none: never an empty NO."""
+        return None if isinstance(self.rated, ItemError) else self.rated
+
+    @property
+    def error(self) -> ItemError | None:
+        """Why the record is not whole: the response's error, else that of its ratings."""
+        if isinstance(self.outcome, ItemError):
+            return self.outcome
+        return self.rated if isinstance(self.rated, ItemError) else None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every criterion was answered with YES; None when it was not measured."""
+        if not self.ratings:
+            return None
+        return all(rating.rating == RatingValue.YES for rating in self.ratings)
+
+    @property
+    def response_str(self) -> str:
+        """The text of the response; empty when there is none."""
+        return "" if self.response is None else self.response.response_str
+
+    @property
+    def cost(self) -> float | None:
+        """Of the generation, by the prices of its configuration; None when it is not known.
+
+        In the currency of the prices, which are per million tokens. What the judge cost is
+        not in it, as the service does not tell that.
+        """
+        metadata = None if self.response is None else self.response.generation_metadata
+        if metadata is None or metadata.input_tokens is None or metadata.output_tokens is None:
+            return None
+        config = metadata.llm_model_config
+        if config is None or config.input_price_per_mtok is None:
+            config = self.llm_config
+        if config is None or None in (config.input_price_per_mtok, config.output_price_per_mtok):
+            return None
+        price_in, price_out = config.input_price_per_mtok, config.output_price_per_mtok
+        assert price_in is not None
+        assert price_out is not None
+        total = metadata.input_tokens * price_in + metadata.output_tokens * price_out
+        return total / _MILLION
+
+    def __repr__(self) -> str:
+        state = f"failed: {self.error.code}" if self.error else f"passed={self.passed}"
+        return (
+            f"<EvaluationRecord {self.position} {self.config!r} {dict(self.input)!r:.60} {state}>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for one line of JSON; `input` as it was passed in."""
+        response, ratings = self.response, self.ratings
+        metadata = None if response is None else response.generation_metadata
+        rating_error = self.rated if isinstance(self.rated, ItemError) else None
+        return {
+            "position": self.position,
+            "row": self.row,
+            "config": self.config,
+            "epoch": self.epoch,
+            "input": dict(self.input),
+            "response_id": None if response is None else response.id,
+            "response": None if response is None else response.response_str,
+            "error": self.outcome.to_dict() if isinstance(self.outcome, ItemError) else None,
+            "ratings": None if ratings is None else [_rating(rating) for rating in ratings],
+            "rating_error": None if rating_error is None else rating_error.to_dict(),
+            "passed": self.passed,
+            "input_tokens": None if metadata is None else metadata.input_tokens,
+            "output_tokens": None if metadata is None else metadata.output_tokens,
+            "duration_seconds": None if metadata is None else metadata.duration_seconds,
+            "cost": self.cost,
+        }
+
+
+def _rating(rating: Rating) -> dict[str, Any]:
+    return {
+        "id": rating.id,
+        "criterion_id": rating.criterion.id,
+        "criterion": rating.criterion.criterion_str,
+        "label": rating.criterion.label,
+        "rating": str(rating.rating),
+        "reasoning": rating.reasoning,
+    }

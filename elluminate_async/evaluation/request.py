@@ -1,0 +1,208 @@
+"""`EvaluationRequest`: the arguments of one evaluation, checked before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from elluminate_async.errors import InputError
+from elluminate_async.operations.json_input import check_name, checked_input, criteria_of
+from elluminate_async.operations.rating_items import checked_mode
+from elluminate_async.operations.response_items import Output, output_messages
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.criteria import Criterion, CriterionIn
+from elluminate_async.schemas.criterion_sets import CriterionSet
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from elluminate_async.schemas.ratings import RatingMode
+
+Rows: TypeAlias = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
+"""Rows with a value for each placeholder."""
+
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | PromptTemplate | int
+"""A text with ``{{placeholders}}``, chat messages, or a template or its id."""
+
+Criteria: TypeAlias = (
+    Sequence[str | CriterionIn | Criterion | Mapping[str, Any]] | CriterionSet | int
+)
+"""Questions for the judge, or a set of them or its id."""
+
+Configs: TypeAlias = str | LLMConfig | int | Sequence[str | LLMConfig | int]
+"""Configurations, by name, object or id."""
+
+Answers: TypeAlias = str | Sequence[Output]
+"""Responses that were made elsewhere: the column that has them, or one for each row."""
+
+MOST_EPOCHS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """The arguments of one evaluation.
+
+    Attributes:
+        rows: The inputs; None where they are those of ``collection``.
+        criteria: Those that were given as texts.
+        criterion_set: The set that was given, or its id.
+        llm_configs: Never empty; None stands for the project's default.
+        answers: See `Answers`; None to have them generated.
+        journal: The directory of its journals.
+    """
+
+    rows: Rows | None
+    collection: Collection | int | None
+    prompt: Prompt
+    criteria: Sequence[CriterionIn] | None
+    criterion_set: CriterionSet | int | None
+    llm_configs: Sequence[str | LLMConfig | int | None]
+    answers: Answers | None
+    name: str | None
+    epochs: int
+    rating_mode: RatingMode
+    journal: Path | None
+
+    @property
+    def fan_out(self) -> int:
+        """Records for each row."""
+        return len(self.llm_configs) * self.epochs
+
+    @property
+    def total(self) -> int | None:
+        """Number of rows, where it is known beforehand."""
+        return len(self.rows) if isinstance(self.rows, Sequence) else None
+
+    def fingerprint(self) -> dict[str, str]:
+        """A short hash of each argument that a journal is bound to."""
+        prompt = self.prompt.id if isinstance(self.prompt, PromptTemplate) else self.prompt
+        criteria: Any = self.criteria and [one.model_dump() for one in self.criteria]
+        if self.criterion_set is not None:
+            criteria = getattr(self.criterion_set, "id", self.criterion_set)
+        configs = [one.id if isinstance(one, LLMConfig) else one for one in self.llm_configs]
+        answers = self.answers if isinstance(self.answers, str) else self.answers is not None
+        parts = {
+            "prompt": prompt,
+            "criteria": criteria,
+            "llm_configs": configs,
+            "collection": getattr(self.collection, "id", self.collection),
+            "responses": answers,
+            "epochs": self.epochs,
+            "rating_mode": self.rating_mode.value,
+            "name": self.name,
+        }
+        return {name: _hash(value) for name, value in parts.items()}
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def checked_request(
+    rows: Rows | None,
+    *,
+    prompt: Prompt | None,
+    criteria: Criteria | None,
+    llm_configs: Configs | None,
+    collection: Collection | int | None,
+    responses: Answers | None,
+    name: str | None,
+    epochs: int,
+    rating_mode: RatingMode,
+    journal: Path | None,
+) -> EvaluationRequest:
+    """The request of these arguments.
+
+    Raises:
+        InputError: They cannot work; the text says what to pass.
+    """
+    if (rows is None) == (collection is None):
+        raise InputError("pass either rows or collection=")
+    if rows is not None:
+        _check_rows_argument(rows)
+    if prompt is None:
+        raise InputError("prompt= is missing: a text with {{placeholders}}, or a PromptTemplate")
+    if name is not None:
+        check_name(name, "an evaluation")
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 <= epochs <= MOST_EPOCHS:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"epochs must be a whole number from 1 to 1,000, not {epochs!r:.60}")
+    if responses is not None:
+        _check_answers(responses, rows, llm_configs, epochs)
+    texts, criterion_set = _checked_criteria(criteria)
+    return EvaluationRequest(
+        rows=rows,
+        collection=collection,
+        prompt=prompt,
+        criteria=texts,
+        criterion_set=criterion_set,
+        llm_configs=_checked_configs(llm_configs),
+        answers=responses,
+        name=name,
+        epochs=epochs,
+        rating_mode=checked_mode(rating_mode),
+        journal=journal,
+    )
+
+
+def _check_rows_argument(rows: object) -> None:
+    if isinstance(rows, Mapping):
+        raise InputError("rows must be a list of rows: pass [x] for one")
+    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable | AsyncIterable):
+        raise InputError(
+            "rows must be a list, an iterable or an async iterable of mappings, such as "
+            f"[{{'question': 'Why?'}}], not {rows!r:.60}"
+        )
+
+
+def _checked_criteria(
+    criteria: Criteria | None,
+) -> tuple[list[CriterionIn] | None, CriterionSet | int | None]:
+    if criteria is None:
+        return None, None
+    if isinstance(criteria, CriterionSet | int):
+        return None, criteria
+    with checked_input("the criteria"):
+        texts = criteria_of(cast("Sequence[str | CriterionIn]", criteria))
+    if not texts:
+        raise InputError("criteria must have at least one; None takes the template's")
+    return texts, None
+
+
+def _checked_configs(configs: Configs | None) -> list[str | LLMConfig | int | None]:
+    if configs is None:
+        return [None]
+    chosen = [configs] if isinstance(configs, str | LLMConfig | int) else [*configs]
+    if not chosen:
+        raise InputError("llm_configs must have at least one; None takes the project's default")
+    for one in chosen:
+        if isinstance(one, bool) or not isinstance(one, str | LLMConfig | int) or one == "":  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                f"llm_configs must be names, ids or LLMConfig objects, not {one!r:.60}"
+            )
+    keys = [one.id if isinstance(one, LLMConfig) else one for one in chosen]
+    if len(set(keys)) < len(keys):
+        raise InputError("llm_configs has a configuration twice: use epochs= to repeat one")
+    return [*chosen]
+
+
+def _check_answers(
+    answers: Answers, rows: Rows | None, llm_configs: Configs | None, epochs: int
+) -> None:
+    if llm_configs is not None or epochs != 1:
+        raise InputError("responses= are answers that exist: llm_configs= and epochs= are for none")
+    if isinstance(answers, str):
+        return
+    if not isinstance(rows, Sequence):
+        raise InputError(
+            "responses= as a list needs rows as a list; else name the column that has them"
+        )
+    if len(answers) != len(rows):
+        raise InputError(f"there are {len(rows)} rows and {len(answers)} responses")
+    for position, answer in enumerate(answers):
+        output_messages(answer, position)

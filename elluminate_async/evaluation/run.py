@@ -1,0 +1,287 @@
+"""`Evaluator`: one evaluation, as a whole or as a stream of records.
+
+Three rows, one configuration, two epochs::
+
+    rows       0         1         2              uploaded, as they are read
+    responses  0 1       2 3       4 5            row × epochs + epoch, as rows are there
+    ratings    0 1       2 3       4 5            as responses are there
+
+Each step is a batch of its own, which takes what the step before gives as soon as it gives it.
+All share one deadline, one retry budget and the client's limits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import anyio
+
+from elluminate_async.batch import Batch
+from elluminate_async.engine.memory import Memory
+from elluminate_async.engine.outcomes import ProgressReporter
+from elluminate_async.engine.run import deliver_all, run_batch
+from elluminate_async.engine.stream import OutcomeStream
+from elluminate_async.errors import DeadlineError, ItemError
+from elluminate_async.evaluation.evaluation import Evaluation, LaneResult
+from elluminate_async.evaluation.inputs import Inputs
+from elluminate_async.evaluation.lane import Lane
+from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.evaluation.setup import Setup, SetupMaker
+from elluminate_async.operations.context import CallContext
+from elluminate_async.operations.parts import list_entries
+from elluminate_async.operations.upload import Upload
+from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholders_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from anyio.abc import TaskGroup
+
+    from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.outcomes import Pairs
+    from elluminate_async.evaluation.request import EvaluationRequest
+    from elluminate_async.operations.connection import Connection
+    from elluminate_async.schemas.ratings import Rating
+    from elluminate_async.schemas.template_variables import TemplateVariables
+
+T = TypeVar("T")
+
+DeliverRecords: TypeAlias = Callable[[list[EvaluationRecord]], Awaitable[None]]
+
+_CHUNKS_EACH = (
+    4  # chunks for each that may be in flight: few of them, and the last one is waited for
+)
+
+
+class Evaluator:
+    """One evaluation.
+
+    Args:
+        connection: To the service.
+        request: What is evaluated.
+        options: Instead of the client's.
+    """
+
+    def __init__(
+        self, connection: Connection, request: EvaluationRequest, options: BatchOptions | None
+    ) -> None:
+        self._connection = connection
+        self._request = request
+        self._context = CallContext.begin(connection, options)
+        self._setup: Setup | None = None
+        self._inputs = Inputs((), None, None)
+        self._lanes: list[Lane] = []
+        self._rows: Batch[TemplateVariables] | None = None
+        self._fatal: BaseException | None = None
+        on_progress = self._context.options.on_progress
+        total = None if request.total is None else request.total * request.fan_out
+        self._progress = ProgressReporter("evaluate", total, on_progress)
+
+    async def evaluate(self) -> Evaluation:
+        """All records.
+
+        Raises:
+            ElluminateError: One that is true of all rows; its ``partial`` is an `Evaluation`.
+        """
+        try:
+            await self._run(None)
+        except BaseException as error:
+            if self._setup is not None:
+                # An exception of the caller's own may take no attributes.
+                with suppress(AttributeError, TypeError):
+                    error.partial = self._evaluation(error)  # pyright: ignore[reportAttributeAccessIssue]
+            raise
+        return self._evaluation(None)
+
+    def stream(self) -> OutcomeStream[EvaluationRecord]:
+        """The records as they finish, in the memory of a window of chunks."""
+
+        async def produce(deliver: DeliverRecords) -> None:
+            await self._run(deliver)
+
+        return OutcomeStream(produce, self._connection.tasks)
+
+    async def _run(self, deliver: DeliverRecords | None) -> None:
+        keep = deliver is None
+        request = self._request
+        self._check_rows()
+        setup = self._setup = await self._make_setup()
+        uses = None if keep else request.fan_out
+        self._inputs = Inputs(setup.template.placeholders, request.answers, uses)
+        if isinstance(request.rows, Sequence):
+            self._inputs.check(request.rows)
+        context = self._for_steps()
+        for index in range(len(setup.configurations)):
+            contexts = (_own_memory(context), _own_memory(context))
+            rows = request.total
+            self._lanes.append(
+                Lane(index, setup, request, self._inputs, contexts, rows=rows, keep=keep)
+            )
+
+        async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
+            if deliver is not None:
+                await deliver([self._record(lane, *pair) for pair in pairs])
+            self._progress.count(pairs)
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._start(tasks, lambda: self._upload(context, keep=keep))
+                for lane in self._lanes:
+                    self._start(tasks, lane.generate)
+                    self._start(tasks, lambda lane=lane: lane.rate(finished))
+        finally:
+            for lane in self._lanes:
+                lane.close()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _check_rows(self) -> None:
+        """Look at all rows before anything is sent, where they and the prompt are there."""
+        request = self._request
+        if isinstance(request.rows, Sequence) and not isinstance(request.prompt, int):
+            Inputs(_placeholders(request.prompt), request.answers, None).check(request.rows)
+
+    async def _make_setup(self) -> Setup:
+        seconds = self._context.policy.deadline_at - time.monotonic()
+        with anyio.move_on_after(max(0.0, seconds)):
+            return await SetupMaker(self._connection, self._request).make()
+        raise DeadlineError("the deadline passed before the evaluation was set up")
+
+    def _for_steps(self) -> CallContext:
+        """Chunks small enough for every step to have some in flight, and no progress of theirs."""
+        context, total = self._context, self._request.total
+        size = context.options.chunk_size
+        if total is not None:
+            at_once = _CHUNKS_EACH * context.options.max_concurrency
+            size = min(size, max(1, total * self._request.fan_out // at_once))
+        options = context.options.replace(chunk_size=size, on_progress=None)
+        return CallContext(context.connection, options, context.policy)
+
+    def _start(self, tasks: TaskGroup, step: Callable[[], Awaitable[None]]) -> None:
+        async def run() -> None:
+            try:
+                await step()
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:
+                # Whatever it is: none is to come out as a group.
+                self._fatal = self._fatal or error
+                tasks.cancel_scope.cancel()
+
+        tasks.start_soon(run)
+
+    async def _upload(self, context: CallContext, *, keep: bool) -> None:
+        """Give each lane the rows, as they are there."""
+        assert self._setup is not None
+        if self._request.rows is None:
+            return await self._read_collection(context)
+        journal = _in(self._request.journal, "rows")
+        operation = Upload(
+            _own_memory(context),
+            self._setup.collection.id,
+            skip_existing=False,
+            total=self._request.total,
+            journal=journal,
+        )
+        source = self._inputs.uploads(self._request.rows)
+        if not keep:
+            await deliver_all(operation.call(), source, self._give_rows)
+        else:
+            try:
+                self._rows = await run_batch(operation.call(), source, self._give_rows)
+            except BaseException as error:
+                self._rows = getattr(error, "partial", None)
+                raise
+        await self._finish_rows(self._rows)
+
+    async def _read_collection(self, context: CallContext) -> None:
+        assert self._setup is not None
+        position = 0
+        listing = list_entries(self._connection, self._setup.collection, context.policy)
+        async for row in listing:
+            self._inputs.check_values(position, row.input_values)
+            self._inputs.note(position, row.input_values)
+            await self._give_rows([(position, row)])
+            position += 1
+        await self._finish_rows(None)
+
+    async def _give_rows(self, pairs: Pairs[TemplateVariables]) -> None:
+        for lane in self._lanes:
+            await lane.rows.deliver(pairs)
+
+    async def _finish_rows(self, rows: Batch[TemplateVariables] | None) -> None:
+        for lane in self._lanes:
+            if rows is not None:
+                lane.before_generating.follow(rows)
+            await lane.rows.finish(rows)
+
+    def _record(self, lane: Lane, within: int, rated: list[Rating] | ItemError) -> EvaluationRecord:
+        """The record that a lane's ratings make whole."""
+        epochs = self._request.epochs
+        row, epoch = divmod(within, epochs)
+        position = (row * len(self._lanes) + lane.index) * epochs + epoch
+        outcome = lane.generated.pop(within)
+        return EvaluationRecord(
+            position=position,
+            row=row,
+            input=self._inputs.take(row),
+            config=lane.configuration.name,
+            epoch=epoch + 1,
+            outcome=_at(outcome, position),
+            rated=_at(rated, position),
+            llm_config=lane.configuration.llm_config,
+        )
+
+    def _evaluation(self, error: BaseException | None) -> Evaluation:
+        assert self._setup is not None
+        inputs: Sequence[Mapping[str, Any]] = self._inputs.kept()
+        length = len(inputs) * self._request.epochs
+        lanes = [
+            LaneResult(
+                lane.configuration.name,
+                lane.configuration.llm_config,
+                _whole(lane.responses, length, "generate", error),
+                _whole(lane.ratings, length, "rate", error),
+            )
+            for lane in self._lanes
+        ]
+        return Evaluation(self._setup.name, inputs, self._rows, lanes, self._request.epochs)
+
+
+def _whole(
+    batch: Batch[T] | None, length: int, operation: str, error: BaseException | None
+) -> Batch[T]:
+    """``batch``, or one of ``length`` where the run ended before it had all its positions."""
+    if batch is not None and len(batch) == length:
+        return batch
+    outcomes = [] if batch is None else list(batch.outcomes[:length])
+    text = f"the evaluation ended before this item was sent: {error or 'it was cut short'}"
+    rest: Iterable[ItemError] = (
+        ItemError(text, position=p, code="not_sent", operation=operation, attempts=0)
+        for p in range(len(outcomes), length)
+    )
+    return Batch([*outcomes, *rest])
+
+
+def _own_memory(context: CallContext) -> CallContext:
+    return CallContext(context.connection, context.options, context.policy, Memory())
+
+
+def _placeholders(prompt: str | Sequence[Mapping[str, Any]] | PromptTemplate) -> list[str]:
+    if isinstance(prompt, PromptTemplate):
+        return prompt.placeholders
+    if isinstance(prompt, str):
+        return placeholders_in([{"role": "user", "content": prompt}])
+    return placeholders_in([dict(message) for message in prompt])
+
+
+def _at(outcome: T | ItemError, position: int) -> T | ItemError:
+    return outcome.at(position) if isinstance(outcome, ItemError) else outcome
+
+
+def _in(directory: Path | None, name: str) -> Path | None:
+    return None if directory is None else directory / f"{name}.journal"

@@ -1,0 +1,282 @@
+"""`Setup`: the template, the criteria, the collection and the experiments of an evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from elluminate_async.engine.threads import run_to_end
+from elluminate_async.errors import ConflictError, InputError, JournalError, NotFoundError
+from elluminate_async.resources.collections import CollectionsResource
+from elluminate_async.resources.criteria import CriteriaResource
+from elluminate_async.resources.criterion_sets import CriterionSetsResource
+from elluminate_async.resources.experiments import ExperimentsResource
+from elluminate_async.resources.llm_configs import LLMConfigsResource
+from elluminate_async.resources.prompt_templates import PromptTemplatesResource
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from elluminate_async.evaluation.request import EvaluationRequest
+    from elluminate_async.operations.connection import Connection
+    from elluminate_async.schemas.collections import Collection
+    from elluminate_async.schemas.criterion_sets import CriterionSet
+    from elluminate_async.schemas.experiments import Experiment
+
+T = TypeVar("T")
+
+FILE = "evaluation.json"
+"""In the directory of the journals: what the evaluation is, and what was made for it."""
+
+_VERSION = 1
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One configuration that answers, and the experiment that has its responses.
+
+    Attributes:
+        name: As records name it.
+        llm_config: None where it is the project's default, or the answers exist.
+    """
+
+    name: str
+    llm_config: LLMConfig | None
+    experiment: Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The objects of one evaluation at the service."""
+
+    name: str
+    template: PromptTemplate
+    collection: Collection
+    configurations: tuple[Configuration, ...]
+
+
+class SetupMaker:
+    """Makes the objects of an evaluation, or finds those that its journal names.
+
+    Args:
+        connection: To the service.
+        request: What is to be evaluated.
+    """
+
+    def __init__(self, connection: Connection, request: EvaluationRequest) -> None:
+        self._request = request
+        self._connection = connection
+        self._templates = PromptTemplatesResource(connection)
+        self._criteria = CriteriaResource(connection)
+        self._sets = CriterionSetsResource(connection)
+        self._collections = CollectionsResource(connection)
+        self._experiments = ExperimentsResource(connection)
+        self._configs = LLMConfigsResource(connection)
+
+    async def make(self) -> Setup:
+        """The setup; with a journal the same one each time.
+
+        Raises:
+            JournalError: The journal is of another evaluation, or what it names is gone.
+        """
+        directory = self._request.journal
+        if directory is None:
+            return await self._make_new()
+        known = await run_to_end(partial(_read, directory))
+        if known is not None:
+            return await self._find(directory, known)
+        setup = await self._make_new()
+        await run_to_end(partial(_write, directory, self._noted(setup)))
+        return setup
+
+    async def template(self) -> PromptTemplate:
+        """The template of the request, created where it is a text and new."""
+        prompt = self._request.prompt
+        if isinstance(prompt, PromptTemplate):
+            return prompt
+        if isinstance(prompt, int):
+            return await self._templates.get(id=prompt)
+        name = self._request.name or _first_words(prompt)
+        return (await self._templates.get_or_create(prompt, name))[0]
+
+    async def _make_new(self) -> Setup:
+        request = self._request
+        configs = [await self._config(one) for one in request.llm_configs]
+        template = await self.template()
+        criterion_set = await self._criterion_set(template)
+        base = request.name or f"Evaluation of {template.name}"
+        if request.collection is None:
+            collection = await _unique(base, self._collections.create)
+        elif isinstance(request.collection, int):
+            collection = await self._collections.get(id=request.collection)
+        else:
+            collection = request.collection
+        made: list[Configuration] = []
+        for config in configs:
+            create = partial(
+                self._experiments.create,
+                prompt_template=template,
+                collection=collection,
+                llm_config=config,
+                criterion_set=criterion_set,
+            )
+            name = base if config is None or len(configs) == 1 else f"{base} · {config.name}"
+            made.append(self._configuration(config, await _unique(name, create)))
+        return Setup(base, template, collection, tuple(made))
+
+    def _configuration(self, config: LLMConfig | None, experiment: Experiment) -> Configuration:
+        """With the project's default where none was named, as the experiment tells it."""
+        if self._request.answers is not None:
+            return Configuration("given", None, experiment)
+        chosen = config or experiment.llm_config
+        if chosen is None:
+            return Configuration("default", None, experiment)
+        return Configuration(chosen.name or f"configuration {chosen.id}", chosen, experiment)
+
+    async def _config(self, config: str | LLMConfig | int | None) -> LLMConfig | None:
+        if config is None or isinstance(config, LLMConfig):
+            return config
+        if isinstance(config, int):
+            return await self._configs.get(id=config)
+        return await self._configs.get(config)
+
+    async def _criterion_set(self, template: PromptTemplate) -> CriterionSet | int | None:
+        """The set to rate by; None for that of the template, which then has criteria."""
+        request = self._request
+        if request.criterion_set is not None:
+            return request.criterion_set
+        if request.criteria is None:
+            await self._criteria.get_or_generate_many(template)
+            return None
+        wanted = [(one.criterion_str, one.label) for one in request.criteria]
+        mark = hashlib.blake2b(json.dumps(wanted).encode(), digest_size=4).hexdigest()
+        name = f"{request.name or template.name} · {mark}"
+        found, is_new = await self._sets.get_or_create(name, request.criteria)
+        there = [(one.criterion_str, one.label) for one in found.criteria or ()]
+        if is_new or sorted(there, key=str) == sorted(wanted, key=str):
+            return found
+        # Somebody edited it.
+        return await _unique(name, partial(self._sets.create, criteria=request.criteria))
+
+    def _noted(self, setup: Setup) -> dict[str, Any]:
+        return {
+            "version": _VERSION,
+            "call": self._request.fingerprint(),
+            "name": setup.name,
+            "template": setup.template.id,
+            "collection": setup.collection.id,
+            "experiments": [one.experiment.id for one in setup.configurations],
+        }
+
+    async def _find(self, directory: Path, known: dict[str, Any]) -> Setup:
+        now = self._request.fingerprint()
+        was = known["call"]
+        if changed := [name for name in now if now[name] != was.get(name)]:
+            raise JournalError(
+                f"the journal {directory} was begun with another {changed[0]}=: pass what it was "
+                "begun with, or another path",
+                path=directory,
+            )
+        request = self._request
+        try:
+            template = await self._templates.get(id=known["template"])
+            collection = await self._collections.get(id=known["collection"])
+            experiments = [await self._experiments.get(id=id) for id in known["experiments"]]
+        except NotFoundError as error:
+            raise JournalError(
+                f"the journal {directory} names what the service does not have: {error.detail}. "
+                "It is of another service, or was deleted there: pass another path",
+                path=directory,
+            ) from error
+        configs = [await self._config(one) for one in request.llm_configs]
+        return Setup(
+            known["name"],
+            template,
+            collection,
+            tuple(
+                self._configuration(config, experiment)
+                for config, experiment in zip(configs, experiments, strict=True)
+            ),
+        )
+
+
+def _first_words(prompt: str | Sequence[object]) -> str:
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, default=str)
+    words = " ".join(text.split())
+    if not words:
+        raise InputError("prompt= is empty: a text with {{placeholders}}, or a PromptTemplate")
+    return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 1] + "…"
+
+
+async def _unique(name: str, create: Callable[[str], Awaitable[T]]) -> T:
+    """What ``create`` makes under ``name``, or where that is taken under it with the time."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    for candidate in (name, f"{name} {now}", f"{name} {now} {secrets.token_hex(3)}"):
+        try:
+            return await create(candidate)
+        except ConflictError as error:
+            conflict = error
+    raise conflict
+
+
+def _read(directory: Path) -> dict[str, Any] | None:
+    path = directory / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise JournalError(
+            f"the journal of an evaluation is a directory, and {directory} is none: pass another "
+            "path",
+            path=directory,
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise JournalError(f"{path} cannot be read: {error}", path=path) from error
+    try:
+        known: object = json.loads(text)
+    except ValueError:
+        known = None
+    if not _is_complete(known):
+        raise JournalError(f"{path} is not of an evaluation: pass another path", path=path)
+    return cast("dict[str, Any]", known)
+
+
+def _is_complete(known: object) -> bool:
+    if not isinstance(known, dict):
+        return False
+    parts = cast("dict[str, object]", known)
+    experiments = parts.get("experiments")
+    return (
+        parts.get("version") == _VERSION
+        and isinstance(parts.get("call"), dict)
+        and isinstance(parts.get("name"), str)
+        and all(isinstance(parts.get(key), int) for key in ("template", "collection"))
+        and isinstance(experiments, list)
+        and all(isinstance(id, int) for id in cast("list[object]", experiments))
+    )
+
+
+def _write(directory: Path, known: dict[str, Any]) -> None:
+    """Write the file whole or not at all: under another name, synced, then renamed."""
+    path = directory / FILE
+    beside = path.with_suffix(".new")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8") as file:
+            json.dump(known, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise JournalError(f"{path} cannot be written: {error}", path=path) from error

@@ -1,0 +1,49 @@
+"""An embedded server, its echoing model and a client, for evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elluminate_async import AsyncClient, BatchOptions
+from elluminate_async.server import LocalServer
+from tests.flow.bench import EchoModel, Recorder
+
+PROMPT = "Say {{word}}"
+CRITERIA = ["Does it say the word?", "Is it short?"]
+
+
+@dataclass(slots=True)
+class Scene:
+    """The parts of one test."""
+
+    server: LocalServer
+    client: AsyncClient
+    model: EchoModel
+    recorder: Recorder
+
+
+@asynccontextmanager
+async def evaluating(
+    db: Path | None = None, options: BatchOptions | None = None
+) -> AsyncGenerator[Scene]:
+    """A server, in memory or in that file, and a client of it."""
+    model, recorder = EchoModel(), Recorder()
+    async with (
+        LocalServer(model=model, wrap=recorder.wrap, db=db) as server,
+        AsyncClient(base_url=server.url, api_key=server.api_key, options=options) as client,
+    ):
+        yield Scene(server, client, model, recorder)
+
+
+def words(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Rows that differ."""
+    return [{"word": f"word{number}", "number": number} for number in range(start, start + count)]
+
+
+def generated(count: int) -> Iterator[dict[str, Any]]:
+    """The same rows, one by one."""
+    yield from words(count)
