@@ -29,7 +29,8 @@ FAST = RatingMode.FAST
 
 
 async def evaluate(scene: Scene, rows: Any, **arguments: Any) -> Evaluation:
-    chosen = {"prompt": PROMPT, "criteria": CRITERIA, "rating_mode": FAST} | arguments
+    chosen: dict[str, Any] = {"prompt": PROMPT, "criteria": CRITERIA, "rating_mode": FAST}
+    chosen |= arguments
     return await scene.client.evaluate(rows, **chosen)
 
 
@@ -334,16 +335,21 @@ async def test_an_error_of_all_has_what_had_arrived() -> None:
         }  # fmt: skip
 
 
+def _cancel_at(prompt: str, scene: Scene, task: asyncio.Future[Evaluation]) -> None:
+    if prompt in scene.model.answered:
+        task.cancel()
+
+
 async def test_a_cancelled_evaluation_has_what_had_arrived() -> None:
     """The `CancelledError` carries it, and nothing goes on."""
     async with evaluating(options=BatchOptions(chunk_size=1, max_concurrency=2)) as scene:
         scene.model.slow = lambda prompt: 3600 if prompt.endswith("word15") else 0
         task = asyncio.ensure_future(evaluate(scene, words(20)))
-        scene.model.noticed = lambda: "Say word15" in scene.model.answered and task.cancel()
+        scene.model.noticed = lambda: _cancel_at("Say word15", scene, task)
         with pytest.raises(asyncio.CancelledError) as raised:
             await task
 
-        partial: Any = raised.value.partial  # pyright: ignore[reportAttributeAccessIssue]
+        partial: object = getattr(raised.value, "partial", None)
         assert isinstance(partial, Evaluation)
         assert len(partial) == 20
         assert partial[0].response_str == "echo Say word0"
