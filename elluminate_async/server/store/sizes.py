@@ -42,13 +42,15 @@ def _noted(table: str, owner: str, column: str, source: str) -> str:
     )
 
 
+# Both are given as (size, owner); numbered parameters are no more from Python 3.14 on.
+_PAIR = "SELECT column2, column1 FROM (VALUES (?, ?)) WHERE true"
 _NOTE = {
-    "prompt": _noted("response_sizes", "experiment_id", "prompt", "SELECT ?2, ?1 WHERE true"),
-    "entry": _noted("entry_sizes", "collection_id", "entry", "SELECT ?2, ?1 WHERE true"),
+    "prompt": _noted("response_sizes", "experiment_id", "prompt", _PAIR),
+    "entry": _noted("entry_sizes", "collection_id", "entry", _PAIR),
     "answer": _noted("response_sizes", "experiment_id", "answer",
-                     "SELECT experiment_id, ?1 FROM responses WHERE id = ?2"),
+                     "SELECT experiment_id, ? FROM responses WHERE id = ?"),
     "reasoning": _noted("response_sizes", "experiment_id", "reasoning",
-                        "SELECT experiment_id, ?1 FROM responses WHERE id = ?2"),
+                        "SELECT experiment_id, ? FROM responses WHERE id = ?"),
 }  # fmt: skip
 _DEFINITIONS = (
     """
