@@ -1,0 +1,1 @@
+"""Evaluations as a whole: the statistics of a judge's verdicts."""
