@@ -98,16 +98,18 @@ def compare(
     while at most 12 % of the verdicts change, as where 8.5 % regress and 3.5 % improve. Where the
     rate goes from 0.9 to 0.85 that is a correlation of at least 0.47 between the two runs; if
     they are independent, 22 % change, and it is found in 57 %. Independent runs at a rate of
-    0.5 change half of their verdicts: there 5 points are found in 29 %, by any test that keeps
-    its level. More epochs help, as they make an input's rate steadier. If there is no
-    difference, one is shown in at most 5 % of the cases, over all criteria together.
+    0.5 change half of their verdicts: there 5 points are found in 29 %, and no test that keeps
+    its level finds many more. More epochs help, as they make an input's rate steadier. If there
+    is no difference, one is shown in 5 % of the cases or fewer, over all criteria together.
 
     **The interval** is a bootstrap's over inputs, by percentiles. As an input's difference takes
     few values, their counts are drawn (a multinomial distribution), not the inputs. Two inputs
     are added that nobody asked, and that make half an improvement, half a regression and one
     that is unchanged, after Agresti and Min 2005, doi 10.1002/sim.1961: resampling alone gives
-    a width of 0 where nothing changed, and too little where little did. The verdict is the
-    test's: at the border of what is shown the interval may disagree.
+    a width of 0 where nothing changed, and too little where little did. Their size is the root
+    mean square of the changes, which is 1 with one epoch. In simulations from 100 inputs on
+    it holds the true difference in 94 to 97 %, and in more where hardly any input changes.
+    The verdict is the test's: at the border of what is shown the interval may disagree.
 
     Args:
         a: The verdicts of the run that is compared with.
@@ -142,7 +144,10 @@ def compare(
         for key, pairs in units.items():
             together.setdefault(key, []).extend(pairs)
         differences[criterion] = _difference(units, len(inputs), bootstrap, test)
-    overall = _difference(together, len(seen), bootstrap, test)
+    if len(differences) == 1:
+        overall = next(iter(differences.values()))
+    else:
+        overall = _difference(together, len(seen), bootstrap, test)
     adjusted = holm([difference.p_value for difference in differences.values()])
     return Comparison(
         criteria={
@@ -247,10 +252,13 @@ class _Bootstrap:
         import numpy as np
 
         n = sum(counts.values())
-        weights: dict[int, float] = {scale: 0.5, 0: 1.0, -scale: 0.5}
-        for step, count in counts.items():
-            weights[step] = weights.get(step, 0) + count
-        steps = np.array(sorted(weights), dtype=float) / scale
+        changed = {step: count for step, count in counts.items() if step}
+        squares = sum(step * step * count for step, count in changed.items())
+        usual = math.sqrt(squares / sum(changed.values())) if changed else float(scale)
+        weights = {0.0: counts.get(0, 0) + 1.0, usual: 0.5, -usual: 0.5}
+        for step, count in changed.items():
+            weights[step] = weights.get(step, 0.0) + count
+        steps = np.array(sorted(weights)) / scale
         shares = np.array([weights[step] for step in sorted(weights)]) / (n + 2)
         random = np.random.default_rng(self.seed)
         block = max(1, _BLOCK // len(steps))
