@@ -56,7 +56,7 @@ def test_importing_it_starts_nothing_and_pulls_in_no_extra() -> None:
     """No extra's library is loaded by `import elluminate_async`, and no thread is started."""
     code = (
         "import sys, threading, elluminate_async\n"
-        "extras = {'fastapi', 'uvicorn', 'sqlalchemy', 'openai', 'typer', 'rich'}\n"
+        "extras = {'fastapi', 'uvicorn', 'sqlalchemy', 'openai', 'typer', 'rich', 'numpy'}\n"
         "assert not extras & set(sys.modules), extras & set(sys.modules)\n"
         "assert threading.active_count() == 1\n"
     )
