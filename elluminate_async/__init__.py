@@ -48,8 +48,13 @@ from elluminate_async.errors import (
     TransportError,
     WrongEventLoopError,
 )
+from elluminate_async.evaluation.comparing import Comparison, Difference
 from elluminate_async.evaluation.evaluation import Evaluation, Usage
+from elluminate_async.evaluation.gate import Gate
+from elluminate_async.evaluation.intervals import Interval
+from elluminate_async.evaluation.measures import EvaluationSummary
 from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.operations.listing import Listing
 from elluminate_async.schemas import (
     Collection,
@@ -91,6 +96,7 @@ __all__ = [
     "ClientClosedError",
     "Collection",
     "Column",
+    "Comparison",
     "ConfigurationError",
     "ConflictError",
     "ConnectError",
@@ -98,15 +104,19 @@ __all__ = [
     "CriterionIn",
     "CriterionSet",
     "DeadlineError",
+    "Difference",
     "ElluminateError",
     "Evaluation",
     "EvaluationRecord",
+    "EvaluationSummary",
     "Experiment",
     "ExperimentResults",
+    "Gate",
     "GenerationError",
     "GenerationMetadata",
     "InputChangedError",
     "InputError",
+    "Interval",
     "ItemError",
     "ItemErrorCode",
     "JobError",
@@ -130,6 +140,7 @@ __all__ = [
     "PromptResponse",
     "PromptTemplate",
     "ProtocolError",
+    "Rate",
     "RateLimit",
     "RateLimitError",
     "Rating",
@@ -140,6 +151,7 @@ __all__ = [
     "RejectedError",
     "ServerError",
     "ServiceUnavailableError",
+    "Summary",
     "TemplateVariables",
     "TransportError",
     "Usage",

@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.errors import InputError, ItemError
+from elluminate_async.evaluation.comparing import Comparison, compare
+from elluminate_async.evaluation.gate import Gate
+from elluminate_async.evaluation.measures import (
+    EvaluationSummary,
+    criterion_names,
+    gate_of,
+    of_config,
+    row_keys,
+    summary_of,
+    verdicts_of,
+)
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
@@ -87,8 +98,8 @@ class Evaluation(Sequence[EvaluationRecord]):
     @overload
     def __getitem__(self, index: int) -> EvaluationRecord: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[EvaluationRecord]: ...
-    def __getitem__(self, index: int | slice) -> EvaluationRecord | Sequence[EvaluationRecord]:
+    def __getitem__(self, index: slice) -> list[EvaluationRecord]: ...
+    def __getitem__(self, index: int | slice) -> EvaluationRecord | list[EvaluationRecord]:
         positions = range(len(self))[index]
         if isinstance(positions, range):
             return [self._record(position) for position in positions]
@@ -154,6 +165,85 @@ class Evaluation(Sequence[EvaluationRecord]):
             total[0] += tokens[0] or 0
             total[1] += tokens[1] or 0
         return Usage(*total)
+
+    def summary(self, *, confidence: float = 0.95) -> EvaluationSummary:
+        """The rates of each configuration, per criterion and over all; ``print`` it for a table.
+
+        What was not measured is counted beside the rate, and never as a NO.
+        """
+        return summary_of(self[:], self.configs, confidence)
+
+    def gate(
+        self,
+        *,
+        pass_rate: float | None = None,
+        max_error_rate: float | None = None,
+        per_criterion: bool = False,
+    ) -> Gate:
+        """Whether the evaluation passed, failed, or could not be measured.
+
+        Args:
+            pass_rate: The lowest rate of YES that passes, from 0 to 1.
+            max_error_rate: The highest share of verdicts that may be missing.
+            per_criterion: Hold each criterion against them, and not all together.
+
+        Returns:
+            The worst of the configurations' gates, with the reasons of all.
+
+        Raises:
+            InputError: A threshold is no number from 0 to 1, or there is none.
+        """
+        return gate_of(
+            self.summary(),
+            pass_rate=pass_rate,
+            max_error_rate=max_error_rate,
+            per_criterion=per_criterion,
+        )
+
+    def compare(
+        self, a: str | Evaluation, b: str | None = None, *, confidence: float = 0.95
+    ) -> Comparison:
+        """How one configuration differs from another, or this evaluation from an earlier one.
+
+        Args:
+            a: The configuration that is compared with; or an earlier `Evaluation` of the same
+                rows, which are paired by their content.
+            b: The configuration in question. With an earlier evaluation the one to compare on
+                both sides; None where each has one.
+            confidence: Of the intervals, and of what counts as shown.
+
+        Returns:
+            The paired difference per criterion and over all; `Difference.improved` and
+            ``regressed`` have the indices of rows of this evaluation.
+
+        Raises:
+            InputError: There is no such configuration, or it must be named.
+            MissingExtraError: numpy is not installed: the extra ``stats`` brings it.
+        """
+        if isinstance(a, Evaluation):
+            return self._compare_runs(a, b, confidence)
+        if b is None:
+            raise InputError("compare needs two configurations, or an earlier Evaluation")
+        names = criterion_names(self)
+        first, second = (verdicts_of(of_config(self[:], config), names) for config in (a, b))
+        return compare(first, second, confidence=confidence)
+
+    def _compare_runs(
+        self, before: Evaluation, config: str | None, confidence: float
+    ) -> Comparison:
+        names = list(dict.fromkeys([*criterion_names(before), *criterion_names(self)]))
+        rows = {key: index for index, key in enumerate(row_keys(self._inputs))}
+        keys = [rows.get(key, key) for key in row_keys(before._inputs)]
+        first = before._records_of(config)
+        second = self._records_of(config)
+        return compare(
+            verdicts_of(first, names, keys), verdicts_of(second, names), confidence=confidence
+        )
+
+    def _records_of(self, config: str | None) -> list[EvaluationRecord]:
+        if config is None and len(self.configs) > 1:
+            raise InputError(f"name the configuration to compare: {', '.join(self.configs)}")
+        return self[:] if config is None else of_config(self[:], config)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data, one mapping a record; see `EvaluationRecord.to_dict`."""

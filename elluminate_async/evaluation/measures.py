@@ -1,0 +1,165 @@
+"""Records to statistics: their verdicts, summaries, comparisons and gates."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from elluminate_async.errors import InputError
+from elluminate_async.evaluation.gate import Gate, GateStatus, gate
+from elluminate_async.evaluation.statistics import Summary, Verdict, summarize
+from elluminate_async.schemas.ratings import RatingValue
+
+if TYPE_CHECKING:
+    from elluminate_async.evaluation.records import EvaluationRecord
+    from elluminate_async.evaluation.statistics import Rate
+    from elluminate_async.schemas.criteria import Criterion
+
+UNKNOWN_CRITERION = "(no criterion)"
+"""The name of what was not measured where no record tells any criterion."""
+
+_PASSED = {RatingValue.YES: True, RatingValue.NO: False}
+_ORDER: tuple[GateStatus, ...] = ("failed", "not measured", "passed")
+
+
+def criterion_name(criterion: Criterion) -> str:
+    """A criterion's label, or its text where it has none."""
+    return criterion.label or criterion.criterion_str
+
+
+def criterion_names(records: Iterable[EvaluationRecord]) -> list[str]:
+    """The names of all criteria that any record was rated by, in first-seen order."""
+    names: dict[str, None] = {}
+    for record in records:
+        for rating in record.ratings or ():
+            names[criterion_name(rating.criterion)] = None
+    return list(names)
+
+
+def verdicts_of(
+    records: Sequence[EvaluationRecord],
+    criteria: Sequence[str],
+    keys: Sequence[Hashable] | None = None,
+) -> Iterator[Verdict]:
+    """One verdict for each record and criterion; None where the record has no YES and no NO.
+
+    Args:
+        records: Of one configuration.
+        criteria: All their names.
+        keys: What stands for a row; None for its index.
+    """
+    for record in records:
+        said = {criterion_name(r.criterion): r.rating for r in record.ratings or ()}
+        key = record.row if keys is None else keys[record.row]
+        for name in criteria or [UNKNOWN_CRITERION]:
+            passed = _PASSED.get(RatingValue(said[name])) if _is_verdict(said, name) else None
+            yield Verdict(key, record.epoch, name, passed)
+
+
+def _is_verdict(said: Mapping[str, str], name: str) -> bool:
+    return said.get(name) in ("YES", "NO")
+
+
+class EvaluationSummary(Mapping[str, Summary]):
+    """The rates of each configuration, by its name; as a text a table of them."""
+
+    def __init__(self, summaries: Mapping[str, Summary]) -> None:
+        self._summaries = dict(summaries)
+
+    def __getitem__(self, config: str) -> Summary:
+        return self._summaries[config]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._summaries)
+
+    def __len__(self) -> int:
+        return len(self._summaries)
+
+    def __repr__(self) -> str:
+        return f"<EvaluationSummary of {', '.join(map(repr, self._summaries))}>"
+
+    def __str__(self) -> str:
+        head = ("configuration", "criterion", "passed", "rate", "95 % interval", "not measured")
+        lines = [head]
+        for config, summary in self._summaries.items():
+            rates = [*summary.criteria.items(), ("all criteria", summary.overall)]
+            lines += [(config, name, *_cells(rate)) for name, rate in rates]
+        widths = [min(60, max(len(line[i]) for line in lines)) for i in range(len(head))]
+        return "\n".join(_written(line, widths) for line in lines)
+
+
+def _written(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [f"{_cut(cell, w):{w}}" for cell, w in zip(cells, widths, strict=True)]
+    return "  ".join(padded).rstrip()
+
+
+def _cells(rate: Rate) -> tuple[str, ...]:
+    passed = f"{rate.passed} of {rate.n}"
+    if rate.rate is None or rate.interval is None:
+        return (passed, "-", "-", str(rate.not_measured))
+    interval = f"{100 * rate.interval.low:.1f} to {100 * rate.interval.high:.1f} %"
+    return (passed, f"{100 * rate.rate:.1f} %", interval, str(rate.not_measured))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def summary_of(
+    records: Sequence[EvaluationRecord], configs: Sequence[str], confidence: float
+) -> EvaluationSummary:
+    """The rates of each of ``configs``."""
+    names = criterion_names(records)
+    return EvaluationSummary({
+        config: summarize(verdicts_of(of_config(records, config), names), confidence=confidence)
+        for config in configs
+    })  # fmt: skip
+
+
+def of_config(records: Sequence[EvaluationRecord], config: str) -> list[EvaluationRecord]:
+    """The records of one configuration.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    found = [record for record in records if record.config == config]
+    if records and not found:
+        there = ", ".join(sorted({record.config for record in records}))
+        raise InputError(f"there is no configuration {config!r}: there are {there}")
+    return found
+
+
+def row_keys(inputs: Sequence[Mapping[str, Any]]) -> list[Hashable]:
+    """What pairs the rows of two runs: their content, and of equal ones the how-manieth it is."""
+    seen = Counter[str]()
+    keys: list[Hashable] = []
+    for row in inputs:
+        content = json.dumps(row, sort_keys=True, default=str)
+        keys.append((content, seen[content]))
+        seen[content] += 1
+    return keys
+
+
+def gate_of(
+    summary: EvaluationSummary,
+    *,
+    pass_rate: float | None,
+    max_error_rate: float | None,
+    per_criterion: bool,
+) -> Gate:
+    """The gate of all configurations: the worst of theirs, with the reasons of all."""
+    gates = {
+        config: gate(
+            one, pass_rate=pass_rate, max_error_rate=max_error_rate, per_criterion=per_criterion
+        )
+        for config, one in summary.items()
+    }
+    reasons = [
+        reason if len(gates) == 1 else f"{config}: {reason}"
+        for config, one in gates.items()
+        for reason in one.reasons
+    ]
+    statuses = {one.status for one in gates.values()}
+    return Gate(next(status for status in _ORDER if status in statuses), reasons)
