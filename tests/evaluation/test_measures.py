@@ -22,7 +22,9 @@ def judging(scene: Scene, is_yes: Callable[[int], bool]) -> None:
         prompt = " ".join(str(message["content"]) for message in request.messages)
         number = int(prompt.split("echo Say word")[1].split()[0])
         verdict = "YES" if is_yes(number) else "NO"
-        keys = request.json_schema.schema["properties"] if request.json_schema else {}
+        keys: list[str] = (
+            list(request.json_schema.schema["properties"]) if request.json_schema else []
+        )
         said = ", ".join(f'"{key}": {{"verdict": "{verdict}"}}' for key in keys)
         return ModelAnswer(text=f"{{{said}}}" if said else verdict)
 
