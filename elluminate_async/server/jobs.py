@@ -101,7 +101,7 @@ class Jobs:
         try:
             async with self._slots:
                 await self._work(task_id)
-        except Exception:
+        except (Exception, BaseExceptionGroup):
             _LOG.exception("job %s ended by a fault of the server", task_id)
             await self._fail(task_id)
         finally:

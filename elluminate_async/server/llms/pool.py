@@ -159,7 +159,11 @@ class ModelPool:
             raise ModelError("the model's own work was cancelled") from None
         except ModelError as error:
             raise ModelError(reason(error)) from error
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            # Nothing of the model's: the process is to end, or this call with its event loop.
+            raise
+        except BaseException as error:
+            # Such as a test's own failure, which pytest raises past what handles exceptions.
             if listening.is_over:
                 what = "nothing more of the answer" if listening.has_begun else "no answer"
                 raise ModelError(f"{what} within {limit:g} s") from None
