@@ -67,6 +67,7 @@ class ModelPool:
         self.max_calls = max_calls
         self.figures = Figures()
         self.unread_forms = 0
+        self._has_stopped = False
         self._permits = Permits(max_calls)
         self._silence = SilenceWatch()
         self._own: dict[tuple[int | None, str, str, str | None], OpenAIModel] = {}
@@ -106,6 +107,10 @@ class ModelPool:
         """Learn of an endpoint that will be called, for which others are to leave room."""
         self._permits.expect(url)
 
+    def stop(self) -> None:
+        """Begin no call any more: those under way are cancelled, but may go on all the same."""
+        self._has_stopped = True
+
     async def complete(self, model: Model, request: ModelRequest) -> ModelAnswer:
         """One call, made again where that is safe; waiting for its turn is not its time.
 
@@ -142,6 +147,8 @@ class ModelPool:
             return answer
 
     async def _attempt(self, model: Model, request: ModelRequest, line: Line) -> ModelAnswer:
+        if self._has_stopped:
+            raise ModelError("the server has ended")
         if left := line.refusal.left():
             raise ModelError(f"the endpoint is to be left alone for {left:.0f} s more, as it said")
         limit = _silence(request)
