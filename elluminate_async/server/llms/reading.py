@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _MOST_STARTS = 32
@@ -214,16 +214,42 @@ _MARKING = json.JSONDecoder(object_pairs_hook=_with_contradictions_marked, stric
 
 
 def questions_of(text: str, key: str) -> list[str]:
-    """The distinct questions in an answer: those of a JSON list, else lines of prose."""
+    """The distinct questions in an answer: those of a JSON list, else lines of prose.
+
+    The list may stand under ``key`` in an object, or bare.
+    """
+    text = without_thinking(text)
     try:
         listed: object = parse_object(text, [key]).get(key)
     except ValueError:
         listed = None
     if isinstance(listed, list):
-        parts = [part for part in cast("list[object]", listed) if isinstance(part, str)]
-    else:
-        parts = without_thinking(text).splitlines()
-    return distinct(parts)
+        return distinct(_texts_of(cast("object", listed)))
+    in_lists = (distinct(_texts_of(one)) for one in _lists_in(text))
+    return next(filter(None, in_lists), None) or distinct(text.splitlines())
+
+
+def _texts_of(value: object) -> list[str]:
+    parts = cast("list[object]", value) if isinstance(value, list) else []
+    return [part for part in parts if isinstance(part, str)]
+
+
+def _lists_in(text: str) -> Iterator[object]:
+    """The JSON lists in a text; of one that was cut off what was whole."""
+    start = text.find("[")
+    for _ in range(_MOST_STARTS):
+        if start < 0:
+            return
+        try:
+            value, end = _DECODER.raw_decode(text, start)
+            yield value
+        except (ValueError, RecursionError):
+            end = start + 1
+            if text[end : end + _LONGEST_QUESTION].lstrip().startswith('"'):
+                cut, _ = _closed(f'{{"": {text[start:]}', 0, _DECODER)
+                yield from cut.values() if cut is not None else ()
+                return
+        start = text.find("[", end)
 
 
 def distinct(texts: Iterable[str]) -> list[str]:
