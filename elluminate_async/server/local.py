@@ -136,6 +136,9 @@ class LocalServer:
         self._stack = contextlib.AsyncExitStack()
         self._service: Service | None = None
 
+    def __repr__(self) -> str:
+        return f"<LocalServer {self.url or 'not entered'}>"
+
     @property
     def keys(self) -> KeyRing:
         """The keys that open this server, once entered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from elluminate_async.server.llms.silence import SilenceWatch
 from elluminate_async.server.llms.storable import reason, storable
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from elluminate_async.server.llms.base import Model, ModelAnswer, ModelRequest
     from elluminate_async.server.llms.endpoints import Endpoints
     from elluminate_async.server.llms.openai import OpenAIModel
@@ -156,7 +159,7 @@ class ModelPool:
         request.pulse.listener = listening.heard
         try:
             with listening:
-                return storable(await model.complete(request), request)
+                return storable(await _awaitable(model, request), request)
         except BusyError:
             raise
         except asyncio.CancelledError:
@@ -192,6 +195,19 @@ class ModelPool:
         self._silence.close()
         while self._own:
             await self._own.popitem()[1].aclose()
+
+
+def _awaitable(model: Model, request: ModelRequest) -> Awaitable[ModelAnswer]:
+    # Looked at by what it gives: a plain function that returns a coroutine will do.
+    begun: object = model.complete(request)
+    if inspect.isawaitable(begun):
+        return begun
+    kind = type(model).__name__
+    raise ModelError(
+        f"complete of this {kind} returned a {type(begun).__name__} that cannot be awaited: "
+        "declare it `async def complete(self, request)`; what blocks goes into "
+        "asyncio.to_thread"
+    )
 
 
 def _silence(request: ModelRequest) -> float:
