@@ -52,9 +52,8 @@ T = TypeVar("T")
 
 DeliverRecords: TypeAlias = Callable[[list[EvaluationRecord]], Awaitable[None]]
 
-_CHUNKS_EACH = (
-    4  # chunks for each that may be in flight: few of them, and the last one is waited for
-)
+_CHUNKS_EACH = 4
+"""Chunks for each that may be in flight: with few of them all would wait for the last."""
 
 
 class Evaluator:
