@@ -15,10 +15,10 @@ from elluminate_async.engine.call import Upstream
 from elluminate_async.engine.chunks import USUAL_ANSWER, Entry, Item, Passed, Source, closing
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
-from elluminate_async.operations.connection import id_of, optional_id
 from elluminate_async.operations.context import first_problems
 from elluminate_async.operations.echoes import hash_of
 from elluminate_async.operations.json_input import problem_in, warn_of_lookalikes
+from elluminate_async.operations.references import MAX_ID, id_of, optional_id
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
@@ -140,7 +140,7 @@ class ResponsePlan:
         """Whether nothing is wrong with ``entry``, for what most entries are."""
         if type(entry) is TemplateVariables:
             return self.placeholders <= entry.input_values.keys()
-        return type(entry) is int
+        return type(entry) is int and 0 <= entry <= MAX_ID
 
     def _problem(self, position: int, entry: object) -> str | None:
         if isinstance(entry, TemplateVariables):
@@ -150,16 +150,18 @@ class ResponsePlan:
             names = ", ".join(f"{{{{{name}}}}}" for name in sorted(missing))
             has = ", ".join(sorted(entry.input_values)) or "nothing"
             return f"template_variables[{position}] has no value for {names}; it has {has}"
-        if isinstance(entry, ItemError) or (isinstance(entry, int) and entry is not True):
+        if isinstance(entry, ItemError):
             return None
         if isinstance(entry, Mapping):
             return (
                 f"template_variables[{position}] is a plain mapping: add it to the collection "
                 "first, with client.template_variables.add_many(...), and pass what that returns"
             )
-        return (
-            f"template_variables[{position}] must be TemplateVariables or an id, not {entry!r:.80}"
-        )
+        try:
+            id_of(entry, f"template_variables[{position}]")
+        except InputError as error:
+            return str(error)
+        return None
 
     def source(self, variables: Variables) -> Source[ResponseSpec]:
         """The entries to send, in order; failed positions of a `Batch` pass through."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elluminate_async.errors import ConflictError
-from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import (
     Collection,
@@ -49,7 +50,8 @@ class CollectionsResource(Resource):
         check_lookup(name, id, "a collection")
         if id is not None:
             return decode(
-                Collection, await self._connection.call("GET", "collections", id_of(id, "id"))
+                Collection,
+                await self._connection.call("GET", "collections", id_of(id, "id", "collection")),
             )
         query = {"name": name}
         listing = Listing(self._connection, Collection, "collections", query=query)

@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 from elluminate_async.batch import Batch, BatchOptions, Outcome
 from elluminate_async.errors import ConflictError, InputError, ItemError
-from elluminate_async.operations.connection import decode, decode_list, id_of, optional_id
+from elluminate_async.operations.connection import decode, decode_list
 from elluminate_async.operations.context import CallContext, single_policy
 from elluminate_async.operations.json_input import checked_input, criteria_of
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.criteria import (
     AddCriteriaRequest,
@@ -42,7 +43,7 @@ class CriteriaResource(Resource):
 
     async def get(self, id: int) -> Criterion:
         """The criterion of that id."""
-        answer = await self._connection.call("GET", "criteria", id_of(id, "id"))
+        answer = await self._connection.call("GET", "criteria", id_of(id, "id", "criterion"))
         return decode(Criterion, answer)
 
     async def add_many(

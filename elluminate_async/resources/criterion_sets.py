@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from elluminate_async.errors import ConflictError
-from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
@@ -13,6 +13,7 @@ from elluminate_async.operations.json_input import (
     criteria_of,
 )
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
@@ -39,7 +40,10 @@ class CriterionSetsResource(Resource):
         check_lookup(name, id, "a criterion set")
         if id is not None:
             return decode(
-                CriterionSet, await self._connection.call("GET", "criterion_sets", id_of(id, "id"))
+                CriterionSet,
+                await self._connection.call(
+                    "GET", "criterion_sets", id_of(id, "id", "criterion_set")
+                ),
             )
         query = {"name": name}
         listing = Listing(self._connection, CriterionSet, "criterion_sets", query=query)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
@@ -16,6 +16,7 @@ from elluminate_async.operations.json_input import (
     warn_of_lookalikes,
 )
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -69,7 +70,9 @@ class PromptTemplatesResource(Resource):
         if id is not None:
             return decode(
                 PromptTemplate,
-                await self._connection.call("GET", "prompt_templates", id_of(id, "id")),
+                await self._connection.call(
+                    "GET", "prompt_templates", id_of(id, "id", "prompt_template")
+                ),
             )
         query = {"name": name, "version": version}
         listing = Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
@@ -148,8 +151,9 @@ class PromptTemplatesResource(Resource):
 
     async def delete(self, prompt_template: PromptTemplate | int) -> None:
         """Delete one version."""
-        id = id_of(prompt_template, "prompt_template")
-        await self._connection.call("DELETE", "prompt_templates", id_of(id, "id"))
+        await self._connection.call(
+            "DELETE", "prompt_templates", id_of(prompt_template, "prompt_template")
+        )
 
 
 def _messages(messages: Messages) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import InputError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode_list, id_of
+from elluminate_async.operations.connection import decode_list
 from elluminate_async.operations.context import CallContext, known_length, single_policy
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rate import Rate, Ratings
@@ -22,6 +22,7 @@ from elluminate_async.operations.rating_items import (
     repaired,
     source_of,
 )
+from elluminate_async.operations.references import id_of
 from elluminate_async.operations.singles import one_sending
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import CallContext, known_length, single_policy
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.parts import list_entries, list_responses
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.operations.response_items import (
     Output,
     ResponsePlan,
@@ -65,7 +66,8 @@ class ResponsesResource(Resource):
     async def get(self, id: int) -> PromptResponse:
         """The response of that id, with its ratings."""
         return decode(
-            PromptResponse, await self._connection.call("GET", "responses", id_of(id, "id"))
+            PromptResponse,
+            await self._connection.call("GET", "responses", id_of(id, "id", "response")),
         )
 
     async def generate(
@@ -121,6 +123,7 @@ class ResponsesResource(Resource):
             options: Instead of the client's; its deadline, and 300 s at most.
         """
         plan = ResponsePlan.check(experiment, None, None)
+        id_of(template_variables, "template_variables")
         spec = ResponseSpec(template_variables, output_messages(response, 0), metadata, epoch)
         policy = single_policy(self._connection, options)
         return await one_response(self._connection, "add", plan, spec, policy=policy)

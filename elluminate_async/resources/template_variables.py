@@ -11,7 +11,7 @@ from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import (
     CallContext,
     first_problems,
@@ -20,6 +20,7 @@ from elluminate_async.operations.context import (
 )
 from elluminate_async.operations.json_input import FLAT, problem_in
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of
 from elluminate_async.operations.upload import Upload
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
@@ -52,7 +53,9 @@ class TemplateVariablesResource(Resource):
 
     async def get(self, id: int, *, collection: Collection | int) -> TemplateVariables:
         """The row of that id."""
-        answer = await self._connection.call("GET", *_entries(collection), id_of(id, "id"))
+        answer = await self._connection.call(
+            "GET", *_entries(collection), id_of(id, "id", "template_variables")
+        )
         return decode(TemplateVariables, answer)
 
     async def add_to_collection(
@@ -167,8 +170,9 @@ class TemplateVariablesResource(Resource):
         self, template_variables: TemplateVariables | int, *, collection: Collection | int
     ) -> None:
         """Delete one row."""
-        id = id_of(template_variables, "template_variables")
-        await self._connection.call("DELETE", *_entries(collection), id_of(id, "id"))
+        await self._connection.call(
+            "DELETE", *_entries(collection), id_of(template_variables, "template_variables")
+        )
 
     async def delete_all(self, collection: Collection | int) -> None:
         """Delete all rows of a collection."""
