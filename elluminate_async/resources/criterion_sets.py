@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from elluminate_async.errors import ConflictError
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
     checked_input,
-    criteria_of,
 )
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.references import id_of
 from elluminate_async.resources.base import Resource
-from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 
@@ -49,23 +46,21 @@ class CriterionSetsResource(Resource):
         listing = Listing(self._connection, CriterionSet, "criterion_sets", query=query)
         return await listing.named("criterion set", name)
 
-    async def create(
-        self, name: str, criteria: Sequence[str | CriterionIn] | None = None
-    ) -> CriterionSet:
+    async def create(self, name: str, criteria: NewCriteria | None = None) -> CriterionSet:
         """Create a set.
 
         Raises:
             ConflictError: The name is taken.
         """
         check_name(name, "a criterion set")
+        members = None if criteria is None else criteria_of(criteria)
         with checked_input("the criterion set"):
-            members = None if criteria is None else criteria_of(criteria)
             body = CreateCriterionSetRequest(name=name, criteria=members)
         answer = await self._connection.call("POST", "criterion_sets", body=body, omit_nulls=True)
         return decode(CriterionSet, answer)
 
     async def get_or_create(
-        self, name: str, criteria: Sequence[str | CriterionIn] | None = None
+        self, name: str, criteria: NewCriteria | None = None
     ) -> tuple[CriterionSet, bool]:
         """The set of that name as it is, or a new one; and whether it was created now."""
         try:

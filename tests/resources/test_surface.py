@@ -91,11 +91,12 @@ async def test_criteria_come_as_a_batch() -> None:
     [
         (["b?", "a?"], ["a?", "b?"]),
         (["a?"], ["a?", None]),
-        (["a?", "b ?"], ["a?", "b ?"]),
+        (["a?", " B? "], ["a?", " B? "]),
+        (["a?", "c?"], ["a?", None]),
         (["b?", "?"], [None, "b?"]),
         ([], [None, None]),
     ],
-    ids=["another order", "one short", "a text made new", "of no text", "nothing"],
+    ids=["another order", "one short", "a text made new", "another text", "of no text", "nothing"],
 )
 async def test_criteria_are_matched_by_their_texts(
     answered: list[str], outcomes: list[str | None]
