@@ -71,7 +71,8 @@ class BatchOptions:
         chunk_linger: Seconds a part-filled chunk waits for more of a slow async iterable.
         rate_limit: Strict limit on requests of any kind; None for none.
         item_limit: Strict limit on items sent to be generated or rated, such as
-            ``RateLimit(3000, 60.0)``; those of a repeated chunk count again, uploads never.
+            ``RateLimit(3000, 60.0)``, singly too; those of a repeated chunk count again, uploads
+            never.
             No chunk has more items than it. None for none.
         retry_for: Seconds in which a request is sent again that the way or the moment failed
             (502, 503, 504, 408, refused, reset, timed out), where a repetition does no harm:

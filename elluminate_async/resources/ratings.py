@@ -67,7 +67,7 @@ class RatingsResource(Resource):
         policy = single_policy(self._connection, options)
         with one_sending("rate", response_id=id):
             answer = await self._connection.call(
-                "POST", "ratings", body=body, keyed=True, policy=policy
+                "POST", "ratings", body=body, keyed=True, policy=policy, items=1
             )
         return decode_list(Rating, answer)
 
