@@ -327,12 +327,14 @@ def api_error_class(status: int) -> type[APIError]:
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
 
 
-_PASSING = frozenset({408, 502, 503, 504, *range(520, 528)})
+# Of what was asked (500), or of how the service is made: they come again.
+_LASTING = frozenset({500, 501, 505, 506, 508, 510})
 
 
 def is_passing_status(status: int) -> bool:
     """Whether it is of the way or of the moment, and not of what was asked.
 
-    A gateway's own, those of a known one (520 to 527), a time-out.
+    That is a time-out (408), and every 5xx but a plain 500 and those that say what the service
+    does not do: 501, 505, 506, 508, 510.
     """
-    return status in _PASSING
+    return status == 408 or (500 <= status < 600 and status not in _LASTING)
