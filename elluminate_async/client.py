@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from elluminate_async.batch import BatchOptions
-from elluminate_async.batch.options import is_finite, shown
+from elluminate_async.batch.options import shown
 from elluminate_async.config import Settings, checked_ssl_context
-from elluminate_async.errors import ConfigurationError, InputError
+from elluminate_async.errors import ConfigurationError
 from elluminate_async.limits.limits import Limits
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
-from elluminate_async.operations.context import checked_options
+from elluminate_async.operations.context import checked_options, checked_seconds
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
@@ -98,7 +98,7 @@ class AsyncClient:
         is_told = isinstance(project, int | str)  # pyright: ignore[reportUnnecessaryIsInstance]
         if project is not None and (not is_told or isinstance(project, bool)):
             raise ConfigurationError(f"project must be its id or its name, not {shown(project)}")
-        chosen = checked_options(options or BatchOptions())
+        chosen = checked_options(BatchOptions() if options is None else options)
         limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit)
         transport = HttpTransport(
             settings,
@@ -149,10 +149,7 @@ class AsyncClient:
             DeadlineError: The client's own limits held it back for so long.
             InputError: ``timeout`` is no finite number above 0.
         """
-        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-        if not number or not is_finite(timeout) or timeout <= 0:
-            raise InputError(f"timeout must be a number of seconds above 0, not {shown(timeout)}")
-        return await self._connection.transport.ping(timeout)
+        return await self._connection.transport.ping(checked_seconds(timeout))
 
     async def close(self) -> None:
         """End everything that still runs and close all connections; again does nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
@@ -24,11 +24,14 @@ def criteria_of(criteria: NewCriteria) -> list[CriterionIn]:
     given: object = criteria
     if isinstance(given, str | Mapping | CriterionIn | Criterion):
         raise InputError("criteria must be a list of texts: pass [x] for one")
-    if isinstance(given, Awaitable):
-        raise InputError("criteria were not awaited: pass `await x`")
-    with checked_input("the criteria"):
-        entries = list(criteria)
-    return [_criterion(entry, f"criteria[{index}]") for index, entry in enumerate(entries)]
+    if not isinstance(given, Iterable):
+        # A listing could be read, but not by what only makes a request's body.
+        raise InputError(
+            "criteria were not awaited: pass `await x`"
+            if isinstance(given, Awaitable)
+            else f"criteria must be a list of texts, not {given!r:.60}"
+        )
+    return [_criterion(entry, f"criteria[{index}]") for index, entry in enumerate(criteria)]
 
 
 def _criterion(entry: object, where: str) -> CriterionIn:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
@@ -15,9 +21,9 @@ from elluminate_async.engine.call import Upstream
 from elluminate_async.engine.chunks import USUAL_ANSWER, Entry, Item, Passed, Source, closing
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
-from elluminate_async.operations.context import first_problems
+from elluminate_async.operations.context import check_many, first_problems
 from elluminate_async.operations.echoes import hash_of
-from elluminate_async.operations.json_input import problem_in, warn_of_lookalikes
+from elluminate_async.operations.json_input import warn_of_lookalikes
 from elluminate_async.operations.references import MAX_ID, id_of, optional_id
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
@@ -33,10 +39,7 @@ Variables: TypeAlias = (
 )
 """Rows of a collection, or their ids."""
 
-Output: TypeAlias = str | Sequence[Mapping[str, Any]]
-"""A response that was made elsewhere: its text, or its messages."""
-
-_BODY_BYTES = 220
+BODY_BYTES = 220
 """About what one item without messages takes in a request."""
 
 _BODY = TypeAdapter(dict[str, list[dict[str, Any]]])
@@ -204,7 +207,7 @@ class ResponsePlan:
             id = variables if isinstance(variables, int) else variables.id
             epoch = seen[id] = seen.get(id, 0) + 1
         spec = ResponseSpec(variables, (), None, epoch)
-        return Item(position, spec, _BODY_BYTES, (), self.answer_bytes(variables))
+        return Item(position, spec, BODY_BYTES, (), self.answer_bytes(variables))
 
     def answer_bytes(self, variables: TemplateVariables | int) -> int:
         """About what a row that was made for ``variables`` takes in an answer.
@@ -320,31 +323,10 @@ def one_source(variables: object, collection: Collection | int | None) -> bool:
         raise InputError("pass either template_variables= or collection=")
     if isinstance(variables, TemplateVariables | Mapping | int):
         raise InputError("template_variables= must be a list of rows: pass [x] for one")
-    return variables is not None
-
-
-def output_messages(response: object, position: int) -> list[dict[str, Any]]:
-    """The messages of a response that was made elsewhere.
-
-    Raises:
-        InputError: It is neither a text nor messages with one of the assistant's.
-    """
-    if isinstance(response, str):
-        return [{"role": "assistant", "content": response}]
-    if isinstance(response, Sequence):
-        messages = [
-            cast("Mapping[str, Any]", message)
-            for message in cast("Sequence[object]", response)
-            if isinstance(message, Mapping)
-        ]
-        if len(messages) == len(cast("Sequence[object]", response)) and any(
-            message.get("role") in ("assistant", "tool") for message in messages
-        ):
-            return [dict(message) for message in messages]
-    raise InputError(
-        f"responses[{position}] must be a text, or messages with at least one of the assistant's, "
-        f"not {response!r:.80}"
-    )
+    if variables is None:
+        return False
+    check_many(variables, "template_variables")
+    return True
 
 
 def _lookalikes_of(template: PromptTemplate) -> dict[str, str]:
@@ -365,51 +347,3 @@ def _size_of(value: object) -> int:
     for part in values:
         size += len(part) if type(part) is str else _size_of(part)
     return size
-
-
-def _no_text(position: int, problem: str) -> Passed:
-    """An item that fails alone, before it is sent."""
-    error = ItemError(problem, position=position, code="bad_input", operation="add", attempts=0)
-    return Passed(position, error)
-
-
-def stored_specs(
-    plan: ResponsePlan,
-    responses: Sequence[object],
-    variables: Sequence[TemplateVariables | int],
-    metadata: Sequence[GenerationMetadata | None] | None,
-) -> list[Entry[ResponseSpec]]:
-    """The entries of an `add_many` call; one with half a character somewhere has failed.
-
-    Raises:
-        InputError: The lists differ in length, or an entry cannot work.
-    """
-    lengths = {"responses": len(responses), "template_variables": len(variables)}
-    if metadata is not None:
-        lengths["metadata"] = len(metadata)
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise InputError(f"the lists must have one entry for each response: {found}")
-    seen = Counter[int]()
-    items: list[Entry[ResponseSpec]] = []
-    for position, (response, entry) in enumerate(zip(responses, variables, strict=True)):
-        messages = output_messages(response, position)
-        id = id_of(entry, f"template_variables[{position}]")
-        seen[id] += 1
-        made = metadata[position] if metadata is not None else None
-        parts: dict[str, object] = {
-            f"responses[{position}]": response if isinstance(response, str) else messages
-        }
-        if made:
-            parts[f"metadata[{position}]"] = made
-        for path, part in parts.items():
-            if problem := problem_in(part, path, texts=False):
-                raise InputError(problem)
-        problems = [problem for path, part in parts.items() if (problem := problem_in(part, path))]
-        if problems:
-            items.append(_no_text(position, problems[0]))
-            continue
-        size = _BODY_BYTES + len(json.dumps(messages, default=str))
-        spec = ResponseSpec(entry, messages, made, seen[id])
-        items.append(Item(position, spec, size, (), plan.answer_bytes(entry) + size))
-    return items

@@ -7,6 +7,7 @@ from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode
+from elluminate_async.operations.context import checked_seconds
 from elluminate_async.operations.jobs import follow_job, job_failure
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
@@ -159,11 +160,13 @@ class ExperimentsResource(Resource):
             The experiment with its results. Responses that failed are counted in them.
 
         Raises:
+            InputError: ``timeout`` is no finite number above 0.
             JobError: The service ended the run without success.
             OutcomeUnknownError: It had not ended in time; it goes on at the service.
         """
         id = id_of(experiment, "experiment")
-        seconds = self._connection.options.deadline if timeout is None else timeout
+        deadline = self._connection.options.deadline
+        seconds = deadline if timeout is None else checked_seconds(timeout)
         policy = self._connection.policy(deadline_at=time.monotonic() + seconds)
         with checked_input("the run"):
             body = RunExperimentRequest(

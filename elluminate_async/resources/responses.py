@@ -11,19 +11,24 @@ from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import CallContext, known_length, single_policy
 from elluminate_async.operations.generate import Generate
+from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.parts import list_entries, list_responses
 from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.operations.response_items import (
-    Output,
     ResponsePlan,
     ResponseSpec,
     Variables,
     one_source,
+)
+from elluminate_async.operations.singles import one_response
+from elluminate_async.operations.stored_items import (
+    Output,
+    check_epoch,
+    metadata_of,
     output_messages,
     stored_specs,
 )
-from elluminate_async.operations.singles import one_response
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
@@ -124,7 +129,10 @@ class ResponsesResource(Resource):
         """
         plan = ResponsePlan.check(experiment, None, None)
         id_of(template_variables, "template_variables")
-        spec = ResponseSpec(template_variables, output_messages(response, 0), metadata, epoch)
+        if epoch is not None:
+            check_epoch(epoch)
+        made = metadata_of(metadata, "metadata")
+        spec = ResponseSpec(template_variables, output_messages(response, 0), made, epoch)
         policy = single_policy(self._connection, options)
         return await one_response(self._connection, "add", plan, spec, policy=policy)
 
@@ -275,7 +283,8 @@ class ResponsesResource(Resource):
     async def update(self, response: PromptResponse | int, *, annotation: str) -> PromptResponse:
         """Change the note that is attached to a response."""
         id = id_of(response, "response")
-        body = AnnotateRequest(annotation=annotation)
+        with checked_input("the response"):
+            body = AnnotateRequest(annotation=annotation)
         answer = await self._connection.call("PATCH", "responses", id, body=body, harmless=True)
         return decode(PromptResponse, answer)
 

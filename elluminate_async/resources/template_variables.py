@@ -14,6 +14,7 @@ from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import (
     CallContext,
+    check_many,
     first_problems,
     known_length,
     single_policy,
@@ -184,6 +185,7 @@ def _entries(collection: Collection | int) -> tuple[str | int, ...]:
 
 
 def _items(values: Rows) -> Source[bytes]:
+    check_many(values, "values")
     if isinstance(values, AsyncIterable):
         return _items_async(values)
     # A copy of a list, which the caller may change while the batch runs.

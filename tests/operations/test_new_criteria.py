@@ -42,7 +42,7 @@ async def test_criteria_are_taken_in_every_form_that_has_a_text() -> None:
         ([CriterionIn(criterion_str="")], r"criteria\[0\] is blank"),
         ({"criterion_str": "a?"}, r"pass \[x\] for one"),
         ("a?", r"pass \[x\] for one"),
-        (None, "the criteria cannot be sent"),
+        (None, "criteria must be a list of texts, not None"),
     ],
 )
 async def test_what_is_no_criterion_is_refused(criteria: Any, text: str) -> None:
