@@ -41,6 +41,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from elluminate_async.errors.base import ElluminateError as ElluminateError
+from elluminate_async.errors.base import InputError as InputError
 from elluminate_async.errors.base import one_line as one_line
 from elluminate_async.errors.codes import ItemErrorCode as ItemErrorCode
 from elluminate_async.errors.codes import http_code
@@ -61,10 +62,6 @@ DETAIL_LIMIT = 4_000
 
 class ConfigurationError(ElluminateError, ValueError):
     """The settings cannot work; the text says which to change. Nothing was sent."""
-
-
-class InputError(ElluminateError, ValueError):
-    """An argument cannot work; the text says which and why. Nothing was sent for it."""
 
 
 class ClientClosedError(ElluminateError, RuntimeError):
