@@ -99,4 +99,4 @@ def stream_batch(
         if run.out_of_time:
             raise DeadlineError("the deadline passed before all items were sent")
 
-    return OutcomeStream(produce, registry)
+    return OutcomeStream(produce, registry, of=call.name)
