@@ -86,6 +86,11 @@ class AdaptiveGate:
         self._held -= 1
         self._wake()
 
+    @property
+    def interval(self) -> float:
+        """Seconds between two requests; 0 while it is off."""
+        return 0.0 if self.rate is None else 1 / self.rate
+
     def accepted(self) -> None:
         """The service took a request."""
         if self._limit < self._most and self._held * 2 >= self._limit:
@@ -151,6 +156,11 @@ class AdaptivePace:
         """Seconds until the next request may start, where nobody else waits; 0 for none."""
         rate = self.rate
         return 0.0 if rate is None else max(0.0, self._admitted_at + 1 / rate - time.monotonic())
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two requests; 0 while it is off."""
+        return 0.0 if self.rate is None else 1 / self.rate
 
     def accepted(self) -> None:
         """The service took a request."""

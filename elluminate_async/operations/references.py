@@ -66,7 +66,7 @@ def id_of(reference: object, what: str, noun: str | None = None) -> int:
             return reference
         raise InputError(f"{what} must be an id, from 0 to 2**63 - 1, not {shown(reference)}")
     kind = _KINDS[noun or what.partition("[")[0]]
-    if isinstance(reference, kind):
+    if isinstance(reference, kind) and reference.id is not None:
         return reference.id
     if isinstance(reference, tuple):
         raise InputError(

@@ -199,7 +199,7 @@ class Routes:
         name = body.get("name") or f"collection {id}"
         if any(name == found.name for found in self._store.collections):
             return problem(409, "the name is taken")
-        columns = body.get("columns") or []
+        columns: list[dict[str, Any]] = body.get("columns") or []
         read_only = bool(body.get("read_only"))
         collection = Collection(id, name, body.get("description") or "", columns, read_only)
         self._store.collections.append(collection)
