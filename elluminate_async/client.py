@@ -72,7 +72,8 @@ class AsyncClient:
         ratings: The judge's verdicts on responses; rate many at once.
 
     Each call of a resource may raise `ServiceUnavailableError`, once the service has answered
-    nobody for ``retry_for`` seconds. Those that give a `Batch` return it: its items tell.
+    nobody for ``retry_for`` seconds. Those that give a `Batch` return it, as its items tell; but
+    for ``criteria.add_many``, which is one request and raises it.
     """
 
     def __init__(

@@ -16,6 +16,9 @@ import elluminate_async
 from elluminate_async import errors, testing
 from elluminate_async.resources.base import Resource
 
+GENERIC = {"Any", "Mapping", "None", "Sequence", "Unpack"}
+"""Of the standard library, in signatures."""
+
 
 def test_names_are_sorted_and_unique() -> None:
     """`__all__` reads like an index."""
@@ -111,6 +114,20 @@ def test_every_type_that_a_user_is_handed_is_public() -> None:
 
     assert {"Batch", "Listing", "PromptResponse", "Rating"} <= handed
     assert handed <= set(elluminate_async.__all__)
+
+
+def test_every_name_in_a_signature_is_public_or_explained() -> None:
+    """`help` of a noun shows annotations by name: what cannot be imported is told there."""
+    client = elluminate_async.AsyncClient(api_key="k")
+    for noun in (value for value in vars(client).values() if isinstance(value, Resource)):
+        for name, method in inspect.getmembers(type(noun), inspect.isfunction):
+            if name.startswith("_"):
+                continue
+            for hint in inspect.get_annotations(method).values():
+                for word in re.findall("[A-Z][A-Za-z]+", hint):
+                    public = word in elluminate_async.__all__ or word in GENERIC
+                    told = f"``{word}``" in (inspect.getdoc(type(noun)) or "")
+                    assert public or told, f"{type(noun).__name__}.{name}: {word}"
 
 
 def test_help_of_the_client_lists_its_resources() -> None:

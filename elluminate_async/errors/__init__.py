@@ -5,6 +5,7 @@
     ElluminateError
     ├── ConfigurationError (ValueError)     settings that cannot work: no key, a bad URL
     ├── InputError (ValueError)             an argument that cannot work, found before sending
+    │   └── NoTextError                     a text with half a character, which is none
     ├── ClientClosedError (RuntimeError)    the client was closed
     ├── WrongEventLoopError (RuntimeError)  the client belongs to another event loop
     ├── MissingExtraError (ImportError)     an optional dependency is not installed
@@ -42,6 +43,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from elluminate_async.errors.base import ElluminateError as ElluminateError
 from elluminate_async.errors.base import InputError as InputError
+from elluminate_async.errors.base import NoTextError as NoTextError
 from elluminate_async.errors.base import one_line as one_line
 from elluminate_async.errors.codes import ItemErrorCode as ItemErrorCode
 from elluminate_async.errors.codes import http_code

@@ -1,4 +1,4 @@
-"""`ElluminateError`, `InputError`, and how the text of an error is kept to one line."""
+"""`ElluminateError`, the errors of input, and how the text of an error is kept to one line."""
 
 from __future__ import annotations
 
@@ -44,3 +44,7 @@ class ElluminateError(Exception):
 
 class InputError(ElluminateError, ValueError):
     """An argument cannot work; the text says which and why. Nothing was sent for it."""
+
+
+class NoTextError(InputError):
+    """A text of a row has half a character: that row alone cannot be sent."""

@@ -150,7 +150,7 @@ class CollectionsResource(Resource):
         return decode(Collection, answer)
 
     async def delete(self, collection: Collection | int) -> None:
-        """Delete a collection and its rows."""
+        """Delete a collection and its rows, with its experiments and all their responses."""
         await self._connection.call("DELETE", "collections", id_of(collection, "collection"))
 
 

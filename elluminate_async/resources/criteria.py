@@ -32,7 +32,11 @@ Criteria: TypeAlias = list[Criterion]
 
 
 class CriteriaResource(Resource):
-    """Criteria: what the judge asks of every response to a template."""
+    """Criteria: what the judge asks of every response to a template.
+
+    ``Criteria`` is a list of `Criterion`. ``NewCriteria`` is a sequence of what can be made
+    one: texts, `CriterionIn`, mappings of its fields, `Criterion`.
+    """
 
     def list(
         self, prompt_template: PromptTemplate | int, *, strict: bool = False
@@ -65,7 +69,8 @@ class CriteriaResource(Resource):
             criteria: n texts, or texts with labels: `CriterionIn`, a mapping of its fields, or
                 a `Criterion` of another template. One that exists already is not doubled, and
                 keeps its label; of one that comes twice the embedded server takes the last label.
-            prompt_template: The template; exclusive with ``criterion_set``.
+            prompt_template: The template; exclusive with ``criterion_set``. Of one that is
+                linked to a set it is the set that changes, for all its templates.
             criterion_set: The set; exclusive with ``prompt_template``.
             delete_existing: Replace those that exist, whose ratings go with them; with n = 0
                 all are deleted.
@@ -107,6 +112,8 @@ class CriteriaResource(Resource):
 
         Raises:
             ConflictError: The template has criteria and ``delete_existing`` is False.
+            DeadlineError: The deadline passed. Where its ``ambiguous`` is True the service may
+                still be at it, and add or replace criteria later.
         """
         body = AddCriteriaRequest(
             prompt_template_id=id_of(prompt_template, "prompt_template"),
@@ -133,7 +140,14 @@ class CriteriaResource(Resource):
         criterion_str: str | None = None,
         label: str | None = None,
     ) -> Criterion:
-        """Change a criterion's text or label; what is None stays."""
+        """Change a criterion's text or label; what is None stays.
+
+        Ratings by the old text stay, shown under the new one, until the responses are rated
+        again; another question is better added as a criterion of its own.
+
+        Raises:
+            InputError: The text is blank.
+        """
         with checked_input("the criterion"):
             body = EditCriterionRequest(criterion_str=criterion_str, label=label)
         if body.criterion_str is not None:
@@ -143,5 +157,5 @@ class CriteriaResource(Resource):
         return decode(Criterion, answer)
 
     async def delete(self, criterion: Criterion | int) -> None:
-        """Delete a criterion."""
+        """Delete a criterion and its ratings."""
         await self._connection.call("DELETE", "criteria", id_of(criterion, "criterion"))

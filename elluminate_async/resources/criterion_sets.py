@@ -18,7 +18,10 @@ from elluminate_async.schemas.prompt_templates import PromptTemplate
 
 
 class CriterionSetsResource(Resource):
-    """Named sets of criteria that can be linked to several templates."""
+    """Named sets of criteria that can be linked to several templates.
+
+    ``NewCriteria`` is a sequence of texts, `CriterionIn`, mappings of its fields, `Criterion`.
+    """
 
     def list(self, *, strict: bool = False) -> Listing[CriterionSet]:
         """All sets.
@@ -77,14 +80,18 @@ class CriterionSetsResource(Resource):
     async def link_template(
         self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
     ) -> CriterionSet:
-        """Have the set rate a template's responses."""
+        """Have the set rate a template's responses, in place of the criteria that it has.
+
+        These rate it no more, and `unlink_template` does not bring them back. From then on
+        `client.criteria.add_many` for the template changes the set, for all its templates.
+        """
         answer = await self._connection.call("PUT", *_link(criterion_set, prompt_template))
         return decode(CriterionSet, answer)
 
     async def unlink_template(
         self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
     ) -> None:
-        """Undo `link_template`."""
+        """Take the set from a template, which has no criteria then."""
         await self._connection.call("DELETE", *_link(criterion_set, prompt_template))
 
 

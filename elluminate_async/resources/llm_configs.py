@@ -48,7 +48,7 @@ class LLMConfigsResource(Resource):
         Args:
             name: Unique in the project.
             llm_model_name: The model as its provider names it.
-            **fields: The other fields of `CreateLLMConfigRequest`, such as ``llm_base_url``,
+            **fields: The fields of `LLMConfigFields`, such as ``llm_base_url``,
                 ``api_key``, ``temperature``, ``max_tokens``, ``timeout`` (seconds).
 
         Raises:
@@ -74,5 +74,5 @@ class LLMConfigsResource(Resource):
             return await self.get(name), False
 
     async def delete(self, llm_config: LLMConfig | int) -> None:
-        """Delete a configuration."""
+        """Delete a configuration; experiments that use it go over to the project's default."""
         await self._connection.call("DELETE", "llm_configs", id_of(llm_config, "llm_config"))

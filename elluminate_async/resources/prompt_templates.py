@@ -34,7 +34,11 @@ ResponseFormat: TypeAlias = type[BaseModel] | Mapping[str, Any]
 
 
 class PromptTemplatesResource(Resource):
-    """Prompt templates: named, with versions that never change."""
+    """Prompt templates: named, with versions that never change.
+
+    ``Messages`` is one user message as a string, or a sequence of chat messages, which are
+    mappings. ``ResponseFormat`` is a pydantic class, or a mapping as chat completions take it.
+    """
 
     def list(
         self,
@@ -150,7 +154,7 @@ class PromptTemplatesResource(Resource):
         return created, True
 
     async def delete(self, prompt_template: PromptTemplate | int) -> None:
-        """Delete one version."""
+        """Delete one version, with its experiments and all their responses and ratings."""
         await self._connection.call(
             "DELETE", "prompt_templates", id_of(prompt_template, "prompt_template")
         )

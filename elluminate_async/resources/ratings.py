@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 
 
 class RatingsResource(Resource):
-    """The judge's verdicts on responses: one rating per response and criterion."""
+    """The judge's verdicts on responses: one rating per response and criterion.
+
+    ``Ratings`` is a list of `Rating`, those of one response. ``Responses`` are responses or
+    their ids: an iterable, plain or async, a `Batch`, or an `OutcomeStream` of generation. A
+    ``JournalPath`` is a `str` or an `os.PathLike`.
+    """
 
     def list(self, response: PromptResponse | int, *, strict: bool = False) -> Listing[Rating]:
         """The ratings of a response.

@@ -43,7 +43,12 @@ if TYPE_CHECKING:
 
 
 class ResponsesResource(Resource):
-    """The model's answers."""
+    """The model's answers.
+
+    ``Variables`` are rows of a collection, or their ids: an iterable, plain or async, or a
+    `Batch`. An ``Output`` is a text, or a sequence of messages, which are mappings. A
+    ``JournalPath`` is a `str` or an `os.PathLike`.
+    """
 
     def list(
         self,
@@ -122,10 +127,15 @@ class ResponsesResource(Resource):
             response: Its text, or its messages, the last one the assistant's.
             template_variables: What it was made for.
             experiment: Where it belongs.
-            metadata: How it was made.
-            epoch: Which repetition of the same variables it is; None for the first, or the
+            metadata: How it was made; a mapping of the fields will do.
+            epoch: Which repetition of the same variables it is, from 1; None for the first, or the
                 next where this client has a batch on the experiment.
             options: Instead of the client's; its deadline, and 300 s at most.
+
+        Raises:
+            InputError: An argument cannot work.
+            OutcomeUnknownError: Sent, and whether it was stored is not known.
+            ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         plan = ResponsePlan.check(experiment, None, None)
         id_of(template_variables, "template_variables")
@@ -281,7 +291,7 @@ class ResponsesResource(Resource):
         return stream_batch(operation.call(), items, self._connection.tasks)
 
     async def update(self, response: PromptResponse | int, *, annotation: str) -> PromptResponse:
-        """Change the note that is attached to a response."""
+        """Change the note that is attached to a response; an empty one takes it away."""
         id = id_of(response, "response")
         with checked_input("the response"):
             body = AnnotateRequest(annotation=annotation)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.run import run_batch, stream_batch
-from elluminate_async.errors import InputError, ItemError
+from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import (
@@ -41,7 +41,11 @@ _written = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class TemplateVariablesResource(Resource):
-    """The rows of collections."""
+    """The rows of collections.
+
+    A ``Row`` is a mapping of column names to values, any JSON; ``Rows`` are an iterable of
+    them, plain or async. A ``JournalPath`` is a `str` or an `os.PathLike`.
+    """
 
     def list(
         self, collection: Collection | int, *, strict: bool = False
@@ -70,6 +74,10 @@ class TemplateVariablesResource(Resource):
 
         For more than a few rows `add_many` takes one request where this takes many. The
         deadline is that of ``options``, and 300 s at most.
+
+        Raises:
+            NoTextError: A text of the row has half a character.
+            InputError: It is no mapping of names to JSON.
         """
         encode_row(template_variables, 0)
         body = EntryRequest(input_values=dict(template_variables))
@@ -159,6 +167,10 @@ class TemplateVariablesResource(Resource):
         """Let the service's model make up one row for a template's placeholders.
 
         The deadline is that of ``options``, and 300 s at most.
+
+        Raises:
+            DeadlineError: The deadline passed. Where its ``ambiguous`` is True the service may
+                still be at it, and add the row later.
         """
         body = EntryRequest(prompt_template_id=id_of(prompt_template, "prompt_template"))
         policy = single_policy(self._connection, options)
@@ -210,10 +222,6 @@ def _item(position: int, value: object) -> Entry[bytes]:
         return Item(position, encoded, size=len(encoded) + 1)
     failed = ItemError(text, position=position, code="bad_input", operation="add", attempts=0)
     return Passed(position, failed)
-
-
-class NoTextError(InputError):
-    """A text of a row has half a character: that row alone cannot be sent."""
 
 
 def encode_row(value: object, position: int) -> bytes:
