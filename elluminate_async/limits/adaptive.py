@@ -86,11 +86,6 @@ class AdaptiveGate:
         self._held -= 1
         self._wake()
 
-    @property
-    def interval(self) -> float:
-        """Seconds between two requests; 0 while it is off."""
-        return 0.0 if self.rate is None else 1 / self.rate
-
     def accepted(self) -> None:
         """The service took a request."""
         if self._limit < self._most and self._held * 2 >= self._limit:

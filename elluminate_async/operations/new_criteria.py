@@ -21,7 +21,7 @@ def criteria_of(criteria: NewCriteria) -> list[CriterionIn]:
     Raises:
         InputError: It is no list of them, or an entry has no text.
     """
-    given: object = criteria
+    given = cast("object", criteria)
     if isinstance(given, str | Mapping | CriterionIn | Criterion):
         raise InputError("criteria must be a list of texts: pass [x] for one")
     if not isinstance(given, Iterable):

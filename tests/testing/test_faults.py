@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -217,9 +217,9 @@ def test_a_slip_in_a_fault_is_told_at_once() -> None:
 )
 def test_a_fault_that_could_never_fire_is_refused(arguments: dict[str, Any], text: str) -> None:
     """What it may be instead is listed."""
-    make: Callable[..., Fault] = Fault
+    given: dict[str, Any] = {"kind": "503", **arguments}
     with pytest.raises(ValueError, match=text):
-        make(**{"kind": "503", **arguments})
+        Fault(**given)
 
 
 def test_every_kind_and_route_is_told() -> None:
