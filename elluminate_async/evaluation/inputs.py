@@ -18,11 +18,8 @@ from elluminate_async.engine.chunks import Entry, Item, Passed, closing
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.operations.context import first_problems
 from elluminate_async.operations.echoes import Subject
-from elluminate_async.operations.response_items import (
-    ResponsePlan,
-    ResponseSpec,
-    output_messages,
-)
+from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
+from elluminate_async.operations.stored_items import output_messages
 from elluminate_async.resources.template_variables import NoTextError, encode_row
 
 if TYPE_CHECKING:

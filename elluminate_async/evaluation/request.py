@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from elluminate_async.errors import InputError
-from elluminate_async.operations.json_input import check_name, checked_input, criteria_of
+from elluminate_async.operations.json_input import check_name
+from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.rating_items import checked_mode
-from elluminate_async.operations.response_items import Output, output_messages
+from elluminate_async.operations.stored_items import Output, output_messages
 from elluminate_async.schemas.collections import Collection
-from elluminate_async.schemas.criteria import Criterion, CriterionIn
+from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -29,9 +30,7 @@ Rows: TypeAlias = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | PromptTemplate | int
 """A text with ``{{placeholders}}``, chat messages, or a template or its id."""
 
-Criteria: TypeAlias = (
-    Sequence[str | CriterionIn | Criterion | Mapping[str, Any]] | CriterionSet | int
-)
+Criteria: TypeAlias = NewCriteria | CriterionSet | int
 """Questions for the judge, or a set of them or its id."""
 
 Configs: TypeAlias = str | LLMConfig | int | Sequence[str | LLMConfig | int]
@@ -167,8 +166,7 @@ def _checked_criteria(
         return None, None
     if isinstance(criteria, CriterionSet | int):
         return None, criteria
-    with checked_input("the criteria"):
-        texts = criteria_of(cast("Sequence[str | CriterionIn]", criteria))
+    texts = criteria_of(criteria)
     if not texts:
         raise InputError("criteria must have at least one; None takes the template's")
     return texts, None

@@ -19,7 +19,6 @@ from elluminate_async.engine.stream import end_tasks
 from elluminate_async.errors import (
     DeadlineError,
     ElluminateError,
-    InputError,
     NotFoundError,
     ProtocolError,
     RejectedError,
@@ -57,7 +56,6 @@ ENTERING_PATIENCE = 5.0
 _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
 _JOBS_KNOWN = 64
-_MAX_ID = 2**63 - 1
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]
@@ -375,28 +373,3 @@ def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
 def new_key() -> str:
     """An idempotency key: the same for every sending of one request, never used again."""
     return uuid.uuid4().hex
-
-
-def id_of(reference: object, what: str) -> int:
-    """The id of an object of the service, or the id itself.
-
-    Raises:
-        InputError: It is neither.
-    """
-    if isinstance(reference, int) and not isinstance(reference, bool):
-        if 0 <= reference <= _MAX_ID:
-            return reference
-        raise InputError(f"{what} must be an id, from 0 to 2**63 - 1, not {shown(reference)}")
-    found = getattr(reference, "id", None)
-    if isinstance(found, int):
-        return found
-    if isinstance(reference, tuple):
-        raise InputError(
-            f"{what} is a tuple: get_or_create returns (object, created), take the first of the two"
-        )
-    raise InputError(f"{what} must be an object of the service or its id, not {reference!r:.80}")
-
-
-def optional_id(reference: object, what: str) -> int | None:
-    """`id_of` of what was given; None for nothing."""
-    return None if reference is None else id_of(reference, what)

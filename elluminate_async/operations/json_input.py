@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import math
 import warnings
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import date
 from enum import Enum
@@ -19,7 +19,6 @@ from typing import Final, cast
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
-from elluminate_async.schemas.criteria import CriterionIn
 
 MAX_DEPTH: Final = 150
 """Levels of lists and mappings; an answer that holds more than about 200 cannot be read."""
@@ -223,15 +222,3 @@ def _frames_within() -> int:
     while frame is not None and frame.f_globals["__name__"].partition(".")[0] == package:
         frames, frame = frames + 1, frame.f_back
     return frames - 1
-
-
-def criteria_of(criteria: Sequence[str | CriterionIn]) -> list[CriterionIn]:
-    """Criteria as they are sent, of texts and of what is one already.
-
-    Raises:
-        InputError: It is one text, and not a list of them.
-        ValidationError: An entry is no text; see `checked_input`.
-    """
-    if isinstance(criteria, str):
-        raise InputError("criteria must be a list of texts: pass [x] for one")
-    return [CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria]

@@ -9,9 +9,9 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import InputError, ItemError
-from elluminate_async.operations.connection import id_of
-from elluminate_async.operations.context import first_problems
+from elluminate_async.operations.context import check_many, first_problems
 from elluminate_async.operations.echoes import Subject
+from elluminate_async.operations.references import id_of
 from elluminate_async.schemas.ratings import RatingMode
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -42,6 +42,7 @@ def checked_mode(rating_mode: object) -> RatingMode:
 
 def source_of(responses: Responses) -> Source[Subject]:
     """The entries to send. Of a sequence each response once, further positions as aliases."""
+    check_many(responses, "responses")
     if isinstance(responses, AsyncIterable):
         return _async_source(cast("AsyncIterable[object]", responses))
     if isinstance(responses, Sequence):

@@ -11,7 +11,7 @@ from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import InputError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode_list, id_of
+from elluminate_async.operations.connection import decode_list
 from elluminate_async.operations.context import CallContext, known_length, single_policy
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rate import Rate, Ratings
@@ -22,6 +22,7 @@ from elluminate_async.operations.rating_items import (
     repaired,
     source_of,
 )
+from elluminate_async.operations.references import id_of
 from elluminate_async.operations.singles import one_sending
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
 
 
 class RatingsResource(Resource):
-    """The judge's verdicts on responses: one rating per response and criterion."""
+    """The judge's verdicts on responses: one rating per response and criterion.
+
+    ``Ratings`` is a list of `Rating`, those of one response. ``Responses`` are responses or
+    their ids: an iterable, plain or async, a `Batch`, or an `OutcomeStream` of generation. A
+    ``JournalPath`` is a `str` or an `os.PathLike`.
+    """
 
     def list(self, response: PromptResponse | int, *, strict: bool = False) -> Listing[Rating]:
         """The ratings of a response.
@@ -66,7 +72,7 @@ class RatingsResource(Resource):
         policy = single_policy(self._connection, options)
         with one_sending("rate", response_id=id):
             answer = await self._connection.call(
-                "POST", "ratings", body=body, keyed=True, policy=policy
+                "POST", "ratings", body=body, keyed=True, policy=policy, items=1
             )
         return decode_list(Rating, answer)
 

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.run import run_batch, stream_batch
-from elluminate_async.errors import InputError, ItemError
+from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import (
     CallContext,
+    check_many,
     first_problems,
     known_length,
     single_policy,
 )
 from elluminate_async.operations.json_input import FLAT, problem_in
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of
 from elluminate_async.operations.upload import Upload
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
@@ -39,7 +41,11 @@ _written = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class TemplateVariablesResource(Resource):
-    """The rows of collections."""
+    """The rows of collections.
+
+    A ``Row`` is a mapping of column names to values, any JSON; ``Rows`` are an iterable of
+    them, plain or async. A ``JournalPath`` is a `str` or an `os.PathLike`.
+    """
 
     def list(
         self, collection: Collection | int, *, strict: bool = False
@@ -52,7 +58,9 @@ class TemplateVariablesResource(Resource):
 
     async def get(self, id: int, *, collection: Collection | int) -> TemplateVariables:
         """The row of that id."""
-        answer = await self._connection.call("GET", *_entries(collection), id_of(id, "id"))
+        answer = await self._connection.call(
+            "GET", *_entries(collection), id_of(id, "id", "template_variables")
+        )
         return decode(TemplateVariables, answer)
 
     async def add_to_collection(
@@ -66,6 +74,10 @@ class TemplateVariablesResource(Resource):
 
         For more than a few rows `add_many` takes one request where this takes many. The
         deadline is that of ``options``, and 300 s at most.
+
+        Raises:
+            NoTextError: A text of the row has half a character.
+            InputError: It is no mapping of names to JSON.
         """
         encode_row(template_variables, 0)
         body = EntryRequest(input_values=dict(template_variables))
@@ -155,6 +167,10 @@ class TemplateVariablesResource(Resource):
         """Let the service's model make up one row for a template's placeholders.
 
         The deadline is that of ``options``, and 300 s at most.
+
+        Raises:
+            DeadlineError: The deadline passed. Where its ``ambiguous`` is True the service may
+                still be at it, and add the row later.
         """
         body = EntryRequest(prompt_template_id=id_of(prompt_template, "prompt_template"))
         policy = single_policy(self._connection, options)
@@ -167,8 +183,9 @@ class TemplateVariablesResource(Resource):
         self, template_variables: TemplateVariables | int, *, collection: Collection | int
     ) -> None:
         """Delete one row."""
-        id = id_of(template_variables, "template_variables")
-        await self._connection.call("DELETE", *_entries(collection), id_of(id, "id"))
+        await self._connection.call(
+            "DELETE", *_entries(collection), id_of(template_variables, "template_variables")
+        )
 
     async def delete_all(self, collection: Collection | int) -> None:
         """Delete all rows of a collection."""
@@ -180,6 +197,7 @@ def _entries(collection: Collection | int) -> tuple[str | int, ...]:
 
 
 def _items(values: Rows) -> Source[bytes]:
+    check_many(values, "values")
     if isinstance(values, AsyncIterable):
         return _items_async(values)
     # A copy of a list, which the caller may change while the batch runs.
@@ -204,10 +222,6 @@ def _item(position: int, value: object) -> Entry[bytes]:
         return Item(position, encoded, size=len(encoded) + 1)
     failed = ItemError(text, position=position, code="bad_input", operation="add", attempts=0)
     return Passed(position, failed)
-
-
-class NoTextError(InputError):
-    """A text of a row has half a character: that row alone cannot be sent."""
 
 
 def encode_row(value: object, position: int) -> bytes:
