@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES = 65
 # What a layer may import of this package, by the first part of a module's name below it.
 # `_version` holds one constant and is free to all.
 L0 = {"errors", "schemas"}
-L1 = {"config", "batch"}
+L1 = {"config", "tables", "batch"}
 L2 = {"limits"}
 L3 = {"engine", "transport"}
 PUBLIC = {""}  # the names of elluminate_async/__init__.py
@@ -27,7 +27,8 @@ ALLOWED = {
     "errors": {"errors"},
     "schemas": {"schemas"},
     "config": L0,
-    "batch": L0 | {"batch"},
+    "tables": L0 | {"tables"},
+    "batch": L0 | {"tables", "batch"},
     "limits": L0 | {"batch", "limits"},
     "engine": L0 | L2 | {"batch", "engine"},
     "transport": L0 | L2 | {"config", "transport"},
@@ -48,7 +49,9 @@ LIBRARIES = {
     "schemas": {"pydantic"},
     # yarl is aiohttp's own URL type: what is checked is what it reads.
     "config": {"dotenv", "yarl"},
-    "batch": set[str](),
+    # The libraries of tables are imported where a user asks for them: they are the extra's.
+    "tables": {"narwhals", "pandas", "polars", "pyarrow", "pydantic", "pydantic_core"},
+    "batch": {"pydantic", "pydantic_core"},
     "limits": {"anyio", "aiolimiter"},
     "engine": {"anyio", "aiolimiter"},
     "transport": {"aiohttp", "yarl", "anyio"},

@@ -18,13 +18,13 @@ from elluminate_async.operations.context import (
     known_length,
     single_policy,
 )
-from elluminate_async.operations.json_input import FLAT, problem_in
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
+from elluminate_async.tables.json_checks import FLAT, problem_in
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
