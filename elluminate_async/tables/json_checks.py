@@ -41,6 +41,8 @@ _INSTEAD: Final = {
     "set": "sorted(x)",
     "frozenset": "sorted(x)",
     "UUID": "str(x)",
+    "longdouble": "float(x) or str(x)",
+    "timedelta64": "str(x)",
     "ndarray": "x.tolist()",
     "Series": "x.tolist()",
 }
@@ -69,7 +71,7 @@ def problem_in(
             return None
         return f"{path} is {float(value)}, which JSON does not have: use None"
     if not isinstance(value, _WITH_PARTS):
-        return f"{path} is {_shown(value)}, which JSON does not have: use {_instead_of(value)}"
+        return f"{path} is {shown(value)}, which JSON does not have: use {_instead_of(value)}"
     return _problem_of_parts(cast("object", value), path, texts, above)
 
 
@@ -81,7 +83,7 @@ def _problem_of_parts(value: object, path: str, texts: bool, above: tuple[int, .
     inside = (*above, id(value))
     for name, where, part in _parts_of(value, path):
         if not isinstance(name, str):
-            return f"{path} has {_shown(name)} as a name, and JSON has texts only: use str(x)"
+            return f"{path} has {shown(name)} as a name, and JSON has texts only: use str(x)"
         found = (texts and _problem_of_text(name, f"a name in {path}")) or problem_in(
             part, where, texts=texts, above=inside
         )
@@ -100,13 +102,14 @@ def _parts_of(value: object, path: str) -> Iterable[tuple[object, str, object]]:
                 yield name, f"{path}.{name}" if path else name, part
     elif isinstance(value, dict):
         for name, part in cast("dict[object, object]", value).items():
-            yield name, _below(path, f"[{name!r:.60}]"), part
+            yield name, below(path, f"[{name!r:.60}]"), part
     else:
         for index, part in enumerate(cast("Iterable[object]", value)):
-            yield "", _below(path, f"[{index}]"), part
+            yield "", below(path, f"[{index}]"), part
 
 
-def _below(path: str, part: str) -> str:
+def below(path: str, part: str) -> str:
+    """What a part is called of what is called ``path``."""
     # Of a place far down its beginning and its end.
     return f"{path[:80]}…{path[-80:]}{part}" if len(path) > 240 else path + part
 
@@ -123,7 +126,8 @@ def _problem_of_text(text: str, path: str) -> str | None:
     return None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """The beginning of ``value``, and its type, for a line of error text."""
     kind = type(value)
     name = (
         kind.__qualname__
