@@ -45,12 +45,14 @@ ALLOWED = {
 }
 # Third-party libraries, by layer. The server's and the command line's are their extras'.
 LIBRARIES = {
-    "errors": set[str](),
+    "errors": {"pydantic_core"},
     "schemas": {"pydantic"},
     # yarl is aiohttp's own URL type: what is checked is what it reads.
     "config": {"dotenv", "yarl"},
     # The libraries of tables are imported where a user asks for them: they are the extra's.
-    "tables": {"narwhals", "pandas", "polars", "pyarrow", "pydantic", "pydantic_core"},
+    "tables": {
+        "_typeshed", "narwhals", "pandas", "polars", "pyarrow", "pydantic", "pydantic_core",
+    },
     "batch": {"pydantic", "pydantic_core"},
     "limits": {"anyio", "aiolimiter"},
     "engine": {"anyio", "aiolimiter"},

@@ -37,7 +37,7 @@ async def run_batch(call: Call[V, R], source: Source[V]) -> Batch[R]:
     Whatever is raised, cancellation included, has what had arrived as its ``partial``: what
     was in flight is unknown there, and what was never sent has the code ``not_sent``.
     """
-    collector = OutcomeCollector[R](call.name, call.total)
+    collector = OutcomeCollector[R](call.name, call.total, call.operation.of)
     call.memory.is_kept = call.can_be_retried
     run = BatchRun(call, collector.fill, keep_failed=call.memory.is_kept)
     try:

@@ -224,9 +224,9 @@ def _without_missing(row: Row) -> Row:
 _NEVER_MISSING: Final = frozenset({str, int, bool})
 
 
-def _is_missing(cell: Any) -> bool:
+def _is_missing(cell: object) -> bool:
     """Whether pandas takes the cell for missing: `pandas.isna`, without its arrays."""
-    kind: type[object] = type(cell)
+    kind = type(cell)
     if kind in _NEVER_MISSING:
         return False
     if cell is None or kind.__name__ in ("NAType", "NaTType"):
