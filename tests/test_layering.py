@@ -85,24 +85,30 @@ def layer_of(name: str) -> str:
     return name.split(".")[0]
 
 
-def imports(path: Path, *, in_functions: bool = True) -> set[str]:
-    """Every module that ``path`` imports anywhere, type checking and functions included."""
+def imports(path: Path, *, at_once: bool = False) -> set[str]:
+    """Every module that ``path`` imports anywhere, type checking and functions included.
+
+    With ``at_once`` those only that it needs to be imported itself.
+    """
     found: set[str] = set()
-    tree = ast.parse(path.read_text())
-    inner = {
-        below
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not in_functions
-        for below in ast.walk(node)
-    }
-    for node in {*ast.walk(tree)} - inner:
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if at_once and _is_for_later(node):
+            continue
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
             found.add(node.module)
+        todo.extend(ast.iter_child_nodes(node))
     return found
+
+
+def _is_for_later(node: ast.AST) -> bool:
+    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return is_function or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
@@ -248,5 +254,5 @@ def test_importing_the_package_needs_no_extra() -> None:
         layer = layer_of(module_name(path))
         if layer not in ("server", "cli", "__main__") and path.stem != "pytest_plugin":
             # An extra's are imported where a user asks for them.
-            used = {name.partition(".")[0] for name in imports(path, in_functions=False)}
+            used = {name.partition(".")[0] for name in imports(path, at_once=True)}
             assert used <= core | set(sys.stdlib_module_names) | {PACKAGE}
