@@ -145,7 +145,7 @@ def _instead_of(value: object) -> str:
         return known
     if hasattr(value, "dtype") and hasattr(value, "item"):
         return "x.item()"
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return "dataclasses.asdict(x)"
     if isinstance(value, Mapping):
         return "dict(x)"

@@ -9,8 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.tables import junit, texts
-from elluminate_async.tables.arrow import ROWS_AT_ONCE, ArrowForm
-from elluminate_async.tables.arrow import TableColumn as TableColumn
+from elluminate_async.tables.arrow import ROWS_AT_ONCE, ArrowForm, TableColumn
 from elluminate_async.tables.files import Target, written
 from elluminate_async.tables.html import ROWS_SHOWN, html_table
 from elluminate_async.tables.libraries import pandas, parquet, polars, pyarrow

@@ -31,7 +31,7 @@ def json_text(value: object) -> str:
     except (TypeError, ValueError, RecursionError):
         text = _json(json_of_any(value))
     # Half a character is no text in UTF-8, but an escape of it is, and reads back equal.
-    return text if _is_whole(text) else _ascii_json(json_of_any(value))
+    return text if text.isascii() or _is_whole(text) else _ascii_json(json_of_any(value))
 
 
 def _is_whole(text: str) -> bool:
