@@ -15,12 +15,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.engine.chunks import Entry, Item, Passed, closing
-from elluminate_async.errors import InputError, ItemError
+from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.operations.context import first_problems
 from elluminate_async.operations.echoes import Subject
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
 from elluminate_async.operations.stored_items import output_messages
-from elluminate_async.resources.template_variables import NoTextError, encode_row
+from elluminate_async.resources.template_variables import encode_row
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.channel import Channel

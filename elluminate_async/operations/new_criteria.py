@@ -86,7 +86,9 @@ def matched(texts: Sequence[str], found: Sequence[Criterion]) -> Batch[Criterion
                 code="no_result",
                 operation="add",
             )
-    return Batch[Criterion].from_outcomes(len(texts), outcomes, resend=_refuse_to_resend)
+    return Batch[Criterion].from_outcomes(
+        len(texts), outcomes, resend=_refuse_to_resend, of=Criterion
+    )
 
 
 def _in_group(texts: Sequence[str], rows: Sequence[Criterion]) -> list[Criterion | None]:

@@ -11,11 +11,12 @@ from elluminate_async.batch.options import shown
 from elluminate_async.engine.chunks import Entry, Item, Passed
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.operations.context import check_many
-from elluminate_async.operations.json_input import checked_input, problem_in
+from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.references import MAX_ID, id_of
 from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
 from elluminate_async.schemas.responses import GenerationMetadata
 from elluminate_async.schemas.template_variables import TemplateVariables
+from elluminate_async.tables.json_checks import problem_in
 
 Output: TypeAlias = str | Sequence[Mapping[str, Any]]
 """A response that was made elsewhere: its text, or its messages."""

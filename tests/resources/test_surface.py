@@ -211,4 +211,6 @@ def test_a_batch_has_no_method_for_its_maker() -> None:
     assert public == {
         *{"count", "failed", "from_outcomes", "index", "outcomes", "raise_for_failed"},
         *{"raise_if_all_failed", "retry_failed", "succeeded", "surplus"},
+        *{"to_arrow", "to_dicts", "to_pandas", "to_polars"},
+        *{"write_csv", "write_jsonl", "write_junit", "write_parquet"},
     }
