@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.errors import InputError, ItemError
+from elluminate_async.evaluation.columns import record_cases, record_columns, record_rows
 from elluminate_async.evaluation.comparing import Comparison, compare
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.measures import (
     EvaluationSummary,
-    criterion_names,
+    criteria_of,
     gate_of,
     of_config,
     row_keys,
@@ -22,11 +23,14 @@ from elluminate_async.evaluation.measures import (
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.tables.tabular import Tabular
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
+    from elluminate_async.tables.arrow import TableColumn
+    from elluminate_async.tables.junit import Case
 
 T = TypeVar("T")
 
@@ -60,10 +64,11 @@ class Usage:
     unknown: int
 
 
-class Evaluation(Sequence[EvaluationRecord]):
+class Evaluation(Sequence[EvaluationRecord], Tabular):
     """The records of an evaluation: rows in order, their configurations, their epochs.
 
-    Reading a record never raises: it holds a response or its error, ratings or their error.
+    Reading a record never raises: it holds a response or its error, ratings or their error. As a
+    table it has the columns of `elluminate_async.evaluation.columns`.
 
     Args:
         name: Of the evaluation; its experiments at the service begin with it.
@@ -224,20 +229,21 @@ class Evaluation(Sequence[EvaluationRecord]):
             return self._compare_runs(a, b, confidence)
         if b is None:
             raise InputError("compare needs two configurations, or an earlier Evaluation")
-        names = criterion_names(self)
+        names = criteria_of(self)
         first, second = (verdicts_of(of_config(self[:], config), names) for config in (a, b))
         return compare(first, second, confidence=confidence)
 
     def _compare_runs(
         self, before: Evaluation, config: str | None, confidence: float
     ) -> Comparison:
-        names = list(dict.fromkeys([*criterion_names(before), *criterion_names(self)]))
         rows = {key: index for index, key in enumerate(row_keys(self._inputs))}
         keys = [rows.get(key, key) for key in row_keys(before._inputs)]
         first = before._records_of(config)
         second = self._records_of(config)
         return compare(
-            verdicts_of(first, names, keys), verdicts_of(second, names), confidence=confidence
+            verdicts_of(first, criteria_of(before), keys),
+            verdicts_of(second, criteria_of(self)),
+            confidence=confidence,
         )
 
     def _records_of(self, config: str | None) -> list[EvaluationRecord]:
@@ -245,9 +251,17 @@ class Evaluation(Sequence[EvaluationRecord]):
             raise InputError(f"name the configuration to compare: {', '.join(self.configs)}")
         return self[:] if config is None else of_config(self[:], config)
 
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain data, one mapping a record; see `EvaluationRecord.to_dict`."""
-        return [record.to_dict() for record in self]
+    def _columns(self) -> Sequence[TableColumn]:
+        return record_columns(self)
+
+    def _iter_rows(self) -> Iterator[Sequence[object]]:
+        return record_rows(self)
+
+    def _cases(self) -> Iterable[Case]:
+        return record_cases(self)
+
+    def _count(self) -> int:
+        return len(self)
 
     async def retry_failed(
         self, *, include_unknown: bool | None = None, options: BatchOptions | None = None

@@ -24,7 +24,7 @@ from elluminate_async.resources.template_variables import encode_row
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.channel import Channel
-    from elluminate_async.evaluation.request import Answers, Rows
+    from elluminate_async.evaluation.request import Answers
     from elluminate_async.schemas.responses import PromptResponse
     from elluminate_async.schemas.template_variables import TemplateVariables
 
@@ -83,7 +83,9 @@ class Inputs:
         del self._left[position]
         return self._rows.pop(position)
 
-    def uploads(self, rows: Rows) -> Iterator[Entry[bytes]] | AsyncIterator[Entry[bytes]]:
+    def uploads(
+        self, rows: Iterable[object] | AsyncIterable[object]
+    ) -> Iterator[Entry[bytes]] | AsyncIterator[Entry[bytes]]:
         """The rows as they are uploaded."""
         if isinstance(rows, AsyncIterable):
             return self._uploads_async(rows)
@@ -106,7 +108,7 @@ class Inputs:
         return Item(position, encoded, size=len(encoded) + 1)
 
     def _encoded(self, position: int, row: object) -> bytes:
-        encoded = encode_row(row, position)
+        encoded = encode_row(row, position, convert=True, name="rows")
         self.check_values(position, cast("Mapping[str, Any]", row))
         return encoded
 

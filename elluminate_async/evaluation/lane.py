@@ -40,7 +40,6 @@ class Lane:
         request: What is evaluated.
         inputs: The rows.
         contexts: For the two steps; they share budget and deadline.
-        rows: Number of rows, where it is known beforehand.
         keep: Whether batches are made, which can be retried.
 
     Attributes:
@@ -56,7 +55,6 @@ class Lane:
         inputs: Inputs,
         contexts: tuple[CallContext, CallContext],
         *,
-        rows: int | None,
         keep: bool,
     ) -> None:
         self.index = index
@@ -70,7 +68,7 @@ class Lane:
         is_given = request.answers is not None
         experiment = self.configuration.experiment
         plan = ResponsePlan.check(experiment, setup.template, None)
-        total = None if rows is None else rows * request.epochs
+        total = None if request.total is None else request.total * request.epochs
         self._generate = Generate(
             contexts[0],
             plan,

@@ -18,14 +18,15 @@ from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from elluminate_async.schemas.ratings import RatingMode
 
-Rows: TypeAlias = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
-"""Rows with a value for each placeholder."""
+Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row] | Table
+"""Rows with a value for each placeholder: mappings, or a table of any library."""
 
 Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | PromptTemplate | int
 """A text with ``{{placeholders}}``, chat messages, or a template or its id."""
@@ -48,6 +49,7 @@ class EvaluationRequest:
 
     Attributes:
         rows: The inputs; None where they are those of ``collection``.
+        total: Number of rows, where it is known beforehand.
         criteria: Those that were given as texts.
         criterion_set: The set that was given, or its id.
         llm_configs: Never empty; None stands for the project's default.
@@ -55,7 +57,8 @@ class EvaluationRequest:
         journal: The directory of its journals.
     """
 
-    rows: Rows | None
+    rows: Iterable[Row] | AsyncIterable[Row] | None
+    total: int | None
     collection: Collection | int | None
     prompt: Prompt
     criteria: Sequence[CriterionIn] | None
@@ -72,10 +75,9 @@ class EvaluationRequest:
         """Records for each row."""
         return len(self.llm_configs) * self.epochs
 
-    @property
-    def total(self) -> int | None:
-        """Number of rows, where it is known beforehand."""
-        return len(self.rows) if isinstance(self.rows, Sequence) else None
+    def listed(self) -> Iterable[Row] | None:
+        """The rows, where they can be looked at before they are sent."""
+        return self.rows if isinstance(self.rows, Sequence | TableRows) else None
 
     def fingerprint(self) -> dict[str, str]:
         """A short hash of each argument that a journal is bound to."""
@@ -123,8 +125,8 @@ def checked_request(
     """
     if (rows is None) == (collection is None):
         raise InputError("pass either rows or collection=")
-    if rows is not None:
-        _check_rows_argument(rows)
+    found = None if rows is None else rows_of(rows, "rows")
+    total = None if found is None else length_of(found)
     if prompt is None:
         raise InputError("prompt= is missing: a text with {{placeholders}}, or a PromptTemplate")
     if name is not None:
@@ -132,10 +134,11 @@ def checked_request(
     if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 <= epochs <= MOST_EPOCHS:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"epochs must be a whole number from 1 to 1,000, not {epochs!r:.60}")
     if responses is not None:
-        _check_answers(responses, rows, llm_configs, epochs)
+        _check_answers(responses, total, llm_configs, epochs)
     texts, criterion_set = _checked_criteria(criteria)
     return EvaluationRequest(
-        rows=rows,
+        rows=found,
+        total=total,
         collection=collection,
         prompt=prompt,
         criteria=texts,
@@ -147,16 +150,6 @@ def checked_request(
         rating_mode=checked_mode(rating_mode),
         journal=journal,
     )
-
-
-def _check_rows_argument(rows: object) -> None:
-    if isinstance(rows, Mapping):
-        raise InputError("rows must be a list of rows: pass [x] for one")
-    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable | AsyncIterable):
-        raise InputError(
-            "rows must be a list, an iterable or an async iterable of mappings, such as "
-            f"[{{'question': 'Why?'}}], not {rows!r:.60}"
-        )
 
 
 def _checked_criteria(
@@ -190,17 +183,17 @@ def _checked_configs(configs: Configs | None) -> list[str | LLMConfig | int | No
 
 
 def _check_answers(
-    answers: Answers, rows: Rows | None, llm_configs: Configs | None, epochs: int
+    answers: Answers, total: int | None, llm_configs: Configs | None, epochs: int
 ) -> None:
     if llm_configs is not None or epochs != 1:
         raise InputError("responses= are answers that exist: llm_configs= and epochs= are for none")
     if isinstance(answers, str):
         return
-    if not isinstance(rows, Sequence):
+    if total is None:
         raise InputError(
             "responses= as a list needs rows as a list; else name the column that has them"
         )
-    if len(answers) != len(rows):
-        raise InputError(f"there are {len(rows)} rows and {len(answers)} responses")
+    if len(answers) != total:
+        raise InputError(f"there are {total} rows and {len(answers)} responses")
     for position, answer in enumerate(answers):
         output_messages(answer, position)

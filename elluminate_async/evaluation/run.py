@@ -108,15 +108,12 @@ class Evaluator:
         setup = self._setup = await self._make_setup()
         uses = None if keep else request.fan_out
         self._inputs = Inputs(setup.template.placeholders, request.answers, uses)
-        if isinstance(request.rows, Sequence):
-            self._inputs.check(request.rows)
+        if (rows := request.listed()) is not None:
+            self._inputs.check(rows)
         context = self._for_steps()
         for index in range(len(setup.configurations)):
             contexts = (_own_memory(context), _own_memory(context))
-            rows = request.total
-            self._lanes.append(
-                Lane(index, setup, request, self._inputs, contexts, rows=rows, keep=keep)
-            )
+            self._lanes.append(Lane(index, setup, request, self._inputs, contexts, keep=keep))
 
         async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
             if deliver is not None:
@@ -138,8 +135,8 @@ class Evaluator:
     def _check_rows(self) -> None:
         """Look at all rows before anything is sent, where they and the prompt are there."""
         request = self._request
-        if isinstance(request.rows, Sequence) and not isinstance(request.prompt, int):
-            Inputs(_placeholders(request.prompt), request.answers, None).check(request.rows)
+        if (rows := request.listed()) is not None and not isinstance(request.prompt, int):
+            Inputs(_placeholders(request.prompt), request.answers, None).check(rows)
 
     async def _make_setup(self) -> Setup:
         seconds = self._context.policy.deadline_at - time.monotonic()

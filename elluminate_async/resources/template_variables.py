@@ -226,54 +226,58 @@ def _item(position: int, value: object) -> Entry[bytes]:
     return Passed(position, failed)
 
 
-def encode_row(value: object, position: int, *, convert: bool = False) -> bytes:
+def encode_row(
+    value: object, position: int, *, convert: bool = False, name: str = "values"
+) -> bytes:
     """One line of the upload.
 
     Args:
         value: Column name to value.
         position: The row's index.
         convert: Convert what tables hold and JSON does not have, where that loses nothing.
+        name: What errors call the rows.
 
     Raises:
         NoTextError: A text in ``value`` has half a character.
         InputError: ``value`` is no mapping of names to JSON.
     """
+    where = f"{name}[{position}]"
     if not isinstance(value, Mapping):
         raise InputError(
-            f"values[{position}] must be a mapping of column names to values, such as "
+            f"{where} must be a mapping of column names to values, such as "
             f"{{'language': 'Python'}}, not {value!r:.80}"
         )
     row = cast("Mapping[object, object]", value)
     if bad := [name for name in row if not isinstance(name, str) or not name]:
-        raise InputError(f"values[{position}]: a column name must be a string, not {bad[0]!r:.60}")
+        raise InputError(f"{where}: a column name must be a string, not {bad[0]!r:.60}")
     content, kind = dict(row), InputError
     # Most rows are flat, and then writing them tells as much as looking at each value.
     is_flat = FLAT.issuperset(map(type, content.values()))
-    problem = None if is_flat else problem_in(content, f"values[{position}]", texts=False)
+    problem = None if is_flat else problem_in(content, where, texts=False)
     if problem is not None and convert:
-        problem, kind = _convert(content, position)
+        problem, kind = _convert(content, position, name)
     if problem is None:
         try:
             return _written(content).encode()
         except UnicodeEncodeError:
-            problem = problem_in(content, f"values[{position}]")
+            problem = problem_in(content, where)
             kind = NoTextError
         except (TypeError, ValueError, RecursionError) as error:
-            problem = problem_in(content, f"values[{position}]") or str(error)
-    raise kind(f"values[{position}] cannot be written as JSON: {problem}")
+            problem = problem_in(content, where) or str(error)
+    raise kind(f"{where} cannot be written as JSON: {problem}")
 
 
-def _convert(content: dict[object, object], position: int) -> tuple[str | None, type[InputError]]:
+def _convert(
+    content: dict[object, object], position: int, name: str
+) -> tuple[str | None, type[InputError]]:
     """Convert a row in place; the problem and its kind where that cannot be done."""
     try:
-        content.update(json_row(content, position, _place))
+        content.update(
+            json_row(content, position, lambda p, column: f"{name}[{p}][{column!r:.60}]")
+        )
     except InputError as error:
         return str(error), type(error)
     return None, InputError
-
-
-def _place(position: int, column: str) -> str:
-    return f"values[{position}][{column!r:.60}]"
 
 
 def _check_rows(values: Iterable[object]) -> None:
