@@ -8,13 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 
 from elluminate_async import Evaluation, InputError, RatingMode
 from tests.evaluation.scene import CRITERIA, PROMPT, Scene, evaluating, words
+from tests.tables.libraries import np, pd, pl
 
 
 async def evaluate(scene: Scene, rows: Any, **arguments: Any) -> Evaluation:
