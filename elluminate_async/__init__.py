@@ -57,6 +57,7 @@ from elluminate_async.evaluation.measures import EvaluationSummary
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.rating_items import RatedResponse
 from elluminate_async.schemas import (
     Collection,
     Column,
@@ -145,6 +146,7 @@ __all__ = [
     "Rate",
     "RateLimit",
     "RateLimitError",
+    "RatedResponse",
     "Rating",
     "RatingError",
     "RatingMode",
