@@ -77,13 +77,13 @@ def source_of(responses: Responses | ResponsePairs) -> Source[Subject]:
 
 def _placed(count: int, entry: object) -> tuple[int, object]:
     """Position and response of an entry, which may be a pair of both."""
-    pair: tuple[object, ...] = cast("Any", entry) if isinstance(entry, tuple) else ()
-    position = pair[0] if len(pair) == 2 else None
-    if not isinstance(position, int) or isinstance(position, bool):
-        return count, entry
-    if position < 0:
-        raise InputError(f"a position must not be below 0, as {position} is")
-    return position, pair[1]
+    match cast("Any", entry):
+        case (int() as position, response) if type(entry) is tuple:
+            if position < 0:
+                raise InputError(f"a position must not be below 0, as {position} is")
+            return position, response
+        case _:
+            return count, entry
 
 
 def _unique(responses: Sequence[object]) -> Iterator[Entry[Subject]]:
