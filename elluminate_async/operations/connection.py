@@ -7,8 +7,16 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -59,6 +67,19 @@ _JOBS_KNOWN = 64
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]
+
+
+_is_repeatable: ContextVar[bool] = ContextVar("is_repeatable", default=False)
+
+
+@contextmanager
+def repeatable() -> Generator[None]:
+    """Around a creation whose caller takes what exists as well: to repeat it does no harm."""
+    token = _is_repeatable.set(True)
+    try:
+        yield
+    finally:
+        _is_repeatable.reset(token)
 
 
 class Connection:
@@ -295,7 +316,7 @@ class Connection:
             content_type=content_type,
             idempotency_key=(sending.key if sending else new_key()) if keyed else None,
             key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
-            harmless=harmless,
+            harmless=harmless or _is_repeatable.get(),
             items=items,
             log=sending,
         )

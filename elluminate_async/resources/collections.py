@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
@@ -110,13 +110,14 @@ class CollectionsResource(Resource):
         """
         check_name(name, "a collection")
         try:
-            created = await self.create(
-                name,
-                description=description,
-                variables=variables,
-                columns=columns,
-                read_only=read_only,
-            )
+            with repeatable():
+                created = await self.create(
+                    name,
+                    description=description,
+                    variables=variables,
+                    columns=columns,
+                    read_only=read_only,
+                )
         except ConflictError:
             return await self.get(name), False
         return created, True

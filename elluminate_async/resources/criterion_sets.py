@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from elluminate_async.errors import ConflictError
-from elluminate_async.operations.connection import decode
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
@@ -67,7 +67,8 @@ class CriterionSetsResource(Resource):
     ) -> tuple[CriterionSet, bool]:
         """The set of that name as it is, or a new one; and whether it was created now."""
         try:
-            return await self.create(name, criteria), True
+            with repeatable():
+                return await self.create(name, criteria), True
         except ConflictError:
             return await self.get(name), False
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.context import checked_seconds
 from elluminate_async.operations.jobs import follow_job, job_failure
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
@@ -124,14 +124,15 @@ class ExperimentsResource(Resource):
                 collection, whose responses would mix with these.
         """
         try:
-            created = await self.create(
-                name,
-                prompt_template=prompt_template,
-                collection=collection,
-                llm_config=llm_config,
-                criterion_set=criterion_set,
-                description=description,
-            )
+            with repeatable():
+                created = await self.create(
+                    name,
+                    prompt_template=prompt_template,
+                    collection=collection,
+                    llm_config=llm_config,
+                    criterion_set=criterion_set,
+                    description=description,
+                )
         except ConflictError:
             existing = await self.get(name)
             _check_same(existing, prompt_template, collection)

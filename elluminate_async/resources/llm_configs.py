@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack, cast
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
@@ -69,7 +69,8 @@ class LLMConfigsResource(Resource):
     ) -> tuple[LLMConfig, bool]:
         """The configuration of that name as it is, or a new one; and whether it is new."""
         try:
-            return await self.create(name, llm_model_name, **fields), True
+            with repeatable():
+                return await self.create(name, llm_model_name, **fields), True
         except ConflictError:
             return await self.get(name), False
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
@@ -138,14 +138,15 @@ class PromptTemplatesResource(Resource):
             tool_choice: As chat completions take it.
         """
         try:
-            created = await self.create(
-                messages,
-                name,
-                parent_prompt_template=parent_prompt_template,
-                response_format=response_format,
-                tools=tools,
-                tool_choice=tool_choice,
-            )
+            with repeatable():
+                created = await self.create(
+                    messages,
+                    name,
+                    parent_prompt_template=parent_prompt_template,
+                    response_format=response_format,
+                    tools=tools,
+                    tool_choice=tool_choice,
+                )
         except ConflictError as conflict:
             existing = (conflict.body or {}).get("prompt_template_id")
             if not isinstance(existing, int):

@@ -505,3 +505,18 @@ async def test_a_journal_that_is_a_file_or_damaged_is_refused(tmp_path: Path) ->
             await evaluate(scene, words(2), journal=other)
 
         assert journal.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["/prompt_templates", "/criterion_sets", "/collections", "/experiments", "/entries/batches"],
+)
+async def test_a_lost_answer_of_the_set_up_costs_nothing(lost: str) -> None:
+    """What was created and not told of is created again, or found: both do no harm."""
+    async with evaluating() as scene:
+        scene.recorder.lose = lost
+        evaluation = await evaluate(scene, words(12))
+
+        assert scene.recorder.lose is None
+        assert is_right(evaluation, words(12))
+        assert set(scene.model.answered.values()) == {1}
