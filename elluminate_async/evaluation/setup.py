@@ -115,7 +115,7 @@ class SetupMaker:
         configs = [await self._config(one) for one in request.llm_configs]
         template = await self.template()
         criterion_set = await self._criterion_set(template)
-        base = request.name or f"Evaluation of {template.name}"
+        base = self._name(template)
         if request.collection is None:
             collection = await _unique(base, self._collections.get_or_create)
         elif isinstance(request.collection, int):
@@ -143,6 +143,9 @@ class SetupMaker:
         if chosen is None:
             return Configuration("default", None, experiment)
         return Configuration(chosen.name or f"configuration {chosen.id}", chosen, experiment)
+
+    def _name(self, template: PromptTemplate) -> str:
+        return self._request.name or f"Evaluation of {template.name}"
 
     async def _config(self, config: str | LLMConfig | int | None) -> LLMConfig | None:
         if config is None or isinstance(config, LLMConfig):
@@ -173,7 +176,6 @@ class SetupMaker:
         return {
             "version": _VERSION,
             "call": self._request.fingerprint(),
-            "name": setup.name,
             "template": setup.template.id,
             "collection": setup.collection.id,
             "experiments": [one.experiment.id for one in setup.configurations],
@@ -201,7 +203,7 @@ class SetupMaker:
             ) from error
         configs = [await self._config(one) for one in request.llm_configs]
         return Setup(
-            known["name"],
+            self._name(template),
             template,
             collection,
             tuple(
@@ -265,7 +267,6 @@ def _is_complete(known: object) -> bool:
     return (
         parts.get("version") == _VERSION
         and isinstance(parts.get("call"), dict)
-        and isinstance(parts.get("name"), str)
         and all(isinstance(parts.get(key), int) for key in ("template", "collection"))
         and isinstance(experiments, list)
         and all(isinstance(id, int) for id in cast("list[object]", experiments))
@@ -278,10 +279,14 @@ def _write(directory: Path, known: dict[str, Any]) -> None:
     beside = path.with_suffix(".new")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
+        with open(beside, "w", encoding="utf-8", opener=_for_its_owner) as file:
             json.dump(known, file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
         raise JournalError(f"{path} cannot be written: {error}", path=path) from error
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -469,6 +469,20 @@ async def test_a_journal_takes_up_what_is_done(tmp_path: Path) -> None:
         assert len(await scene.client.experiments.list()) == 1
 
 
+async def test_a_journal_holds_no_content(tmp_path: Path) -> None:
+    """No prompt, row, criterion or answer, and its files are their owner's alone."""
+    async with evaluating() as scene:
+        await evaluate(scene, words(3), journal=tmp_path / "run")
+
+    files = sorted((tmp_path / "run").iterdir())
+    text = "".join(path.read_text() for path in files)
+    assert [path.name for path in files] == [
+        "evaluation.json", "ratings-0.journal", "responses-0.journal", "rows.journal"
+    ]  # fmt: skip
+    assert not any(secret in text for secret in ("Say", "word", "short", "echo"))
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
