@@ -17,8 +17,9 @@ class Progress:
     """How far a batch is; passed to ``on_progress`` after each item that finished.
 
     Attributes:
-        operation: ``"generate"``, ``"rate"`` or ``"add"``.
-        total: Positions in the batch; None while an iterable of unknown length is read.
+        operation: ``"generate"``, ``"rate"``, ``"add"`` or ``"evaluate"``.
+        total: Positions in the batch, or records of the evaluation; None while an iterable of
+            unknown length is read.
         succeeded: Positions that ended with a value.
         failed: Positions that ended with an error, those passed through included.
         elapsed: Seconds since the call began.

@@ -27,6 +27,7 @@ from elluminate_async.tables.tabular import Tabular
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.schemas.experiments import Experiment
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
     from elluminate_async.tables.arrow import TableColumn
@@ -44,6 +45,7 @@ class LaneResult:
     """
 
     config: str
+    experiment: Experiment
     llm_config: LLMConfig | None
     responses: Batch[PromptResponse]
     ratings: Batch[list[Rating]]
@@ -71,7 +73,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
     table it has the columns of `elluminate_async.evaluation.columns`.
 
     Args:
-        name: Of the evaluation; its experiments at the service begin with it.
+        name: As it was asked for, or made of the prompt.
         inputs: The rows as they were passed in.
         rows: The rows as they were uploaded; None where the collection existed.
         lanes: One for each configuration.
@@ -79,6 +81,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
 
     Attributes:
         configs: The names of the configurations, in order.
+        experiments: Those at the service that have the responses, one a configuration.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         self.name = name
         self.epochs = epochs
         self.configs = tuple(lane.config for lane in lanes)
+        self.experiments = tuple(lane.experiment for lane in lanes)
         self._inputs = inputs
         self._rows = rows
         self._lanes = tuple(lanes)

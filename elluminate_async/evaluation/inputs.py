@@ -119,6 +119,12 @@ class Inputs:
             names = ", ".join(f"{{{{{name}}}}}" for name in missing)
             has = ", ".join(sorted(values)) or "nothing"
             raise InputError(f"rows[{position}] has no value for {names}; it has {has}")
+        for name in self._placeholders:
+            if _is_missing(values[name]):
+                raise InputError(
+                    f"rows[{position}][{name!r:.60}] is missing ({values[name]!r:.20}), and the "
+                    "prompt asks for it: fill it in, if only with an empty text, or drop the row"
+                )
         if isinstance(self._answers, str) and self._answers not in values:
             raise InputError(f"rows[{position}] has no column {self._answers!r} for responses=")
 
@@ -190,6 +196,11 @@ class Specs:
         return Item(
             position, ResponseSpec(variables, messages, None, epoch), size, (), answer + size
         )
+
+
+def _is_missing(value: object) -> bool:
+    """Whether it is a cell without a value, of any library: the prompt would say "None"."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _bad(text: str, position: int) -> ItemError:

@@ -51,9 +51,14 @@ def verdicts_of(
 
 
 class EvaluationSummary(Mapping[str, Summary]):
-    """The rates of each configuration, by its name; as a text a table of them."""
+    """The rates of each configuration, by its name; as a text a table of them.
 
-    def __init__(self, summaries: Mapping[str, Summary]) -> None:
+    Attributes:
+        confidence: That of the intervals.
+    """
+
+    def __init__(self, summaries: Mapping[str, Summary], confidence: float) -> None:
+        self.confidence = confidence
         self._summaries = dict(summaries)
 
     def __getitem__(self, config: str) -> Summary:
@@ -69,7 +74,8 @@ class EvaluationSummary(Mapping[str, Summary]):
         return f"<EvaluationSummary of {', '.join(map(repr, self._summaries))}>"
 
     def __str__(self) -> str:
-        head = ("configuration", "criterion", "passed", "rate", "95 % interval", "not measured")
+        interval = f"{100 * self.confidence:g} % interval"
+        head = ("configuration", "criterion", "passed", "rate", interval, "not measured")
         lines = [head]
         for config, summary in self._summaries.items():
             rates = [*summary.criteria.items(), ("all criteria", summary.overall)]
@@ -100,10 +106,11 @@ def summary_of(
 ) -> EvaluationSummary:
     """The rates of each of ``configs``."""
     names = criteria_of(records)
-    return EvaluationSummary({
+    summaries = {
         config: summarize(verdicts_of(of_config(records, config), names), confidence=confidence)
         for config in configs
-    })  # fmt: skip
+    }
+    return EvaluationSummary(summaries, confidence)
 
 
 def of_config(records: Sequence[EvaluationRecord], config: str) -> list[EvaluationRecord]:

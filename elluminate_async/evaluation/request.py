@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.errors import InputError
 from elluminate_async.operations.json_input import check_name
@@ -18,6 +18,7 @@ from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.responses import Message
 from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row] | Table
 """Rows with a value for each placeholder: mappings, or a table of any library."""
 
-Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | PromptTemplate | int
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any] | Message] | PromptTemplate | int
 """A text with ``{{placeholders}}``, chat messages, or a template or its id."""
 
 Criteria: TypeAlias = NewCriteria | CriterionSet | int
@@ -60,7 +61,7 @@ class EvaluationRequest:
     rows: Iterable[Row] | AsyncIterable[Row] | None
     total: int | None
     collection: Collection | int | None
-    prompt: Prompt
+    prompt: str | list[dict[str, Any]] | PromptTemplate | int
     criteria: Sequence[CriterionIn] | None
     criterion_set: CriterionSet | int | None
     llm_configs: Sequence[str | LLMConfig | int | None]
@@ -127,8 +128,7 @@ def checked_request(
         raise InputError("pass either rows or collection=")
     found = None if rows is None else rows_of(rows, "rows")
     total = None if found is None else length_of(found)
-    if prompt is None:
-        raise InputError("prompt= is missing: a text with {{placeholders}}, or a PromptTemplate")
+    checked = _checked_prompt(prompt)
     if name is not None:
         check_name(name, "an evaluation")
     if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 <= epochs <= MOST_EPOCHS:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -140,7 +140,7 @@ def checked_request(
         rows=found,
         total=total,
         collection=collection,
-        prompt=prompt,
+        prompt=checked,
         criteria=texts,
         criterion_set=criterion_set,
         llm_configs=_checked_configs(llm_configs),
@@ -150,6 +150,35 @@ def checked_request(
         rating_mode=checked_mode(rating_mode),
         journal=journal,
     )
+
+
+def _checked_prompt(prompt: object) -> str | list[dict[str, Any]] | PromptTemplate | int:
+    """The prompt, its messages as plain data.
+
+    Raises:
+        InputError: It is none.
+    """
+    if isinstance(prompt, PromptTemplate | str) or (
+        isinstance(prompt, int) and not isinstance(prompt, bool)
+    ):
+        return prompt
+    messages: list[dict[str, Any]] = []
+    if isinstance(prompt, Sequence) and not isinstance(prompt, bytes):
+        for message in cast("Sequence[object]", prompt):
+            if isinstance(message, Message):
+                messages.append(message.model_dump(exclude_none=True))
+            elif isinstance(message, Mapping):
+                messages.append(dict(cast("Mapping[str, Any]", message)))
+            else:
+                messages = []
+                break
+    if not messages:
+        raise InputError(
+            "prompt must be a text with {{placeholders}}, a list of messages such as "
+            "[{'role': 'user', 'content': 'Explain {{topic}}.'}], or a PromptTemplate or its id, "
+            f"not {prompt!r:.60}"
+        )
+    return messages
 
 
 def _checked_criteria(

@@ -237,6 +237,7 @@ class Evaluator:
         lanes = [
             LaneResult(
                 lane.configuration.name,
+                lane.configuration.experiment,
                 lane.configuration.llm_config,
                 _whole(lane.responses, length, "generate", error),
                 _whole(lane.ratings, length, "rate", error),

@@ -18,6 +18,7 @@ from elluminate_async import (
     InputError,
     ItemError,
     JournalError,
+    Message,
     Progress,
     RateLimit,
     RatingMode,
@@ -124,6 +125,13 @@ async def test_a_response_is_rated_while_others_are_generated() -> None:
         evaluation = await evaluate(scene, words(20))
 
         assert is_right(evaluation, words(20))
+
+
+async def test_messages_may_be_objects() -> None:
+    """As they come from a response, or as mappings."""
+    async with evaluating() as scene:
+        prompt = [Message(role="user", content=PROMPT)]
+        assert is_right(await evaluate(scene, words(3), prompt=prompt), words(3))
 
 
 async def test_what_fails_fails_alone() -> None:
@@ -241,7 +249,8 @@ async def test_a_name_that_is_taken_gets_the_time() -> None:
 
         assert is_right(first, words(3))
         assert is_right(second, words(4))
-        names = sorted(one.name for one in await scene.client.experiments.list())
+        names = [one.name for one in (*first.experiments, *second.experiments)]
+        assert names == sorted(one.name for one in await scene.client.experiments.list())
         assert names[0] == "nightly"
         assert names[1].startswith("nightly 20")
 
@@ -267,6 +276,9 @@ async def test_a_name_that_is_taken_gets_the_time() -> None:
         ({"responses": ["a", "b"], "epochs": 2}, "epochs"),
         ({"name": ""}, "name"),
         ({"prompt": ""}, "empty"),
+        ({"prompt": 3.5}, "prompt must be a text"),
+        ({"prompt": {"role": "user", "content": "x"}}, "prompt must be a text"),
+        ({"rows": [{"word": "a"}, {"word": None}]}, r"rows\[1\]\['word'\] is missing"),
         ({"rating_mode": "slow"}, "rating_mode"),
         ({"journal": 5}, "journal"),
     ],

@@ -47,13 +47,13 @@ class Figures:
     repaired: int = 0
 
 
-def _is_closed(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
-    """Whether nobody runs the call any more, as where its event loop was closed.
+def _ends_more(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+    """Whether it is nothing of the model's: the process is to end, or the event loop was closed.
 
-    A model may raise the same, and then ``task`` is running.
+    A model may raise a `GeneratorExit` too, and then ``task`` is running.
     """
     if not isinstance(error, GeneratorExit):
-        return False
+        return isinstance(error, KeyboardInterrupt | SystemExit)
     try:
         return asyncio.current_task() is not task
     except RuntimeError:
@@ -183,11 +183,8 @@ class ModelPool:
             raise ModelError("the model's own work was cancelled") from None
         except ModelError as error:
             raise ModelError(reason(error)) from error
-        except (KeyboardInterrupt, SystemExit):
-            # Nothing of the model's: the process is to end.
-            raise
         except BaseException as error:
-            if _is_closed(error, task):
+            if _ends_more(error, task):
                 raise
             # Such as a test's own failure, which pytest raises past what handles exceptions.
             if listening.is_over:
