@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES = 65
 # What a layer may import of this package, by the first part of a module's name below it.
 # `_version` holds one constant and is free to all.
 L0 = {"errors", "schemas"}
-L1 = {"config", "batch"}
+L1 = {"config", "tables", "batch"}
 L2 = {"limits"}
 L3 = {"engine", "transport"}
 PUBLIC = {""}  # the names of elluminate_async/__init__.py
@@ -27,7 +27,8 @@ ALLOWED = {
     "errors": {"errors"},
     "schemas": {"schemas"},
     "config": L0,
-    "batch": L0 | {"batch"},
+    "tables": L0 | {"tables"},
+    "batch": L0 | {"tables", "batch"},
     "limits": L0 | {"batch", "limits"},
     "engine": L0 | L2 | {"batch", "engine"},
     "transport": L0 | L2 | {"config", "transport"},
@@ -45,11 +46,15 @@ ALLOWED = {
 }
 # Third-party libraries, by layer. The server's and the command line's are their extras'.
 LIBRARIES = {
-    "errors": set[str](),
+    "errors": {"pydantic_core"},
     "schemas": {"pydantic"},
     # yarl is aiohttp's own URL type: what is checked is what it reads.
     "config": {"dotenv", "yarl"},
-    "batch": set[str](),
+    # The libraries of tables are imported where a user asks for them: they are the extra's.
+    "tables": {
+        "_typeshed", "narwhals", "pandas", "polars", "pyarrow", "pydantic", "pydantic_core",
+    },
+    "batch": {"pydantic", "pydantic_core"},
     "limits": {"anyio", "aiolimiter"},
     "engine": {"anyio", "aiolimiter"},
     "transport": {"aiohttp", "yarl", "anyio"},
@@ -83,34 +88,30 @@ def layer_of(name: str) -> str:
     return name.split(".")[0]
 
 
-def imports(path: Path, *, when_loaded: bool = False) -> set[str]:
+def imports(path: Path, *, at_once: bool = False) -> set[str]:
     """Every module that ``path`` imports anywhere, type checking and functions included.
 
-    With ``when_loaded`` those only that it imports when it is imported itself.
+    With ``at_once`` those only that it needs to be imported itself.
     """
     found: set[str] = set()
-    tree = ast.parse(path.read_text())
-    for node in _run_when_loaded(tree) if when_loaded else ast.walk(tree):
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if at_once and _is_for_later(node):
+            continue
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
             found.add(node.module)
+        todo.extend(ast.iter_child_nodes(node))
     return found
 
 
-def _run_when_loaded(tree: ast.Module) -> Iterator[ast.AST]:
-    """The nodes of a module that run as it is imported: no function's, none for checkers."""
-    todo: list[ast.AST] = [tree]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        yield node
-        todo.extend(ast.iter_child_nodes(node))
+def _is_for_later(node: ast.AST) -> bool:
+    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return is_function or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
@@ -255,6 +256,6 @@ def test_importing_the_package_needs_no_extra() -> None:
     for path in MODULES:
         layer = layer_of(module_name(path))
         if layer not in ("server", "cli", "__main__") and path.stem != "pytest_plugin":
-            lazy = layer == "evaluation"
-            used = {name.partition(".")[0] for name in imports(path, when_loaded=lazy)}
+            # An extra's are imported where a user asks for them.
+            used = {name.partition(".")[0] for name in imports(path, at_once=True)}
             assert used <= core | set(sys.stdlib_module_names) | {PACKAGE}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, get_args, overload
 
 from elluminate_async.batch.options import BatchOptionChanges as BatchOptionChanges
 from elluminate_async.batch.options import BatchOptions as BatchOptions
@@ -18,6 +18,16 @@ from elluminate_async.batch.options import ProgressCallback as ProgressCallback
 from elluminate_async.batch.options import RateLimit as RateLimit
 from elluminate_async.errors import ElluminateError, InputError, ItemError, one_line
 from elluminate_async.errors.causes import cause_counts, one_cause
+from elluminate_async.tables.columns import batch_cases, batch_columns, batch_rows
+from elluminate_async.tables.documents import batch_schema
+from elluminate_async.tables.tabular import Tabular
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
+    from elluminate_async.tables.arrow import TableColumn
+    from elluminate_async.tables.junit import Case
 
 T = TypeVar("T")
 
@@ -31,20 +41,27 @@ Resend: TypeAlias = Callable[
 """Sends once more what failed, and fills in what becomes of it."""
 
 
-class Batch(Sequence[T], Generic[T]):
+class Batch(Sequence[T], Tabular, Generic[T]):
     """The outcomes of one call, outcome i for input i.
 
     Reading a slot gives its value or raises its `ItemError`; `outcomes`, `succeeded` and
     `failed` never raise. ``len`` is always the number of inputs. Equality is identity;
     ``in``, ``index`` and ``count`` raise when they meet a failed slot.
 
+    As a table (`to_dicts`, `to_pandas`, `write_csv`, …) it has a row a position, failed ones
+    included, under the columns that `elluminate_async.tables.columns` lists.
+
     Args:
         outcomes: One a position.
         surplus: See the property.
         resend: What `retry_failed` sends by: the call that made the batch gives it.
+        of: The type of its values, or of what is in their lists, which tells the columns of a
+            batch that has none.
     """
 
-    __slots__ = ("_failed", "_resend", "_retrying", "_slots", "_succeeded", "_surplus")
+    __slots__ = (
+        "_failed", "_of", "_resend", "_retrying", "_slots", "_succeeded", "_surplus",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,12 +69,14 @@ class Batch(Sequence[T], Generic[T]):
         *,
         surplus: Iterable[int] = (),
         resend: Resend[T] | None = None,
+        of: type | None = None,
     ) -> None:
         self._slots: tuple[Outcome[T], ...] = tuple(outcomes)
         self._surplus = tuple(surplus)
         self._succeeded: Mapping[int, T] | None = None
         self._failed: Mapping[int, ItemError] | None = None
         self._resend = resend
+        self._of = of
         self._retrying = False
 
     @classmethod
@@ -68,6 +87,7 @@ class Batch(Sequence[T], Generic[T]):
         *,
         surplus: Iterable[int] = (),
         resend: Resend[T] | None = None,
+        of: type | None = None,
     ) -> Self:
         """The batch of ``length`` positions whose outcomes are ``slots``.
 
@@ -82,7 +102,7 @@ class Batch(Sequence[T], Generic[T]):
         if not len(outcomes) == len(slots) == length:
             missing = [p for p in range(length) if p not in slots][:5]
             raise AssertionError(f"{length} positions, {len(slots)} outcomes; without: {missing}")
-        return cls(outcomes, surplus=surplus, resend=resend)
+        return cls(outcomes, surplus=surplus, resend=resend, of=of)
 
     @property
     def outcomes(self) -> tuple[Outcome[T], ...]:
@@ -208,7 +228,7 @@ class Batch(Sequence[T], Generic[T]):
     def __getitem__(self, index: slice) -> Batch[T]: ...
     def __getitem__(self, index: int | slice) -> T | Batch[T]:
         if isinstance(index, slice):
-            return Batch(self._slots[index], surplus=self._surplus)
+            return Batch(self._slots[index], surplus=self._surplus, of=self._of)
         return _read(self._slots[index])
 
     def __iter__(self) -> Iterator[T]:
@@ -226,11 +246,34 @@ class Batch(Sequence[T], Generic[T]):
         return f"<{_summary(self)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_batch, (self._slots, self._surplus))
+        return (_rebuild_batch, (self._slots, self._surplus, self._of))
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """As a field of a pydantic model it is a list of ``{position, value}`` or ``error``."""
+        (kind,) = get_args(source) or (Any,)
+        return batch_schema(cls, handler.generate_schema(kind), handler.generate_schema(ItemError))
+
+    def _columns(self) -> Sequence[TableColumn]:
+        return batch_columns(self._slots, self._of)
+
+    def _iter_rows(self) -> Iterator[Sequence[object]]:
+        return batch_rows(self._slots, self._of)
+
+    def _cases(self) -> Iterable[Case]:
+        return batch_cases(self._slots, self._of)
+
+    def _count(self) -> int:
+        return len(self._slots)
 
 
-def _rebuild_batch(slots: tuple[Outcome[T], ...], surplus: tuple[int, ...]) -> Batch[T]:
-    return Batch(slots, surplus=surplus)
+def _rebuild_batch(
+    slots: tuple[Outcome[T], ...], surplus: tuple[int, ...], of: type | None = None
+) -> Batch[T]:
+    # The last is not in pickles of before.
+    return Batch(slots, surplus=surplus, of=of)
 
 
 def _read(slot: Outcome[T]) -> T:

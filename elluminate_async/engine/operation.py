@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from elluminate_async.errors import ElluminateError, ItemError
 
@@ -33,9 +33,11 @@ class Operation(Protocol[V, R]):
 
     Attributes:
         name: ``"generate"``, ``"rate"`` or ``"add"``.
+        of: The type of what comes back, or of what is in its lists; None where it is not told.
     """
 
     name: str
+    of: ClassVar[type | None] = None
 
     @abstractmethod
     def send(self, items: Sequence[Item[V]]) -> Outcomes[R]:

@@ -30,10 +30,12 @@ class OutcomeCollector(Generic[R]):
     Args:
         operation: For the errors of positions without an outcome.
         total: Number of positions; None where it shows only when the source has been read.
+        of: The type of the values, see `Batch`.
     """
 
-    def __init__(self, operation: str, total: int | None) -> None:
+    def __init__(self, operation: str, total: int | None, of: type | None = None) -> None:
         self._operation = operation
+        self._of = of
         self._total = total
         self._outcomes: dict[int, Outcome[R]] = {}
         self._surplus: Sequence[int] = ()
@@ -64,7 +66,7 @@ class OutcomeCollector(Generic[R]):
             text = "its outcome was taken from the stream before this call"
             return self.filled(read, "not_sent", text, resend=resend)
         length = max(self._total, read)
-        return Batch[R].from_outcomes(length, self._outcomes, surplus=self._surplus, resend=resend)
+        return self._batch(length, resend)
 
     def filled(
         self,
@@ -88,7 +90,12 @@ class OutcomeCollector(Generic[R]):
                     retry_after=getattr(error, "retry_after", None),
                     cause=None if error is None else cause_name(error),
                 )
-        return Batch[R].from_outcomes(length, self._outcomes, surplus=self._surplus, resend=resend)
+        return self._batch(length, resend)
+
+    def _batch(self, length: int, resend: Resend[R] | None) -> Batch[R]:
+        return Batch[R].from_outcomes(
+            length, self._outcomes, surplus=self._surplus, resend=resend, of=self._of
+        )
 
     def cut_short(self, cut: Pairs[R], read: int, error: BaseException) -> Batch[R]:
         """The batch of a run that ``error`` ended, with what is known of what was in flight."""

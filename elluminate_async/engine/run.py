@@ -43,7 +43,7 @@ async def run_batch(
     Whatever is raised, cancellation included, has what had arrived as its ``partial``: what
     was in flight is unknown there, and what was never sent has the code ``not_sent``.
     """
-    collector = OutcomeCollector[R](call.name, call.total)
+    collector = OutcomeCollector[R](call.name, call.total, call.operation.of)
     call.memory.is_kept = call.can_be_retried
 
     async def take(pairs: Pairs[R]) -> None:

@@ -76,12 +76,17 @@ class WrongEventLoopError(ElluminateError, RuntimeError):
 
 
 class MissingExtraError(ElluminateError, ImportError):
-    """An optional part is not installed; the text names the install command."""
+    """An optional part is not installed; the text names the install command.
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(
-            f"{feature} needs the extra '{extra}': pip install 'elluminate-async[{extra}]'"
-        )
+    Attributes:
+        extra: The extra of this package that has it.
+    """
+
+    def __init__(self, feature: str, extra: str, *, beside: str | None = None) -> None:
+        needs, command = f"the extra '{extra}'", f"pip install 'elluminate-async[{extra}]'"
+        if beside is not None:
+            needs, command = f"{needs} and {beside}", f"{command} {beside}"
+        super().__init__(f"{feature} needs {needs}: {command}")
         self.extra = extra
 
 

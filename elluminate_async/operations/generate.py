@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.item_errors import unknown_outcome
@@ -64,6 +64,8 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         total: Number of positions, where it is known beforehand.
         journal: Path of the call's journal.
     """
+
+    of: ClassVar[type | None] = PromptResponse
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.item_errors import unknown_outcome
@@ -66,6 +66,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
         total: Number of positions, where it is known beforehand.
         journal: Path of the call's journal.
     """
+
+    of: ClassVar[type | None] = Rating
 
     def __init__(
         self,

@@ -18,13 +18,14 @@ from elluminate_async.errors import InputError, ItemError
 from elluminate_async.operations.connection import id_of, optional_id
 from elluminate_async.operations.context import first_problems
 from elluminate_async.operations.echoes import hash_of
-from elluminate_async.operations.json_input import problem_in, warn_of_lookalikes
+from elluminate_async.operations.json_input import warn_of_lookalikes
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate, lookalikes_in
 from elluminate_async.schemas.responses import GenerationMetadata, ResponseIn
 from elluminate_async.schemas.template_variables import TemplateVariables
+from elluminate_async.tables.json_checks import problem_in
 
 Variables: TypeAlias = (
     Iterable[TemplateVariables | int]

@@ -46,6 +46,8 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         journal: Path of the call's journal.
     """
 
+    of: ClassVar[type | None] = TemplateVariables
+
     # One after another, so that the rows keep their order.
     max_in_flight: ClassVar[int | None] = 1
 

@@ -153,4 +153,4 @@ def _matched(texts: Sequence[str], found: Sequence[Criterion]) -> Batch[Criterio
             code="no_result",
             operation="add",
         )
-    return Batch[Criterion].from_outcomes(len(texts), outcomes)
+    return Batch[Criterion].from_outcomes(len(texts), outcomes, of=Criterion)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
@@ -15,25 +15,24 @@ from elluminate_async.operations.connection import decode, id_of
 from elluminate_async.operations.context import (
     CallContext,
     first_problems,
-    known_length,
     single_policy,
 )
-from elluminate_async.operations.json_input import FLAT, problem_in
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
+from elluminate_async.tables.json_checks import FLAT, problem_in
+from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
+from elluminate_async.tables.values import NoTextError, json_row
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
     from elluminate_async.engine.stream import OutcomeStream
 
-Row: TypeAlias = Mapping[str, Any]
-"""Column name to value, any JSON."""
-
-Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row]
+Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row] | Table
+"""Rows of column names to values, or a table of pandas, polars, Arrow or another library."""
 
 _written = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -67,8 +66,8 @@ class TemplateVariablesResource(Resource):
         For more than a few rows `add_many` takes one request where this takes many. The
         deadline is that of ``options``, and 300 s at most.
         """
-        encode_row(template_variables, 0)
-        body = EntryRequest(input_values=dict(template_variables))
+        row = encode_row(template_variables, 0, convert=True)
+        body = EntryRequest(input_values=json.loads(row))
         policy = single_policy(self._connection, options)
         answer = await self._connection.call(
             "POST", *_entries(collection), body=body, harmless=True, policy=policy
@@ -87,7 +86,11 @@ class TemplateVariablesResource(Resource):
         """Add rows to a collection, in order.
 
         Args:
-            values: n rows; a generator, plain or async, is read as the upload goes.
+            values: n rows, each a mapping of column names to JSON; a generator, plain or
+                async, is read as the upload goes. Or a table of pandas, polars, Arrow or another
+                library, read with the extra ``tables``; a missing cell of pandas is None. Dates,
+                Decimal, numbers of numpy and the like become the JSON that loses nothing, as
+                `elluminate_async.tables.values` lists.
             collection: Where they go.
             skip_existing: Give a value that the collection has already, or that comes twice
                 in ``values``, that one row. Otherwise every value becomes a new row.
@@ -101,8 +104,9 @@ class TemplateVariablesResource(Resource):
             n outcomes, outcome i the row of ``values[i]``. With n = 0 nothing is sent.
 
         Raises:
-            InputError: A value is no mapping of names to JSON. Of a sequence all are
-                looked at before anything is sent.
+            InputError: A value is no mapping of names to what can be JSON without a loss. Of
+                a sequence and of a table all are looked at before anything is sent.
+            MissingExtraError: A table, without the extra that reads it.
             JournalError: The journal cannot be used, or is of another call or other inputs.
 
         Cost: one upload per 1,000 rows or ``chunk_bytes``, one after another so that the
@@ -112,18 +116,17 @@ class TemplateVariablesResource(Resource):
         Memory: O(n) results, one upload.
         """
         context = CallContext.begin(self._connection, options)
-        if isinstance(values, Mapping):
-            raise InputError("values must be a list of rows: pass [x] for one")
-        if isinstance(values, Sequence):
-            _check_rows(cast("Sequence[object]", values))
+        rows = rows_of(values, "values")
+        if isinstance(rows, Sequence | TableRows):
+            _check_rows(rows)
         operation = Upload(
             context,
             id_of(collection, "collection"),
             skip_existing=skip_existing,
-            total=known_length(values),
+            total=length_of(rows),
             journal=journal_path(journal),
         )
-        return await run_batch(operation.call(), _items(values))
+        return await run_batch(operation.call(), _items(rows))
 
     def stream_add_many(
         self,
@@ -136,14 +139,15 @@ class TemplateVariablesResource(Resource):
     ) -> OutcomeStream[tuple[int, Outcome[TemplateVariables]]]:
         """`add_many` as a stream of (position, outcome), in memory of one upload."""
         context = CallContext.begin(self._connection, options)
+        rows = rows_of(values, "values")
         operation = Upload(
             context,
             id_of(collection, "collection"),
             skip_existing=skip_existing,
-            total=known_length(values),
+            total=length_of(rows),
             journal=journal_path(journal),
         )
-        return stream_batch(operation.call(), _items(values), self._connection.tasks)
+        return stream_batch(operation.call(), _items(rows), self._connection.tasks)
 
     async def generate(
         self,
@@ -179,7 +183,7 @@ def _entries(collection: Collection | int) -> tuple[str | int, ...]:
     return ("collections", id_of(collection, "collection"), "entries")
 
 
-def _items(values: Rows) -> Source[bytes]:
+def _items(values: Iterable[Row] | AsyncIterable[Row]) -> Source[bytes]:
     if isinstance(values, AsyncIterable):
         return _items_async(values)
     # A copy of a list, which the caller may change while the batch runs.
@@ -197,7 +201,7 @@ async def _items_async(values: AsyncIterable[Row]) -> AsyncIterator[Entry[bytes]
 
 def _item(position: int, value: object) -> Entry[bytes]:
     try:
-        encoded = encode_row(value, position)
+        encoded = encode_row(value, position, convert=True)
     except NoTextError as error:
         text = str(error)
     else:
@@ -206,12 +210,13 @@ def _item(position: int, value: object) -> Entry[bytes]:
     return Passed(position, failed)
 
 
-class NoTextError(InputError):
-    """A text of a row has half a character: that row alone cannot be sent."""
-
-
-def encode_row(value: object, position: int) -> bytes:
+def encode_row(value: object, position: int, *, convert: bool = False) -> bytes:
     """One line of the upload.
+
+    Args:
+        value: Column name to value.
+        position: The row's index.
+        convert: Convert what tables hold and JSON does not have, where that loses nothing.
 
     Raises:
         NoTextError: A text in ``value`` has half a character.
@@ -229,6 +234,8 @@ def encode_row(value: object, position: int) -> bytes:
     # Most rows are flat, and then writing them tells as much as looking at each value.
     is_flat = FLAT.issuperset(map(type, content.values()))
     problem = None if is_flat else problem_in(content, f"values[{position}]", texts=False)
+    if problem is not None and convert:
+        problem, kind = _convert(content, position)
     if problem is None:
         try:
             return _written(content).encode()
@@ -240,11 +247,24 @@ def encode_row(value: object, position: int) -> bytes:
     raise kind(f"values[{position}] cannot be written as JSON: {problem}")
 
 
-def _check_rows(values: Sequence[object]) -> None:
+def _convert(content: dict[object, object], position: int) -> tuple[str | None, type[InputError]]:
+    """Convert a row in place; the problem and its kind where that cannot be done."""
+    try:
+        content.update(json_row(content, position, _place))
+    except InputError as error:
+        return str(error), type(error)
+    return None, InputError
+
+
+def _place(position: int, column: str) -> str:
+    return f"values[{position}][{column!r:.60}]"
+
+
+def _check_rows(values: Iterable[object]) -> None:
     problems: list[str] = []
     for position, value in enumerate(values):
         try:
-            encode_row(value, position)
+            encode_row(value, position, convert=True)
         except NoTextError:
             continue
         except InputError as error:

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elluminate_async import InputError
-from elluminate_async.operations.json_input import MAX_DEPTH, problem_in
 from elluminate_async.resources.template_variables import encode_row
+from elluminate_async.tables.json_checks import MAX_DEPTH, problem_in
 from tests.flow.bench import Stage
 from tests.flow.conftest import stage as stage
 
