@@ -52,10 +52,6 @@ T = TypeVar("T")
 
 DeliverRecords: TypeAlias = Callable[[list[EvaluationRecord]], Awaitable[None]]
 
-_CHUNKS_EACH = (
-    4  # chunks for each that may be in flight: few of them, and the last one is waited for
-)
-
 
 class Evaluator:
     """One evaluation.
@@ -152,11 +148,12 @@ class Evaluator:
         raise DeadlineError("the deadline passed before the evaluation was set up")
 
     def _for_steps(self) -> CallContext:
-        """Chunks small enough for every step to have some in flight, and no progress of theirs."""
+        """Chunks small enough to keep every permit busy, and no progress of their own."""
         context, total = self._context, self._request.total
         size = context.options.chunk_size
         if total is not None:
-            at_once = _CHUNKS_EACH * context.options.max_concurrency
+            # All that may be in flight has work at once; larger ones would wait for their slowest.
+            at_once = context.options.max_concurrency
             size = min(size, max(1, total * self._request.fan_out // at_once))
         options = context.options.replace(chunk_size=size, on_progress=None)
         return CallContext(context.connection, options, context.policy)

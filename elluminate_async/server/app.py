@@ -48,7 +48,7 @@ _REFUSALS: dict[int | str, dict[str, str]] = {
     415: {"description": "The body is not of the type that is read here"},
     421: {"description": "The host name is not this server's"},
     502: {"description": "The model failed"},
-    503: {"description": "The database is locked or damaged: see Retry-After"},
+    503: {"description": "The server ends, or its database is locked or damaged: see Retry-After"},
     507: {"description": "There is no room for the database, or for its keys"},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from elluminate_async.server import judge
 from elluminate_async.server.generator import generate
@@ -15,7 +15,7 @@ from elluminate_async.server.store.jobs import JobKind, Step
 from elluminate_async.server.store.trouble import until_it_works
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import Awaitable, Collection, Iterator
 
     from elluminate_async.server.llms.pool import ModelPool
     from elluminate_async.server.store.database import Database
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _RUNNING_JOBS = 256
+
+ENDING_SECONDS: Final = 5.0
+"""For so long a server that ends waits for what it has cancelled."""
 
 
 class Jobs:
@@ -90,18 +93,24 @@ class Jobs:
             ended.set()
 
     async def close(self) -> None:
-        """Stop working. Unfinished jobs stay as they are in the database."""
+        """Stop working. Unfinished jobs stay as they are in the database.
+
+        A model that goes on when it is cancelled is not waited for without end; what it answers
+        later is dropped.
+        """
         self.close_streams()
+        self._models.stop()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await wait_for_ends(self._tasks)
         await self._recorder.close()
 
     async def _run(self, task_id: str) -> None:
         try:
             async with self._slots:
                 await self._work(task_id)
-        except Exception:
+        except (Exception, BaseExceptionGroup):
             _LOG.exception("job %s ended by a fault of the server", task_id)
             await self._fail(task_id)
         finally:
@@ -135,7 +144,7 @@ class Jobs:
             # Before the next call of a model, so that what is paid for waits in bounds.
             if self._recorder.is_full:
                 await self._recorder.has_room()
-            if (work := next(todo, None)) is None:
+            if self.is_closing or (work := next(todo, None)) is None:
                 return
             if work.response_id in job.deleted:
                 self._recorder.add(job, _deleted(work.response_id))
@@ -178,6 +187,21 @@ class Jobs:
         else:
             self._recorder.add(job, Step(work.response_id, answer=answer))
         return work if ends else replace(work, messages=answer.messages, error=answer.error)
+
+
+async def wait_for_ends(cancelled: Collection[asyncio.Task[Any]]) -> None:
+    """Wait until tasks have ended, for a bounded time; the log names those that have not."""
+    ended, left = await asyncio.wait(cancelled, timeout=ENDING_SECONDS)
+    for task in ended:
+        if not task.cancelled():
+            task.exception()  # seen
+    if left:
+        _LOG.warning(
+            "the server ends, and leaves behind what still runs %g s after it was cancelled, in a "
+            "model that swallows it: %s",
+            ENDING_SECONDS,
+            ", ".join(sorted(task.get_name() for task in left)),
+        )
 
 
 def _deleted(response_id: int) -> Step:

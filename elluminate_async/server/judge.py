@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas import RatingMode, RatingValue
 from elluminate_async.server.llms.base import JsonSchema, ModelError, ModelRequest, text_of
-from elluminate_async.server.llms.reading import (
-    parse_object,
-    spoken_verdict,
-    verdict_of,
-    without_thinking,
-)
+from elluminate_async.server.llms.reading import without_thinking
 from elluminate_async.server.store.ratings import JudgeVerdict
+from elluminate_async.server.verdicts import read_verdicts, spoken_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from elluminate_async.schemas import Criterion
     from elluminate_async.server.llms.pool import ModelPool
     from elluminate_async.server.store.job_inputs import Work
 
-_LINE = re.compile(
-    r"^[ \t*#>-]*(criterion_\d+)\W{1,12}(?:verdict\W{1,12})?(yes|no)\b",
-    re.IGNORECASE | re.MULTILINE,
-)
-_KEY = re.compile(r"criterion_\d+")
 _TOGETHER = 2
 _ALONE = 4
 _VERDICT_TOKENS = {RatingMode.FAST: 48, RatingMode.DETAILED: 192}
@@ -187,7 +177,7 @@ class _Hearing:
                 _VERDICT_TOKENS[self._mode] * (len(asked) + 1),
                 schema,
             )
-            read = _read(text, keys, self._mode, self._reasons)
+            read = read_verdicts(text, keys, self._mode, self._reasons)
             self.found.update(read)
             self._malformed += len(read) < len(asked)
             self._models.unread_forms = 0 if read else self._models.unread_forms + 1
@@ -294,49 +284,3 @@ def _transcript(messages: Sequence[dict[str, Any]]) -> str:
         if calls := message.get("tool_calls"):
             lines.append(f"[tool calls]\n{json.dumps(calls)}")
     return "\n".join(lines)
-
-
-def _read(
-    text: str, ids: Mapping[str, int], mode: RatingMode, reasons: dict[int, str]
-) -> dict[int, tuple[str, str | None]]:
-    """Verdict and reasoning by criterion, where there and in form: neither YES nor NO is not.
-
-    Reasoning whose verdict is missing goes into ``reasons``.
-    """
-    # Of one criterion a verdict may stand without its key, but for that of another.
-    may_be_bare = len(ids) == 1 and ids.keys() >= {*_KEY.findall(text)}
-    try:
-        answer = parse_object(text, (*ids, "verdict") if may_be_bare else ids)
-    except ValueError:
-        return _read_lines(text, ids) if mode is RatingMode.FAST else {}
-    if may_be_bare and not answer.keys() & ids.keys():
-        answer = dict.fromkeys(ids, answer)
-    found: dict[int, tuple[str, str | None]] = {}
-    for key, id in ids.items():
-        given: Any = answer.get(key)
-        part = cast("dict[str, Any]", given if isinstance(given, dict) else {"verdict": given})
-        verdict = verdict_of(part.get("verdict"))
-        if mode is RatingMode.FAST:
-            if verdict is not None:
-                found[id] = verdict, None
-            continue
-        reasoning = part.get("reasoning")
-        if not isinstance(reasoning, str) or not reasoning.strip():
-            continue
-        if verdict is not None:
-            found[id] = verdict, reasoning
-        else:
-            reasons[id] = reasoning
-    return found
-
-
-def _read_lines(text: str, ids: Mapping[str, int]) -> dict[int, tuple[str, str | None]]:
-    """Verdicts of an answer in prose, a line for each criterion."""
-    said: dict[str, set[str]] = {}
-    for key, verdict in _LINE.findall(without_thinking(text)):
-        said.setdefault(key.lower(), set()).add(verdict.upper())
-    if not said and len(ids) == 1 and (verdict := spoken_verdict(text)) is not None:
-        return dict.fromkeys(ids.values(), (verdict, None))
-    return {
-        ids[key]: (one.pop(), None) for key, one in said.items() if key in ids and len(one) == 1
-    }

@@ -22,6 +22,7 @@ from elluminate_async.server.connections import (
     Connection,
     Connections,
 )
+from elluminate_async.server.jobs import ENDING_SECONDS, wait_for_ends
 from elluminate_async.server.keyring import new_key
 from elluminate_async.server.llms.addresses import Reach
 from elluminate_async.server.llms.base import checked_model
@@ -135,6 +136,9 @@ class LocalServer:
         self._stack = contextlib.AsyncExitStack()
         self._service: Service | None = None
 
+    def __repr__(self) -> str:
+        return f"<LocalServer {self.url or 'not entered'}>"
+
     @property
     def keys(self) -> KeyRing:
         """The keys that open this server, once entered."""
@@ -217,6 +221,12 @@ class _Server(uvicorn.Server):
         self.should_exit = True
         self._stopping.set()
 
+    def abandon(self) -> None:
+        """Have `serve` end without those that do not."""
+        self.force_exit = True
+        for connection in list(self.server_state.connections):
+            cast("Connection", connection).give_up()
+
     async def main_loop(self) -> None:
         # The original looks ten times a second whether it is to end.
         while not await self.on_tick(0):
@@ -239,8 +249,16 @@ async def _stop(server: _Server, running: asyncio.Task[None], service: Service) 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GRACE_SECONDS):
             await asyncio.shield(running)
-    for task in list(server.server_state.tasks):
-        task.cancel()
+    requests = list(server.server_state.tasks)
+    if requests:
+        service.models.stop()
+        for task in requests:
+            task.cancel()
+        await wait_for_ends(requests)
+    if all(task.done() for task in requests):
+        # Their answers are on the way to those who read them.
+        await asyncio.wait([running], timeout=ENDING_SECONDS)
+    server.abandon()
     await running
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import re
 import uuid
 import weakref
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from elluminate_async.server.connections import Connection
     from elluminate_async.server.service import Service
+
+_LOG = logging.getLogger(__name__)
+_RESTART_SECONDS = 2
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -47,30 +52,42 @@ class Guard:
         if scope["type"] != "http":
             return
         request_id = uuid.uuid4().hex
+        has_begun = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                 ]
             await send(message)
 
-        await self._service.keys.refresh()
         try:
-            allowed = self._check(scope)
+            await self._admit(scope, receive, send_with_id)
         except Problem as problem:
             await _refuse(send_with_id, problem)
-            return
+        except asyncio.CancelledError:
+            if has_begun or not self._service.jobs.is_closing:
+                raise
+            _LOG.warning("%s is answered with 503: the server ends", _name_of(scope))
+            await _refuse(send_with_id, _ending())
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._service.keys.refresh()
+        allowed = self._check(scope)
         reference: weakref.ref[Connection] | None = scope.get("state", {}).get("connection")
         if reference is not None and (connection := reference()) is not None:
             connection.prove()
+            if (task := asyncio.current_task()) is not None:
+                task.set_name(_name_of(scope))
         scope["state"] = {
             "service": self._service,
             "allowed_projects": allowed,
             "connection": reference,
         }
-        await self._app(scope, _capped(receive), send_with_id)
+        await self._app(scope, _capped(receive), send)
 
     def _check(self, scope: Scope) -> frozenset[int]:
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -96,6 +113,16 @@ class Guard:
             scheme, _, name = origin.decode("latin-1").lower().partition("://")
             if scheme not in _SCHEMES or _name_in(name) not in self._host_names:
                 raise Problem(403, "requests from other sites are refused")
+
+
+def _name_of(scope: Scope) -> str:
+    return f"{scope['method']} {scope['path']!r}"
+
+
+def _ending() -> Problem:
+    # With its idempotency key it is safe to send again: what was begun may be committed.
+    text = "the server ends, and what was asked may have been done: send it again later"
+    return Problem(503, text, headers={"Retry-After": str(_RESTART_SECONDS)})
 
 
 def _key_in(headers: dict[bytes, bytes]) -> str:
@@ -136,6 +163,7 @@ async def _refuse(send: Send, problem: Problem) -> None:
         (b"content-length", str(len(body)).encode()),
         # What is left of the request's body is not read.
         (b"connection", b"close"),
+        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

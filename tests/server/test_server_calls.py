@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sqlite3
+import subprocess
+import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +20,11 @@ from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest, Open
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch
 from tests.server.endpoint import completion, refusal, running_endpoint, streamed
+from tests.server.program import environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
     import aiohttp
 
@@ -203,6 +209,85 @@ async def test_a_model_whose_own_work_is_cancelled_fails_that_item(
     (failure,) = status["item_failures"]
     assert failure["index"] == 1
     assert failure["message"] == "the model's own work was cancelled"
+
+
+class Halt(BaseException):
+    """No `Exception`, as what a test framework ends a test by."""
+
+
+class Raising(ScriptedModel):
+    """Raises for prompts, or verdicts on answers, that have "b" in them."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self._error = error
+
+    async def complete(self, request: ModelRequest) -> ModelAnswer:
+        if "b" in request.messages[-1]["content"]:
+            raise self._error
+        return await super().complete(request)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Halt("enough"), BaseExceptionGroup("some", [Halt("enough")])],
+    ids=["alone", "group"],
+)
+async def test_a_model_that_raises_what_is_no_exception_fails_that_item(
+    session: aiohttp.ClientSession, error: BaseException
+) -> None:
+    """Its job ends, and the others have their answers."""
+    async with LocalServer(model=Raising(error)) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a", "b", "c"])
+        status = await api.generate(experiment, entries)
+        proposed = await api("POST", "/prompt_templates", {
+            "name": "b", "messages": [{"role": "user", "content": "b"}]
+        })  # fmt: skip
+        path = {"prompt_template_id": proposed.body["id"], "criteria": None}
+        refused = await api("POST", "/criteria", path)
+    assert status["status"] == "SUCCESS"
+    (failure,) = status["item_failures"]
+    assert failure["index"] == 1
+    assert failure["message"].startswith(f"{type(error).__name__}: ")
+    assert texts(status) == ["SAY A.", "SAY C."]
+    assert refused.status == 502
+
+
+async def test_a_job_that_a_model_breaks_ends(session: aiohttp.ClientSession) -> None:
+    """Of what no call can turn into an error the job itself is told to have failed."""
+    async with LocalServer(model=Raising(GeneratorExit())) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["b"])
+        status = await api.generate(experiment, entries)
+    assert status["status"] == "FAILURE"
+
+
+@pytest.mark.parametrize(("error", "code"), [("SystemExit(7)", 7), ("KeyboardInterrupt()", -2)])
+def test_a_model_that_ends_the_process_ends_it(tmp_path: Path, error: str, code: int) -> None:
+    """An exit is none of an item's errors, and the job is there for the next start."""
+    db = tmp_path / "s.db"
+    program = f"""
+import asyncio, aiohttp
+from elluminate_async.server import LocalServer
+from tests.server.api import Api, batch
+from tests.server.test_server_calls import Raising
+
+async def main():
+    server = LocalServer(db={str(db)!r}, model=Raising({error}))
+    async with server, aiohttp.ClientSession() as session:
+        api = Api(session, server)
+        await api.generate(*await api.setup(["b"]))
+
+asyncio.run(main())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False, capture_output=True, env=environment(), timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == code, ended.stderr
+    with closing(sqlite3.connect(db)) as raw:
+        assert raw.execute("SELECT processed FROM jobs").fetchone() == (0,)
 
 
 async def test_a_model_that_falls_silent_has_failed(

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 
 from elluminate_async.errors import ConfigurationError
@@ -17,9 +19,10 @@ from tests.server.api import Api, ScriptedModel, batch
 from tests.server.test_server_resources import jsonl
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    import aiohttp
+    from elluminate_async.server import ModelRequest
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,7 @@ def anyio_backend() -> object:
 
 
 KEY = {"Idempotency-Key": "run:1"}
+PROPOSED = {"prompt_template_id": 1, "criteria": None}
 
 
 async def test_repeated_batch_gets_the_stored_answer(api: Api, model: ScriptedModel) -> None:
@@ -157,6 +161,101 @@ async def test_end_is_quick_and_leaves_nothing(session: aiohttp.ClientSession) -
     assert asyncio.all_tasks() == tasks
     assert threading.active_count() == threads
     assert not server.db.exists()
+
+
+class Deaf(ScriptedModel):
+    """Goes on when it is cancelled, until `heard` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = asyncio.Event()
+        self.heard = asyncio.Event()
+
+    async def complete(self, request: ModelRequest) -> ModelAnswer:
+        self.calls.append(request.purpose)
+        self.began.set()
+        while not self.heard.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.heard.wait()
+        return ModelAnswer("late")
+
+
+async def test_a_model_that_swallows_its_cancellation_does_not_hold_the_end(
+    session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The server ends in seconds and says what it leaves, which is asked for nothing more."""
+    model = Deaf()
+    path = tmp_path / "s.db"
+    async with LocalServer(db=path, model=model, max_model_calls=2) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a", "b"], criteria=["x?"])
+        body = batch(experiment, [entries[0]] * 3)
+        task = await api.post("/responses/batches", body)
+        await model.began.wait()
+        started = time.monotonic()
+    assert time.monotonic() - started < 15
+    said = [record.getMessage() for record in caplog.records if "leaves" in record.message]
+    assert any(f"job {task}" in text for text in said)
+
+    asked = len(model.calls)
+    model.heard.set()
+    await asyncio.sleep(1)
+    assert len(model.calls) == asked
+    async with LocalServer(db=path, model=ScriptedModel()) as server:
+        status = await Api(session, server).ended(f"/responses/batches/{task}")
+    assert [one["messages"][0]["content"] for one in status["result"]] == ["SAY A."] * 3
+
+
+async def test_a_request_whose_model_swallows_its_cancellation_is_left(
+    session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its connection is closed, and the log names it."""
+    model = Deaf()
+    async with LocalServer(model=model) as server:
+        api = Api(session, server)
+        await api.template()
+        asking = asyncio.create_task(api("POST", "/criteria", PROPOSED))
+        await model.began.wait()
+        started = time.monotonic()
+    assert time.monotonic() - started < 15
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await asking
+    said = [record.getMessage() for record in caplog.records if "leaves" in record.message]
+    assert ["POST '/api/v0/projects/1/criteria'" in text for text in said] == [True]
+    model.heard.set()
+    await asyncio.sleep(1)
+    assert len(model.calls) == 1
+
+
+async def test_a_request_that_the_end_cuts_off_is_told_to_come_again(
+    session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A JSON 503 with `Retry-After`, and a line in the log, be it at its body or at its work."""
+    model = ScriptedModel()
+    model.gate.clear()
+    async with LocalServer(model=model) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a"])
+        body = batch(experiment, entries)
+        (item,) = body["prompt_response_ins"]
+
+        async def half() -> AsyncIterator[bytes]:
+            yield b'{"prompt_response_ins": ['
+            await model.gate.wait()
+
+        cut = [
+            asyncio.create_task(api("POST", "/responses/batches", data=half())),
+            asyncio.create_task(api("POST", "/responses/generate", item)),
+        ]
+        await model.reached(1)
+        await asyncio.sleep(1)
+    model.gate.set()
+    for answer in await asyncio.gather(*cut):
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "2"
+        assert "the server ends" in answer.body["detail"]
+    said = {record.getMessage() for record in caplog.records if "503" in record.message}
+    assert len(said) == 2
 
 
 async def test_many_starts() -> None:

@@ -332,6 +332,9 @@ async def test_the_form_shows_no_reasoning_that_could_come_back(
         (['{"criteria": ["A good one?", "a good one ?"]}', "1. Is it so?\n2. Or so?"], 3),
         ([json.dumps({"criteria": [f"Is it {n} long?" for n in range(12)]})], 7),
         (['{"criteria": ["Is it red?", "Is it blue?", "Is it green?", "Is i'], 3),
+        (['["Is it red?", "Is it blue?", "Is it green?"]'], 3),
+        (['These [three]:\n```json\n["Is it red?", "Is it [b]?", "Is it so?"]\n```, and so on'], 3),
+        (['["Is it red?", "Is it blue?", "Is it green?", "Is i'], 3),
     ],
 )
 async def test_criteria_are_three_to_seven_distinct_questions(

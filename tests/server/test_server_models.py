@@ -17,7 +17,7 @@ from tests.server.api import QUESTIONS, Api, flow
 from tests.server.endpoint import completion, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
     import aiohttp
 
@@ -164,6 +164,13 @@ class _Mute:
     name = "mute"
 
 
+class _Yielding:
+    name = "yielding"
+
+    async def complete(self, request: ModelRequest) -> AsyncIterator[ModelAnswer]:
+        yield ModelAnswer(text="x")
+
+
 @pytest.mark.parametrize("argument", ["model", "judge"])
 @pytest.mark.parametrize(
     ("given", "text"),
@@ -171,14 +178,60 @@ class _Mute:
         (_Nameless(), "this _Nameless does not have a name"),
         (_Mute(), r"this _Mute does not have the method `async def complete\("),
         (object(), "does not have a name, .* and the method"),
+        (_Yielding(), "a `complete` that returns one ModelAnswer"),
         (OpenAIModel, "is the class OpenAIModel: pass an object of it"),
     ],
-    ids=["name", "complete", "both", "class"],
+    ids=["name", "complete", "both", "yields", "class"],
 )
 def test_what_is_no_model_is_refused_at_once(argument: str, given: Any, text: str) -> None:
     """By the argument, with what is missing, before anything is opened."""
     with pytest.raises(ConfigurationError, match=f"^{argument} .*{text}"):
         LocalServer(**{argument: given})
+
+
+async def test_a_model_that_is_not_async_is_told_so(session: aiohttp.ClientSession) -> None:
+    """By the item's error, which says what to write instead."""
+
+    class Plain:
+        name = "plain"
+
+        def complete(self, request: ModelRequest) -> ModelAnswer:
+            return ModelAnswer(text="x")
+
+    model: Any = Plain()
+    async with LocalServer(model=model) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a"])
+        status = await api.generate(experiment, entries)
+    said = status["item_failures"][0]["message"]
+    assert "this Plain returned a ModelAnswer that cannot be awaited" in said
+    assert "async def complete(self, request)" in said
+
+
+async def test_a_model_may_return_what_can_be_awaited(session: aiohttp.ClientSession) -> None:
+    """A plain function that hands on another's coroutine is as good as an async one."""
+
+    class Handing:
+        name = "handing"
+
+        def complete(self, request: ModelRequest) -> Awaitable[ModelAnswer]:
+            return _Nameless().complete(request)
+
+    model: Any = Handing()
+    async with LocalServer(model=model) as server:
+        api = Api(session, server)
+        experiment, entries = await api.setup(["a"])
+        status = await api.generate(experiment, entries)
+    assert status["result"][0]["messages"][0]["content"] == "x"
+
+
+async def test_a_server_shows_where_it_listens_and_no_key() -> None:
+    """Its repr is its address, once it has one."""
+    server = LocalServer(api_key="canary")
+    assert repr(server) == "<LocalServer not entered>"
+    async with server:
+        assert repr(server) == f"<LocalServer {server.url}>"
+    assert "canary" not in repr(server)
 
 
 async def test_a_model_is_any_object_that_answers() -> None:

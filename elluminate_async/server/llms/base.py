@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
@@ -165,6 +166,8 @@ def checked_model(model: Model, argument: str) -> Model:
         missing.append(
             "the method `async def complete(self, request: ModelRequest) -> ModelAnswer`"
         )
+    elif inspect.isasyncgenfunction(model.complete):
+        missing.append("a `complete` that returns one ModelAnswer, as it yields instead")
     if missing:
         raise ConfigurationError(
             f"{argument} is no model, as this {type(model).__name__} does not have "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from elluminate_async.server.llms.silence import SilenceWatch
 from elluminate_async.server.llms.storable import reason, storable
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from elluminate_async.server.llms.base import Model, ModelAnswer, ModelRequest
     from elluminate_async.server.llms.endpoints import Endpoints
     from elluminate_async.server.llms.openai import OpenAIModel
@@ -67,6 +70,7 @@ class ModelPool:
         self.max_calls = max_calls
         self.figures = Figures()
         self.unread_forms = 0
+        self._has_stopped = False
         self._permits = Permits(max_calls)
         self._silence = SilenceWatch()
         self._own: dict[tuple[int | None, str, str, str | None], OpenAIModel] = {}
@@ -106,6 +110,10 @@ class ModelPool:
         """Learn of an endpoint that will be called, for which others are to leave room."""
         self._permits.expect(url)
 
+    def stop(self) -> None:
+        """Begin no call any more: those under way are cancelled, but may go on all the same."""
+        self._has_stopped = True
+
     async def complete(self, model: Model, request: ModelRequest) -> ModelAnswer:
         """One call, made again where that is safe; waiting for its turn is not its time.
 
@@ -142,6 +150,8 @@ class ModelPool:
             return answer
 
     async def _attempt(self, model: Model, request: ModelRequest, line: Line) -> ModelAnswer:
+        if self._has_stopped:
+            raise ModelError("the server has ended")
         if left := line.refusal.left():
             raise ModelError(f"the endpoint is to be left alone for {left:.0f} s more, as it said")
         limit = _silence(request)
@@ -149,7 +159,7 @@ class ModelPool:
         request.pulse.listener = listening.heard
         try:
             with listening:
-                return storable(await model.complete(request), request)
+                return storable(await _awaitable(model, request), request)
         except BusyError:
             raise
         except asyncio.CancelledError:
@@ -159,7 +169,11 @@ class ModelPool:
             raise ModelError("the model's own work was cancelled") from None
         except ModelError as error:
             raise ModelError(reason(error)) from error
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            # Nothing of the model's: the process is to end, or this call with its event loop.
+            raise
+        except BaseException as error:
+            # Such as a test's own failure, which pytest raises past what handles exceptions.
             if listening.is_over:
                 what = "nothing more of the answer" if listening.has_begun else "no answer"
                 raise ModelError(f"{what} within {limit:g} s") from None
@@ -181,6 +195,19 @@ class ModelPool:
         self._silence.close()
         while self._own:
             await self._own.popitem()[1].aclose()
+
+
+def _awaitable(model: Model, request: ModelRequest) -> Awaitable[ModelAnswer]:
+    # Looked at by what it gives: a plain function that returns a coroutine will do.
+    begun: object = model.complete(request)
+    if inspect.isawaitable(begun):
+        return begun
+    kind = type(model).__name__
+    raise ModelError(
+        f"complete of this {kind} returned a {type(begun).__name__} that cannot be awaited: "
+        "declare it `async def complete(self, request)`; what blocks goes into "
+        "asyncio.to_thread"
+    )
 
 
 def _silence(request: ModelRequest) -> float:

@@ -1,23 +1,19 @@
-"""Reading what a model says: JSON within prose, cut off, or a word where JSON was asked for."""
+"""Reading what a model says: JSON within prose or cut off, questions in a list of any form."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _MOST_STARTS = 32
-_WORD = re.compile(r"(yes|no)\b", re.IGNORECASE)
-_LOUD = re.compile(r"\b(?:YES|NO)\b")
-_ENDS = ".,;:!)]}-–—\n"
-_LABEL = re.compile(
-    r"[\s*_#>\"'`({\[-]*(?:(?:the|my|final)\s+)*(?:verdict|answer|rating)?(?:\s+is)?[\s*_\"'`:=]*",
-    re.IGNORECASE,
-)
+_MOST_LEVELS = 100
 _BULLET = re.compile(r"(?:[-*•]|\(?\d{1,2}[.):]|Q\d{1,2}[.:])\s*")
 _QUOTES = " \t\"'“”,*"
 _LONGEST_QUESTION = 1000
@@ -30,6 +26,19 @@ def without_thinking(text: str) -> str:
     return _THINKING.sub("", text) if "<" in text and "<think" in text.lower() else text
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All JSON objects of a text, in their order.
+
+    Attributes:
+        objects: A key that one of them gives twice, with different values, is None in it.
+        prose: The text beside them.
+    """
+
+    objects: list[dict[str, Any]]
+    prose: str
+
+
 def parse_object(text: str, keys: Iterable[str] = ()) -> dict[str, Any]:
     """The JSON object in a model's text, be there prose or a code fence around it.
 
@@ -40,77 +49,140 @@ def parse_object(text: str, keys: Iterable[str] = ()) -> dict[str, Any]:
     Raises:
         ValueError: There is none.
     """
-    text = without_thinking(text)
+    pieces, _ = _scan(without_thinking(text), _DECODER)
     wanted = set(keys)
-    first: dict[str, Any] | None = None
+    for piece in pieces:
+        if piece.is_whole and (wanted & piece.value.keys() if wanted else piece is pieces[0]):
+            return piece.value
+    found = [piece for piece in pieces if not piece.is_whole] or pieces
+    if not found:
+        raise ValueError("no JSON object")
+    return found[0].value
+
+
+def objects_in(text: str) -> Told:
+    """All JSON objects in a model's text, one that was cut off as far as it goes.
+
+    Raises:
+        ValueError: There is none, or there may be more than are looked for.
+    """
+    text = without_thinking(text)
+    pieces, is_all = _scan(text, _MARKING)
+    if not pieces or not is_all:
+        raise ValueError("no JSON object" if is_all else "too many objects")
+    beside: list[str] = []
+    at = 0
+    for piece in pieces:
+        beside.append(text[at : piece.start])
+        at = piece.end
+    return Told([piece.value for piece in pieces], "\n".join([*beside, text[at:]]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """An object, and where it stands; of one that is broken ``end`` may be its start."""
+
+    value: dict[str, Any]
+    start: int
+    end: int
+    is_whole: bool
+
+
+def _scan(text: str, decoder: json.JSONDecoder) -> tuple[list[_Piece], bool]:
+    """The objects that begin at the first braces of a text, and whether no brace is left.
+
+    Each brace costs at most one look at the rest of the text, and their number is bounded.
+    """
+    pieces: list[_Piece] = []
     start = text.find("{")
-    cut_at = -1
-    cut: dict[str, Any] | None = None
+    is_broken = False
     for _ in range(_MOST_STARTS):
         if start < 0:
             break
-        value, end = _object_at(text, start)
-        if value is not None and (wanted & value.keys() if wanted else cut_at < 0):
-            return value
-        if value is None and cut_at < 0:
-            cut_at = start
-            cut, is_open = _closed(text, start)
-            if cut is not None and is_open:
-                # It goes to the text's end: what begins in it is a part of it, and no answer.
-                return cut
-        first = first if first is not None else value
+        value, end = _object_at(text, start, decoder)
+        if value is not None:
+            pieces.append(_Piece(value, start, end, is_whole=True))
+        elif not is_broken:
+            is_broken = True
+            cut, is_open = _closed(text, start, decoder)
+            if cut is not None:
+                end_of_cut = len(text) if is_open else start
+                pieces.append(_Piece(cut, start, end_of_cut, is_whole=False))
+                if is_open:
+                    # It goes to the text's end: what begins in it is a part of it, no answer.
+                    return pieces, True
         start = text.find("{", end)
-    found = cut or first
-    if found is None:
-        raise ValueError("no JSON object")
-    return found
+    return pieces, start < 0
 
 
-def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
+def _object_at(
+    text: str, start: int, decoder: json.JSONDecoder
+) -> tuple[dict[str, Any] | None, int]:
     """The object that begins there, and where to look for the next."""
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        value, end = decoder.raw_decode(text, start)
     except (ValueError, RecursionError):
         return None, start + 1
     return cast("dict[str, Any]", value), end
 
 
-def _closed(text: str, start: int) -> tuple[dict[str, Any] | None, bool]:
-    """An object that was cut off, ended after the last value that was whole.
+def _closed(text: str, start: int, decoder: json.JSONDecoder) -> tuple[dict[str, Any] | None, bool]:
+    """An object that was cut off, ended after the last value that was whole; None for none.
 
     And whether it was still open at the text's end.
 
     A text that was cut ends in an ellipsis, so that no verdict is read out of half a word.
     """
-    closers: list[str] = []
-    wholes: list[tuple[int, str]] = []
-    is_cut = False
+    levels = _Levels()
     for token in _TOKENS.finditer(text, start):
-        sign, end = token[0], token.end()
-        if sign in "{[":
-            closers.append("}" if sign == "{" else "]")
-        elif sign == ",":
-            wholes.append((token.start(), "".join(reversed(closers))))
-        elif sign in "}]":
-            if closers.pop() != sign:
-                return None, False
-            wholes.append((end, "".join(reversed(closers))))
-        else:
-            is_cut = token[1] != '"'
-        if not closers:
+        if not levels.take(token):
+            return None, False
+        if not levels.closers:
             break
-    tries = wholes[-2:][::-1]
-    if is_cut and closers[-1] == "}":
-        tries.insert(0, (len(text.rstrip("\\")), '…"' + "".join(reversed(closers))))
+    tries = [*reversed(levels.wholes)]
+    if levels.is_cut and levels.closers[0] == "}":
+        tries.insert(0, (len(text.rstrip("\\")), f'…"{levels.closers}'))
     for end, suffix in tries:
-        if (value := _loaded(text[start:end] + suffix)) is not None:
-            return value, bool(closers)
-    return None, bool(closers)
+        if value := _loaded(text[start:end] + suffix, decoder):
+            return value, bool(levels.closers)
+    return None, bool(levels.closers)
 
 
-def _loaded(text: str) -> dict[str, Any] | None:
+class _Levels:
+    """What is open at a place in a text.
+
+    Attributes:
+        closers: The signs that would close it, the innermost first.
+        wholes: The last two places behind a whole value, and what would close the object there.
+        is_cut: Whether the text ends in a string.
+    """
+
+    def __init__(self) -> None:
+        self.closers = ""
+        self.wholes: deque[tuple[int, str]] = deque(maxlen=2)
+        self.is_cut = False
+
+    def take(self, token: re.Match[str]) -> bool:
+        """Go on behind a token; whether it may stand there, and not too deep."""
+        sign = token[0]
+        if sign in "{[":
+            self.closers = ("}" if sign == "{" else "]") + self.closers
+            return len(self.closers) <= _MOST_LEVELS
+        if sign == ",":
+            self.wholes.append((token.start(), self.closers))
+        elif sign in "}]":
+            if self.closers[0] != sign:
+                return False
+            self.closers = self.closers[1:]
+            self.wholes.append((token.end(), self.closers))
+        else:
+            self.is_cut = token[1] != '"'
+        return True
+
+
+def _loaded(text: str, decoder: json.JSONDecoder) -> dict[str, Any] | None:
     try:
-        value: object = _DECODER.decode(text)
+        value: object = decoder.decode(text)
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
@@ -126,52 +198,58 @@ def _without_contradictions(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _with_contradictions_marked(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which a key given twice with different values is None."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        for key, value in pairs:
+            if result[key] != value:
+                result[key] = None
+    return result
+
+
 # Not strict: models write line breaks into texts as they are.
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_contradictions, strict=False)
-
-
-def verdict_of(value: object) -> str | None:
-    """YES or NO, where a value says one of them and nothing else; else None."""
-    if value in ("YES", "NO"):
-        return cast("str", value)
-    if isinstance(value, bool):
-        return "YES" if value else "NO"
-    if not isinstance(value, str):
-        return None
-    word = value.strip(" \t\r\n.!*\"'`").upper()
-    return word if word in ("YES", "NO") else None
-
-
-def spoken_verdict(text: str) -> str | None:
-    """The verdict that prose begins with, or that is its last line; None where it is not clear.
-
-    "No problem" is no verdict, "YES or NO" is none, and neither is one that is taken back.
-    """
-    text = without_thinking(text).strip()
-    for part in (text, text.rsplit("\n", 1)[-1]):
-        label = _LABEL.match(part)
-        word = _WORD.match(part, label.end() if label else 0)
-        if word is None:
-            continue
-        rest = part[word.end() :].lstrip(" *_\"'`")
-        loud = {said.upper() for said in _LOUD.findall(text)} | {word[1].upper()}
-        if (not rest or rest[0] in _ENDS) and len(loud) == 1:
-            return word[1].upper()
-        return None
-    return None
+_MARKING = json.JSONDecoder(object_pairs_hook=_with_contradictions_marked, strict=False)
 
 
 def questions_of(text: str, key: str) -> list[str]:
-    """The distinct questions in an answer: those of a JSON list, else lines of prose."""
+    """The distinct questions in an answer: those of a JSON list, else lines of prose.
+
+    The list may stand under ``key`` in an object, or bare.
+    """
+    text = without_thinking(text)
     try:
         listed: object = parse_object(text, [key]).get(key)
     except ValueError:
         listed = None
     if isinstance(listed, list):
-        parts = [part for part in cast("list[object]", listed) if isinstance(part, str)]
-    else:
-        parts = without_thinking(text).splitlines()
-    return distinct(parts)
+        return distinct(_texts_of(cast("object", listed)))
+    in_lists = (distinct(_texts_of(one)) for one in _lists_in(text))
+    return next(filter(None, in_lists), None) or distinct(text.splitlines())
+
+
+def _texts_of(value: object) -> list[str]:
+    parts = cast("list[object]", value) if isinstance(value, list) else []
+    return [part for part in parts if isinstance(part, str)]
+
+
+def _lists_in(text: str) -> Iterator[object]:
+    """The JSON lists in a text; of one that was cut off what was whole."""
+    start = text.find("[")
+    for _ in range(_MOST_STARTS):
+        if start < 0:
+            return
+        try:
+            value, end = _DECODER.raw_decode(text, start)
+            yield value
+        except (ValueError, RecursionError):
+            end = start + 1
+            if text[end : end + _LONGEST_QUESTION].lstrip().startswith('"'):
+                cut, _ = _closed(f'{{"": {text[start:]}', 0, _DECODER)
+                yield from cut.values() if cut is not None else ()
+                return
+        start = text.find("[", end)
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

@@ -43,7 +43,7 @@ def whole(text: str) -> str:
     return text
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Why a model gave no answer, as a text of bounded length."""
     try:
         text = str(error)
