@@ -55,6 +55,7 @@ from elluminate_async.evaluation.intervals import Interval
 from elluminate_async.evaluation.measures import EvaluationSummary
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
+from elluminate_async.limits.limits import Traffic
 from elluminate_async.operations.listing import Listing
 from elluminate_async.schemas import (
     Collection,
@@ -153,6 +154,7 @@ __all__ = [
     "ServiceUnavailableError",
     "Summary",
     "TemplateVariables",
+    "Traffic",
     "TransportError",
     "Usage",
     "WrongEventLoopError",

@@ -21,7 +21,7 @@ from elluminate_async.evaluation.request import (
     checked_request,
 )
 from elluminate_async.evaluation.run import Evaluator
-from elluminate_async.limits.limits import Limits
+from elluminate_async.limits.limits import Limits, Traffic
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
 from elluminate_async.operations.context import checked_options
@@ -147,6 +147,11 @@ class AsyncClient:
     def options(self) -> BatchOptions:
         """The defaults for batches; derive a call's own with ``client.options.replace(...)``."""
         return self._connection.options
+
+    @property
+    def traffic(self) -> Traffic:
+        """What its requests are up to now: in flight, throttled, sent again."""
+        return self._connection.limits.traffic
 
     async def ping(self, timeout: float = 2.0) -> float:
         """Ask the service for the least that it can be asked for, once, and wait for its answer.

@@ -17,11 +17,14 @@ class Progress:
     """How far a batch is; passed to ``on_progress`` after each item that finished.
 
     Attributes:
-        operation: ``"generate"``, ``"rate"`` or ``"add"``.
+        operation: ``"generate"``, ``"rate"``, ``"add"`` or ``"evaluate"``.
         total: Positions in the batch; None while an iterable of unknown length is read.
         succeeded: Positions that ended with a value.
         failed: Positions that ended with an error, those passed through included.
         elapsed: Seconds since the call began.
+        tokens: Of an evaluation: tokens of the responses that have come, as far as they are
+            known, those of their prompts included.
+        cost: What these cost; None where the price or the tokens of none are known.
     """
 
     operation: str
@@ -29,6 +32,8 @@ class Progress:
     succeeded: int
     failed: int
     elapsed: float
+    tokens: int = 0
+    cost: float | None = None
 
     @property
     def done(self) -> int:

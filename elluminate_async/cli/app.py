@@ -8,6 +8,7 @@ from elluminate_async._version import __version__
 from elluminate_async.cli.demo import demo
 from elluminate_async.cli.keys import keys
 from elluminate_async.cli.projects import projects
+from elluminate_async.cli.run import run
 from elluminate_async.cli.serve import serve
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ def options(
     """Generate responses for prompt templates and have an LLM judge rate them."""
 
 
+app.command()(run)
 app.command()(demo)
 app.command()(serve)
 app.add_typer(keys, name="keys")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -20,13 +20,20 @@ from elluminate_async.evaluation.measures import (
     verdicts_of,
 )
 from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.evaluation.saved import read_records
+from elluminate_async.evaluation.table import record_cases, record_columns, record_rows
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.tables.arrow import TableColumn
+from elluminate_async.tables.tabular import Tabular
+from elluminate_async.tables.texts import json_text
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
+    from elluminate_async.tables.files import Target
+    from elluminate_async.tables.junit import Case
 
 T = TypeVar("T")
 
@@ -60,10 +67,11 @@ class Usage:
     unknown: int
 
 
-class Evaluation(Sequence[EvaluationRecord]):
+class Evaluation(Sequence[EvaluationRecord], Tabular):
     """The records of an evaluation: rows in order, their configurations, their epochs.
 
     Reading a record never raises: it holds a response or its error, ratings or their error.
+    As a table it has the columns of `elluminate_async.evaluation.table`, a row a record.
 
     Args:
         name: Of the evaluation; its experiments at the service begin with it.
@@ -248,6 +256,58 @@ class Evaluation(Sequence[EvaluationRecord]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data, one mapping a record; see `EvaluationRecord.to_dict`."""
         return [record.to_dict() for record in self]
+
+    @classmethod
+    def from_dicts(
+        cls,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        name: str = "",
+        llm_configs: Mapping[str, LLMConfig] | None = None,
+    ) -> Self:
+        """The evaluation that `to_dicts` or `write_jsonl` was called on.
+
+        It is for reading: nothing of it can be retried.
+
+        Args:
+            records: All of them, in any order.
+            name: Of the evaluation.
+            llm_configs: By name, for the costs, which follow from their prices.
+
+        Raises:
+            InputError: A record is none, or some are missing.
+        """
+        saved, configs = read_records(records), llm_configs or {}
+        lanes = [
+            LaneResult(lane.config, configs.get(lane.config), lane.responses, lane.ratings)
+            for lane in saved.lanes
+        ]
+        return cls(name, saved.inputs, None, lanes, saved.epochs)
+
+    def write_jsonl(self, target: Target) -> None:
+        """Write a line of JSON for each record, as in `to_dicts`: `from_dicts` reads it.
+
+        Args:
+            target: A path, or an open file of bytes or text.
+
+        Raises:
+            InputError: ``target`` is neither.
+            OSError: It cannot be written.
+        """
+        lines = (json_text(record.to_dict()) + "\n" for record in self)
+        self._write(target, (line.encode() for line in lines))
+
+    def _columns(self) -> list[TableColumn]:
+        return record_columns(self)
+
+    def _iter_rows(self) -> Iterator[tuple[object, ...]]:
+        return record_rows(self)
+
+    def _cases(self) -> Iterator[Case]:
+        return record_cases(self)
+
+    def _count(self) -> int:
+        return len(self)
 
     async def retry_failed(
         self, *, include_unknown: bool | None = None, options: BatchOptions | None = None

@@ -145,6 +145,11 @@ class LocalServer:
         assert self._service is not None, "not entered"
         return self._service.keys
 
+    async def idle(self) -> None:
+        """Return when all accepted jobs have ended, once entered; new ones are still taken."""
+        assert self._service is not None, "not entered"
+        await self._service.jobs.idle()
+
     async def __aenter__(self) -> Self:
         """Listen; when this returns, requests are answered."""
         async with contextlib.AsyncExitStack() as stack:
