@@ -165,9 +165,10 @@ def merged(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The content of a spec with what options give in its place."""
     whole = {**spec, **given}
     for part in ("gate", "options"):
-        below = spec.get(part)
-        if below is None or isinstance(below, dict):
-            whole[part] = {**(below or {}), **given[part]}
+        before, after = spec.get(part, {}), given.get(part, {})
+        # What is no mapping is told of where the spec is checked.
+        if isinstance(before, dict) and isinstance(after, dict):
+            whole[part] = {**before, **after}
     return whole
 
 

@@ -44,6 +44,13 @@ class Where(BaseModel):
         """Whether the command starts the server itself."""
         return self.base_url is None and not self.hosted
 
+    def changed_by(self, other: Where) -> Where:
+        """This one with what ``other`` says; the stand-in has no address."""
+        changes = other.model_dump(exclude_defaults=True)
+        if other.judge_model == OFFLINE:
+            changes["judge_base_url"] = None
+        return self.model_copy(update=changes)
+
     @property
     def has_offline_model(self) -> bool:
         """Whether a stand-in answers where no other model is named."""
@@ -69,16 +76,21 @@ class OpenService:
     told: str
 
 
+def of_environment(where: Where) -> Where:
+    """``where``, at the address of the environment if no option tells one."""
+    if where.hosted or where.base_url is not None:
+        return where
+    return where.model_copy(update={"base_url": os.environ.get(BASE_URL_VARIABLE) or None})
+
+
 def checked_where(where: Where) -> Where:
-    """``where``, with the address of the environment.
+    """``where`` as it is.
 
     Raises:
         ConfigurationError: The options do not go together.
     """
     if where.hosted and where.base_url:
         raise ConfigurationError("give --hosted or --base-url, not both")
-    if not where.hosted and where.base_url is None:
-        where = where.model_copy(update={"base_url": os.environ.get(BASE_URL_VARIABLE) or None})
     own = (where.llm_base_url, where.judge_base_url, where.judge_model)
     if not where.is_embedded and (any(own) or where.llm_model != OFFLINE):
         raise ConfigurationError(

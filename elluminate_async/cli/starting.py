@@ -17,7 +17,7 @@ from elluminate_async.cli.options import merged
 from elluminate_async.cli.plan import plan_of
 from elluminate_async.cli.reporting import write_report
 from elluminate_async.cli.runs import RunFile, SavedRun, find_run, last_run, new_run
-from elluminate_async.cli.service import Where, checked_where
+from elluminate_async.cli.service import Where, checked_where, of_environment
 from elluminate_async.cli.spec import Spec, checked_spec, is_spec, read_spec
 from elluminate_async.cli.talk import Talk
 from elluminate_async.cli.writing import check_suffix, write_results
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _ROWS: Final = "rows.jsonl"
 """In a run's folder: rows of standard input, which cannot be read a second time."""
+
+_FROM_STDIN: Final = ("data", STANDARD_INPUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +93,42 @@ def _refuse(plan: PlanDocument) -> None:
 def _prepared(wish: Wish, talk: Talk) -> _Job:
     given = wish.given()
     if wish.resumes and (run := find_run(wish.source)) is not None:
-        return _of_run(run, given)
+        return _of_run(run, {}, given, wish.where)
     content = read_spec(wish.source) if is_spec(wish.source) else {"data": wish.source}
-    label = wish.source if is_spec(wish.source) else "the options"
-    spec = checked_spec(merged(content, given), label)
-    title = spec.name or ("stdin" if spec.data == STANDARD_INPUT else Path(wish.source).stem)
+    title = _title(given, content, wish.source)
+    if wish.resumes and (run := last_run(title)) is not None:
+        return _of_run(run, content, given, wish.where)
+    spec = checked_spec(merged(content, given), wish.source)
     if wish.resumes:
-        if (run := last_run(title)) is not None:
-            return _of_run(run, given)
         talk.say(f"There is no run {title!r} to go on with: beginning one.")
     for path in spec.out:
         check_suffix(path)
-    file = RunFile(title=title, spec=spec, where=checked_where(wish.where))
+    file = RunFile(title=title, spec=spec, where=checked_where(of_environment(wish.where)))
     return _Job(file, _rows(spec), None)
 
 
-def _of_run(run: SavedRun, given: dict[str, Any]) -> _Job:
-    """What an earlier run was, with what the options change about its end."""
+def _title(given: dict[str, Any], content: dict[str, Any], source: str) -> str:
+    """What the run is called."""
+    name: object = given.get("name") or content.get("name")
+    if isinstance(name, str) and name:
+        return name
+    return "stdin" if source == STANDARD_INPUT else Path(source).stem
+
+
+def _of_run(run: SavedRun, content: dict[str, Any], given: dict[str, Any], where: Where) -> _Job:
+    """What an earlier run was, with what is said anew in its place.
+
+    What cannot be changed any more, such as its prompt, its journal refuses.
+    """
     file = run.read()
-    # As given beside it is the same value, and of another the journal knows.
-    spec = checked_spec(merged(file.spec.model_dump(exclude_unset=True), given), str(run.file))
-    file = file.model_copy(update={"spec": spec})
+    before = file.spec.model_dump(exclude_unset=True)
+    anew = {name: value for name, value in content.items() if (name, value) != _FROM_STDIN}
+    spec = checked_spec(merged(merged(before, anew), given), str(run.file))
+    place = checked_where(file.where.changed_by(where))
+    file = file.model_copy(update={"spec": spec, "where": place})
+    rows = _rows(spec)
     run.write(file)
-    return _Job(file, _rows(spec), run)
+    return _Job(file, rows, run)
 
 
 def _rows(spec: Spec) -> list[Row]:

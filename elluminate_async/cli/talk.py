@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -102,8 +103,9 @@ class Talk:
                 self.say(f"gate: {reason}", always=True)
         if document.error is not None:
             self.say(f"elluminate-async: {document.error}", always=True)
-        name = "" if document.name is None else f" {document.name}"
-        self.say(f"run{name}: {document.status}", always=True)
+        if document.status != "error":
+            name = "" if document.name is None else f" {document.name}"
+            self.say(f"run{name}: {document.status}", always=True)
         if document.resume is not None:
             self.say(f"To go on: {document.resume}", always=True)
 
@@ -129,14 +131,16 @@ def _model(name: str, base_url: str | None) -> str:
 
 
 def _rates(evaluation: Evaluation) -> Table:
-    table = Table("configuration", "criterion")
-    for name in ("passed", "rate", "95 % interval", "not measured"):
+    table = Table("model", "criterion", box=SIMPLE_HEAD)
+    for name in ("passed", "rate", "95 % interval", "missing"):
         table.add_column(name, justify="right", no_wrap=True)
     for config, summary in evaluation.summary().items():
         rates = [*summary.criteria.items(), ("all criteria", summary.overall)]
+        shown = config
         for criterion, rate in rates:
-            names = (escape(in_one_line(text)) for text in (config, criterion))
+            names = (escape(in_one_line(text)) for text in (shown, criterion))
             table.add_row(*names, *cells_of(rate), end_section=rate is summary.overall)
+            shown = ""
     return table
 
 
