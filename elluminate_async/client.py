@@ -37,6 +37,7 @@ from elluminate_async.resources.responses import ResponsesResource
 from elluminate_async.resources.template_variables import TemplateVariablesResource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.ratings import RatingMode
+from elluminate_async.schemas.version import CompatibilityAnswer
 from elluminate_async.transport.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -174,6 +175,17 @@ class AsyncClient:
         if not number or not is_finite(timeout) or timeout <= 0:
             raise InputError(f"timeout must be a number of seconds above 0, not {shown(timeout)}")
         return await self._connection.transport.ping(timeout)
+
+    async def compatibility(self) -> CompatibilityAnswer | None:
+        """What the service says of this client's version, and of what it can do.
+
+        Returns:
+            None of a service that has no version check.
+
+        Raises:
+            ElluminateError: It does not answer, or refuses the key.
+        """
+        return await self._connection.compatibility(self._connection.policy())
 
     async def evaluate(
         self,

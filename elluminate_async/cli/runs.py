@@ -36,7 +36,6 @@ class RunFile(BaseModel):
 
     version: Literal[1] = 1
     title: str
-    command: Literal["run", "rate"] = "run"
     spec: Spec
     where: Where
     llm_configs: dict[str, LLMConfig] = {}
