@@ -80,6 +80,7 @@ from elluminate_async.schemas import (
     TemplateVariables,
     YesNoMeans,
 )
+from elluminate_async.schemas.version import CompatibilityAnswer
 
 # What is logged is for those who ask for it.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -98,6 +99,7 @@ __all__ = [
     "Collection",
     "Column",
     "Comparison",
+    "CompatibilityAnswer",
     "ConfigurationError",
     "ConflictError",
     "ConnectError",

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 EXIT_WORSE = 1
 EXIT_NOT_MEASURED = 3
 
+_VERDICTS = {
+    "better": "better",
+    "worse": "worse",
+    "no difference shown": "not shown",
+    "not measured": "not measured",
+}
+
 
 def _print_schema(wanted: bool) -> None:
     if wanted:
@@ -119,31 +126,28 @@ def _document(
 
 def _show(comparison: Comparison, names: tuple[str, str]) -> None:
     table = Table("criterion", box=SIMPLE_HEAD)
-    for name in ("A", "B", "B - A", "interval", "p", "up", "down", "rows"):
+    for name in ("A", "B", "B - A, interval", "up, down"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     rows = [*comparison.criteria.items(), ("all criteria", comparison.overall)]
     for name, one in rows:
-        table.add_row(escape(in_one_line(name)), *_cells(one), one.verdict)
+        table.add_row(escape(in_one_line(name)), *_cells(one), _VERDICTS[one.verdict])
     talk = Talk()
     talk.say(f"A           {names[0]}")
     talk.say(f"B           {names[1]}")
     talk.console.print(table)
-    if comparison.overall.unpaired:
-        talk.say(f"{comparison.overall.unpaired} rows are not measured on both sides: left out")
+    overall = comparison.overall
+    left_out = f"; {overall.unpaired} left out" if overall.unpaired else ""
+    talk.say(f"{overall.n} rows were measured on both sides{left_out}.")
 
 
 def _cells(one: Difference) -> tuple[str, ...]:
     if one.rate_a is None or one.rate_b is None or one.difference is None or not one.interval:
-        return ("-", "-", "-", "-", "-", "-", "-", "0")
+        return ("-", "-", "-", "-")
     low, high = 100 * one.interval.low, 100 * one.interval.high
     return (
         f"{100 * one.rate_a:.1f} %",
         f"{100 * one.rate_b:.1f} %",
-        f"{100 * one.difference:+.1f}",
-        f"{low:+.1f} to {high:+.1f}",
-        "-" if one.p_adjusted is None else f"{one.p_adjusted:.3f}",
-        str(len(one.improved)),
-        str(len(one.regressed)),
-        str(one.n),
+        f"{100 * one.difference:+.1f}, {low:+.1f} to {high:+.1f}",
+        f"{len(one.improved)}, {len(one.regressed)}",
     )

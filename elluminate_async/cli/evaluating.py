@@ -53,6 +53,9 @@ EXIT_NOT_MEASURED: Final = 3
 DRAIN_SECONDS: Final = 30.0
 """Seconds that what is in flight has to end after the first Ctrl-C."""
 
+CHUNK_SIZE: Final = 25
+"""Items in one request to the embedded server."""
+
 OUTAGES: Final = (
     DeadlineError,
     RateLimitError,
@@ -109,7 +112,11 @@ class Runner:
     async def run(self, interrupts: Interrupts) -> int:
         """Evaluate; the exit code is that of the document, which is complete then."""
         try:
-            async with opened(self._file.where, _options(self._file.spec.options)) as service:
+            options = _options(self._file.spec.options)
+            if self._file.where.is_embedded:
+                # Its requests cost nothing, and progress comes as chunks end.
+                options = options.replace(chunk_size=CHUNK_SIZE)
+            async with opened(self._file.where, options) as service:
                 self._note(service=service.client.base_url)
                 self._talk.service(service.told, self._file.where)
                 await self._evaluate(service, interrupts)
@@ -149,16 +156,19 @@ class Runner:
         if service.server is None:
             return
         self._talk.say(
-            "Stopping: nothing more is sent, and what is in flight ends within "
-            f"{DRAIN_SECONDS:.0f} s. Ctrl-C again stops at once."
+            "Stopping: no model is asked any more, and calls in flight have "
+            f"{DRAIN_SECONDS:.0f} s to end. Ctrl-C again stops at once."
         )
-        await interrupts.within(DRAIN_SECONDS, service.server.idle())
+        await interrupts.within(DRAIN_SECONDS, service.server.drain())
 
     async def _evaluation(self, client: AsyncClient) -> Evaluation:
         spec = self._file.spec
         configs = await _configurations(client, spec, is_own=self._file.where.is_embedded)
-        with showing(
-            self._talk.console, lambda: client.traffic, quiet=self._talk.is_quiet
+        async with showing(
+            self._talk.console,
+            lambda: client.traffic,
+            total=self.document.records,
+            quiet=self._talk.is_quiet,
         ) as on_progress:
             options = client.options.replace(on_progress=on_progress)
             evaluation = await client.evaluate(

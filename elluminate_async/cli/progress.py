@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from rich.console import Console
@@ -16,6 +18,9 @@ from elluminate_async import Progress, Traffic
 PLAIN_INTERVAL: Final = 5.0
 """Seconds between two plain lines."""
 
+LIVE_INTERVAL: Final = 0.2
+"""Seconds between two pictures on a terminal."""
+
 GetTraffic: TypeAlias = Callable[[], Traffic]
 OnProgress: TypeAlias = Callable[[Progress], None]
 
@@ -26,7 +31,7 @@ def told(progress: Progress, traffic: Traffic) -> str:
     parts = [f"{rate:.1f}/s"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")
-    parts.append(f"{traffic.in_flight} in flight")
+    parts.append(f"{traffic.in_flight} chunks in flight")
     if traffic.throttled:
         parts.append(f"{traffic.throttled} throttled")
     if traffic.retried:
@@ -35,7 +40,7 @@ def told(progress: Progress, traffic: Traffic) -> str:
         parts.append(f"{_short(progress.tokens)} tokens")
     if progress.cost is not None:
         parts.append(f"cost {progress.cost:.4g}")
-    if progress.total and rate:
+    if progress.total and rate and progress.done < progress.total:
         parts.append(f"{duration((progress.total - progress.done) / rate)} left")
     return ", ".join(parts)
 
@@ -56,51 +61,83 @@ def _short(count: int) -> str:
     return f"{count / 1_000:.0f}k" if count < 1_000_000 else f"{count / 1_000_000:.1f}M"
 
 
-@contextmanager
-def showing(console: Console, traffic: GetTraffic, *, quiet: bool) -> Generator[OnProgress | None]:
+class Display:
+    """The newest progress, shown when it is time to.
+
+    Args:
+        traffic: Asks the client what its requests are up to.
+        total: Items.
+        show: Shows a progress and what is told of it.
+        every: Seconds between two showings.
+    """
+
+    def __init__(
+        self, traffic: GetTraffic, total: int, show: Callable[[Progress, str], None], every: float
+    ) -> None:
+        self._traffic = traffic
+        self._show = show
+        self._every = every
+        self._started = time.monotonic()
+        self._progress = Progress("evaluate", total, 0, 0, 0.0)
+
+    def note(self, progress: Progress) -> None:
+        """Take what is newer."""
+        self._progress = progress
+
+    def show(self) -> None:
+        """Show it, as of now."""
+        now = replace(self._progress, elapsed=time.monotonic() - self._started)
+        self._show(now, told(now, self._traffic()))
+
+    async def tick(self) -> None:
+        """Show it again and again, whether or not anything has come."""
+        while True:
+            await asyncio.sleep(self._every)
+            self.show()
+
+
+@asynccontextmanager
+async def showing(
+    console: Console, traffic: GetTraffic, *, total: int, quiet: bool
+) -> AsyncGenerator[OnProgress | None]:
     """A callback for ``on_progress``; None where nothing is to be shown."""
     if quiet:
         yield None
-    elif console.is_terminal:
-        with _live(console, traffic) as on_progress:
-            yield on_progress
-    else:
-        yield _plain(console, traffic)
+        return
+    with ExitStack() as stack:
+        if console.is_terminal:
+            show, every = _live(stack, console), LIVE_INTERVAL
+        else:
+            show, every = _plain(console), PLAIN_INTERVAL
+        display = Display(traffic, total, show, every)
+        ticking = asyncio.ensure_future(display.tick())
+        try:
+            yield display.note
+            display.show()
+        finally:
+            ticking.cancel()
+            await asyncio.wait([ticking])
 
 
-def _plain(console: Console, traffic: GetTraffic) -> OnProgress:
-    said_at = time.monotonic()
-
-    def on_progress(progress: Progress) -> None:
-        nonlocal said_at
-        is_last = progress.done == progress.total
-        if time.monotonic() - said_at < PLAIN_INTERVAL and not is_last:
-            return
-        said_at = time.monotonic()
-        total = "" if progress.total is None else f" of {progress.total}"
-        line = f"evaluating  {progress.done}{total} items, {told(progress, traffic())}"
+def _plain(console: Console) -> Callable[[Progress, str], None]:
+    def show(progress: Progress, text: str) -> None:
+        line = f"evaluating  {progress.done} of {progress.total} items, {text}"
         console.print(line, soft_wrap=True)
 
-    return on_progress
+    return show
 
 
-@contextmanager
-def _live(console: Console, traffic: GetTraffic) -> Generator[OnProgress]:
+def _live(stack: ExitStack, console: Console) -> Callable[[Progress, str], None]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[told]}"),
     )
-    with Bars(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("evaluating", total=None, told="")
+    bars = stack.enter_context(Bars(*columns, console=console, auto_refresh=False))
+    task = bars.add_task("evaluating", total=None, told="")
 
-        def on_progress(progress: Progress) -> None:
-            bars.update(
-                task,
-                total=progress.total,
-                completed=progress.done,
-                told=told(progress, traffic()),
-            )
+    def show(progress: Progress, text: str) -> None:
+        bars.update(task, total=progress.total, completed=progress.done, told=text, refresh=True)
 
-        yield on_progress
+    return show

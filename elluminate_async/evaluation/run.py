@@ -115,7 +115,16 @@ class Evaluator:
             contexts = (_own_memory(context), _own_memory(context))
             rows = request.total
             self._lanes.append(
-                Lane(index, setup, request, self._inputs, contexts, rows=rows, keep=keep)
+                Lane(
+                    index,
+                    setup,
+                    request,
+                    self._inputs,
+                    contexts,
+                    self._progress,
+                    rows=rows,
+                    keep=keep,
+                )
             )
 
         async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:

@@ -86,11 +86,6 @@ class Jobs:
             there = await self._database.read(jobs.still_there, job.plan.job_id)
             job.deleted = {work.response_id for work in job.plan.todo} - there
 
-    async def idle(self) -> None:
-        """Return when no job is under way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
     def close_streams(self) -> None:
         """Wake all who wait, to let them go."""
         self._closing.set()
