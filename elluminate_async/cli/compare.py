@@ -33,7 +33,7 @@ _VERDICTS = {
 
 def _print_schema(wanted: bool) -> None:
     if wanted:
-        typer.echo(json.dumps(CompareDocument.model_json_schema(), indent=2))
+        typer.echo(json.dumps(CompareDocument.model_json_schema(mode="serialization"), indent=2))
         raise typer.Exit
 
 

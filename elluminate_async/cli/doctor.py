@@ -19,7 +19,7 @@ _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
 def _print_schema(wanted: bool) -> None:
     if wanted:
-        typer.echo(json.dumps(DoctorDocument.model_json_schema(), indent=2))
+        typer.echo(json.dumps(DoctorDocument.model_json_schema(mode="serialization"), indent=2))
         raise typer.Exit
 
 

@@ -156,7 +156,10 @@ def overrides(
         given["models"] = list(models)
     if fast:
         given["rating_mode"] = "fast"
-    given["gate"] = {name: value for name, value in gate.items() if value not in (None, False)}
+    # Not by equality: a threshold of 0 is one.
+    given["gate"] = {
+        name: value for name, value in gate.items() if value is not None and value is not False
+    }
     given["options"] = {name: value for name, value in options.items() if value is not None}
     return given
 

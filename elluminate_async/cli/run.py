@@ -16,7 +16,7 @@ from elluminate_async.cli.starting import Wish, carry_out
 
 def _print_schema(wanted: bool) -> None:
     if wanted:
-        typer.echo(json.dumps(RunDocument.model_json_schema(), indent=2))
+        typer.echo(json.dumps(RunDocument.model_json_schema(mode="serialization"), indent=2))
         raise typer.Exit
 
 
