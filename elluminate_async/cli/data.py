@@ -146,9 +146,10 @@ def _parquet(name: str) -> list[Row]:
     from elluminate_async.tables.reading import rows_of
 
     library = pyarrow("reading Parquet")
+    content = _bytes_of(name)
     try:
         # Not by `read_table`, which takes columns from the names of folders.
-        with parquet("reading Parquet").ParquetFile(name) as file:
+        with parquet("reading Parquet").ParquetFile(library.BufferReader(content)) as file:
             table = file.read()
     except (OSError, library.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

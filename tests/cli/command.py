@@ -106,6 +106,8 @@ def endpoint(reply: Reply | None = None) -> Generator[Endpoint]:
             made.append(one)
             started.set()
             await asyncio.to_thread(ended.wait)
+            # What it holds back would keep it from ending.
+            one.released.set()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()

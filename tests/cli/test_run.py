@@ -42,6 +42,17 @@ def test_rows_become_a_table_and_a_gate_in_one_command(command: Command) -> None
     assert "means nothing" in done.err
 
 
+def test_quiet_leaves_the_result(command: Command) -> None:
+    """The table, the note on the stand-in and the decision."""
+    err = command(*RUN, "--quiet").err
+
+    assert "evaluating" not in err
+    assert "service" not in err
+    assert "all criteria" in err
+    assert "means nothing" in err
+    assert err.endswith("run rows: passed\n")
+
+
 def test_the_shipped_example_passes_its_gate(command: Command) -> None:
     """`run examples/support_tickets.yaml` needs nothing but a clone, and has at least 200 rows."""
     for path in (REPOSITORY / "examples").glob("support_tickets.*"):

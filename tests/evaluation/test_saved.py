@@ -1,0 +1,116 @@
+"""An evaluation as a table, and read back from its own records."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elluminate_async import Evaluation, InputError, LLMConfigFields, Progress, RatingMode
+from tests.evaluation.scene import CRITERIA, PROMPT, evaluating, words
+
+PRICES: LLMConfigFields = {"input_price_per_mtok": 2.0, "output_price_per_mtok": 8.0}
+
+
+async def evaluated() -> Evaluation:
+    """Two models, two epochs, and one row whose answer fails and one whose rating does."""
+    async with evaluating() as scene:
+        configs = [await scene.client.llm_configs.create(n, n, **PRICES) for n in ("a", "b")]
+        scene.model.failing = lambda prompt: "word1" in prompt
+        scene.model.judge_failing = lambda prompt: "word2" in prompt
+        return await scene.client.evaluate(
+            words(4),
+            prompt=PROMPT,
+            criteria=CRITERIA,
+            llm_configs=configs,
+            epochs=2,
+            rating_mode=RatingMode.FAST,
+        )
+
+
+async def test_records_are_read_back_as_they_were() -> None:
+    """Responses, ratings, errors, costs and rates are the same, whatever the order of lines."""
+    evaluation = await evaluated()
+    file = io.BytesIO()
+    evaluation.write_jsonl(file)
+    documents = [json.loads(line) for line in file.getvalue().splitlines()]
+    configs = {one.config: one.llm_config for one in evaluation if one.llm_config}
+    read = Evaluation.from_dicts(reversed(documents), name="x", llm_configs=configs)
+
+    assert set(read.configs) == {"a", "b"}
+    by_place = {(one.row, one.config, one.epoch): one for one in read}
+    for record in evaluation:
+        twin = by_place[record.row, record.config, record.epoch].to_dict()
+        place = {"position": record.position}
+        for name in ("error", "rating_error"):
+            if twin[name] is not None:
+                twin[name] |= place
+        assert twin | place == record.to_dict()
+    assert dict(read.summary()) == dict(evaluation.summary())
+    assert read.cost == evaluation.cost
+    assert not read.compare(evaluation, "a").overall.regressed
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda lines: lines[:-1], "records are missing: there are 15"),
+        (lambda lines: [{**lines[0], "input": None}], "record 0 is none"),
+        (lambda lines: [{}], "record 0 is none"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_evaluation_is_refused(
+    change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], text: str
+) -> None:
+    """Missing records would be missing rates."""
+    documents = (await evaluated()).to_dicts()
+
+    with pytest.raises(InputError, match=text):
+        Evaluation.from_dicts(change(documents))
+
+
+async def test_an_evaluation_is_a_table(tmp_path: Path) -> None:
+    """A row a record, with its input, verdicts by criterion, and its error."""
+    evaluation = await evaluated()
+    table = evaluation.to_arrow().to_pylist()
+
+    assert len(table) == len(evaluation) == 16
+    assert list(table[0]) == [
+        "position", "row", "config", "epoch", "input.word", "input.number", "response_id",
+        "response", *(f"rating.{name}" for name in CRITERIA),
+        *(f"reasoning.{name}" for name in CRITERIA), "passed", "error_code", "error",
+        "error_operation", "input_tokens", "output_tokens", "duration_seconds", "cost",
+    ]  # fmt: skip
+    for row, record in zip(table, evaluation, strict=True):
+        assert (row["row"], row["config"], row["epoch"]) == (
+            record.row, record.config, record.epoch
+        )  # fmt: skip
+        assert row["input.word"] == record.input["word"]
+        assert row["response"] == (record.response_str or None)
+        assert row["error_code"] == (record.error and record.error.code)
+        assert row["passed"] == record.passed
+    assert {row["error_code"] for row in table if row["row"] == 1} == {"generation_failed"}
+    evaluation.write_junit(tmp_path / "r.xml")
+    assert (tmp_path / "r.xml").read_text().count("<error ") == 8
+
+
+async def test_progress_tells_tokens_and_costs() -> None:
+    """Those of the responses that have come; in the end they are the evaluation's own."""
+    told: list[Progress] = []
+    async with evaluating() as scene:
+        config = await scene.client.llm_configs.create("a", "a", **PRICES)
+        evaluation = await scene.client.evaluate(
+            words(5),
+            prompt=PROMPT,
+            criteria=CRITERIA,
+            llm_configs=config,
+            options=scene.client.options.replace(on_progress=told.append),
+        )
+
+    assert [one.tokens for one in told] == sorted(one.tokens for one in told)
+    assert told[-1].tokens == 10
+    assert told[-1].cost == pytest.approx(evaluation.cost)
