@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from elluminate_async.errors import ConfigurationError
 
@@ -20,4 +20,4 @@ def write_report(evaluation: Evaluation, path: str) -> None:
     report = getattr(evaluation, "report", None)
     if report is None:
         raise ConfigurationError("this version writes no reports: leave out --report")
-    cast("Any", report)(path)
+    report(path)

@@ -143,9 +143,11 @@ class Spec(SpecModel):
     @model_validator(mode="before")
     @classmethod
     def _one_path_is_a_list(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(cast("Any", value).get("out"), str):
-            return {**value, "out": [value["out"]]}
-        return cast("Any", value)
+        if not isinstance(value, dict):
+            return value
+        content = cast("dict[Any, Any]", value)
+        out = content.get("out")
+        return {**content, "out": [out]} if isinstance(out, str) else content
 
 
 def is_spec(path: str) -> bool:

@@ -143,7 +143,8 @@ def _begun(job: _Job) -> SavedRun:
     if job.file.spec.data == STANDARD_INPUT:
         kept = run.folder / _ROWS
         with written(kept) as file:
-            file.writelines((json_text(row) + "\n").encode() for row in job.rows)
+            for row in job.rows:
+                file.write((json_text(row) + "\n").encode())
         spec = job.file.spec.model_copy(update={"data": str(kept)})
         run.write(job.file.model_copy(update={"spec": spec}))
     return run

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 from elluminate_async.errors import InputError, MissingExtraError
 
 
@@ -22,7 +25,7 @@ def parse_yaml(text: str, path: str) -> object:
 
         def construct_mapping(
             self, node: yaml.MappingNode, deep: bool = False
-        ) -> dict[object, object]:
+        ) -> dict[Hashable, Any]:
             seen: set[object] = set()
             for key_node, _ in node.value:
                 key = key_node.value

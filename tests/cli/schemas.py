@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -38,19 +38,20 @@ def misfit(document: Any, schema: dict[str, Any], root: dict[str, Any], at: str 
 
 
 def _of_parts(document: Any, schema: dict[str, Any], root: dict[str, Any], at: str) -> str:
-    parts: list[tuple[Any, Any, str]] = []
+    parts: list[tuple[Any, dict[str, Any], str]] = []
     if isinstance(document, dict):
         properties, others = schema.get("properties", {}), schema.get("additionalProperties")
-        if missing := set(schema.get("required", ())) - document.keys():
+        if missing := set(schema.get("required", ())) - set(cast("dict[str, Any]", document)):
             return f"{at} lacks {sorted(missing)}"
-        if others is False and (more := document.keys() - properties.keys()):
+        if others is False and (more := set(cast("dict[str, Any]", document)) - set(properties)):
             return f"{at} has {sorted(more)}"
-        for name, part in document.items():
+        for name, part in cast("dict[str, Any]", document).items():
             below = properties.get(name, others)
             if isinstance(below, dict):
-                parts.append((part, below, f"{at}.{name}"))
+                parts.append((part, cast("dict[str, Any]", below), f"{at}.{name}"))
     elif isinstance(document, list) and "items" in schema:
-        parts = [(part, schema["items"], f"{at}[{i}]") for i, part in enumerate(document)]
+        listed = enumerate(cast("list[Any]", document))
+        parts = [(part, schema["items"], f"{at}[{i}]") for i, part in listed]
     for part, below, where in parts:
         if found := misfit(part, below, root, where):
             return found

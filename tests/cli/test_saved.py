@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def record(row: int, verdict: str | None, config: str = "m") -> str:
     )  # fmt: skip
 
 
-def results(command: Command, name: str, verdicts: list[str | None]) -> None:
+def results(command: Command, name: str, verdicts: Sequence[str | None]) -> None:
     """A file of results."""
     command.write(name, "".join(record(row, one) + "\n" for row, one in enumerate(verdicts)))
 

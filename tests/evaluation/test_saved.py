@@ -6,13 +6,14 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from elluminate_async import Evaluation, InputError, LLMConfigFields, Progress, RatingMode
 from tests.evaluation.scene import CRITERIA, PROMPT, evaluating, words
 
+Records: TypeAlias = list[dict[str, Any]]
 PRICES: LLMConfigFields = {"input_price_per_mtok": 2.0, "output_price_per_mtok": 8.0}
 
 
@@ -55,16 +56,28 @@ async def test_records_are_read_back_as_they_were() -> None:
     assert not read.compare(evaluation, "a").overall.regressed
 
 
+def _one_less(records: Records) -> Records:
+    return records[:-1]
+
+
+def _without_input(records: Records) -> Records:
+    return [{**records[0], "input": None}]
+
+
+def _others(_: Records) -> Records:
+    return [{}]
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda lines: lines[:-1], "records are missing: there are 15"),
-        (lambda lines: [{**lines[0], "input": None}], "record 0 is none"),
-        (lambda lines: [{}], "record 0 is none"),
+        (_one_less, "records are missing: there are 15"),
+        (_without_input, "record 0 is none"),
+        (_others, "record 0 is none"),
     ],
-)  # fmt: skip
+)
 async def test_what_is_no_evaluation_is_refused(
-    change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], text: str
+    change: Callable[[Records], Records], text: str
 ) -> None:
     """Missing records would be missing rates."""
     documents = (await evaluated()).to_dicts()

@@ -33,6 +33,9 @@ class Gated:
         await self.let.wait()
         return ModelAnswer(text=f"answer to {prompt}")
 
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
 
 async def test_a_drain_keeps_what_is_in_flight_and_begins_nothing(tmp_path: Path) -> None:
     """The next start does the rest: each prompt was asked for once in all."""
