@@ -83,7 +83,7 @@ async def checks_of(where: Where) -> list[CheckDocument]:
     if where.is_embedded:
         await _model(checks, where)
         # The model was asked by itself: the server is looked at without it.
-        where = Where(project=where.project)
+        where = Where(project=where.project, db=where.db)
     async with _connected(checks, where) as client:
         if client is not None:
             await _service(checks, client, where)

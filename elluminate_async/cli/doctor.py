@@ -27,6 +27,7 @@ def doctor(
     base_url: o.BaseUrlOption = None,
     hosted: o.HostedOption = False,
     project: o.ProjectOption = None,
+    db: o.DbOption = o.DEFAULT_DB,
     llm_base_url: o.LlmBaseUrlOption = None,
     llm_model: o.LlmModelOption = OFFLINE,
     as_json: o.JsonOption = False,
@@ -51,6 +52,7 @@ def doctor(
                 base_url=base_url,
                 hosted=hosted,
                 project=project,
+                db=db,
                 llm_base_url=llm_base_url,
                 llm_model=llm_model,
             )

@@ -17,6 +17,7 @@ from elluminate_async import (
     DeadlineError,
     ElluminateError,
     Evaluation,
+    JournalError,
     LLMConfig,
     NotFoundError,
     RateLimit,
@@ -127,6 +128,9 @@ class Runner:
             interrupts.caught()
         except OUTAGES as error:
             self._note(status="not measured", exit_code=EXIT_NOT_MEASURED, error=str(error))
+        except JournalError as error:
+            text = f"{error}; to begin anew leave out --resume"
+            self._note(status="error", exit_code=EXIT_MISUSE, error=text, resume=None)
         except ElluminateError as error:
             self._note(status="error", exit_code=EXIT_MISUSE, error=str(error))
         if self.document.status == "interrupted":

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from elluminate_async.cli.database import DEFAULT
 from elluminate_async.cli.models import OFFLINE
 from elluminate_async.cli.rows import read_criteria
 from elluminate_async.cli.spec import MAX_ERROR_RATE
@@ -105,6 +106,15 @@ HostedOption: TypeAlias = Annotated[
 ProjectOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="The project at the service.")
 ]
+DbOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--db",
+        "--database",
+        metavar="FILE",
+        help="The embedded server's database, which one server at a time has.",
+    ),
+]
 LlmBaseUrlOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -123,6 +133,7 @@ LlmModelOption: TypeAlias = Annotated[
 JudgeBaseUrlOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="URL", help="Another endpoint to judge.")
 ]
+DEFAULT_DB = str(DEFAULT)
 JudgeModelOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Another model to judge; else the same one.")
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from elluminate_async.errors import ConfigurationError
+from elluminate_async import ConfigurationError, Evaluation
 
-if TYPE_CHECKING:
-    from elluminate_async import Evaluation
+
+def check_report() -> None:
+    """Raise `ConfigurationError` where this version has no report, before anything is done."""
+    if not hasattr(Evaluation, "report"):
+        raise ConfigurationError("this version writes no reports: leave out --report")
 
 
 def write_report(evaluation: Evaluation, path: str) -> None:
@@ -17,7 +20,6 @@ def write_report(evaluation: Evaluation, path: str) -> None:
         ConfigurationError: This version has no report.
         OSError: It cannot be written.
     """
-    report = getattr(evaluation, "report", None)
-    if report is None:
-        raise ConfigurationError("this version writes no reports: leave out --report")
-    report(path)
+    check_report()
+    write: Callable[[str], object] = getattr(evaluation, "report")  # noqa: B009
+    write(path)

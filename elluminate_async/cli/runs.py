@@ -15,11 +15,10 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from elluminate_async import Evaluation, InputError, LLMConfig
-from elluminate_async.cli.service import Where
+from elluminate_async.cli.service import HOME, Where, make_home
 from elluminate_async.cli.spec import Spec
 from elluminate_async.tables.files import written
 
-HOME: Final = Path(".elluminate")
 RUNS: Final = HOME / "runs"
 _LONGEST = 60
 
@@ -114,7 +113,7 @@ class SavedRun:
 
 def new_run(content: RunFile) -> SavedRun:
     """A new folder for a run, under its title or that with a number."""
-    _make_home()
+    make_home()
     for name in _names(content.title):
         folder = RUNS / name
         try:
@@ -170,14 +169,3 @@ def _names(title: str) -> Iterator[str]:
     while True:
         yield f"{plain}-{number}"
         number += 1
-
-
-def _make_home() -> None:
-    """Make the folder, which no version control is to take."""
-    try:
-        HOME.mkdir(exist_ok=True)
-        ignored = HOME / ".gitignore"
-        if not ignored.exists():
-            ignored.write_text("*\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot make {HOME}: {error.strerror or error}") from None

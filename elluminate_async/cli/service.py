@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from elluminate_async import AsyncClient, BatchOptions, ConfigurationError
+from elluminate_async import AsyncClient, BatchOptions, ConfigurationError, InputError
 from elluminate_async.cli.database import DEFAULT
 from elluminate_async.cli.models import OFFLINE, model_named
 
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 BASE_URL_VARIABLE = "ELLUMINATE_BASE_URL"
 
+HOME = DEFAULT.parent
+"""Where the embedded server's database and the runs are."""
+
 
 class Where(BaseModel):
     """Which service, and which models are behind it. Holds no keys.
 
     Attributes:
         base_url: None for the embedded server, or with ``hosted`` for the hosted service.
+        db: The embedded server's database.
         llm_model: That of the embedded server.
         judge_model: None for the same one.
     """
@@ -34,6 +38,7 @@ class Where(BaseModel):
     base_url: str | None = None
     hosted: bool = False
     project: str | None = None
+    db: str = str(DEFAULT)
     llm_base_url: str | None = None
     llm_model: str = OFFLINE
     judge_base_url: str | None = None
@@ -74,6 +79,21 @@ class OpenService:
     client: AsyncClient
     server: LocalServer | None
     told: str
+
+
+def make_home() -> None:
+    """Make the folder, which no version control is to take.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        HOME.mkdir(exist_ok=True)
+        ignored = HOME / ".gitignore"
+        if not ignored.exists():
+            ignored.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot make {HOME}: {error.strerror or error}") from None
 
 
 def of_environment(where: Where) -> Where:
@@ -117,7 +137,7 @@ async def opened(where: Where, options: BatchOptions) -> AsyncGenerator[OpenServ
         await stack.enter_async_context(client)
         told = client.base_url
         if server is not None:
-            told = f"embedded, at {server.url}, database {DEFAULT}"
+            told = f"embedded, at {server.url}, database {where.db}"
         yield OpenService(client, server, told)
 
 
@@ -125,11 +145,12 @@ async def _embedded(stack: AsyncExitStack, where: Where) -> LocalServer:
     # Here, as `--help` needs neither the extra nor its time to import.
     from elluminate_async.server import LocalServer
 
+    make_home()
     model = _model(stack, where.llm_model, where.llm_base_url)
     judge = None
     if where.judge_model is not None:
         judge = _model(stack, where.judge_model, where.judge_base_url)
-    return await stack.enter_async_context(LocalServer(db=DEFAULT, model=model, judge=judge))
+    return await stack.enter_async_context(LocalServer(db=where.db, model=model, judge=judge))
 
 
 def _model(stack: AsyncExitStack, name: str, base_url: str | None) -> Model:

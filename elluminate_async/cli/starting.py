@@ -15,7 +15,7 @@ from elluminate_async.cli.evaluating import EXIT_MISUSE, Runner
 from elluminate_async.cli.interrupts import EXIT_INTERRUPTED, run_interruptible
 from elluminate_async.cli.options import merged
 from elluminate_async.cli.plan import plan_of
-from elluminate_async.cli.reporting import write_report
+from elluminate_async.cli.reporting import check_report, write_report
 from elluminate_async.cli.runs import RunFile, SavedRun, find_run, last_run, new_run
 from elluminate_async.cli.service import Where, checked_where, of_environment
 from elluminate_async.cli.spec import Spec, checked_spec, is_spec, read_spec
@@ -101,8 +101,7 @@ def _prepared(wish: Wish, talk: Talk) -> _Job:
     spec = checked_spec(merged(content, given), wish.source)
     if wish.resumes:
         talk.say(f"There is no run {title!r} to go on with: beginning one.")
-    for path in spec.out:
-        check_suffix(path)
+    _check_files(spec)
     file = RunFile(title=title, spec=spec, where=checked_where(of_environment(wish.where)))
     return _Job(file, _rows(spec), None)
 
@@ -124,11 +123,20 @@ def _of_run(run: SavedRun, content: dict[str, Any], given: dict[str, Any], where
     before = file.spec.model_dump(exclude_unset=True)
     anew = {name: value for name, value in content.items() if (name, value) != _FROM_STDIN}
     spec = checked_spec(merged(merged(before, anew), given), str(run.file))
+    _check_files(spec)
     place = checked_where(file.where.changed_by(where))
     file = file.model_copy(update={"spec": spec, "where": place})
     rows = _rows(spec)
     run.write(file)
     return _Job(file, rows, run)
+
+
+def _check_files(spec: Spec) -> None:
+    """Raise where a file could not be written in the end."""
+    for path in spec.out:
+        check_suffix(path)
+    if spec.report is not None:
+        check_report()
 
 
 def _rows(spec: Spec) -> list[Row]:

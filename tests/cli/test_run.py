@@ -252,6 +252,16 @@ def test_resume_takes_what_is_done(command: Command) -> None:
     assert "begun with another prompt=" in found["error"]
 
 
+def test_a_journal_of_what_is_gone_is_2_and_says_how_to_begin_anew(command: Command) -> None:
+    """A database that was deleted, or another one, has nothing to go on with."""
+    assert document(command, *RUN)[1] == 0
+    found, code = document(command, "run", "rows", "--resume", "--db", "other.db")
+
+    assert code == 2
+    assert found["error"].endswith("to begin anew leave out --resume")
+    assert found["resume"] is None
+
+
 def test_runs_do_not_take_each_others_place(command: Command) -> None:
     """A second one of the same title gets a number; the folder is kept from version control."""
     names = [document(command, *RUN, "--name", "Night ly")[0]["name"] for _ in range(2)]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from elluminate_async import Evaluation
-from elluminate_async.cli import saved
 from tests.cli.command import CRITERIA, PROMPT, Command
 from tests.cli.schemas import misfit
 
@@ -101,8 +100,7 @@ def test_a_report_is_written_by_the_evaluation(
     def write(evaluation: Evaluation, path: str) -> None:
         asked.append((len(evaluation), path))
 
-    monkeypatch.setattr("elluminate_async.cli.starting.write_report", write)
-    monkeypatch.setattr(saved, "write_report", write)
+    monkeypatch.setattr(Evaluation, "report", write, raising=False)
     command("run", "rows.csv", *PROMPT, *CRITERIA, "--report", "a.html")
     command("report", "rows", "--out", "b.html")
 
