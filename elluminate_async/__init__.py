@@ -56,6 +56,7 @@ from elluminate_async.evaluation.intervals import Interval
 from elluminate_async.evaluation.measures import EvaluationSummary
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
+from elluminate_async.limits.limits import Traffic
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rating_items import RatedResponse
 from elluminate_async.schemas import (
@@ -81,6 +82,7 @@ from elluminate_async.schemas import (
     TemplateVariables,
     YesNoMeans,
 )
+from elluminate_async.schemas.version import CompatibilityAnswer
 
 # What is logged is for those who ask for it.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -99,6 +101,7 @@ __all__ = [
     "Collection",
     "Column",
     "Comparison",
+    "CompatibilityAnswer",
     "ConfigurationError",
     "ConflictError",
     "ConnectError",
@@ -157,6 +160,7 @@ __all__ = [
     "ServiceUnavailableError",
     "Summary",
     "TemplateVariables",
+    "Traffic",
     "TransportError",
     "Usage",
     "WrongEventLoopError",

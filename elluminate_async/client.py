@@ -21,7 +21,7 @@ from elluminate_async.evaluation.request import (
     checked_request,
 )
 from elluminate_async.evaluation.run import Evaluator
-from elluminate_async.limits.limits import Limits
+from elluminate_async.limits.limits import Limits, Traffic
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
 from elluminate_async.operations.context import checked_options, checked_seconds
@@ -37,6 +37,7 @@ from elluminate_async.resources.responses import ResponsesResource
 from elluminate_async.resources.template_variables import TemplateVariablesResource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.ratings import RatingMode
+from elluminate_async.schemas.version import CompatibilityAnswer
 from elluminate_async.transport.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -149,6 +150,11 @@ class AsyncClient:
         """The defaults for batches; derive a call's own with ``client.options.replace(...)``."""
         return self._connection.options
 
+    @property
+    def traffic(self) -> Traffic:
+        """What its requests are up to now: in flight, throttled, sent again."""
+        return self._connection.limits.traffic
+
     async def ping(self, timeout: float = 2.0) -> float:
         """Ask the service for the least that it can be asked for, once, and wait for its answer.
 
@@ -167,6 +173,17 @@ class AsyncClient:
             InputError: ``timeout`` is no finite number above 0.
         """
         return await self._connection.transport.ping(checked_seconds(timeout))
+
+    async def compatibility(self) -> CompatibilityAnswer | None:
+        """What the service says of this client's version, and of what it can do.
+
+        Returns:
+            None of a service that has no version check.
+
+        Raises:
+            ElluminateError: It does not answer, or refuses the key.
+        """
+        return await self._connection.compatibility(self._connection.policy())
 
     async def evaluate(
         self,

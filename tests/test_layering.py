@@ -38,9 +38,9 @@ ALLOWED = {
     "evaluation": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation", "tables"},
     "client": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
     "server": L0 | {"limits", "server"},
-    "cli": PUBLIC | {"errors", "server", "cli"},
+    "cli": PUBLIC | L0 | {"tables", "server", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
-    "": L0 | L1 | {"client", "engine", "evaluation", "operations"},
+    "": L0 | L1 | L2 | {"client", "engine", "evaluation", "operations"},
     "__main__": {"cli"},
     "_version": set[str](),
 }
@@ -61,13 +61,13 @@ LIBRARIES = {
     "operations": {"pydantic", "pydantic_core", "anyio"},
     "resources": {"pydantic"},
     # The extra `stats`, numpy, inside of functions: summaries do not need it.
-    "evaluation": {"anyio", "numpy"},
+    "evaluation": {"anyio", "numpy", "pydantic"},
     "client": set[str](),
     "server": {
         "anyio", "cryptography", "fastapi", "h11", "httpcore2", "httpx2", "openai", "pydantic",
         "pydantic_core", "sqlalchemy", "starlette", "uvicorn",
     },
-    "cli": {"typer", "rich", "click"},
+    "cli": {"typer", "rich", "click", "pydantic", "yaml", "openpyxl"},
     "testing": {"_typeshed", "aiohttp", "anyio", "pydantic", "pytest"},
     "": set[str](),
     "__main__": set[str](),

@@ -23,6 +23,9 @@ class Progress:
         succeeded: Positions that ended with a value.
         failed: Positions that ended with an error, those passed through included.
         elapsed: Seconds since the call began.
+        tokens: Of an evaluation: tokens of the responses that have come, as far as they are
+            known, those of their prompts included.
+        cost: What these cost; None where the price or the tokens of none are known.
     """
 
     operation: str
@@ -30,6 +33,8 @@ class Progress:
     succeeded: int
     failed: int
     elapsed: float
+    tokens: int = 0
+    cost: float | None = None
 
     @property
     def done(self) -> int:

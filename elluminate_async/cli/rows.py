@@ -12,6 +12,7 @@ from pathlib import Path
 from elluminate_async import InputError
 
 SHIPPED = "programming_quirks.csv"
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 def shipped_rows() -> list[dict[str, str]]:
@@ -53,27 +54,32 @@ def _text_of(path: str | os.PathLike[str]) -> str:
         raise InputError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from None
 
 
-def parse_rows(text: str, name: str) -> list[dict[str, str]]:
+def parse_rows(text: str, name: str, *, delimiter: str = ",") -> list[dict[str, str]]:
     """The rows of a CSV text; blank lines are passed over.
 
     Raises:
         InputError: It is no CSV, has no header, or a line does not fit the header.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    # Of the module, not of a reader: a cell may hold a whole document.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows: list[dict[str, str]] = []
+    line = 1
     try:
         header = _header(next(reader, None) or (), name)
+        line = reader.line_num + 1
         for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
+            if cells and len(cells) != len(header):
                 raise InputError(
-                    f"{name}, line {reader.line_num}: {len(cells)} cells, and the header has "
-                    f"{len(header)} ({', '.join(header)}): quote cells that hold a comma"
+                    f"{name}, line {line}: {len(cells)} cells, and the header has "
+                    f"{len(header)} ({', '.join(header)}): quote cells that hold a "
+                    f"{_NAMES.get(delimiter, delimiter)}"
                 )
-            rows.append(dict(zip(header, cells, strict=True)))
+            if cells:
+                rows.append(dict(zip(header, cells, strict=True)))
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{name}, line {reader.line_num}: no CSV: {error}") from None
+        raise InputError(f"{name}, line {line}: no CSV: {error}") from None
     if not rows:
         raise InputError(f"{name} has a header and no rows")
     return rows

@@ -148,6 +148,14 @@ class ProgressReporter:
     succeeded: int = 0
     failed: int = 0
     started: float = field(default_factory=time.monotonic)
+    tokens: int = 0
+    cost: float | None = None
+
+    def spend(self, tokens: int, cost: float | None) -> None:
+        """Add what a response took to what is told with the next item."""
+        self.tokens += tokens
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost
 
     def count(self, pairs: Pairs[Any]) -> None:
         """Count these positions one by one, where somebody wants to know.
@@ -163,7 +171,15 @@ class ProgressReporter:
             else:
                 self.succeeded += 1
             elapsed = time.monotonic() - self.started
-            progress = Progress(self.operation, self.total, self.succeeded, self.failed, elapsed)
+            progress = Progress(
+                self.operation,
+                self.total,
+                self.succeeded,
+                self.failed,
+                elapsed,
+                self.tokens,
+                self.cost,
+            )
             try:
                 self.on_progress(progress)
             except BaseException as error:

@@ -21,9 +21,11 @@ from elluminate_async.evaluation.measures import (
     verdicts_of,
 )
 from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.evaluation.saved import read_records
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.tables.tabular import Tabular
+from elluminate_async.tables.texts import json_text
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
     from elluminate_async.tables.arrow import TableColumn
+    from elluminate_async.tables.files import Target
     from elluminate_async.tables.junit import Case
 
 T = TypeVar("T")
@@ -45,7 +48,7 @@ class LaneResult:
     """
 
     config: str
-    experiment: Experiment
+    experiment: Experiment | None
     llm_config: LLMConfig | None
     responses: Batch[PromptResponse]
     ratings: Batch[list[Rating]]
@@ -81,7 +84,8 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
 
     Attributes:
         configs: The names of the configurations, in order.
-        experiments: Those at the service that have the responses, one a configuration.
+        experiments: Those at the service that have the responses, one a configuration; none of
+            an evaluation that was read from a file.
     """
 
     def __init__(
@@ -95,7 +99,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         self.name = name
         self.epochs = epochs
         self.configs = tuple(lane.config for lane in lanes)
-        self.experiments = tuple(lane.experiment for lane in lanes)
+        self.experiments = tuple(lane.experiment for lane in lanes if lane.experiment is not None)
         self._inputs = inputs
         self._rows = rows
         self._lanes = tuple(lanes)
@@ -266,6 +270,45 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
 
     def _count(self) -> int:
         return len(self)
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        name: str = "",
+        llm_configs: Mapping[str, LLMConfig] | None = None,
+    ) -> Self:
+        """The evaluation of these records, such as `write_records` wrote.
+
+        It is for reading: nothing of it can be retried.
+
+        Args:
+            records: `EvaluationRecord.to_dict` of all of them, in any order.
+            name: Of the evaluation.
+            llm_configs: By name, for the costs, which follow from their prices.
+
+        Raises:
+            InputError: A record is none, or some are missing.
+        """
+        saved, configs = read_records(records), llm_configs or {}
+        lanes = [
+            LaneResult(lane.config, None, configs.get(lane.config), lane.responses, lane.ratings)
+            for lane in saved.lanes
+        ]
+        return cls(name, saved.inputs, None, lanes, saved.epochs)
+
+    def write_records(self, target: Target) -> None:
+        """Write `EvaluationRecord.to_dict` of each record, one a line: `from_records` reads them.
+
+        Args:
+            target: A path, or an open file of bytes or text.
+
+        Raises:
+            InputError: ``target`` is neither.
+            OSError: It cannot be written.
+        """
+        self._write(target, (f"{json_text(record.to_dict())}\n".encode() for record in self))
 
     async def retry_failed(
         self, *, include_unknown: bool | None = None, options: BatchOptions | None = None

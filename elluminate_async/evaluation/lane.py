@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from elluminate_async.engine.run import deliver_all, run_batch
+from elluminate_async.errors import ItemError
 from elluminate_async.evaluation.channel import Channel, StepUpstream
 from elluminate_async.evaluation.inputs import Specs, subject_item, subjects
+from elluminate_async.evaluation.records import cost_of
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.rate import Rate
 from elluminate_async.operations.response_items import ResponsePlan
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from elluminate_async.batch import Batch, Outcome
-    from elluminate_async.engine.outcomes import Pairs
+    from elluminate_async.engine.outcomes import Pairs, ProgressReporter
     from elluminate_async.evaluation.inputs import Inputs
     from elluminate_async.evaluation.request import EvaluationRequest
     from elluminate_async.evaluation.setup import Configuration, Setup
@@ -40,6 +42,7 @@ class Lane:
         request: What is evaluated.
         inputs: The rows.
         contexts: For the two steps; they share budget and deadline.
+        progress: Is told what responses take.
         keep: Whether batches are made, which can be retried.
 
     Attributes:
@@ -54,6 +57,7 @@ class Lane:
         request: EvaluationRequest,
         inputs: Inputs,
         contexts: tuple[CallContext, CallContext],
+        progress: ProgressReporter,
         *,
         keep: bool,
     ) -> None:
@@ -63,6 +67,7 @@ class Lane:
         self.responses: Batch[PromptResponse] | None = None
         self.ratings: Batch[list[Rating]] | None = None
         self._keep = keep
+        self._progress = progress
         self._to_generate = Channel["TemplateVariables"](keep=keep)
         self._to_rate = Channel["PromptResponse"](keep=keep)
         is_given = request.answers is not None
@@ -106,7 +111,7 @@ class Lane:
             await deliver_all(call, source, self._pass_on)
             return await self._to_rate.finish(None)
         try:
-            self.responses = await run_batch(call, source, self._to_rate.deliver)
+            self.responses = await run_batch(call, source, self._pass_on)
         except BaseException as error:
             self.responses = getattr(error, "partial", None)
             raise
@@ -130,8 +135,17 @@ class Lane:
             raise
 
     async def _pass_on(self, pairs: Pairs[PromptResponse]) -> None:
-        self.generated.update(pairs)
+        for _, outcome in pairs:
+            self._spend(outcome)
+        if not self._keep:
+            self.generated.update(pairs)
         await self._to_rate.deliver(pairs)
+
+    def _spend(self, outcome: Outcome[PromptResponse]) -> None:
+        metadata = None if isinstance(outcome, ItemError) else outcome.generation_metadata
+        if metadata is not None:
+            tokens = (metadata.input_tokens or 0) + (metadata.output_tokens or 0)
+            self._progress.spend(tokens, cost_of(metadata, self.configuration.llm_config))
 
 
 def _in(directory: Path | None, name: str) -> Path | None:

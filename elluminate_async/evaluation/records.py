@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from elluminate_async.batch import Outcome
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.ratings import Rating
-    from elluminate_async.schemas.responses import PromptResponse
+    from elluminate_async.schemas.responses import GenerationMetadata, PromptResponse
 
 _MILLION = 1_000_000
 
@@ -80,18 +80,7 @@ class EvaluationRecord:
         not in it, as the service does not tell that.
         """
         metadata = None if self.response is None else self.response.generation_metadata
-        if metadata is None or metadata.input_tokens is None or metadata.output_tokens is None:
-            return None
-        config = metadata.llm_model_config
-        if config is None or config.input_price_per_mtok is None:
-            config = self.llm_config
-        if config is None or None in (config.input_price_per_mtok, config.output_price_per_mtok):
-            return None
-        price_in, price_out = config.input_price_per_mtok, config.output_price_per_mtok
-        assert price_in is not None
-        assert price_out is not None
-        total = metadata.input_tokens * price_in + metadata.output_tokens * price_out
-        return total / _MILLION
+        return cost_of(metadata, self.llm_config)
 
     def __repr__(self) -> str:
         state = f"failed: {self.error.code}" if self.error else f"passed={self.passed}"
@@ -121,6 +110,22 @@ class EvaluationRecord:
             "duration_seconds": None if metadata is None else metadata.duration_seconds,
             "cost": self.cost,
         }
+
+
+def cost_of(metadata: GenerationMetadata | None, config: LLMConfig | None) -> float | None:
+    """What a generation cost, by the prices that it tells, else by those of ``config``."""
+    if metadata is None or metadata.input_tokens is None or metadata.output_tokens is None:
+        return None
+    own = metadata.llm_model_config
+    if own is not None and own.input_price_per_mtok is not None:
+        config = own
+    if config is None or None in (config.input_price_per_mtok, config.output_price_per_mtok):
+        return None
+    price_in, price_out = config.input_price_per_mtok, config.output_price_per_mtok
+    assert price_in is not None
+    assert price_out is not None
+    total = metadata.input_tokens * price_in + metadata.output_tokens * price_out
+    return total / _MILLION
 
 
 def _rating(rating: Rating) -> dict[str, Any]:

@@ -113,7 +113,9 @@ class Evaluator:
         context = self._for_steps()
         for index in range(len(setup.configurations)):
             contexts = (_own_memory(context), _own_memory(context))
-            self._lanes.append(Lane(index, setup, request, self._inputs, contexts, keep=keep))
+            self._lanes.append(
+                Lane(index, setup, request, self._inputs, contexts, self._progress, keep=keep)
+            )
 
         async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
             if deliver is not None:

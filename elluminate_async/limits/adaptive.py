@@ -45,6 +45,11 @@ class AdaptiveGate:
         return int(self._limit)  # never below 1
 
     @property
+    def held(self) -> int:
+        """Permits that somebody holds."""
+        return self._held
+
+    @property
     def free(self) -> int:
         """Permits of the highest limit that nobody holds."""
         return self._most - self._held

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,6 +30,27 @@ if TYPE_CHECKING:
 _BURST_SHARE = 0.02
 _JITTER_SHARE = 0.005
 _LOOK = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a client's requests are up to.
+
+    Attributes:
+        in_flight: Chunks that were sent and whose jobs have not ended.
+        throttled: Answers of 429 since the client was made.
+        retried: Requests that were sent again since then.
+    """
+
+    in_flight: int
+    throttled: int
+    retried: int
+
+
+@dataclass(slots=True)
+class _Counts:
+    throttled: int = 0
+    retried: int = 0
 
 
 def strict_limiter(limit: RateLimit) -> AsyncLimiter:
@@ -85,12 +107,18 @@ class Limits:
         # What answers a GET may still fail every chunk, and one that is lost is lost money.
         self._chunks = Breaker(self._windows, open_after=DOUBT, open_seconds=0.0)
         self._strict = (StrictLimits(rate_limit, item_limit),)
+        self._counts = _Counts()
 
     def narrowed(self, strict: StrictLimits) -> Limits:
         """The same limits, and ``strict`` besides for who uses these."""
         limits = copy.copy(self)
         limits._strict = (strict, *self._strict)
         return limits
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the requests are up to."""
+        return Traffic(self._gate.held, self._counts.throttled, self._counts.retried)
 
     @property
     def free_chunks(self) -> int:
@@ -277,8 +305,13 @@ class Limits:
 
     def refused(self) -> None:
         """Learn that the service said it is too much: fewer at once, and slower."""
+        self._counts.throttled += 1
         self._gate.refused()
         self._pace.refused()
+
+    def sent_again(self) -> None:
+        """Learn that a request is sent once more."""
+        self._counts.retried += 1
 
     def out_of_descriptors(self) -> None:
         """Learn that this process has no room for so many: fewer at once."""

@@ -199,9 +199,14 @@ class Connection:
         await self.open(policy)
         if self._skip_version_check:
             return None
+        answer = await self.compatibility(policy)
+        return None if answer is None else answer.server_id
+
+    async def compatibility(self, policy: Policy) -> CompatibilityAnswer | None:
+        """The answer to the version check, asked for anew; None of a service that has none."""
         try:
             answer = await self.transport.send(_version_request(), policy)
-            return decode(CompatibilityAnswer, answer).server_id
+            return decode(CompatibilityAnswer, answer)
         except (NotFoundError, RejectedError, ProtocolError):
             # It has no such route, or another one there.
             return None

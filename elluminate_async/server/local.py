@@ -145,6 +145,17 @@ class LocalServer:
         assert self._service is not None, "not entered"
         return self._service.keys
 
+    async def drain(self) -> None:
+        """Begin no call of a model any more, and return when those in flight have ended.
+
+        For an end in order: what was paid for is kept, and the next start goes on with the rest
+        of the jobs. It waits for the slowest call: put a timeout around it.
+        """
+        assert self._service is not None, "not entered"
+        await self._service.models.drain()
+        # Who got the last answer hands it over to be kept in this turn of the loop.
+        await asyncio.sleep(0)
+
     async def __aenter__(self) -> Self:
         """Listen; when this returns, requests are answered."""
         async with contextlib.AsyncExitStack() as stack:

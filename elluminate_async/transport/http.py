@@ -123,6 +123,7 @@ class HttpTransport:
             if wait is None:
                 raise self._outage(request, tries) or tries.last_error()
             request = to_repeat(request, result)
+            self._limits.sent_again()
             if held:
                 continue
             logger.debug(

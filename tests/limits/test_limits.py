@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elluminate_async.batch import RateLimit
-from elluminate_async.limits.limits import Limits, strict_limiter
+from elluminate_async.limits.limits import Limits, StrictLimits, Traffic, strict_limiter
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 
 EPSILON = 1e-6  # of a period: what floating point adds and takes away
@@ -210,3 +210,15 @@ async def test_a_cancelled_wait_for_a_window_costs_no_throughput() -> None:
 
     assert done == 100
     assert time.monotonic() - started <= 100 / 10
+
+
+def test_traffic_tells_what_requests_are_up_to() -> None:
+    """Chunks in flight now, and refusals and repetitions so far; a narrowed twin counts along."""
+    limits = Limits(3, None)
+    assert limits.try_acquire_chunk()
+    limits.narrowed(StrictLimits(RateLimit(5))).refused()
+    limits.sent_again()
+
+    assert limits.traffic == Traffic(in_flight=1, throttled=1, retried=1)
+    limits.release_chunk()
+    assert limits.traffic.in_flight == 0

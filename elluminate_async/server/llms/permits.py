@@ -29,12 +29,20 @@ class Permits:
         self._operators: set[str] = set()
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._is_draining = False
+        self._drained = asyncio.Event()
 
     def expect(self, endpoint: str, *, is_operators: bool = False) -> None:
         """Learn of an endpoint, for which the others are to leave one permit."""
         self._known.add(endpoint)
         if is_operators:
             self._operators.add(endpoint)
+
+    async def drain(self) -> None:
+        """Give none any more, and return when none is held."""
+        self._is_draining = True
+        if self.in_flight:
+            await self._drained.wait()
 
     def try_acquire(self, endpoint: str) -> bool:
         """Take a permit, if there is one that nobody of this endpoint waits for."""
@@ -65,10 +73,14 @@ class Permits:
         """Give a permit back."""
         self._held[endpoint] -= 1
         self.in_flight -= 1
+        if not self.in_flight and self._is_draining:
+            self._drained.set()
         if self._waiting:
             self._wake()
 
     def _fits(self, endpoint: str) -> bool:
+        if self._is_draining:
+            return False
         if self.in_flight + len(self._known) <= self.cap:
             return True  # there is one for each, as most of the time
         return self.in_flight + self._left_for_others(endpoint) < self.cap

@@ -127,6 +127,13 @@ class ModelPool:
         """Begin no call any more: those under way are cancelled, but may go on all the same."""
         self._has_stopped = True
 
+    async def drain(self) -> None:
+        """Begin no call any more, and return when those under way have ended.
+
+        Who waits for a turn waits until it is cancelled.
+        """
+        await self._permits.drain()
+
     async def complete(self, model: Model, request: ModelRequest) -> ModelAnswer:
         """One call, made again where that is safe; waiting for its turn is not its time.
 

@@ -1,0 +1,69 @@
+"""``elluminate-async doctor``: whether a run would find all that it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from elluminate_async.cli import options as o
+from elluminate_async.cli.checks import DoctorDocument, checks_of
+from elluminate_async.cli.models import OFFLINE
+from elluminate_async.cli.service import Where, checked_where, of_environment
+from elluminate_async.cli.talk import Talk
+
+_MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        typer.echo(json.dumps(DoctorDocument.model_json_schema(mode="serialization"), indent=2))
+        raise typer.Exit
+
+
+def doctor(
+    base_url: o.BaseUrlOption = None,
+    hosted: o.HostedOption = False,
+    project: o.ProjectOption = None,
+    db: o.DbOption = o.DEFAULT_DB,
+    llm_base_url: o.LlmBaseUrlOption = None,
+    llm_model: o.LlmModelOption = OFFLINE,
+    as_json: o.JsonOption = False,
+    json_schema: Annotated[
+        bool,
+        typer.Option(
+            "--json-schema",
+            help="Print the schema of what --json prints.",
+            callback=_print_schema,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Check key, server, version, clock, limits and the model's endpoint.
+
+    Asks the service for what costs nothing; of a model that --llm-model names, one short answer.
+    Exit codes: 0, 2 where a setting is wrong, 3 where something does not answer.
+    """
+    where = checked_where(
+        of_environment(
+            Where(
+                base_url=base_url,
+                hosted=hosted,
+                project=project,
+                db=db,
+                llm_base_url=llm_base_url,
+                llm_model=llm_model,
+            )
+        )
+    )
+    checks = asyncio.run(checks_of(where))
+    talk = Talk()
+    for check in checks:
+        talk.say(f"{_MARKS[check.status]}  {check.name:<9}  {check.detail}")
+    code = max((check.exit_code for check in checks), default=0)
+    if as_json:
+        document = DoctorDocument(exit_code=code, checks=checks)
+        typer.echo(document.model_dump_json(indent=2))
+    raise typer.Exit(code)
