@@ -33,6 +33,7 @@ from elluminate_async.errors import (
     JobError,
     JournalError,
     MissingExtraError,
+    NoTextError,
     NotFoundError,
     OutcomeUnknownError,
     PayloadTooLargeError,
@@ -57,6 +58,7 @@ from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.limits.limits import Traffic
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.rating_items import RatedResponse
 from elluminate_async.schemas import (
     Collection,
     Column,
@@ -129,6 +131,7 @@ __all__ = [
     "Listing",
     "Message",
     "MissingExtraError",
+    "NoTextError",
     "NotFoundError",
     "Organization",
     "Outcome",
@@ -146,6 +149,7 @@ __all__ = [
     "Rate",
     "RateLimit",
     "RateLimitError",
+    "RatedResponse",
     "Rating",
     "RatingError",
     "RatingMode",

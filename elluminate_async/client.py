@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from elluminate_async.batch import BatchOptions
-from elluminate_async.batch.options import is_finite, shown
+from elluminate_async.batch.options import shown
 from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.engine.stream import OutcomeStream
-from elluminate_async.errors import ConfigurationError, InputError
+from elluminate_async.errors import ConfigurationError
 from elluminate_async.evaluation.evaluation import Evaluation
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.request import (
@@ -24,7 +24,7 @@ from elluminate_async.evaluation.run import Evaluator
 from elluminate_async.limits.limits import Limits, Traffic
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
-from elluminate_async.operations.context import checked_options
+from elluminate_async.operations.context import checked_options, checked_seconds
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
@@ -89,7 +89,8 @@ class AsyncClient:
         ratings: The judge's verdicts on responses; rate many at once.
 
     Each call of a resource may raise `ServiceUnavailableError`, once the service has answered
-    nobody for ``retry_for`` seconds. Those that give a `Batch` return it: its items tell.
+    nobody for ``retry_for`` seconds. Those that give a `Batch` return it, as its items tell; but
+    for ``criteria.add_many``, which is one request and raises it.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class AsyncClient:
         is_told = isinstance(project, int | str)  # pyright: ignore[reportUnnecessaryIsInstance]
         if project is not None and (not is_told or isinstance(project, bool)):
             raise ConfigurationError(f"project must be its id or its name, not {shown(project)}")
-        chosen = checked_options(options or BatchOptions())
+        chosen = checked_options(BatchOptions() if options is None else options)
         limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit)
         transport = HttpTransport(
             settings,
@@ -171,10 +172,7 @@ class AsyncClient:
             DeadlineError: The client's own limits held it back for so long.
             InputError: ``timeout`` is no finite number above 0.
         """
-        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-        if not number or not is_finite(timeout) or timeout <= 0:
-            raise InputError(f"timeout must be a number of seconds above 0, not {shown(timeout)}")
-        return await self._connection.transport.ping(timeout)
+        return await self._connection.transport.ping(checked_seconds(timeout))
 
     async def compatibility(self) -> CompatibilityAnswer | None:
         """What the service says of this client's version, and of what it can do.

@@ -400,3 +400,9 @@ def test_every_default_is_finite() -> None:
 
     assert 0 < options.deadline <= 24 * 3600
     assert 0 < options.connect_timeout <= options.attempt_timeout <= options.deadline
+
+
+async def test_a_batch_without_failures_has_nothing_to_retry() -> None:
+    """It is given back as it is, also where it could send nothing, as one that was unpickled."""
+    for batch in (Batch([1, 2]), Batch[int]([]), pickle.loads(pickle.dumps(Batch([1, 2])))[:1]):
+        assert await batch.retry_failed() is batch

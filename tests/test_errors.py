@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -296,3 +297,40 @@ def test_everything_is_caught_by_one_name() -> None:
     assert issubclass(BatchError, ElluminateError)
     assert issubclass(DeadlineError, TimeoutError)
     assert issubclass(ConfigurationError, ValueError)
+
+
+LINE = {"type": "ItemError", "text": "t", "position": 3, "operation": "rate", "code": "protocol"}
+
+
+def test_a_line_of_a_later_version_can_be_read() -> None:
+    """What is not known there is left out; an unregistered status keeps its class."""
+    plain = ItemError.from_dict(LINE).to_dict()
+    for more in ({"hint": "x"}, {"type": "LaterError", "output": "x"}, {"severity": None}):
+        assert ItemError.from_dict({**LINE, **more}).to_dict() == plain
+    unregistered = ItemError.from_dict({**LINE, "code": "http_520"})
+    assert (unregistered.code, unregistered.status) == ("http_500", 520)
+    told = ItemError.from_dict({**LINE, "code": "http_500", "status": 529})
+    assert (told.code, told.status) == ("http_500", 529)
+    for odd in ("http_5200", "http_099", "http_", "http_abc", "http_999", "later"):
+        assert ItemError.from_dict({**LINE, "code": odd}).code == "failed"
+
+
+@pytest.mark.parametrize("missing", ["text", "position", "operation"])
+def test_a_line_that_is_no_error_is_refused(missing: str) -> None:
+    """What it lacks is named; the rest has its defaults."""
+    line = {name: value for name, value in LINE.items() if name != missing}
+    with pytest.raises(InputError, match=f"it has no {missing}$"):
+        ItemError.from_dict(line)
+    with pytest.raises(InputError, match="no text and no position and no operation"):
+        ItemError.from_dict({})
+    least = ItemError.from_dict({"text": "t", "position": 0, "operation": "add"})
+    assert (least.code, least.attempts, least.retryable) == ("failed", 1, False)
+
+
+def test_a_code_is_of_the_closed_set_whoever_makes_the_error() -> None:
+    """What is none is ``failed``, also after it was pickled or written down."""
+    odd: Any = "nonsense"
+    error = ItemError("t", position=0, operation="generate", code=odd)
+    assert error.code == "failed"
+    assert ItemError.from_dict(error.to_dict()).to_dict() == error.to_dict()
+    assert pickle.loads(pickle.dumps(error)).code == "failed"

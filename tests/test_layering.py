@@ -35,7 +35,7 @@ ALLOWED = {
     "operations": L0 | L1 | L2 | L3 | {"operations"},
     # No resource imports another, see below.
     "resources": L0 | L1 | L2 | L3 | {"operations", "resources"},
-    "evaluation": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
+    "evaluation": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation", "tables"},
     "client": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
     "server": L0 | {"limits", "server"},
     "cli": PUBLIC | L0 | {"tables", "server", "cli"},

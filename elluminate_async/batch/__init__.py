@@ -189,17 +189,20 @@ class Batch(Sequence[T], Tabular, Generic[T]):
                 that is repeated under its key keeps its size.
 
         Returns:
-            This batch, changed in place.
+            This batch, changed in place; as it is where nothing failed.
 
         Raises:
             InputError: The batch was not returned by a call (but unpickled, sliced or put
-                together), or is being retried already.
+                together), or is being retried already, or is of a call that sends all
+                together, as `criteria.add_many` does.
             ElluminateError: One that is true of all items; what had come is in the batch.
 
         Cost: that of the first call, for the items that failed. Memory: the batch keeps these,
         the whole requests of what is unknown, and an input `Batch` that had failures. At the
         service the rows of earlier errors stay beside the new ones.
         """
+        if not self.failed:
+            return self
         resend = self._resend
         if resend is None:
             text = "this batch cannot be retried, as it is not the very one that a call returned"
@@ -213,8 +216,7 @@ class Batch(Sequence[T], Tabular, Generic[T]):
         self._retrying = True
         outcomes: dict[int, Outcome[T]] = {}
         try:
-            if self.failed:
-                await resend(self.failed, outcomes, include_unknown, options)
+            await resend(self.failed, outcomes, include_unknown, options)
         finally:
             # Also when it was cut short: what came is paid for.
             self._slots = tuple(outcomes.get(i, slot) for i, slot in enumerate(self._slots))

@@ -18,7 +18,8 @@ class Progress:
 
     Attributes:
         operation: ``"generate"``, ``"rate"``, ``"add"`` or ``"evaluate"``.
-        total: Positions in the batch; None while an iterable of unknown length is read.
+        total: Positions in the batch, or records of the evaluation; None while an iterable of
+            unknown length is read.
         succeeded: Positions that ended with a value.
         failed: Positions that ended with an error, those passed through included.
         elapsed: Seconds since the call began.
@@ -76,15 +77,17 @@ class BatchOptions:
         chunk_linger: Seconds a part-filled chunk waits for more of a slow async iterable.
         rate_limit: Strict limit on requests of any kind; None for none.
         item_limit: Strict limit on items sent to be generated or rated, such as
-            ``RateLimit(3000, 60.0)``; those of a repeated chunk count again, uploads never.
+            ``RateLimit(3000, 60.0)``, singly too; those of a repeated chunk count again, uploads
+            never.
             No chunk has more items than it. None for none.
         retry_for: Seconds in which a request is sent again that the way or the moment failed
-            (502, 503, 504, 408, refused, reset, timed out), where a repetition does no harm:
+            (408, 5xx but those below, refused, reset, timed out), where a repetition does no harm:
             a GET, one under an idempotency key that the service honours, one that was not
             sent. Once the service has answered nobody for so long, calls fail at once with
             `ServiceUnavailableError` until it answers. 0 never sends again.
         max_attempts: Sendings of one request that fails by what may be its own, such as a
-            plain 500 or an unreadable answer, the first included; 1 never sends again.
+            plain 500 or an unreadable answer, or by what the service does not do (501, 505,
+            506, 508, 510), the first included; 1 never sends again.
             An answer of 429 does not count, it is bounded by the deadline.
         max_retry_after: A longer ``Retry-After`` than this, in seconds, fails at once, and so
             does all work that is begun within this time (10 s at least). Then the service is

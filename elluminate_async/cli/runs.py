@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from elluminate_async import Evaluation, InputError, LLMConfig
 from elluminate_async.cli.service import HOME, Where, make_home
 from elluminate_async.cli.spec import Spec
+from elluminate_async.cli.writing import write_records
 from elluminate_async.tables.files import written
 
 RUNS: Final = HOME / "runs"
@@ -86,7 +87,7 @@ class SavedRun:
 
     def keep(self, evaluation: Evaluation) -> None:
         """Keep its results, and the prices that they cost."""
-        evaluation.write_jsonl(self.records)
+        write_records(evaluation, self.records)
         configs = {record.config: record.llm_config for record in evaluation if record.llm_config}
         self.write(self.read().model_copy(update={"llm_configs": configs}))
 
@@ -108,7 +109,9 @@ class SavedRun:
             documents = [json.loads(line) for line in lines if line]
         except ValueError:
             raise InputError(f"{self.records} is damaged: run it again with --resume") from None
-        return Evaluation.from_dicts(documents, name=self.name, llm_configs=self.read().llm_configs)
+        return Evaluation.from_records(
+            documents, name=self.name, llm_configs=self.read().llm_configs
+        )
 
 
 def new_run(content: RunFile) -> SavedRun:

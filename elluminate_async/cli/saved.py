@@ -40,7 +40,7 @@ def load(name: str) -> Evaluation:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from None
     except ValueError:
         raise InputError(f"{name} holds no results: write them by --out {name}") from None
-    return Evaluation.from_dicts(documents, name=Path(name).stem)
+    return Evaluation.from_records(documents, name=Path(name).stem)
 
 
 def export(

@@ -7,16 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from elluminate_async.errors import InputError
+from elluminate_async.tables.files import written
+from elluminate_async.tables.texts import json_text
 
 if TYPE_CHECKING:
     from elluminate_async import Evaluation
 
 _WRITERS: Final[Mapping[str, Callable[[Evaluation, str], None]]] = {
-    ".jsonl": lambda evaluation, path: evaluation.write_jsonl(path),
+    ".jsonl": lambda evaluation, path: write_records(evaluation, path),
     ".csv": lambda evaluation, path: evaluation.write_csv(path),
     ".parquet": lambda evaluation, path: evaluation.write_parquet(path),
     ".xml": lambda evaluation, path: evaluation.write_junit(path, name=evaluation.name),
 }
+
+
+def write_records(evaluation: Evaluation, path: str | Path) -> None:
+    """Write a line of JSON for each record, as `EvaluationRecord.to_dict` has it."""
+    with written(path) as file:
+        for record in evaluation:
+            file.write((json_text(record.to_dict()) + "\n").encode())
 
 
 def check_suffix(path: str) -> None:

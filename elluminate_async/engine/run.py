@@ -104,7 +104,7 @@ def stream_batch(
     At most ``max_concurrency`` chunks are read ahead of the consumer. Raises as `run_batch`
     does, and `DeadlineError` when the deadline leaves entries of ``source`` unsent.
     """
-    return OutcomeStream(partial(deliver_all, call, source), registry)
+    return OutcomeStream(partial(deliver_all, call, source), registry, of=call.name)
 
 
 async def deliver_all(call: Call[V, R], source: Source[V], deliver: Deliver[R]) -> None:

@@ -38,13 +38,19 @@ class OutcomeStream(AsyncIterator[T], Generic[T]):
         self,
         produce: Callable[[Callable[[list[T]], Awaitable[None]]], Awaitable[None]],
         registry: set[asyncio.Task[None]],
+        *,
+        of: str = "outcomes",
     ) -> None:
+        self._of = of
         self._produce = produce
         self._registry = registry
         self._bunch: deque[T] = deque()
         self._raised: list[BaseException] = []
         self._host: asyncio.Task[None] | None = None
         self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<OutcomeStream of {self._of}>"
 
     def __aiter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@
     ElluminateError
     ├── ConfigurationError (ValueError)     settings that cannot work: no key, a bad URL
     ├── InputError (ValueError)             an argument that cannot work, found before sending
+    │   └── NoTextError                     a text with half a character, which is none
     ├── ClientClosedError (RuntimeError)    the client was closed
     ├── WrongEventLoopError (RuntimeError)  the client belongs to another event loop
     ├── MissingExtraError (ImportError)     an optional dependency is not installed
@@ -41,6 +42,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from elluminate_async.errors.base import ElluminateError as ElluminateError
+from elluminate_async.errors.base import InputError as InputError
+from elluminate_async.errors.base import NoTextError as NoTextError
 from elluminate_async.errors.base import one_line as one_line
 from elluminate_async.errors.codes import ItemErrorCode as ItemErrorCode
 from elluminate_async.errors.codes import http_code
@@ -61,10 +64,6 @@ DETAIL_LIMIT = 4_000
 
 class ConfigurationError(ElluminateError, ValueError):
     """The settings cannot work; the text says which to change. Nothing was sent."""
-
-
-class InputError(ElluminateError, ValueError):
-    """An argument cannot work; the text says which and why. Nothing was sent for it."""
 
 
 class ClientClosedError(ElluminateError, RuntimeError):
@@ -332,12 +331,14 @@ def api_error_class(status: int) -> type[APIError]:
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
 
 
-_PASSING = frozenset({408, 502, 503, 504, *range(520, 528)})
+# Of what was asked (500), or of how the service is made: they come again.
+_LASTING = frozenset({500, 501, 505, 506, 508, 510})
 
 
 def is_passing_status(status: int) -> bool:
     """Whether it is of the way or of the moment, and not of what was asked.
 
-    A gateway's own, those of a known one (520 to 527), a time-out.
+    That is a time-out (408), and every 5xx but a plain 500 and those that say what the service
+    does not do: 501, 505, 506, 508, 510.
     """
-    return status in _PASSING
+    return status == 408 or (500 <= status < 600 and status not in _LASTING)

@@ -1,4 +1,4 @@
-"""`ElluminateError`, and how the text of an error is kept to one line."""
+"""`ElluminateError`, the errors of input, and how the text of an error is kept to one line."""
 
 from __future__ import annotations
 
@@ -40,3 +40,11 @@ class ElluminateError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException.__reduce__ replays __init__ with positional arguments only.
         return (_rebuild, (type(self), self.args, dict(self.__dict__)))
+
+
+class InputError(ElluminateError, ValueError):
+    """An argument cannot work; the text says which and why. Nothing was sent for it."""
+
+
+class NoTextError(InputError):
+    """A text of a row has half a character: that row alone cannot be sent."""

@@ -24,6 +24,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal, TypeAlias, TypeGuard, get_args
 
 _Own: TypeAlias = Literal[
@@ -92,18 +93,34 @@ _HTTP: TypeAlias = Literal[
 
 ItemErrorCode: TypeAlias = _Own | _HTTP
 
+_OF_STATUS: Final = re.compile("http_([1-9][0-9]{2})")
+
 ITEM_ERROR_CODES: Final[frozenset[str]] = frozenset((*get_args(_Own), *get_args(_HTTP)))
 
 
 def item_code(text: str, otherwise: ItemErrorCode = "failed") -> ItemErrorCode:
-    """``text`` where it is a code; ``otherwise`` for what is none, such as a later version's."""
-    return text if _is_code(text) else otherwise
+    """``text`` where it is a code; ``otherwise`` for what is none, such as a later version's.
+
+    That of a status that is not registered is `http_code`'s.
+    """
+    if _is_code(text):
+        return text
+    status = status_in(text)
+    return otherwise if status is None else http_code(status)
 
 
 def http_code(status: int) -> ItemErrorCode:
     """``http_<status>``, or the first of its class where that status is not registered."""
     exact, of_class = f"http_{status}", f"http_{status // 100}00"
-    return exact if _is_code(exact) else item_code(of_class)
+    if _is_code(exact):
+        return exact
+    return of_class if _is_code(of_class) else "failed"
+
+
+def status_in(text: str) -> int | None:
+    """The status that a code is of, registered or not; None for any other code."""
+    told = _OF_STATUS.fullmatch(text)
+    return None if told is None else int(told[1])
 
 
 def _is_code(text: str) -> TypeGuard[ItemErrorCode]:

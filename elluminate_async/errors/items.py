@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from elluminate_async.errors.base import ElluminateError, one_line
-from elluminate_async.errors.codes import item_code
+from elluminate_async.errors.base import ElluminateError, InputError, one_line
+from elluminate_async.errors.codes import item_code, status_in
 from elluminate_async.errors.documents import item_error_schema
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ class ItemError(ElluminateError):
     """
 
     default_code: ClassVar[ItemErrorCode] = "failed"
+    _fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("position", "operation", "attempts", "status", "request_id", "response_id"),
+            *("retryable", "retry_after", "cause"),
+        }
+    )
     # Of errors that an earlier version pickled.
     retryable: bool = False
     retry_after: float | None = None
@@ -95,7 +101,8 @@ class ItemError(ElluminateError):
     ) -> None:
         super().__init__(text)
         self.position = position
-        self.code: ItemErrorCode = code if code is not None else self.default_code
+        # Also where the type was not checked: what handles errors knows the closed set.
+        self.code: ItemErrorCode = self.default_code if code is None else item_code(code)
         self.operation = operation
         self.attempts = attempts
         self.status = status
@@ -134,11 +141,22 @@ class ItemError(ElluminateError):
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ItemError:
-        """The error that `to_dict` was called on; an unknown type gives an `ItemError`."""
-        rest = dict(data)
-        cls = _ITEM_ERRORS.get(rest.pop("type", ""), ItemError)
-        code = rest.pop("code", None)
-        return cls(rest.pop("text"), code=None if code is None else item_code(code), **rest)
+        """The error that `to_dict` was called on.
+
+        Of a later version's, what this one does not know is left out: an unknown type gives an
+        `ItemError`, an unknown code is ``failed``, other keys are ignored.
+
+        Raises:
+            InputError: It has no ``text``, ``position`` or ``operation``.
+        """
+        if missing := [name for name in ("text", "position", "operation") if name not in data]:
+            raise InputError(f"this is no item's error: it has no {' and no '.join(missing)}")
+        cls = _ITEM_ERRORS.get(data.get("type", ""), ItemError)
+        known = {name: data[name] for name in cls._fields if name in data}
+        code: str | None = data.get("code")
+        if code is not None and known.get("status") is None:
+            known["status"] = status_in(code)
+        return cls(data["text"], code=None if code is None else item_code(code), **known)
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         """Name and value of each field, as of a pydantic model: ``dict(error)`` is `to_dict`.
@@ -169,6 +187,7 @@ class GenerationError(ItemError):
     """
 
     default_code: ClassVar[ItemErrorCode] = "generation_failed"
+    _fields: ClassVar[frozenset[str]] = ItemError._fields | {"output"}
 
     def __init__(self, text: str, *, output: str = "", **rest: Any) -> None:
         super().__init__(text, **rest)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.errors import InputError, ItemError
+from elluminate_async.evaluation.columns import record_cases, record_columns, record_rows
 from elluminate_async.evaluation.comparing import Comparison, compare
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.measures import (
     EvaluationSummary,
-    criterion_names,
+    criteria_of,
     gate_of,
     of_config,
     row_keys,
@@ -21,18 +22,16 @@ from elluminate_async.evaluation.measures import (
 )
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.saved import read_records
-from elluminate_async.evaluation.table import record_cases, record_columns, record_rows
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
-from elluminate_async.tables.arrow import TableColumn
 from elluminate_async.tables.tabular import Tabular
-from elluminate_async.tables.texts import json_text
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.schemas.experiments import Experiment
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
-    from elluminate_async.tables.files import Target
+    from elluminate_async.tables.arrow import TableColumn
     from elluminate_async.tables.junit import Case
 
 T = TypeVar("T")
@@ -44,9 +43,11 @@ class LaneResult:
 
     Attributes:
         config: The configuration's name.
+        experiment: None where the records were read back.
     """
 
     config: str
+    experiment: Experiment | None
     llm_config: LLMConfig | None
     responses: Batch[PromptResponse]
     ratings: Batch[list[Rating]]
@@ -70,11 +71,11 @@ class Usage:
 class Evaluation(Sequence[EvaluationRecord], Tabular):
     """The records of an evaluation: rows in order, their configurations, their epochs.
 
-    Reading a record never raises: it holds a response or its error, ratings or their error.
-    As a table it has the columns of `elluminate_async.evaluation.table`, a row a record.
+    Reading a record never raises: it holds a response or its error, ratings or their error. As a
+    table it has the columns of `elluminate_async.evaluation.columns`.
 
     Args:
-        name: Of the evaluation; its experiments at the service begin with it.
+        name: As it was asked for, or made of the prompt.
         inputs: The rows as they were passed in.
         rows: The rows as they were uploaded; None where the collection existed.
         lanes: One for each configuration.
@@ -82,6 +83,8 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
 
     Attributes:
         configs: The names of the configurations, in order.
+        experiments: Those at the service that have the responses, one a configuration; none
+            of records that were read back.
     """
 
     def __init__(
@@ -95,6 +98,8 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         self.name = name
         self.epochs = epochs
         self.configs = tuple(lane.config for lane in lanes)
+        experiments = (lane.experiment for lane in lanes)
+        self.experiments = tuple(one for one in experiments if one is not None)
         self._inputs = inputs
         self._rows = rows
         self._lanes = tuple(lanes)
@@ -232,20 +237,21 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             return self._compare_runs(a, b, confidence)
         if b is None:
             raise InputError("compare needs two configurations, or an earlier Evaluation")
-        names = criterion_names(self)
+        names = criteria_of(self)
         first, second = (verdicts_of(of_config(self[:], config), names) for config in (a, b))
         return compare(first, second, confidence=confidence)
 
     def _compare_runs(
         self, before: Evaluation, config: str | None, confidence: float
     ) -> Comparison:
-        names = list(dict.fromkeys([*criterion_names(before), *criterion_names(self)]))
         rows = {key: index for index, key in enumerate(row_keys(self._inputs))}
         keys = [rows.get(key, key) for key in row_keys(before._inputs)]
         first = before._records_of(config)
         second = self._records_of(config)
         return compare(
-            verdicts_of(first, names, keys), verdicts_of(second, names), confidence=confidence
+            verdicts_of(first, criteria_of(before), keys),
+            verdicts_of(second, criteria_of(self)),
+            confidence=confidence,
         )
 
     def _records_of(self, config: str | None) -> list[EvaluationRecord]:
@@ -253,57 +259,40 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             raise InputError(f"name the configuration to compare: {', '.join(self.configs)}")
         return self[:] if config is None else of_config(self[:], config)
 
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain data, one mapping a record; see `EvaluationRecord.to_dict`."""
-        return [record.to_dict() for record in self]
-
     @classmethod
-    def from_dicts(
+    def from_records(
         cls,
-        records: Iterable[Mapping[str, Any]],
+        documents: Iterable[Mapping[str, Any]],
         *,
         name: str = "",
         llm_configs: Mapping[str, LLMConfig] | None = None,
     ) -> Self:
-        """The evaluation that `to_dicts` or `write_jsonl` was called on.
+        """The evaluation whose records gave these documents by `EvaluationRecord.to_dict`.
 
         It is for reading: nothing of it can be retried.
 
         Args:
-            records: All of them, in any order.
+            documents: One for each record, in any order.
             name: Of the evaluation.
             llm_configs: By name, for the costs, which follow from their prices.
 
         Raises:
-            InputError: A record is none, or some are missing.
+            InputError: A document is none, or some are missing.
         """
-        saved, configs = read_records(records), llm_configs or {}
+        saved, configs = read_records(documents), llm_configs or {}
         lanes = [
-            LaneResult(lane.config, configs.get(lane.config), lane.responses, lane.ratings)
+            LaneResult(lane.config, None, configs.get(lane.config), lane.responses, lane.ratings)
             for lane in saved.lanes
         ]
         return cls(name, saved.inputs, None, lanes, saved.epochs)
 
-    def write_jsonl(self, target: Target) -> None:
-        """Write a line of JSON for each record, as in `to_dicts`: `from_dicts` reads it.
-
-        Args:
-            target: A path, or an open file of bytes or text.
-
-        Raises:
-            InputError: ``target`` is neither.
-            OSError: It cannot be written.
-        """
-        lines = (json_text(record.to_dict()) + "\n" for record in self)
-        self._write(target, (line.encode() for line in lines))
-
-    def _columns(self) -> list[TableColumn]:
+    def _columns(self) -> Sequence[TableColumn]:
         return record_columns(self)
 
-    def _iter_rows(self) -> Iterator[tuple[object, ...]]:
+    def _iter_rows(self) -> Iterator[Sequence[object]]:
         return record_rows(self)
 
-    def _cases(self) -> Iterator[Case]:
+    def _cases(self) -> Iterable[Case]:
         return record_cases(self)
 
     def _count(self) -> int:

@@ -15,19 +15,16 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.engine.chunks import Entry, Item, Passed, closing
-from elluminate_async.errors import InputError, ItemError
+from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.operations.context import first_problems
 from elluminate_async.operations.echoes import Subject
-from elluminate_async.operations.response_items import (
-    ResponsePlan,
-    ResponseSpec,
-    output_messages,
-)
-from elluminate_async.resources.template_variables import NoTextError, encode_row
+from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
+from elluminate_async.operations.stored_items import output_messages
+from elluminate_async.resources.template_variables import encode_row
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.channel import Channel
-    from elluminate_async.evaluation.request import Answers, Rows
+    from elluminate_async.evaluation.request import Answers
     from elluminate_async.schemas.responses import PromptResponse
     from elluminate_async.schemas.template_variables import TemplateVariables
 
@@ -86,7 +83,9 @@ class Inputs:
         del self._left[position]
         return self._rows.pop(position)
 
-    def uploads(self, rows: Rows) -> Iterator[Entry[bytes]] | AsyncIterator[Entry[bytes]]:
+    def uploads(
+        self, rows: Iterable[object] | AsyncIterable[object]
+    ) -> Iterator[Entry[bytes]] | AsyncIterator[Entry[bytes]]:
         """The rows as they are uploaded."""
         if isinstance(rows, AsyncIterable):
             return self._uploads_async(rows)
@@ -109,7 +108,7 @@ class Inputs:
         return Item(position, encoded, size=len(encoded) + 1)
 
     def _encoded(self, position: int, row: object) -> bytes:
-        encoded = encode_row(row, position)
+        encoded = encode_row(row, position, convert=True, name="rows")
         self.check_values(position, cast("Mapping[str, Any]", row))
         return encoded
 
@@ -120,6 +119,12 @@ class Inputs:
             names = ", ".join(f"{{{{{name}}}}}" for name in missing)
             has = ", ".join(sorted(values)) or "nothing"
             raise InputError(f"rows[{position}] has no value for {names}; it has {has}")
+        for name in self._placeholders:
+            if _is_missing(values[name]):
+                raise InputError(
+                    f"rows[{position}][{name!r:.60}] is missing ({values[name]!r:.20}), and the "
+                    "prompt asks for it: fill it in, if only with an empty text, or drop the row"
+                )
         if isinstance(self._answers, str) and self._answers not in values:
             raise InputError(f"rows[{position}] has no column {self._answers!r} for responses=")
 
@@ -191,6 +196,11 @@ class Specs:
         return Item(
             position, ResponseSpec(variables, messages, None, epoch), size, (), answer + size
         )
+
+
+def _is_missing(value: object) -> bool:
+    """Whether it is a cell without a value, of any library: the prompt would say "None"."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _bad(text: str, position: int) -> ItemError:

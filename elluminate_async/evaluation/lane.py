@@ -43,7 +43,6 @@ class Lane:
         inputs: The rows.
         contexts: For the two steps; they share budget and deadline.
         progress: Is told what responses take.
-        rows: Number of rows, where it is known beforehand.
         keep: Whether batches are made, which can be retried.
 
     Attributes:
@@ -60,7 +59,6 @@ class Lane:
         contexts: tuple[CallContext, CallContext],
         progress: ProgressReporter,
         *,
-        rows: int | None,
         keep: bool,
     ) -> None:
         self.index = index
@@ -75,7 +73,7 @@ class Lane:
         is_given = request.answers is not None
         experiment = self.configuration.experiment
         plan = ResponsePlan.check(experiment, setup.template, None)
-        total = None if rows is None else rows * request.epochs
+        total = None if request.total is None else request.total * request.epochs
         self._generate = Generate(
             contexts[0],
             plan,

@@ -10,62 +10,55 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.errors import InputError
 from elluminate_async.evaluation.gate import Gate, GateStatus, gate
 from elluminate_async.evaluation.statistics import Summary, Verdict, summarize
-from elluminate_async.schemas.ratings import RatingValue
+from elluminate_async.tables.columns import criterion_names
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.records import EvaluationRecord
     from elluminate_async.evaluation.statistics import Rate
-    from elluminate_async.schemas.criteria import Criterion
 
 UNKNOWN_CRITERION = "(no criterion)"
 """The name of what was not measured where no record tells any criterion."""
 
-_PASSED = {RatingValue.YES: True, RatingValue.NO: False}
+_PASSED = {"YES": True, "NO": False}
 _ORDER: tuple[GateStatus, ...] = ("failed", "not measured", "passed")
 
 
-def criterion_name(criterion: Criterion) -> str:
-    """A criterion's label, or its text where it has none."""
-    return criterion.label or criterion.criterion_str
-
-
-def criterion_names(records: Iterable[EvaluationRecord]) -> list[str]:
-    """The names of all criteria that any record was rated by, in first-seen order."""
-    names: dict[str, None] = {}
-    for record in records:
-        for rating in record.ratings or ():
-            names[criterion_name(rating.criterion)] = None
-    return list(names)
+def criteria_of(records: Iterable[EvaluationRecord]) -> dict[int, str]:
+    """The name of each criterion that a record was rated by, by its id, in first-seen order."""
+    found = {rating.criterion.id: rating.criterion for r in records for rating in r.ratings or ()}
+    return criterion_names(found.values())
 
 
 def verdicts_of(
     records: Sequence[EvaluationRecord],
-    criteria: Sequence[str],
+    criteria: Mapping[int, str],
     keys: Sequence[Hashable] | None = None,
 ) -> Iterator[Verdict]:
     """One verdict for each record and criterion; None where the record has no YES and no NO.
 
     Args:
         records: Of one configuration.
-        criteria: All their names.
+        criteria: All their names, by id.
         keys: What stands for a row; None for its index.
     """
     for record in records:
-        said = {criterion_name(r.criterion): r.rating for r in record.ratings or ()}
+        said = {rating.criterion.id: str(rating.rating) for rating in record.ratings or ()}
         key = record.row if keys is None else keys[record.row]
-        for name in criteria or [UNKNOWN_CRITERION]:
-            passed = _PASSED.get(RatingValue(said[name])) if _is_verdict(said, name) else None
-            yield Verdict(key, record.epoch, name, passed)
-
-
-def _is_verdict(said: Mapping[str, str], name: str) -> bool:
-    return said.get(name) in ("YES", "NO")
+        if not criteria:
+            yield Verdict(key, record.epoch, UNKNOWN_CRITERION, None)
+        for id, name in criteria.items():
+            yield Verdict(key, record.epoch, name, _PASSED.get(said.get(id, "")))
 
 
 class EvaluationSummary(Mapping[str, Summary]):
-    """The rates of each configuration, by its name; as a text a table of them."""
+    """The rates of each configuration, by its name; as a text a table of them.
 
-    def __init__(self, summaries: Mapping[str, Summary]) -> None:
+    Attributes:
+        confidence: That of the intervals.
+    """
+
+    def __init__(self, summaries: Mapping[str, Summary], confidence: float) -> None:
+        self.confidence = confidence
         self._summaries = dict(summaries)
 
     def __getitem__(self, config: str) -> Summary:
@@ -81,7 +74,8 @@ class EvaluationSummary(Mapping[str, Summary]):
         return f"<EvaluationSummary of {', '.join(map(repr, self._summaries))}>"
 
     def __str__(self) -> str:
-        head = ("configuration", "criterion", "passed", "rate", "95 % interval", "not measured")
+        interval = f"{100 * self.confidence:g} % interval"
+        head = ("configuration", "criterion", "passed", "rate", interval, "not measured")
         lines = [head]
         for config, summary in self._summaries.items():
             rates = [*summary.criteria.items(), ("all criteria", summary.overall)]
@@ -111,11 +105,12 @@ def summary_of(
     records: Sequence[EvaluationRecord], configs: Sequence[str], confidence: float
 ) -> EvaluationSummary:
     """The rates of each of ``configs``."""
-    names = criterion_names(records)
-    return EvaluationSummary({
+    names = criteria_of(records)
+    summaries = {
         config: summarize(verdicts_of(of_config(records, config), names), confidence=confidence)
         for config in configs
-    })  # fmt: skip
+    }
+    return EvaluationSummary(summaries, confidence)
 
 
 def of_config(records: Sequence[EvaluationRecord], config: str) -> list[EvaluationRecord]:

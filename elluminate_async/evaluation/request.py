@@ -9,29 +9,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.errors import InputError
-from elluminate_async.operations.json_input import check_name, checked_input, criteria_of
+from elluminate_async.operations.json_input import check_name
+from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.rating_items import checked_mode
-from elluminate_async.operations.response_items import Output, output_messages
+from elluminate_async.operations.stored_items import Output, output_messages
 from elluminate_async.schemas.collections import Collection
-from elluminate_async.schemas.criteria import Criterion, CriterionIn
+from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.responses import Message
+from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from elluminate_async.schemas.ratings import RatingMode
 
-Rows: TypeAlias = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
-"""Rows with a value for each placeholder."""
+Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row] | Table
+"""Rows with a value for each placeholder: mappings, or a table of any library."""
 
-Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | PromptTemplate | int
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any] | Message] | PromptTemplate | int
 """A text with ``{{placeholders}}``, chat messages, or a template or its id."""
 
-Criteria: TypeAlias = (
-    Sequence[str | CriterionIn | Criterion | Mapping[str, Any]] | CriterionSet | int
-)
+Criteria: TypeAlias = NewCriteria | CriterionSet | int
 """Questions for the judge, or a set of them or its id."""
 
 Configs: TypeAlias = str | LLMConfig | int | Sequence[str | LLMConfig | int]
@@ -49,6 +50,7 @@ class EvaluationRequest:
 
     Attributes:
         rows: The inputs; None where they are those of ``collection``.
+        total: Number of rows, where it is known beforehand.
         criteria: Those that were given as texts.
         criterion_set: The set that was given, or its id.
         llm_configs: Never empty; None stands for the project's default.
@@ -56,9 +58,10 @@ class EvaluationRequest:
         journal: The directory of its journals.
     """
 
-    rows: Rows | None
+    rows: Iterable[Row] | AsyncIterable[Row] | None
+    total: int | None
     collection: Collection | int | None
-    prompt: Prompt
+    prompt: str | list[dict[str, Any]] | PromptTemplate | int
     criteria: Sequence[CriterionIn] | None
     criterion_set: CriterionSet | int | None
     llm_configs: Sequence[str | LLMConfig | int | None]
@@ -73,10 +76,9 @@ class EvaluationRequest:
         """Records for each row."""
         return len(self.llm_configs) * self.epochs
 
-    @property
-    def total(self) -> int | None:
-        """Number of rows, where it is known beforehand."""
-        return len(self.rows) if isinstance(self.rows, Sequence) else None
+    def listed(self) -> Iterable[Row] | None:
+        """The rows, where they can be looked at before they are sent."""
+        return self.rows if isinstance(self.rows, Sequence | TableRows) else None
 
     def fingerprint(self) -> dict[str, str]:
         """A short hash of each argument that a journal is bound to."""
@@ -124,21 +126,21 @@ def checked_request(
     """
     if (rows is None) == (collection is None):
         raise InputError("pass either rows or collection=")
-    if rows is not None:
-        _check_rows_argument(rows)
-    if prompt is None:
-        raise InputError("prompt= is missing: a text with {{placeholders}}, or a PromptTemplate")
+    found = None if rows is None else rows_of(rows, "rows")
+    total = None if found is None else length_of(found)
+    checked = _checked_prompt(prompt)
     if name is not None:
         check_name(name, "an evaluation")
     if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 <= epochs <= MOST_EPOCHS:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"epochs must be a whole number from 1 to 1,000, not {epochs!r:.60}")
     if responses is not None:
-        _check_answers(responses, rows, llm_configs, epochs)
+        _check_answers(responses, total, llm_configs, epochs)
     texts, criterion_set = _checked_criteria(criteria)
     return EvaluationRequest(
-        rows=rows,
+        rows=found,
+        total=total,
         collection=collection,
-        prompt=prompt,
+        prompt=checked,
         criteria=texts,
         criterion_set=criterion_set,
         llm_configs=_checked_configs(llm_configs),
@@ -150,14 +152,33 @@ def checked_request(
     )
 
 
-def _check_rows_argument(rows: object) -> None:
-    if isinstance(rows, Mapping):
-        raise InputError("rows must be a list of rows: pass [x] for one")
-    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable | AsyncIterable):
+def _checked_prompt(prompt: object) -> str | list[dict[str, Any]] | PromptTemplate | int:
+    """The prompt, its messages as plain data.
+
+    Raises:
+        InputError: It is none.
+    """
+    if isinstance(prompt, PromptTemplate | str) or (
+        isinstance(prompt, int) and not isinstance(prompt, bool)
+    ):
+        return prompt
+    messages: list[dict[str, Any]] = []
+    if isinstance(prompt, Sequence) and not isinstance(prompt, bytes):
+        for message in cast("Sequence[object]", prompt):
+            if isinstance(message, Message):
+                messages.append(message.model_dump(exclude_none=True))
+            elif isinstance(message, Mapping):
+                messages.append(dict(cast("Mapping[str, Any]", message)))
+            else:
+                messages = []
+                break
+    if not messages:
         raise InputError(
-            "rows must be a list, an iterable or an async iterable of mappings, such as "
-            f"[{{'question': 'Why?'}}], not {rows!r:.60}"
+            "prompt must be a text with {{placeholders}}, a list of messages such as "
+            "[{'role': 'user', 'content': 'Explain {{topic}}.'}], or a PromptTemplate or its id, "
+            f"not {prompt!r:.60}"
         )
+    return messages
 
 
 def _checked_criteria(
@@ -167,8 +188,7 @@ def _checked_criteria(
         return None, None
     if isinstance(criteria, CriterionSet | int):
         return None, criteria
-    with checked_input("the criteria"):
-        texts = criteria_of(cast("Sequence[str | CriterionIn]", criteria))
+    texts = criteria_of(criteria)
     if not texts:
         raise InputError("criteria must have at least one; None takes the template's")
     return texts, None
@@ -192,17 +212,17 @@ def _checked_configs(configs: Configs | None) -> list[str | LLMConfig | int | No
 
 
 def _check_answers(
-    answers: Answers, rows: Rows | None, llm_configs: Configs | None, epochs: int
+    answers: Answers, total: int | None, llm_configs: Configs | None, epochs: int
 ) -> None:
     if llm_configs is not None or epochs != 1:
         raise InputError("responses= are answers that exist: llm_configs= and epochs= are for none")
     if isinstance(answers, str):
         return
-    if not isinstance(rows, Sequence):
+    if total is None:
         raise InputError(
             "responses= as a list needs rows as a list; else name the column that has them"
         )
-    if len(answers) != len(rows):
-        raise InputError(f"there are {len(rows)} rows and {len(answers)} responses")
+    if len(answers) != total:
+        raise InputError(f"there are {total} rows and {len(answers)} responses")
     for position, answer in enumerate(answers):
         output_messages(answer, position)

@@ -108,23 +108,13 @@ class Evaluator:
         setup = self._setup = await self._make_setup()
         uses = None if keep else request.fan_out
         self._inputs = Inputs(setup.template.placeholders, request.answers, uses)
-        if isinstance(request.rows, Sequence):
-            self._inputs.check(request.rows)
+        if (rows := request.listed()) is not None:
+            self._inputs.check(rows)
         context = self._for_steps()
         for index in range(len(setup.configurations)):
             contexts = (_own_memory(context), _own_memory(context))
-            rows = request.total
             self._lanes.append(
-                Lane(
-                    index,
-                    setup,
-                    request,
-                    self._inputs,
-                    contexts,
-                    self._progress,
-                    rows=rows,
-                    keep=keep,
-                )
+                Lane(index, setup, request, self._inputs, contexts, self._progress, keep=keep)
             )
 
         async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
@@ -147,8 +137,8 @@ class Evaluator:
     def _check_rows(self) -> None:
         """Look at all rows before anything is sent, where they and the prompt are there."""
         request = self._request
-        if isinstance(request.rows, Sequence) and not isinstance(request.prompt, int):
-            Inputs(_placeholders(request.prompt), request.answers, None).check(request.rows)
+        if (rows := request.listed()) is not None and not isinstance(request.prompt, int):
+            Inputs(_placeholders(request.prompt), request.answers, None).check(rows)
 
     async def _make_setup(self) -> Setup:
         seconds = self._context.policy.deadline_at - time.monotonic()
@@ -249,6 +239,7 @@ class Evaluator:
         lanes = [
             LaneResult(
                 lane.configuration.name,
+                lane.configuration.experiment,
                 lane.configuration.llm_config,
                 _whole(lane.responses, length, "generate", error),
                 _whole(lane.ratings, length, "rate", error),

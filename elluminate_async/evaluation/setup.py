@@ -7,13 +7,14 @@ import json
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from elluminate_async.engine.threads import run_to_end
-from elluminate_async.errors import ConflictError, InputError, JournalError, NotFoundError
+from elluminate_async.errors import InputError, JournalError, NotFoundError
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
@@ -114,9 +115,9 @@ class SetupMaker:
         configs = [await self._config(one) for one in request.llm_configs]
         template = await self.template()
         criterion_set = await self._criterion_set(template)
-        base = request.name or f"Evaluation of {template.name}"
+        base = self._name(template)
         if request.collection is None:
-            collection = await _unique(base, self._collections.create)
+            collection = await _unique(base, self._collections.get_or_create)
         elif isinstance(request.collection, int):
             collection = await self._collections.get(id=request.collection)
         else:
@@ -124,7 +125,7 @@ class SetupMaker:
         made: list[Configuration] = []
         for config in configs:
             create = partial(
-                self._experiments.create,
+                self._experiments.get_or_create,
                 prompt_template=template,
                 collection=collection,
                 llm_config=config,
@@ -142,6 +143,9 @@ class SetupMaker:
         if chosen is None:
             return Configuration("default", None, experiment)
         return Configuration(chosen.name or f"configuration {chosen.id}", chosen, experiment)
+
+    def _name(self, template: PromptTemplate) -> str:
+        return self._request.name or f"Evaluation of {template.name}"
 
     async def _config(self, config: str | LLMConfig | int | None) -> LLMConfig | None:
         if config is None or isinstance(config, LLMConfig):
@@ -166,13 +170,12 @@ class SetupMaker:
         if is_new or sorted(there, key=str) == sorted(wanted, key=str):
             return found
         # Somebody edited it.
-        return await _unique(name, partial(self._sets.create, criteria=request.criteria))
+        return await _unique(name, partial(self._sets.get_or_create, criteria=request.criteria))
 
     def _noted(self, setup: Setup) -> dict[str, Any]:
         return {
             "version": _VERSION,
             "call": self._request.fingerprint(),
-            "name": setup.name,
             "template": setup.template.id,
             "collection": setup.collection.id,
             "experiments": [one.experiment.id for one in setup.configurations],
@@ -200,7 +203,7 @@ class SetupMaker:
             ) from error
         configs = [await self._config(one) for one in request.llm_configs]
         return Setup(
-            known["name"],
+            self._name(template),
             template,
             collection,
             tuple(
@@ -218,15 +221,19 @@ def _first_words(prompt: str | Sequence[object]) -> str:
     return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 1] + "…"
 
 
-async def _unique(name: str, create: Callable[[str], Awaitable[T]]) -> T:
-    """What ``create`` makes under ``name``, or where that is taken under it with the time."""
+async def _unique(name: str, get_or_create: Callable[[str], Awaitable[tuple[T, bool]]]) -> T:
+    """A new object under ``name``, or where that is taken under it with the time.
+
+    Where the answer to a creation was lost, the object of it counts as somebody's, and stays.
+    """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    for candidate in (name, f"{name} {now}", f"{name} {now} {secrets.token_hex(3)}"):
-        try:
-            return await create(candidate)
-        except ConflictError as error:
-            conflict = error
-    raise conflict
+    for candidate in (name, f"{name} {now}"):
+        # An experiment of that name may also be of another template or collection.
+        with suppress(InputError):
+            found, is_new = await get_or_create(candidate)
+            if is_new:
+                return found
+    return (await get_or_create(f"{name} {now} {secrets.token_hex(3)}"))[0]
 
 
 def _read(directory: Path) -> dict[str, Any] | None:
@@ -260,7 +267,6 @@ def _is_complete(known: object) -> bool:
     return (
         parts.get("version") == _VERSION
         and isinstance(parts.get("call"), dict)
-        and isinstance(parts.get("name"), str)
         and all(isinstance(parts.get(key), int) for key in ("template", "collection"))
         and isinstance(experiments, list)
         and all(isinstance(id, int) for id in cast("list[object]", experiments))
@@ -273,10 +279,14 @@ def _write(directory: Path, known: dict[str, Any]) -> None:
     beside = path.with_suffix(".new")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
+        with open(beside, "w", encoding="utf-8", opener=_for_its_owner) as file:
             json.dump(known, file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
         raise JournalError(f"{path} cannot be written: {error}", path=path) from error
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -157,6 +157,11 @@ class AdaptivePace:
         rate = self.rate
         return 0.0 if rate is None else max(0.0, self._admitted_at + 1 / rate - time.monotonic())
 
+    @property
+    def interval(self) -> float:
+        """Seconds between two requests; 0 while it is off."""
+        return 0.0 if self.rate is None else 1 / self.rate
+
     def accepted(self) -> None:
         """The service took a request."""
         now = time.monotonic()

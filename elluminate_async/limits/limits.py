@@ -285,7 +285,8 @@ class Limits:
 
         Its waits, and the pace that follows its refusals.
         """
-        return max(self.held_for(work=True), self._pace.left())
+        # At the very moment when the next one may start, those behind it are kept back still.
+        return max(self.held_for(work=True), self._pace.left() or self._pace.interval)
 
     def refuse_work(self, seconds: float, longest: float) -> None:
         """Start no work, as the service asked for a wait that is too long to be waited out.

@@ -7,8 +7,16 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -19,7 +27,6 @@ from elluminate_async.engine.stream import end_tasks
 from elluminate_async.errors import (
     DeadlineError,
     ElluminateError,
-    InputError,
     NotFoundError,
     ProtocolError,
     RejectedError,
@@ -57,10 +64,22 @@ ENTERING_PATIENCE = 5.0
 _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
 _JOBS_KNOWN = 64
-_MAX_ID = 2**63 - 1
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]
+
+
+_is_repeatable: ContextVar[bool] = ContextVar("is_repeatable", default=False)
+
+
+@contextmanager
+def repeatable() -> Generator[None]:
+    """Around a creation whose caller takes what exists as well: to repeat it does no harm."""
+    token = _is_repeatable.set(True)
+    try:
+        yield
+    finally:
+        _is_repeatable.reset(token)
 
 
 class Connection:
@@ -302,7 +321,7 @@ class Connection:
             content_type=content_type,
             idempotency_key=(sending.key if sending else new_key()) if keyed else None,
             key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
-            harmless=harmless,
+            harmless=harmless or _is_repeatable.get(),
             items=items,
             log=sending,
         )
@@ -380,28 +399,3 @@ def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
 def new_key() -> str:
     """An idempotency key: the same for every sending of one request, never used again."""
     return uuid.uuid4().hex
-
-
-def id_of(reference: object, what: str) -> int:
-    """The id of an object of the service, or the id itself.
-
-    Raises:
-        InputError: It is neither.
-    """
-    if isinstance(reference, int) and not isinstance(reference, bool):
-        if 0 <= reference <= _MAX_ID:
-            return reference
-        raise InputError(f"{what} must be an id, from 0 to 2**63 - 1, not {shown(reference)}")
-    found = getattr(reference, "id", None)
-    if isinstance(found, int):
-        return found
-    if isinstance(reference, tuple):
-        raise InputError(
-            f"{what} is a tuple: get_or_create returns (object, created), take the first of the two"
-        )
-    raise InputError(f"{what} must be an object of the service or its id, not {reference!r:.80}")
-
-
-def optional_id(reference: object, what: str) -> int | None:
-    """`id_of` of what was given; None for nothing."""
-    return None if reference is None else id_of(reference, what)

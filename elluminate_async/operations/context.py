@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from elluminate_async.batch import BatchOptions
+from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.engine.memory import Memory
-from elluminate_async.errors import ConfigurationError
+from elluminate_async.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from elluminate_async.operations.connection import Connection
@@ -72,6 +73,23 @@ def known_length(values: object) -> int | None:
     """How many there are, where that is known without reading them."""
     # Not of anything with a `len`: of a progress bar it is an estimate.
     return len(values) if isinstance(values, Sequence) else None  # pyright: ignore[reportUnknownArgumentType]
+
+
+def check_many(values: object, what: str) -> None:
+    """Raise `InputError` when ``values`` cannot be read one by one."""
+    if isinstance(values, Iterable | AsyncIterable) and not isinstance(values, str | bytes):
+        return
+    if isinstance(values, Awaitable):
+        raise InputError(f"{what} were not awaited: pass `await x`")
+    raise InputError(f"{what} must be a list, not {shown(values)}")
+
+
+def checked_seconds(timeout: float) -> float:
+    """A number of seconds that can be waited for, or `InputError`."""
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_number or not is_finite(timeout) or timeout <= 0:
+        raise InputError(f"timeout must be a number of seconds above 0, not {shown(timeout)}")
+    return timeout
 
 
 def first_problems(problems: Sequence[str], limit: int = 3) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 
 from pydantic import ValidationError
 
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
-from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.tables.json_checks import problem_in
 
 
@@ -83,15 +82,3 @@ def _frames_within() -> int:
     while frame is not None and frame.f_globals["__name__"].partition(".")[0] == package:
         frames, frame = frames + 1, frame.f_back
     return frames - 1
-
-
-def criteria_of(criteria: Sequence[str | CriterionIn]) -> list[CriterionIn]:
-    """Criteria as they are sent, of texts and of what is one already.
-
-    Raises:
-        InputError: It is one text, and not a list of them.
-        ValidationError: An entry is no text; see `checked_input`.
-    """
-    if isinstance(criteria, str):
-        raise InputError("criteria must be a list of texts: pass [x] for one")
-    return [CriterionIn(criterion_str=c) if isinstance(c, str) else c for c in criteria]

@@ -88,13 +88,17 @@ class Listing(Generic[M]):
 
     def __repr__(self) -> str:
         told = [f"{name}={value!r}" for name, value in self._query.items() if value is not None]
-        return f"<Listing of {'/'.join(map(str, self._segments))} {' '.join(told)}".rstrip() + ">"
+        return f"<Listing of {self._where} {' '.join(told)}".rstrip() + ">"
+
+    @property
+    def _where(self) -> str:
+        return "/".join(map(str, self._segments))
 
     def __await__(self) -> Generator[Any, None, list[M]]:
         return self._all().__await__()
 
     def __aiter__(self) -> AsyncIterator[M]:
-        return OutcomeStream(self.read, self._connection.tasks)
+        return OutcomeStream(self.read, self._connection.tasks, of=self._where)
 
     async def first(self) -> M | None:
         """The first row of the first page; None when there is none. One request.

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from elluminate_async.errors import AnswerTooLargeError
-from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.listing import Listing, Query
+from elluminate_async.operations.references import id_of
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.schemas.template_variables import TemplateVariables

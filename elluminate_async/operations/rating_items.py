@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import InputError, ItemError
-from elluminate_async.operations.connection import id_of
-from elluminate_async.operations.context import first_problems
+from elluminate_async.operations.context import check_many, first_problems
 from elluminate_async.operations.echoes import Subject
-from elluminate_async.schemas.ratings import RatingMode
+from elluminate_async.operations.references import id_of
+from elluminate_async.schemas.ratings import Rating, RatingMode
 from elluminate_async.schemas.responses import PromptResponse
 
 Responses: TypeAlias = (
@@ -22,6 +23,28 @@ Responses: TypeAlias = (
     | OutcomeStream[tuple[int, Outcome[PromptResponse]]]
 )
 """Responses or their ids; a `Batch` or a stream of outcomes keeps its positions."""
+
+ResponsePairs: TypeAlias = (
+    Iterable[tuple[int, Outcome[PromptResponse] | int]]
+    | AsyncIterable[tuple[int, Outcome[PromptResponse] | int]]
+)
+"""(position, response or its error), each position once, in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatedResponse:
+    """A response with its ratings, as `stream_rated_many` yields them.
+
+    Attributes:
+        position: As it was given, or the index of the response.
+        response: The response, or why there is none; its id where it was given by that.
+        ratings: The ratings, or why there are none.
+    """
+
+    position: int
+    response: Outcome[PromptResponse] | int
+    ratings: Outcome[list[Rating]]
+
 
 _ID_BYTES = 12
 
@@ -40,20 +63,32 @@ def checked_mode(rating_mode: object) -> RatingMode:
         ) from None
 
 
-def source_of(responses: Responses) -> Source[Subject]:
+def source_of(responses: Responses | ResponsePairs) -> Source[Subject]:
     """The entries to send. Of a sequence each response once, further positions as aliases."""
+    check_many(responses, "responses")
     if isinstance(responses, AsyncIterable):
         return _async_source(cast("AsyncIterable[object]", responses))
     if isinstance(responses, Sequence):
         # A copy: the caller may change the list, or repair the batch, while this one runs.
         outcomes = responses.outcomes if isinstance(responses, Batch) else tuple(responses)
         return _unique(outcomes)
-    return (_entry(position, entry) for position, entry in enumerate(responses))
+    return (_entry(*_placed(count, entry)) for count, entry in enumerate(responses))
+
+
+def _placed(count: int, entry: object) -> tuple[int, object]:
+    """Position and response of an entry, which may be a pair of both."""
+    match cast("Any", entry):
+        case (int() as position, response) if type(entry) is tuple:
+            if position < 0:
+                raise InputError(f"a position must not be below 0, as {position} is")
+            return position, response
+        case _:
+            return count, entry
 
 
 def _unique(responses: Sequence[object]) -> Iterator[Entry[Subject]]:
     subjects: list[tuple[int, Subject]] = []
-    for position, entry in enumerate(responses):
+    for position, entry in map(_placed, range(len(responses)), responses):
         if isinstance(entry, ItemError):
             yield Passed(position, entry)
         else:
@@ -83,15 +118,34 @@ def _subject(response: object, position: int) -> Subject:
 
 
 async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[Subject]]:
-    outcomes = isinstance(responses, OutcomeStream)
     count = 0
     async with closing(responses):
         async for entry in responses:
-            position, response = count, entry
-            if outcomes and isinstance(entry, tuple):
-                position, response = cast("tuple[int, object]", entry)
-            yield _entry(position, response)
+            yield _entry(*_placed(count, entry))
             count += 1
+
+
+def noted(
+    source: Source[Subject], responses: dict[int, Outcome[PromptResponse] | int]
+) -> Source[Subject]:
+    """``source``, of which the responses are kept by position as they are read."""
+
+    def note(entry: Entry[Subject]) -> Entry[Subject]:
+        if isinstance(entry, Passed):
+            responses[entry.position] = entry.error
+            return entry
+        subject = entry.value
+        for position in (entry.position, *entry.aliases):
+            responses[position] = subject.id if subject.response is None else subject.response
+        return entry
+
+    async def each() -> AsyncIterator[Entry[Subject]]:
+        assert isinstance(source, AsyncIterable)
+        async with closing(source):
+            async for entry in source:
+                yield note(entry)
+
+    return each() if isinstance(source, AsyncIterable) else map(note, source)
 
 
 def _entry(position: int, response: object) -> Entry[Subject]:

@@ -69,7 +69,14 @@ async def one_response(
         body = plan.body(spec, epoch=epoch)
     with one_sending(operation):
         answer = await connection.call(
-            "POST", "responses", *path, body=body, keyed=True, policy=policy
+            "POST",
+            "responses",
+            *path,
+            body=body,
+            keyed=True,
+            policy=policy,
+            # What is stored calls no model.
+            items=1 if operation == "generate" else 0,
         )
     row = decode(PromptResponse, answer)
     outcome = outcome_of(0, row, operation, connection.blotted)

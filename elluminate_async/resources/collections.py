@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from elluminate_async.errors import ConflictError
-from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.errors import ConflictError, InputError
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import (
     Collection,
@@ -49,7 +51,8 @@ class CollectionsResource(Resource):
         check_lookup(name, id, "a collection")
         if id is not None:
             return decode(
-                Collection, await self._connection.call("GET", "collections", id_of(id, "id"))
+                Collection,
+                await self._connection.call("GET", "collections", id_of(id, "id", "collection")),
             )
         query = {"name": name}
         listing = Listing(self._connection, Collection, "collections", query=query)
@@ -71,25 +74,24 @@ class CollectionsResource(Resource):
             description: For people.
             variables: First rows, sent in this one request; for many use
                 `client.template_variables.add_many`.
-            columns: Columns in order; without them the rows decide.
+            columns: Columns in order, or their names; without them the rows decide.
             read_only: Refuse later changes.
 
         Raises:
             ConflictError: The name is taken.
+            InputError: The name is empty, or one of a column is, or comes twice.
         """
+        if name is not None:
+            check_name(name, "a collection")
         with checked_input("the collection"):
             body = CreateCollectionRequest(
                 name=name,
                 description=description,
                 variables=None if variables is None else [dict(row) for row in variables],
-                columns=None
-                if columns is None
-                else [
-                    Column(name=c, column_position=i) if isinstance(c, str) else c
-                    for i, c in enumerate(columns)
-                ],
+                columns=_columns_of(columns),
                 read_only=read_only,
             )
+        _check_names(body.columns)
         answer = await self._connection.call("POST", "collections", body=body, omit_nulls=True)
         return decode(Collection, answer)
 
@@ -108,13 +110,14 @@ class CollectionsResource(Resource):
         """
         check_name(name, "a collection")
         try:
-            created = await self.create(
-                name,
-                description=description,
-                variables=variables,
-                columns=columns,
-                read_only=read_only,
-            )
+            with repeatable():
+                created = await self.create(
+                    name,
+                    description=description,
+                    variables=variables,
+                    columns=columns,
+                    read_only=read_only,
+                )
         except ConflictError:
             return await self.get(name), False
         return created, True
@@ -126,20 +129,48 @@ class CollectionsResource(Resource):
         name: str | None = None,
         description: str | None = None,
         read_only: bool | None = None,
-        columns: Sequence[Column] | None = None,
+        columns: Sequence[Column | str] | None = None,
     ) -> Collection:
-        """Change a collection; what is None stays. ``columns`` is the whole new list."""
+        """Change a collection; what is None stays. ``columns`` is the whole new list.
+
+        Raises:
+            InputError: The name is empty, or one of a column is, or comes twice.
+        """
+        if name is not None:
+            check_name(name, "a collection")
         with checked_input("the collection"):
             body = UpdateCollectionRequest(
                 name=name,
                 description=description,
                 read_only=read_only,
-                columns=None if columns is None else list(columns),
+                columns=_columns_of(columns),
             )
+        _check_names(body.columns)
         id = id_of(collection, "collection")
         answer = await self._connection.call("PUT", "collections", id, body=body, omit_nulls=True)
         return decode(Collection, answer)
 
     async def delete(self, collection: Collection | int) -> None:
-        """Delete a collection and its rows."""
+        """Delete a collection and its rows, with its experiments and all their responses."""
         await self._connection.call("DELETE", "collections", id_of(collection, "collection"))
+
+
+def _columns_of(columns: Sequence[Column | str] | None) -> list[Column] | None:
+    if columns is None:
+        return None
+    if isinstance(columns, str | Mapping | Column):
+        raise InputError("columns must be a list of names: pass [x] for one")
+    return [
+        Column(name=column, column_position=position) if isinstance(column, str) else column
+        for position, column in enumerate(columns)
+    ]
+
+
+def _check_names(columns: list[Column] | None) -> None:
+    """Raise `InputError` for columns that the service would rename, or make one of."""
+    # One without a name is named by the service.
+    names = [column.name for column in columns or () if column.name is not None]
+    if not all(names):
+        raise InputError("the name of a column must not be empty")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"the column {twice[0]!r} comes twice")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from elluminate_async.batch import Batch, BatchOptions, Outcome
-from elluminate_async.errors import ConflictError, InputError, ItemError
-from elluminate_async.operations.connection import decode, decode_list, id_of, optional_id
+from elluminate_async.batch import Batch, BatchOptions
+from elluminate_async.errors import ConflictError, InputError
+from elluminate_async.operations.connection import decode, decode_list
 from elluminate_async.operations.context import CallContext, single_policy
-from elluminate_async.operations.json_input import checked_input, criteria_of
+from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.new_criteria import (
+    NewCriteria,
+    check_question,
+    criteria_of,
+    matched,
+)
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.criteria import (
     AddCriteriaRequest,
     Criterion,
-    CriterionIn,
     EditCriterionRequest,
 )
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -27,7 +32,11 @@ Criteria: TypeAlias = list[Criterion]
 
 
 class CriteriaResource(Resource):
-    """Criteria: what the judge asks of every response to a template."""
+    """Criteria: what the judge asks of every response to a template.
+
+    ``Criteria`` is a list of `Criterion`. ``NewCriteria`` is a sequence of what can be made
+    one: texts, `CriterionIn`, mappings of its fields, `Criterion`.
+    """
 
     def list(
         self, prompt_template: PromptTemplate | int, *, strict: bool = False
@@ -42,12 +51,12 @@ class CriteriaResource(Resource):
 
     async def get(self, id: int) -> Criterion:
         """The criterion of that id."""
-        answer = await self._connection.call("GET", "criteria", id_of(id, "id"))
+        answer = await self._connection.call("GET", "criteria", id_of(id, "id", "criterion"))
         return decode(Criterion, answer)
 
     async def add_many(
         self,
-        criteria: Sequence[str | CriterionIn],
+        criteria: NewCriteria,
         *,
         prompt_template: PromptTemplate | int | None = None,
         criterion_set: CriterionSet | int | None = None,
@@ -57,10 +66,14 @@ class CriteriaResource(Resource):
         """Add criteria to a template or to a set, in one request.
 
         Args:
-            criteria: Texts, or texts with labels. One that exists already is not doubled.
-            prompt_template: The template; exclusive with ``criterion_set``.
+            criteria: n texts, or texts with labels: `CriterionIn`, a mapping of its fields, or
+                a `Criterion` of another template. One that exists already is not doubled, and
+                keeps its label; of one that comes twice the embedded server takes the last label.
+            prompt_template: The template; exclusive with ``criterion_set``. Of one that is
+                linked to a set it is the set that changes, for all its templates.
             criterion_set: The set; exclusive with ``prompt_template``.
-            delete_existing: Replace those that exist.
+            delete_existing: Replace those that exist, whose ratings go with them; with n = 0
+                all are deleted.
             options: Instead of the client's; its deadline, and 300 s at most.
 
         Returns:
@@ -69,12 +82,12 @@ class CriteriaResource(Resource):
             that whatever else fails is raised.
 
         Raises:
-            InputError: Both owners are given, or none, or an entry is no text.
+            InputError: Both owners are given, or none, or an entry is no text, or blank.
         """
         if (prompt_template is None) == (criterion_set is None):
             raise InputError("pass either prompt_template= or criterion_set=")
+        given = criteria_of(criteria)
         with checked_input("the criteria"):
-            given = criteria_of(criteria)
             body = AddCriteriaRequest(
                 prompt_template_id=optional_id(prompt_template, "prompt_template"),
                 criterion_set_id=optional_id(criterion_set, "criterion_set"),
@@ -83,7 +96,7 @@ class CriteriaResource(Resource):
             )
         policy = single_policy(self._connection, options)
         answer = await self._connection.call("POST", "criteria", body=body, policy=policy)
-        return _matched([one.criterion_str for one in given], decode_list(Criterion, answer))
+        return matched([one.criterion_str for one in given], decode_list(Criterion, answer))
 
     async def generate_many(
         self,
@@ -99,6 +112,8 @@ class CriteriaResource(Resource):
 
         Raises:
             ConflictError: The template has criteria and ``delete_existing`` is False.
+            DeadlineError: The deadline passed. Where its ``ambiguous`` is True the service may
+                still be at it, and add or replace criteria later.
         """
         body = AddCriteriaRequest(
             prompt_template_id=id_of(prompt_template, "prompt_template"),
@@ -125,32 +140,22 @@ class CriteriaResource(Resource):
         criterion_str: str | None = None,
         label: str | None = None,
     ) -> Criterion:
-        """Change a criterion's text or label; what is None stays."""
+        """Change a criterion's text or label; what is None stays.
+
+        Ratings by the old text stay, shown under the new one, until the responses are rated
+        again; another question is better added as a criterion of its own.
+
+        Raises:
+            InputError: The text is blank.
+        """
         with checked_input("the criterion"):
             body = EditCriterionRequest(criterion_str=criterion_str, label=label)
+        if body.criterion_str is not None:
+            check_question(body.criterion_str, "criterion_str")
         id = id_of(criterion, "criterion")
         answer = await self._connection.call("PUT", "criteria", id, body=body, omit_nulls=True)
         return decode(Criterion, answer)
 
     async def delete(self, criterion: Criterion | int) -> None:
-        """Delete a criterion."""
+        """Delete a criterion and its ratings."""
         await self._connection.call("DELETE", "criteria", id_of(criterion, "criterion"))
-
-
-def _matched(texts: Sequence[str], found: Sequence[Criterion]) -> Batch[Criterion]:
-    """Outcome i the criterion of that text; else the i-th, as the service answers in order."""
-    by_text = {one.criterion_str: one for one in found}
-    in_order = found if len(found) == len(texts) else ()
-    left = {one.id for one in found} - {by_text[text].id for text in texts if text in by_text}
-    outcomes: dict[int, Outcome[Criterion]] = {}
-    for position, text in enumerate(texts):
-        one = by_text.get(text)
-        if one is None and in_order and in_order[position].id in left:
-            one = in_order[position]  # its text was trimmed, or the like
-        outcomes[position] = one or ItemError(
-            "the service's answer has no criterion of this text",
-            position=position,
-            code="no_result",
-            operation="add",
-        )
-    return Batch[Criterion].from_outcomes(len(texts), outcomes, of=Criterion)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from elluminate_async.errors import ConflictError
-from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
     checked_input,
-    criteria_of,
 )
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
+from elluminate_async.operations.references import id_of
 from elluminate_async.resources.base import Resource
-from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 
 
 class CriterionSetsResource(Resource):
-    """Named sets of criteria that can be linked to several templates."""
+    """Named sets of criteria that can be linked to several templates.
+
+    ``NewCriteria`` is a sequence of texts, `CriterionIn`, mappings of its fields, `Criterion`.
+    """
 
     def list(self, *, strict: bool = False) -> Listing[CriterionSet]:
         """All sets.
@@ -39,33 +40,35 @@ class CriterionSetsResource(Resource):
         check_lookup(name, id, "a criterion set")
         if id is not None:
             return decode(
-                CriterionSet, await self._connection.call("GET", "criterion_sets", id_of(id, "id"))
+                CriterionSet,
+                await self._connection.call(
+                    "GET", "criterion_sets", id_of(id, "id", "criterion_set")
+                ),
             )
         query = {"name": name}
         listing = Listing(self._connection, CriterionSet, "criterion_sets", query=query)
         return await listing.named("criterion set", name)
 
-    async def create(
-        self, name: str, criteria: Sequence[str | CriterionIn] | None = None
-    ) -> CriterionSet:
+    async def create(self, name: str, criteria: NewCriteria | None = None) -> CriterionSet:
         """Create a set.
 
         Raises:
             ConflictError: The name is taken.
         """
         check_name(name, "a criterion set")
+        members = None if criteria is None else criteria_of(criteria)
         with checked_input("the criterion set"):
-            members = None if criteria is None else criteria_of(criteria)
             body = CreateCriterionSetRequest(name=name, criteria=members)
         answer = await self._connection.call("POST", "criterion_sets", body=body, omit_nulls=True)
         return decode(CriterionSet, answer)
 
     async def get_or_create(
-        self, name: str, criteria: Sequence[str | CriterionIn] | None = None
+        self, name: str, criteria: NewCriteria | None = None
     ) -> tuple[CriterionSet, bool]:
         """The set of that name as it is, or a new one; and whether it was created now."""
         try:
-            return await self.create(name, criteria), True
+            with repeatable():
+                return await self.create(name, criteria), True
         except ConflictError:
             return await self.get(name), False
 
@@ -78,14 +81,18 @@ class CriterionSetsResource(Resource):
     async def link_template(
         self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
     ) -> CriterionSet:
-        """Have the set rate a template's responses."""
+        """Have the set rate a template's responses, in place of the criteria that it has.
+
+        These rate it no more, and `unlink_template` does not bring them back. From then on
+        `client.criteria.add_many` for the template changes the set, for all its templates.
+        """
         answer = await self._connection.call("PUT", *_link(criterion_set, prompt_template))
         return decode(CriterionSet, answer)
 
     async def unlink_template(
         self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
     ) -> None:
-        """Undo `link_template`."""
+        """Take the set from a template, which has no criteria then."""
         await self._connection.call("DELETE", *_link(criterion_set, prompt_template))
 
 

@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.connection import decode, repeatable
+from elluminate_async.operations.context import checked_seconds
 from elluminate_async.operations.jobs import follow_job, job_failure
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.operations.starting import checked_job_id
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
@@ -57,7 +59,8 @@ class ExperimentsResource(Resource):
         check_lookup(name, id, "an experiment")
         if id is not None:
             return decode(
-                Experiment, await self._connection.call("GET", "experiments", id_of(id, "id"))
+                Experiment,
+                await self._connection.call("GET", "experiments", id_of(id, "id", "experiment")),
             )
         query = {"experiment_name": name}
         listing = Listing(self._connection, Experiment, "experiments", query=query)
@@ -121,14 +124,15 @@ class ExperimentsResource(Resource):
                 collection, whose responses would mix with these.
         """
         try:
-            created = await self.create(
-                name,
-                prompt_template=prompt_template,
-                collection=collection,
-                llm_config=llm_config,
-                criterion_set=criterion_set,
-                description=description,
-            )
+            with repeatable():
+                created = await self.create(
+                    name,
+                    prompt_template=prompt_template,
+                    collection=collection,
+                    llm_config=llm_config,
+                    criterion_set=criterion_set,
+                    description=description,
+                )
         except ConflictError:
             existing = await self.get(name)
             _check_same(existing, prompt_template, collection)
@@ -157,11 +161,13 @@ class ExperimentsResource(Resource):
             The experiment with its results. Responses that failed are counted in them.
 
         Raises:
+            InputError: ``timeout`` is no finite number above 0.
             JobError: The service ended the run without success.
             OutcomeUnknownError: It had not ended in time; it goes on at the service.
         """
         id = id_of(experiment, "experiment")
-        seconds = self._connection.options.deadline if timeout is None else timeout
+        deadline = self._connection.options.deadline
+        seconds = deadline if timeout is None else checked_seconds(timeout)
         policy = self._connection.policy(deadline_at=time.monotonic() + seconds)
         with checked_input("the run"):
             body = RunExperimentRequest(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Unpack, cast
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig, LLMConfigFields
 
@@ -32,7 +33,8 @@ class LLMConfigsResource(Resource):
         check_lookup(name, id, "an LLM configuration")
         if id is not None:
             return decode(
-                LLMConfig, await self._connection.call("GET", "llm_configs", id_of(id, "id"))
+                LLMConfig,
+                await self._connection.call("GET", "llm_configs", id_of(id, "id", "llm_config")),
             )
         query = {"name": name}
         listing = Listing(self._connection, LLMConfig, "llm_configs", query=query)
@@ -46,7 +48,7 @@ class LLMConfigsResource(Resource):
         Args:
             name: Unique in the project.
             llm_model_name: The model as its provider names it.
-            **fields: The other fields of `CreateLLMConfigRequest`, such as ``llm_base_url``,
+            **fields: The fields of `LLMConfigFields`, such as ``llm_base_url``,
                 ``api_key``, ``temperature``, ``max_tokens``, ``timeout`` (seconds).
 
         Raises:
@@ -67,10 +69,11 @@ class LLMConfigsResource(Resource):
     ) -> tuple[LLMConfig, bool]:
         """The configuration of that name as it is, or a new one; and whether it is new."""
         try:
-            return await self.create(name, llm_model_name, **fields), True
+            with repeatable():
+                return await self.create(name, llm_model_name, **fields), True
         except ConflictError:
             return await self.get(name), False
 
     async def delete(self, llm_config: LLMConfig | int) -> None:
-        """Delete a configuration."""
+        """Delete a configuration; experiments that use it go over to the project's default."""
         await self._connection.call("DELETE", "llm_configs", id_of(llm_config, "llm_config"))

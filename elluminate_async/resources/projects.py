@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.projects import CreateProjectRequest, Project
 
@@ -32,7 +33,7 @@ class ProjectsResource(Resource):
         """
         check_lookup(name, id, "a project")
         if id is not None:
-            path = ("projects", id_of(id, "id"))
+            path = ("projects", id_of(id, "id", "project"))
             return decode(Project, await self._connection.call("GET", *path, of_project=False))
         return await self.list().named("project", name)
 

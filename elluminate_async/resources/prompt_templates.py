@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.connection import decode, repeatable
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
@@ -16,6 +16,7 @@ from elluminate_async.operations.json_input import (
     warn_of_lookalikes,
 )
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -33,7 +34,11 @@ ResponseFormat: TypeAlias = type[BaseModel] | Mapping[str, Any]
 
 
 class PromptTemplatesResource(Resource):
-    """Prompt templates: named, with versions that never change."""
+    """Prompt templates: named, with versions that never change.
+
+    ``Messages`` is one user message as a string, or a sequence of chat messages, which are
+    mappings. ``ResponseFormat`` is a pydantic class, or a mapping as chat completions take it.
+    """
 
     def list(
         self,
@@ -69,7 +74,9 @@ class PromptTemplatesResource(Resource):
         if id is not None:
             return decode(
                 PromptTemplate,
-                await self._connection.call("GET", "prompt_templates", id_of(id, "id")),
+                await self._connection.call(
+                    "GET", "prompt_templates", id_of(id, "id", "prompt_template")
+                ),
             )
         query = {"name": name, "version": version}
         listing = Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
@@ -131,14 +138,15 @@ class PromptTemplatesResource(Resource):
             tool_choice: As chat completions take it.
         """
         try:
-            created = await self.create(
-                messages,
-                name,
-                parent_prompt_template=parent_prompt_template,
-                response_format=response_format,
-                tools=tools,
-                tool_choice=tool_choice,
-            )
+            with repeatable():
+                created = await self.create(
+                    messages,
+                    name,
+                    parent_prompt_template=parent_prompt_template,
+                    response_format=response_format,
+                    tools=tools,
+                    tool_choice=tool_choice,
+                )
         except ConflictError as conflict:
             existing = (conflict.body or {}).get("prompt_template_id")
             if not isinstance(existing, int):
@@ -147,9 +155,10 @@ class PromptTemplatesResource(Resource):
         return created, True
 
     async def delete(self, prompt_template: PromptTemplate | int) -> None:
-        """Delete one version."""
-        id = id_of(prompt_template, "prompt_template")
-        await self._connection.call("DELETE", "prompt_templates", id_of(id, "id"))
+        """Delete one version, with its experiments and all their responses and ratings."""
+        await self._connection.call(
+            "DELETE", "prompt_templates", id_of(prompt_template, "prompt_template")
+        )
 
 
 def _messages(messages: Messages) -> list[dict[str, Any]]:

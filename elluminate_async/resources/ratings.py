@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.call import Upstream
-from elluminate_async.engine.run import run_batch, stream_batch
+from elluminate_async.engine.outcomes import Pairs
+from elluminate_async.engine.run import deliver_all, run_batch, stream_batch
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import InputError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode_list, id_of
+from elluminate_async.operations.connection import decode_list
 from elluminate_async.operations.context import CallContext, known_length, single_policy
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rate import Rate, Ratings
 from elluminate_async.operations.rating_items import (
+    RatedResponse,
+    ResponsePairs,
     Responses,
     check_responses,
     checked_mode,
+    noted,
     repaired,
     source_of,
 )
+from elluminate_async.operations.references import id_of
 from elluminate_async.operations.singles import one_sending
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest
@@ -30,9 +35,17 @@ from elluminate_async.schemas.responses import PromptResponse
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
 
+_DeliverRated: TypeAlias = Callable[[list[RatedResponse]], Awaitable[None]]
+
 
 class RatingsResource(Resource):
-    """The judge's verdicts on responses: one rating per response and criterion."""
+    """The judge's verdicts on responses: one rating per response and criterion.
+
+    ``Ratings`` is a list of `Rating`, those of one response. ``Responses`` are responses or
+    their ids: an iterable, plain or async, a `Batch`, or an `OutcomeStream` of generation;
+    ``ResponsePairs`` are pairs of a position and a response, or its error. A
+    ``JournalPath`` is a `str` or an `os.PathLike`.
+    """
 
     def list(self, response: PromptResponse | int, *, strict: bool = False) -> Listing[Rating]:
         """The ratings of a response.
@@ -66,7 +79,7 @@ class RatingsResource(Resource):
         policy = single_policy(self._connection, options)
         with one_sending("rate", response_id=id):
             answer = await self._connection.call(
-                "POST", "ratings", body=body, keyed=True, policy=policy
+                "POST", "ratings", body=body, keyed=True, policy=policy, items=1
             )
         return decode_list(Rating, answer)
 
@@ -126,7 +139,7 @@ class RatingsResource(Resource):
 
     def stream_rate_many(
         self,
-        responses: Responses,
+        responses: Responses | ResponsePairs,
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         journal: JournalPath | None = None,
@@ -135,9 +148,36 @@ class RatingsResource(Resource):
         """`rate_many` as a stream of (position, outcome), as chunks finish.
 
         The stream of `stream_generate_many` can be passed straight in: responses are rated
-        while others are still being generated, under the same limits.
+        while others are still being generated, under the same limits. So can any pairs of a
+        position and a response or its error, each position once: they keep their positions.
         """
         context = CallContext.begin(self._connection, options)
         total, path = known_length(responses), journal_path(journal)
         operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
         return stream_batch(operation.call(), source_of(responses), self._connection.tasks)
+
+    def stream_rated_many(
+        self,
+        responses: Responses | ResponsePairs,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        journal: JournalPath | None = None,
+        options: BatchOptions | None = None,
+    ) -> OutcomeStream[RatedResponse]:
+        """`stream_rate_many` that gives each response with its ratings.
+
+        It keeps the responses that are being rated, so that the caller need not.
+        """
+        context = CallContext.begin(self._connection, options)
+        total, path = known_length(responses), journal_path(journal)
+        operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
+        source = source_of(responses)
+        kept: dict[int, Outcome[PromptResponse] | int] = {}
+
+        async def produce(deliver: _DeliverRated) -> None:
+            async def pair(pairs: Pairs[Ratings]) -> None:
+                await deliver([RatedResponse(p, kept.pop(p), ratings) for p, ratings in pairs])
+
+            await deliver_all(operation.call(), noted(source, kept), pair)
+
+        return OutcomeStream(produce, self._connection.tasks, of="rate")

@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode, id_of, optional_id
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import CallContext, known_length, single_policy
 from elluminate_async.operations.generate import Generate
+from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.parts import list_entries, list_responses
+from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.operations.response_items import (
-    Output,
     ResponsePlan,
     ResponseSpec,
     Variables,
     one_source,
+)
+from elluminate_async.operations.singles import one_response
+from elluminate_async.operations.stored_items import (
+    Output,
+    check_epoch,
+    metadata_of,
     output_messages,
     stored_specs,
 )
-from elluminate_async.operations.singles import one_response
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
@@ -37,7 +43,12 @@ if TYPE_CHECKING:
 
 
 class ResponsesResource(Resource):
-    """The model's answers."""
+    """The model's answers.
+
+    ``Variables`` are rows of a collection, or their ids: an iterable, plain or async, or a
+    `Batch`. An ``Output`` is a text, or a sequence of messages, which are mappings. A
+    ``JournalPath`` is a `str` or an `os.PathLike`.
+    """
 
     def list(
         self,
@@ -65,7 +76,8 @@ class ResponsesResource(Resource):
     async def get(self, id: int) -> PromptResponse:
         """The response of that id, with its ratings."""
         return decode(
-            PromptResponse, await self._connection.call("GET", "responses", id_of(id, "id"))
+            PromptResponse,
+            await self._connection.call("GET", "responses", id_of(id, "id", "response")),
         )
 
     async def generate(
@@ -115,13 +127,22 @@ class ResponsesResource(Resource):
             response: Its text, or its messages, the last one the assistant's.
             template_variables: What it was made for.
             experiment: Where it belongs.
-            metadata: How it was made.
-            epoch: Which repetition of the same variables it is; None for the first, or the
+            metadata: How it was made; a mapping of the fields will do.
+            epoch: Which repetition of the same variables it is, from 1; None for the first, or the
                 next where this client has a batch on the experiment.
             options: Instead of the client's; its deadline, and 300 s at most.
+
+        Raises:
+            InputError: An argument cannot work.
+            OutcomeUnknownError: Sent, and whether it was stored is not known.
+            ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         plan = ResponsePlan.check(experiment, None, None)
-        spec = ResponseSpec(template_variables, output_messages(response, 0), metadata, epoch)
+        id_of(template_variables, "template_variables")
+        if epoch is not None:
+            check_epoch(epoch)
+        made = metadata_of(metadata, "metadata")
+        spec = ResponseSpec(template_variables, output_messages(response, 0), made, epoch)
         policy = single_policy(self._connection, options)
         return await one_response(self._connection, "add", plan, spec, policy=policy)
 
@@ -270,9 +291,10 @@ class ResponsesResource(Resource):
         return stream_batch(operation.call(), items, self._connection.tasks)
 
     async def update(self, response: PromptResponse | int, *, annotation: str) -> PromptResponse:
-        """Change the note that is attached to a response."""
+        """Change the note that is attached to a response; an empty one takes it away."""
         id = id_of(response, "response")
-        body = AnnotateRequest(annotation=annotation)
+        with checked_input("the response"):
+            body = AnnotateRequest(annotation=annotation)
         answer = await self._connection.call("PATCH", "responses", id, body=body, harmless=True)
         return decode(PromptResponse, answer)
 

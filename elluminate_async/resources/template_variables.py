@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
 from elluminate_async.engine.run import run_batch, stream_batch
-from elluminate_async.errors import InputError, ItemError
+from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode, id_of
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import (
     CallContext,
     first_problems,
     single_policy,
 )
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.references import id_of
 from elluminate_async.operations.upload import Upload
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
@@ -25,7 +26,7 @@ from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
 from elluminate_async.tables.json_checks import FLAT, problem_in
 from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
-from elluminate_async.tables.values import NoTextError, json_row
+from elluminate_async.tables.values import json_row
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -38,7 +39,11 @@ _written = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class TemplateVariablesResource(Resource):
-    """The rows of collections."""
+    """The rows of collections.
+
+    A ``Row`` is a mapping of column names to values, any JSON; ``Rows`` are an iterable of
+    them, plain or async. A ``JournalPath`` is a `str` or an `os.PathLike`.
+    """
 
     def list(
         self, collection: Collection | int, *, strict: bool = False
@@ -51,7 +56,9 @@ class TemplateVariablesResource(Resource):
 
     async def get(self, id: int, *, collection: Collection | int) -> TemplateVariables:
         """The row of that id."""
-        answer = await self._connection.call("GET", *_entries(collection), id_of(id, "id"))
+        answer = await self._connection.call(
+            "GET", *_entries(collection), id_of(id, "id", "template_variables")
+        )
         return decode(TemplateVariables, answer)
 
     async def add_to_collection(
@@ -65,6 +72,10 @@ class TemplateVariablesResource(Resource):
 
         For more than a few rows `add_many` takes one request where this takes many. The
         deadline is that of ``options``, and 300 s at most.
+
+        Raises:
+            NoTextError: A text of the row has half a character.
+            InputError: It is no mapping of names to JSON.
         """
         row = encode_row(template_variables, 0, convert=True)
         body = EntryRequest(input_values=json.loads(row))
@@ -159,6 +170,10 @@ class TemplateVariablesResource(Resource):
         """Let the service's model make up one row for a template's placeholders.
 
         The deadline is that of ``options``, and 300 s at most.
+
+        Raises:
+            DeadlineError: The deadline passed. Where its ``ambiguous`` is True the service may
+                still be at it, and add the row later.
         """
         body = EntryRequest(prompt_template_id=id_of(prompt_template, "prompt_template"))
         policy = single_policy(self._connection, options)
@@ -171,8 +186,9 @@ class TemplateVariablesResource(Resource):
         self, template_variables: TemplateVariables | int, *, collection: Collection | int
     ) -> None:
         """Delete one row."""
-        id = id_of(template_variables, "template_variables")
-        await self._connection.call("DELETE", *_entries(collection), id_of(id, "id"))
+        await self._connection.call(
+            "DELETE", *_entries(collection), id_of(template_variables, "template_variables")
+        )
 
     async def delete_all(self, collection: Collection | int) -> None:
         """Delete all rows of a collection."""
@@ -210,54 +226,58 @@ def _item(position: int, value: object) -> Entry[bytes]:
     return Passed(position, failed)
 
 
-def encode_row(value: object, position: int, *, convert: bool = False) -> bytes:
+def encode_row(
+    value: object, position: int, *, convert: bool = False, name: str = "values"
+) -> bytes:
     """One line of the upload.
 
     Args:
         value: Column name to value.
         position: The row's index.
         convert: Convert what tables hold and JSON does not have, where that loses nothing.
+        name: What errors call the rows.
 
     Raises:
         NoTextError: A text in ``value`` has half a character.
         InputError: ``value`` is no mapping of names to JSON.
     """
+    where = f"{name}[{position}]"
     if not isinstance(value, Mapping):
         raise InputError(
-            f"values[{position}] must be a mapping of column names to values, such as "
+            f"{where} must be a mapping of column names to values, such as "
             f"{{'language': 'Python'}}, not {value!r:.80}"
         )
     row = cast("Mapping[object, object]", value)
     if bad := [name for name in row if not isinstance(name, str) or not name]:
-        raise InputError(f"values[{position}]: a column name must be a string, not {bad[0]!r:.60}")
+        raise InputError(f"{where}: a column name must be a string, not {bad[0]!r:.60}")
     content, kind = dict(row), InputError
     # Most rows are flat, and then writing them tells as much as looking at each value.
     is_flat = FLAT.issuperset(map(type, content.values()))
-    problem = None if is_flat else problem_in(content, f"values[{position}]", texts=False)
+    problem = None if is_flat else problem_in(content, where, texts=False)
     if problem is not None and convert:
-        problem, kind = _convert(content, position)
+        problem, kind = _convert(content, position, name)
     if problem is None:
         try:
             return _written(content).encode()
         except UnicodeEncodeError:
-            problem = problem_in(content, f"values[{position}]")
+            problem = problem_in(content, where)
             kind = NoTextError
         except (TypeError, ValueError, RecursionError) as error:
-            problem = problem_in(content, f"values[{position}]") or str(error)
-    raise kind(f"values[{position}] cannot be written as JSON: {problem}")
+            problem = problem_in(content, where) or str(error)
+    raise kind(f"{where} cannot be written as JSON: {problem}")
 
 
-def _convert(content: dict[object, object], position: int) -> tuple[str | None, type[InputError]]:
+def _convert(
+    content: dict[object, object], position: int, name: str
+) -> tuple[str | None, type[InputError]]:
     """Convert a row in place; the problem and its kind where that cannot be done."""
     try:
-        content.update(json_row(content, position, _place))
+        content.update(
+            json_row(content, position, lambda p, column: f"{name}[{p}][{column!r:.60}]")
+        )
     except InputError as error:
         return str(error), type(error)
     return None, InputError
-
-
-def _place(position: int, column: str) -> str:
-    return f"values[{position}][{column!r:.60}]"
 
 
 def _check_rows(values: Iterable[object]) -> None:

@@ -30,7 +30,7 @@ Of the ratings of a response, as `rate_many` gives them:
 |---|---|---|
 | ``rating.<criterion>`` | text | YES, NO, or null where it was not asked |
 | ``reasoning.<criterion>`` | text | why, in DETAILED mode |
-| ``passed`` | float | the share of YES, from 0 to 1; null where nothing was asked |
+| ``passed`` | bool | whether all are YES; null where nothing was asked |
 
 ``<criterion>`` is its label where it has one, else its text; where two have the same, the id
 follows each: ``rating.Is it right? (7)``.
@@ -208,7 +208,7 @@ def _of_ratings(values: Values, of: type | None) -> _Layout:
     criteria = {r.criterion.id: r.criterion for ratings in values() for r in ratings}
     if not criteria and of is not Rating:  # empty lists may be of anything
         return _Layout((TableColumn("value", "any"),), lambda value: (value,))
-    names = _criterion_names(criteria.values())
+    names = criterion_names(criteria.values()).values()
 
     def cells(ratings: list[Rating]) -> tuple[object, ...]:
         by_id = {rating.criterion.id: rating for rating in ratings}
@@ -217,19 +217,19 @@ def _of_ratings(values: Values, of: type | None) -> _Layout:
         return (
             *(rating and str(rating.rating) for rating in found),
             *(rating and rating.reasoning for rating in found),
-            yes / len(by_id) if by_id else None,
+            yes == len(by_id) if by_id else None,
         )
 
     columns = (
         *(TableColumn(f"rating.{name}", "text") for name in names),
         *(TableColumn(f"reasoning.{name}", "text") for name in names),
-        TableColumn("passed", "float"),
+        TableColumn("passed", "bool"),
     )
     return _Layout(columns, cells)
 
 
-def _criterion_names(criteria: Iterable[Criterion]) -> list[str]:
-    """A name for each, of which none is another's."""
+def criterion_names(criteria: Iterable[Criterion]) -> dict[int, str]:
+    """A name for each, by its id: its label or text, and of none that is another's."""
     plain = {criterion.id: _name_of(criterion) for criterion in criteria}
     used = Counter(plain.values())
     names: dict[int, str] = {}
@@ -238,7 +238,7 @@ def _criterion_names(criteria: Iterable[Criterion]) -> list[str]:
         while own in names.values() or (own != name and own in used):
             own = f"{own} ({id})"
         names[id] = own
-    return [*names.values()]
+    return names
 
 
 def _name_of(criterion: Criterion) -> str:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from elluminate_async.errors import InputError
@@ -68,6 +76,8 @@ def rows_of(data: object, name: str = "the rows") -> Iterable[Row] | AsyncIterab
         InputError: ``data`` is neither, or a column has no name, or the name of another.
         MissingExtraError: It is a table, and the extra ``tables`` is not installed.
     """
+    if isinstance(data, Awaitable):
+        raise InputError(f"{name} were not awaited: pass `await x`")
     if problem := _why_not(data):
         raise InputError(f"{name} must be a list of rows, or a table: {problem}")
     if not _looks_like_a_table(data):
@@ -101,7 +111,6 @@ def length_of(data: object) -> int | None:
 _INSTEAD: Final[tuple[tuple[Callable[[object], bool], str], ...]] = (
     (lambda data: isinstance(data, str | bytes), "a text is none, pass what is read of it"),
     (lambda data: isinstance(data, Mapping), "pass [x] for one"),
-    (inspect.iscoroutine, "await the coroutine first"),
     (inspect.isroutine, "pass what the function returns, as x()"),
     (lambda data: isinstance(data, type), "pass an instance, not the class"),
     (

@@ -32,7 +32,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from elluminate_async.errors import InputError
+from elluminate_async.errors import InputError, NoTextError
 from elluminate_async.tables.json_checks import MAX_DEPTH, below, problem_in, shown
 
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
@@ -41,10 +41,6 @@ Otherwise: TypeAlias = Callable[[object, str], JSON]
 """What stands for a value that JSON does not have: it is given the value and the problem."""
 
 _MOST_DIGITS: Final = 4_000
-
-
-class NoTextError(InputError):
-    """A text of a row has half a character: that row alone cannot be sent."""
 
 
 def json_row(

@@ -26,6 +26,7 @@ Fixtures for pytest are in `elluminate_async.testing.pytest_plugin`; a test suit
 from __future__ import annotations
 
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
+from elluminate_async.testing.exchange import Exchange
 from elluminate_async.testing.faults import KINDS, Fault, FaultPlan
 from elluminate_async.testing.ledger import Ledger, Report, check_batch, check_ratings
 from elluminate_async.testing.proxy import FaultProxy
@@ -36,6 +37,7 @@ __all__ = [
     "KINDS",
     "VIRTUAL_TIME",
     "Behaviour",
+    "Exchange",
     "Fault",
     "FaultPlan",
     "FaultProxy",

@@ -16,6 +16,24 @@ PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 @dataclass(slots=True)
+class Criterion:
+    """A question about the responses to a template."""
+
+    id: int
+    text: str
+    label: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As the wire has it."""
+        return {
+            "id": self.id,
+            "criterion_str": self.text,
+            "label": self.label,
+            "created_at": WHEN,
+        }
+
+
+@dataclass(slots=True)
 class Template:
     """A prompt template and its criteria."""
 
@@ -23,7 +41,7 @@ class Template:
     name: str
     version: int
     messages: list[dict[str, Any]]
-    criteria: dict[int, str] = field(default_factory=dict[int, str])
+    criteria: list[Criterion] = field(default_factory=list[Criterion])
     text: str = ""
 
     def __post_init__(self) -> None:
@@ -44,11 +62,6 @@ class Template:
         }
 
 
-def criterion_document(id: int, text: str) -> dict[str, Any]:
-    """One criterion as the wire has it."""
-    return {"id": id, "criterion_str": text, "label": None, "created_at": WHEN}
-
-
 @dataclass(slots=True)
 class Collection:
     """A table of template variables."""
@@ -56,6 +69,8 @@ class Collection:
     id: int
     name: str
     description: str = ""
+    columns: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    read_only: bool = False
     entries: list[Entry] = field(default_factory=list["Entry"])
 
     def document(self) -> dict[str, Any]:
@@ -64,9 +79,9 @@ class Collection:
             "id": self.id,
             "name": self.name,
             "description": self.description,
-            "columns": [],
+            "columns": self.columns,
             "variables_count": len(self.entries),
-            "read_only": False,
+            "read_only": self.read_only,
             "created_at": WHEN,
             "updated_at": WHEN,
         }
@@ -104,7 +119,7 @@ class Experiment:
 
     def document(self) -> dict[str, Any]:
         """As the wire has it."""
-        criteria = [criterion_document(*found) for found in self.template.criteria.items()]
+        criteria = [criterion.document() for criterion in self.template.criteria]
         template = self.template.document()
         return {
             "id": self.id,
@@ -145,6 +160,7 @@ class Row:
 
     Attributes:
         head: Its text on the wire up to its ratings.
+        annotation: Its note, as JSON.
     """
 
     id: int
@@ -156,12 +172,15 @@ class Row:
     visible_at: float
     head: str
     hidden: bool = False
+    annotation: str = '""'
     ratings: list[RatingRow] = field(default_factory=list[RatingRow])
 
     def text(self, now: float | None = None) -> str:
         """As the wire has it, with the ratings that can be seen by ``now``."""
         shown = (r.text for r in self.ratings if now is None or r.visible_at <= now)
-        return f'{self.head}"ratings":[{",".join(shown)}],"annotation":"","created_at":"{WHEN}"}}'
+        ratings = ",".join(shown)
+        tail = f'"annotation":{self.annotation},"created_at":"{WHEN}"}}'
+        return f'{self.head}"ratings":[{ratings}],{tail}'
 
 
 def row_head(
@@ -178,11 +197,11 @@ def row_head(
     )
 
 
-def rating_text(id: int, criterion_id: int, criterion: str, verdict: bool, why: str | None) -> str:
+def rating_text(id: int, criterion: Criterion, verdict: bool, why: str | None) -> str:
     """The text of a rating."""
     document = {
         "id": id,
-        "criterion": criterion_document(criterion_id, criterion),
+        "criterion": criterion.document(),
         "rating": "YES" if verdict else "NO",
         "reasoning": why,
         "created_at": WHEN,

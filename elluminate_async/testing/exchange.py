@@ -28,6 +28,43 @@ START_ROUTES = frozenset({"POST version/compatible", "GET projects"})
 """Requests that every client sends before its first call."""
 
 
+ROUTES = (
+    "GET collections",
+    "GET collections/{id}",
+    "GET collections/{id}/entries",
+    "GET criteria",
+    "GET experiments",
+    "GET experiments/{id}",
+    "GET projects",
+    "GET projects/{id}",
+    "GET prompt_templates",
+    "GET prompt_templates/{id}",
+    "GET ratings",
+    "GET ratings/batches/{job}",
+    "GET ratings/batches/{job}/stream",
+    "GET responses",
+    "GET responses/batches/{job}",
+    "GET responses/batches/{job}/stream",
+    "GET responses/{id}",
+    "PATCH responses/{id}",
+    "POST collections",
+    "POST collections/{id}/entries",
+    "POST collections/{id}/entries/batches",
+    "POST criteria",
+    "POST experiments",
+    "POST prompt_templates",
+    "POST ratings",
+    "POST ratings/batches",
+    "POST responses",
+    "POST responses/batches",
+    "POST responses/generate",
+    "POST version/compatible",
+    "PUT collections/{id}",
+    "PUT criteria/{id}",
+)
+"""All that a `ScriptedService` has, as `Exchange.route` spells them."""
+
+
 @dataclass(slots=True)
 class Reply:
     """An answer before it is sent.

@@ -6,11 +6,12 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 from elluminate_async.testing.documents import JobScript
 from elluminate_async.testing.exchange import (
     BATCH_ROUTES,
+    ROUTES,
     START_ROUTES,
     STREAM_ROUTES,
     ConnectionCut,
@@ -19,6 +20,8 @@ from elluminate_async.testing.exchange import (
     Reply,
 )
 from elluminate_async.testing.service import Behaviour
+
+F = TypeVar("F", bound=Callable[..., object])
 
 Predicate: TypeAlias = Callable[[Exchange], bool]
 
@@ -166,10 +169,11 @@ class Fault:
     """One kind of fault, placed on some exchanges.
 
     Args:
-        kind: A name of `KINDS`, or a behaviour of your own: an async function, or what
+        kind: A name of the table below, or a behaviour of your own: an async function, or what
             `elluminate_async.testing.faults` makes, such as ``refuse(418)``.
-        on: Which exchanges; a route such as ``"POST responses/batches"``, spelt as in
-            `Exchange.route`, or a predicate. None takes those that the kind makes sense for,
+        on: Which exchanges; a route such as ``"POST responses/batches"``, one of
+            `elluminate_async.testing.exchange.ROUTES`, or a predicate: a function of an
+            `Exchange`. None takes those that the kind makes sense for,
             and never what a client begins with: the version check and ``GET projects``, by which
             it also asks whether the service is there. ``on=lambda exchange: True`` takes all.
         times: How often at most; None for no bound.
@@ -181,7 +185,30 @@ class Fault:
         fired: How often it did.
 
     Raises:
-        ValueError: There is no such kind, or ``share`` is not from 0 to 1.
+        ValueError: There is no such kind or route, or a number cannot work.
+
+    | kind | what it does |
+    |---|---|
+    | ``429`` | Refuses: too many requests, without a word on when to come again. |
+    | ``429-retry-after`` | Refuses, with ``Retry-After: 1``. |
+    | ``408``, ``500``, ``502``, ``503`` | Answers that status; nothing is done. |
+    | ``reset`` | Resets the connection; nothing is done. |
+    | ``hang`` | Answers nothing until the client gives up; nothing is done. |
+    | ``502-processed``, ``503-processed`` | Does the work, and answers that status as a gateway. |
+    | ``reset-processed`` | Does the work, and resets the connection. |
+    | ``hang-processed`` | Does the work, and answers nothing until the client gives up. |
+    | ``truncated`` | Does the work, and breaks off in the middle of the answer. |
+    | ``empty`` | Does the work, and answers 200 without a body. |
+    | ``null`` | Does the work, and names no job for it: ``null``. |
+    | ``garbage`` | Does the work, and answers 200 with bytes that are no JSON. |
+    | ``html`` | Does the work, and answers 200 with a page to log in. |
+    | ``job-fails`` | Accepts a chunk whose job ends as FAILURE after 3 of its items. |
+    | ``job-forgotten`` | Accepts a chunk, and answers 404 for its job. |
+    | ``row-missing`` | Accepts a chunk, and never shows every seventh of its rows. |
+    | ``stream-ends`` | Ends a job's events cleanly, before the last. |
+    | ``stream-breaks`` | Resets the connection of a job's events before the last. |
+    | ``stream-refused`` | Answers 503 instead of a job's events. |
+    | ``stream-204`` | Answers 204 instead of a job's events. |
     """
 
     def __init__(
@@ -194,12 +221,15 @@ class Fault:
         share: float = 1.0,
         seed: int = 0,
     ) -> None:
-        known = _kind(kind) if isinstance(kind, str) else Kind(kind, _any)
+        _check_count("skip", skip)
+        if times is not None:
+            _check_count("times", times)
+        known = _kind(kind) if isinstance(kind, str) else Kind(_checked(kind, "kind"), _any)
         self.name = kind if isinstance(kind, str) else getattr(kind, "__name__", "own")
         self.times = times
         self.fired = 0
         self._behave = known.behave
-        self._on = _route(on) if isinstance(on, str) else (on or known.on)
+        self._on = known.on if on is None else _predicate(on)
         self._skip = skip
         self._share = _checked_share(share)
         self._random = random.Random(f"{seed} {self.name}")
@@ -238,8 +268,24 @@ def _checked_share(share: float) -> float:
     return share
 
 
-def _route(route: str) -> Predicate:
-    return lambda exchange: exchange.route == route
+def _predicate(on: str | Predicate) -> Predicate:
+    if not isinstance(on, str):
+        return _checked(on, "on")
+    if on not in ROUTES:
+        raise ValueError(f"no route {on!r}; the routes are {', '.join(ROUTES)}")
+    return lambda exchange: exchange.route == on
+
+
+def _checked(function: F, what: str) -> F:
+    if not callable(function):
+        wanted = {"kind": "one of " + ", ".join(KINDS), "on": "a route, such as " + ROUTES[-1]}
+        raise ValueError(f"{what} must be {wanted[what]}, or a function, not {function!r}")
+    return function
+
+
+def _check_count(name: str, count: object) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise ValueError(f"{name} must be a whole number of at least 0, not {count!r}")
 
 
 class FaultPlan:

@@ -13,11 +13,11 @@ from elluminate_async.schemas.version import Capability
 from elluminate_async.testing.documents import (
     WHEN,
     Collection,
+    Criterion,
     Experiment,
     Job,
     Row,
     Template,
-    criterion_document,
     now,
 )
 from elluminate_async.testing.exchange import Exchange, Reply
@@ -87,9 +87,11 @@ class Routes:
             "GET prompt_templates/{id}": self._template,
             "POST criteria": self._create_criteria,
             "GET criteria": self._criteria,
+            "PUT criteria/{id}": self._update_criterion,
             "POST collections": self._create_collection,
             "GET collections": self._collections,
             "GET collections/{id}": self._collection,
+            "PUT collections/{id}": self._update_collection,
             "GET collections/{id}/entries": self._entries,
             "POST collections/{id}/entries": self._add_entry,
             "POST collections/{id}/entries/batches": self._add_entries,
@@ -98,6 +100,7 @@ class Routes:
             "GET experiments/{id}": self._experiment,
             "GET responses": self._responses,
             "GET responses/{id}": self._response,
+            "PATCH responses/{id}": self._annotate,
             "POST responses": self._add_response,
             "POST responses/generate": self._add_response,
             "POST responses/batches": self._generate,
@@ -167,17 +170,28 @@ class Routes:
                 return problem(409, "it has criteria")
             found = self._store.criteria_of(template)
         else:
-            known = {text: id for id, text in template.criteria.items()}
-            found: dict[int, str] = {}
-            for criterion in body["criteria"]:
-                text = criterion["criterion_str"]
-                id = known.setdefault(text, known.get(text) or self._store.new_id())
-                template.criteria[id] = found[id] = text
-        return answer([criterion_document(*item) for item in found.items()], 201)
+            known = {criterion.text: criterion for criterion in template.criteria}
+            new = {
+                one["criterion_str"]: Criterion(
+                    self._store.new_id(), one["criterion_str"], one.get("label")
+                )
+                for one in body["criteria"]
+                if one["criterion_str"] not in known
+            }
+            template.criteria += new.values()
+            known |= new
+            found = [known[one["criterion_str"]] for one in body["criteria"]]
+        return answer([criterion.document() for criterion in found], 201)
 
     def _criteria(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
         template = self._store.template(_number(exchange, "prompt_template_id") or 0)
-        return self._page(exchange, [criterion_document(*c) for c in template.criteria.items()])
+        return self._page(exchange, [criterion.document() for criterion in template.criteria])
+
+    def _update_criterion(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        criterion, body = self._store.criterion(int(ids[0])), _json(exchange)
+        criterion.text = body.get("criterion_str", criterion.text)
+        criterion.label = body.get("label", criterion.label)
+        return answer(criterion.document())
 
     def _create_collection(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
         body = _json(exchange)
@@ -185,7 +199,9 @@ class Routes:
         name = body.get("name") or f"collection {id}"
         if any(name == found.name for found in self._store.collections):
             return problem(409, "the name is taken")
-        collection = Collection(id, name, body.get("description") or "")
+        columns: list[dict[str, Any]] = body.get("columns") or []
+        read_only = bool(body.get("read_only"))
+        collection = Collection(id, name, body.get("description") or "", columns, read_only)
         self._store.collections.append(collection)
         variables: list[dict[str, Any]] = body.get("variables") or []
         self._store.add_entries(collection, variables, skip_existing=False)
@@ -198,6 +214,17 @@ class Routes:
 
     def _collection(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
         return answer(self._with_entries(self._store.collection(int(ids[0]))))
+
+    def _update_collection(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        collection, body = self._store.collection(int(ids[0])), _json(exchange)
+        name = body.get("name", collection.name)
+        if any(name == one.name for one in self._store.collections if one is not collection):
+            return problem(409, "the name is taken")
+        collection.name = name
+        collection.description = body.get("description", collection.description)
+        collection.columns = body.get("columns", collection.columns)
+        collection.read_only = body.get("read_only", collection.read_only)
+        return answer(collection.document())
 
     @staticmethod
     def _with_entries(collection: Collection) -> dict[str, Any]:
@@ -267,6 +294,13 @@ class Routes:
         row = self._store.rows.get(int(ids[0]))
         if row is None or row.visible_at > now() or row.hidden:
             return problem(404, "no such response")
+        return Reply(200, row.text(now()).encode())
+
+    def _annotate(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        row = self._store.rows.get(int(ids[0]))
+        if row is None:
+            return problem(404, "no such response")
+        row.annotation = json.dumps(_json(exchange)["annotation"])
         return Reply(200, row.text(now()).encode())
 
     def _add_response(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:

@@ -52,6 +52,12 @@ class Behaviour(Protocol):
 class ScriptedService:
     """Listens on a free loopback port and speaks the service's protocol for the main flow.
 
+    It has what makes and reads templates, criteria, collections, their rows, experiments,
+    responses and ratings; criteria, collections and the notes of responses can be changed. It
+    has no criterion sets, configurations and runs of experiments, and deletes nothing: those
+    are 404, and `elluminate_async.server.LocalServer` has them. All routes are in
+    `elluminate_async.testing.exchange.ROUTES`.
+
     ::
 
         async with (

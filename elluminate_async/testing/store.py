@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from elluminate_async.testing.documents import (
     Collection,
+    Criterion,
     Entry,
     Experiment,
     Job,
@@ -119,11 +120,16 @@ class Store:
         """The next id of a template, collection, experiment or criterion."""
         return next(self._ids)
 
-    def criteria_of(self, template: Template) -> dict[int, str]:
+    def criterion(self, id: int) -> Criterion:
+        """The criterion of that id."""
+        return _found([one for template in self.templates for one in template.criteria], id)
+
+    def criteria_of(self, template: Template) -> list[Criterion]:
         """Its criteria; those that the script gives it when it has none."""
         if not template.criteria:
             for number in range(1, self.script.criteria + 1):
-                template.criteria[self.new_id()] = f"is it good in respect {number}?"
+                text = f"is it good in respect {number}?"
+                template.criteria.append(Criterion(self.new_id(), text))
         return template.criteria
 
     def add_entries(
@@ -202,18 +208,18 @@ class Store:
         answer = row.answer if row else ""
         made: list[RatingRow] = []
         problem = ""
-        for criterion_id, criterion in self.criteria_of(template).items():
+        for criterion in self.criteria_of(template):
             try:
-                verdict = self.script.judge(answer, criterion)
+                verdict = self.script.judge(answer, criterion.text)
             except Exception as failure:
                 problem = str(failure) or type(failure).__name__
                 continue
             rating_id = next(self._rating_ids)
-            self.ledger.rating(rating_id, Rated(id, criterion_id))
+            self.ledger.rating(rating_id, Rated(id, criterion.id))
             why = "as scripted" if mode == "detailed" else None
-            text = rating_text(rating_id, criterion_id, criterion, verdict, why)
+            text = rating_text(rating_id, criterion, verdict, why)
             visible_at = accepted_at + self.script.lag
-            made.append(RatingRow(rating_id, criterion_id, text, visible_at))
+            made.append(RatingRow(rating_id, criterion.id, text, visible_at))
         if row:
             row.ratings += made
         return made, problem

@@ -18,6 +18,7 @@ from elluminate_async import (
     InputError,
     ItemError,
     JournalError,
+    Message,
     Progress,
     RateLimit,
     RatingMode,
@@ -124,6 +125,13 @@ async def test_a_response_is_rated_while_others_are_generated() -> None:
         evaluation = await evaluate(scene, words(20))
 
         assert is_right(evaluation, words(20))
+
+
+async def test_messages_may_be_objects() -> None:
+    """As they come from a response, or as mappings."""
+    async with evaluating() as scene:
+        prompt = [Message(role="user", content=PROMPT)]
+        assert is_right(await evaluate(scene, words(3), prompt=prompt), words(3))
 
 
 async def test_what_fails_fails_alone() -> None:
@@ -241,7 +249,8 @@ async def test_a_name_that_is_taken_gets_the_time() -> None:
 
         assert is_right(first, words(3))
         assert is_right(second, words(4))
-        names = sorted(one.name for one in await scene.client.experiments.list())
+        names = [one.name for one in (*first.experiments, *second.experiments)]
+        assert names == sorted(one.name for one in await scene.client.experiments.list())
         assert names[0] == "nightly"
         assert names[1].startswith("nightly 20")
 
@@ -250,8 +259,8 @@ async def test_a_name_that_is_taken_gets_the_time() -> None:
     ("arguments", "told"),
     [
         ({"rows": None}, "rows or collection"),
-        ({"rows": {"word": "x"}}, "list of rows"),
-        ({"rows": "word"}, "mappings"),
+        ({"rows": {"word": "x"}}, r"pass \[x\] for one"),
+        ({"rows": "word"}, "rows must be a list of rows, or a table"),
         ({"rows": [{"word": "a"}, {"other": "b"}]}, r"rows\[1\] has no value for {{word}}"),
         ({"rows": [{"word": "a"}, {"word": float("nan")}]}, r"\[1\].*nan"),
         ({"rows": [{"word": "a"}, 5]}, r"\[1\] must be a mapping"),
@@ -267,6 +276,9 @@ async def test_a_name_that_is_taken_gets_the_time() -> None:
         ({"responses": ["a", "b"], "epochs": 2}, "epochs"),
         ({"name": ""}, "name"),
         ({"prompt": ""}, "empty"),
+        ({"prompt": 3.5}, "prompt must be a text"),
+        ({"prompt": {"role": "user", "content": "x"}}, "prompt must be a text"),
+        ({"rows": [{"word": "a"}, {"word": None}]}, r"rows\[1\]\['word'\] is missing"),
         ({"rating_mode": "slow"}, "rating_mode"),
         ({"journal": 5}, "journal"),
     ],
@@ -469,6 +481,20 @@ async def test_a_journal_takes_up_what_is_done(tmp_path: Path) -> None:
         assert len(await scene.client.experiments.list()) == 1
 
 
+async def test_a_journal_holds_no_content(tmp_path: Path) -> None:
+    """No prompt, row, criterion or answer, and its files are their owner's alone."""
+    async with evaluating() as scene:
+        await evaluate(scene, words(3), journal=tmp_path / "run")
+
+    files = sorted((tmp_path / "run").iterdir())
+    text = "".join(path.read_text() for path in files)
+    assert [path.name for path in files] == [
+        "evaluation.json", "ratings-0.journal", "responses-0.journal", "rows.journal"
+    ]  # fmt: skip
+    assert not any(secret in text for secret in ("Say", "word", "short", "echo"))
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -505,3 +531,18 @@ async def test_a_journal_that_is_a_file_or_damaged_is_refused(tmp_path: Path) ->
             await evaluate(scene, words(2), journal=other)
 
         assert journal.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["/prompt_templates", "/criterion_sets", "/collections", "/experiments", "/entries/batches"],
+)
+async def test_a_lost_answer_of_the_set_up_costs_nothing(lost: str) -> None:
+    """What was created and not told of is created again, or found: both do no harm."""
+    async with evaluating() as scene:
+        scene.recorder.lose = lost
+        evaluation = await evaluate(scene, words(12))
+
+        assert scene.recorder.lose is None
+        assert is_right(evaluation, words(12))
+        assert set(scene.model.answered.values()) == {1}

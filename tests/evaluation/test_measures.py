@@ -57,7 +57,9 @@ async def test_a_summary_is_a_table_of_text() -> None:
     """A line for each configuration and criterion, and one for all."""
     async with evaluating() as scene:
         judging(scene, lambda number: number < 5)
-        table = str((await evaluate(scene)).summary())
+        evaluation = await evaluate(scene)
+        table = str(evaluation.summary())
+        assert "90 % interval" in str(evaluation.summary(confidence=0.9))
 
         lines = table.splitlines()
         assert lines[0].split()[:2] == ["configuration", "criterion"]

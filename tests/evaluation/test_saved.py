@@ -1,11 +1,9 @@
-"""An evaluation as a table, and read back from its own records."""
+"""An evaluation that is read back from its own records, and what its progress tells."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -36,11 +34,9 @@ async def evaluated() -> Evaluation:
 async def test_records_are_read_back_as_they_were() -> None:
     """Responses, ratings, errors, costs and rates are the same, whatever the order of lines."""
     evaluation = await evaluated()
-    file = io.BytesIO()
-    evaluation.write_jsonl(file)
-    documents = [json.loads(line) for line in file.getvalue().splitlines()]
+    documents = [json.loads(json.dumps(record.to_dict())) for record in evaluation]
     configs = {one.config: one.llm_config for one in evaluation if one.llm_config}
-    read = Evaluation.from_dicts(reversed(documents), name="x", llm_configs=configs)
+    read = Evaluation.from_records(reversed(documents), name="x", llm_configs=configs)
 
     assert set(read.configs) == {"a", "b"}
     by_place = {(one.row, one.config, one.epoch): one for one in read}
@@ -80,35 +76,10 @@ async def test_what_is_no_evaluation_is_refused(
     change: Callable[[Records], Records], text: str
 ) -> None:
     """Missing records would be missing rates."""
-    documents = (await evaluated()).to_dicts()
+    documents = [record.to_dict() for record in await evaluated()]
 
     with pytest.raises(InputError, match=text):
-        Evaluation.from_dicts(change(documents))
-
-
-async def test_an_evaluation_is_a_table(tmp_path: Path) -> None:
-    """A row a record, with its input, verdicts by criterion, and its error."""
-    evaluation = await evaluated()
-    table = evaluation.to_arrow().to_pylist()
-
-    assert len(table) == len(evaluation) == 16
-    assert list(table[0]) == [
-        "position", "row", "config", "epoch", "input.word", "input.number", "response_id",
-        "response", *(f"rating.{name}" for name in CRITERIA),
-        *(f"reasoning.{name}" for name in CRITERIA), "passed", "error_code", "error",
-        "error_operation", "input_tokens", "output_tokens", "duration_seconds", "cost",
-    ]  # fmt: skip
-    for row, record in zip(table, evaluation, strict=True):
-        assert (row["row"], row["config"], row["epoch"]) == (
-            record.row, record.config, record.epoch
-        )  # fmt: skip
-        assert row["input.word"] == record.input["word"]
-        assert row["response"] == (record.response_str or None)
-        assert row["error_code"] == (record.error and record.error.code)
-        assert row["passed"] == record.passed
-    assert {row["error_code"] for row in table if row["row"] == 1} == {"generation_failed"}
-    evaluation.write_junit(tmp_path / "r.xml")
-    assert (tmp_path / "r.xml").read_text().count("<error ") == 8
+        Evaluation.from_records(change(documents))
 
 
 async def test_progress_tells_tokens_and_costs() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from starlette.types import Send
 
@@ -41,9 +42,10 @@ from elluminate_async.errors import (
     api_error_class,
 )
 from elluminate_async.server import WireProfile
-from elluminate_async.testing import VIRTUAL_TIME
+from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService
 from tests.flow.bench import BATCH, Once, Seen, answer
 from tests.flow.conftest import Staging
+from tests.testing.bench import bench, inputs_of
 
 
 @pytest.fixture(scope="module")
@@ -330,6 +332,23 @@ async def test_one_limit_is_one_error_whatever_wait_it_told(
     with pytest.raises(RateLimitError) as caught:
         batch.raise_if_all_failed()
     assert (caught.value.status, caught.value.retry_after) == (429, longest)
+
+
+@pytest.mark.parametrize("deadline", [2.5, 3.0])
+async def test_a_limit_after_an_outage_is_one_error(deadline: float) -> None:
+    """Whatever the pace has come to when the deadline passes: what waited for it says so."""
+    service = ScriptedService()
+    options = BatchOptions(chunk_size=4, retry_for=2, deadline=deadline)
+    async with bench(service, inputs_of(20), options) as at:
+        service.faults = [Fault("503")]
+        await at.generate()
+        await anyio.sleep(1.2)
+        service.faults = [Fault("429")]
+        batch = await at.generate()
+
+    assert len(batch.failed) == 20
+    with pytest.raises(RateLimitError):
+        batch.raise_if_all_failed()
 
 
 def test_a_batch_with_any_value_is_returned() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import anyio
 import pytest
 
 from elluminate_async import BatchOptions, RateLimit
@@ -65,6 +68,38 @@ async def test_what_is_uploaded_does_not_count(staging: Staging) -> None:
         )
 
         assert not added.failed
+
+
+async def test_what_is_asked_for_singly_counts_too(staging: Staging) -> None:
+    """Three generated and three rated at two a second; what is stored singly does not count."""
+    async with staging(options=BatchOptions(item_limit=RateLimit(2, 1.0))) as stage:
+        client = stage.client
+        rows = list(await stage.variables(VALUES[:3]))
+        stage.recorder.requests.clear()
+
+        async with anyio.create_task_group() as tasks:
+            for row in rows:
+                given = {"template_variables": row, "experiment": stage.experiment}
+                tasks.start_soon(partial(client.responses.generate, **given))
+        made = await client.responses.list(experiment=stage.experiment)
+        async with anyio.create_task_group() as tasks:
+            for response in made:
+                tasks.start_soon(client.ratings.rate, response)
+
+        counted = ("/responses/generate", "/ratings")
+        times = [
+            seen.at
+            for seen in stage.recorder.requests
+            if seen.method == "POST" and seen.path.endswith(counted)
+        ]
+        assert len(times) == 6
+        assert all(later - earlier >= 0.9 for earlier, later in zip(times, times[2:], strict=False))
+
+    async with staging(options=BatchOptions(item_limit=RateLimit(1, 3600.0))) as stage:
+        for row in await stage.variables(VALUES[:3]):
+            await stage.client.responses.add(
+                "a", template_variables=row, experiment=stage.experiment
+            )
 
 
 async def test_the_deadline_passes_while_waiting_for_the_limit(staging: Staging) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 from starlette.types import Send
 
 from elluminate_async import (
     GenerationError,
     ItemError,
+    PromptResponse,
     Rating,
     RatingError,
     RatingMode,
@@ -79,6 +82,48 @@ async def test_ratings_follow_generation_in_one_pipeline(stage: Stage) -> None:
     assert sorted(outcomes) == list(range(60))
     assert isinstance(outcomes.pop(7), GenerationError)
     assert all(isinstance(found, list) and len(found) == 3 for found in outcomes.values())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_pairs_keep_their_positions(stage: Stage, is_async: bool) -> None:
+    """Pairs of a position and a response or its error, of any iterable and in any order."""
+    responses = await stage.generate(["a", "b", "c"])
+    failed = ItemError("not there", position=4, operation="generate")
+    pairs: list[tuple[int, PromptResponse | ItemError]] = [
+        (7, responses[1]), (4, failed), (0, responses[2])
+    ]  # fmt: skip
+
+    async def one_by_one() -> AsyncIterator[tuple[int, PromptResponse | ItemError]]:
+        for pair in pairs:
+            yield pair
+
+    source = one_by_one() if is_async else pairs
+    outcomes = {p: found async for p, found in stage.client.ratings.stream_rate_many(source)}
+
+    assert outcomes.keys() == {0, 4, 7}
+    assert outcomes[4] is failed
+    for position, response in ((0, responses[2]), (7, responses[1])):
+        assert await stage.client.ratings.list(response) == outcomes[position]
+
+
+async def test_a_response_comes_with_its_ratings(stage: Stage) -> None:
+    """Of a stream of generation, where the caller has kept none."""
+    variables = await stage.variables([f"v{i}" for i in range(30)])
+    stage.model.failing = lambda prompt: prompt == "say v7"
+    generated = stage.client.responses.stream_generate_many(
+        template_variables=variables, experiment=stage.experiment
+    )
+
+    found = {one.position: one async for one in stage.client.ratings.stream_rated_many(generated)}
+
+    assert sorted(found) == list(range(30))
+    assert found[7].response is found[7].ratings
+    del found[7]
+    for position, one in found.items():
+        assert isinstance(one.response, PromptResponse)
+        assert one.response.response_str == f"echo say v{position}"
+        assert isinstance(one.ratings, list)
+        assert len(one.ratings) == 3
 
 
 async def test_verdicts_are_members_of_their_enum(stage: Stage) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from elluminate_async import Experiment, InputError, PromptTemplate, TemplateVariables
 from elluminate_async.engine.records import ids_of_ranges, ranges_of
-from elluminate_async.operations.response_items import ResponsePlan, one_source, output_messages
+from elluminate_async.operations.response_items import ResponsePlan, one_source
+from elluminate_async.operations.stored_items import output_messages
 
 
 def plan_of(**parts: Any) -> ResponsePlan:

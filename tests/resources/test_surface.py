@@ -72,6 +72,16 @@ def test_a_listing_says_of_what_it_is() -> None:
     assert repr(client.template_variables.list(7)) == "<Listing of collections/7/entries>"
 
 
+async def test_a_stream_says_of_what_it_is() -> None:
+    """Which work it has done, or which listing it reads."""
+    client = AsyncClient(api_key="k")
+    generating = client.responses.stream_generate_many(template_variables=[1], experiment=1)
+    rating = client.ratings.stream_rate_many(generating)
+    assert repr(generating) == "<OutcomeStream of generate>"
+    assert repr(rating) == "<OutcomeStream of rate>"
+    assert repr(aiter(client.collections.list())) == "<OutcomeStream of collections>"
+
+
 async def test_criteria_come_as_a_batch() -> None:
     """Outcome i is the criterion of text i, one that exists already or comes twice included."""
     async with local() as client:
@@ -91,11 +101,12 @@ async def test_criteria_come_as_a_batch() -> None:
     [
         (["b?", "a?"], ["a?", "b?"]),
         (["a?"], ["a?", None]),
-        (["a?", "b ?"], ["a?", "b ?"]),
+        (["a?", " B? "], ["a?", " B? "]),
+        (["a?", "c?"], ["a?", None]),
         (["b?", "?"], [None, "b?"]),
         ([], [None, None]),
     ],
-    ids=["another order", "one short", "a text made new", "of no text", "nothing"],
+    ids=["another order", "one short", "a text made new", "another text", "of no text", "nothing"],
 )
 async def test_criteria_are_matched_by_their_texts(
     answered: list[str], outcomes: list[str | None]
@@ -200,4 +211,6 @@ def test_a_batch_has_no_method_for_its_maker() -> None:
     assert public == {
         *{"count", "failed", "from_outcomes", "index", "outcomes", "raise_for_failed"},
         *{"raise_if_all_failed", "retry_failed", "succeeded", "surplus"},
+        *{"to_arrow", "to_dicts", "to_pandas", "to_polars"},
+        *{"write_csv", "write_jsonl", "write_junit", "write_parquet"},
     }

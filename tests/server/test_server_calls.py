@@ -230,8 +230,8 @@ class Raising(ScriptedModel):
 
 @pytest.mark.parametrize(
     "error",
-    [Halt("enough"), BaseExceptionGroup("some", [Halt("enough")])],
-    ids=["alone", "group"],
+    [Halt("enough"), BaseExceptionGroup("some", [Halt("enough")]), GeneratorExit("enough")],
+    ids=["alone", "group", "of a generator"],
 )
 async def test_a_model_that_raises_what_is_no_exception_fails_that_item(
     session: aiohttp.ClientSession, error: BaseException
@@ -252,15 +252,6 @@ async def test_a_model_that_raises_what_is_no_exception_fails_that_item(
     assert failure["message"].startswith(f"{type(error).__name__}: ")
     assert texts(status) == ["SAY A.", "SAY C."]
     assert refused.status == 502
-
-
-async def test_a_job_that_a_model_breaks_ends(session: aiohttp.ClientSession) -> None:
-    """Of what no call can turn into an error the job itself is told to have failed."""
-    async with LocalServer(model=Raising(GeneratorExit())) as server:
-        api = Api(session, server)
-        experiment, entries = await api.setup(["b"])
-        status = await api.generate(experiment, entries)
-    assert status["status"] == "FAILURE"
 
 
 @pytest.mark.parametrize(("error", "code"), [("SystemExit(7)", 7), ("KeyboardInterrupt()", -2)])

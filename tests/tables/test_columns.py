@@ -58,9 +58,9 @@ def test_columns_of_ratings() -> None:
     ]  # fmt: skip
     rows = [[*row.values()][1:6] for row in batch.to_dicts()]
     assert rows == [
-        ["YES", "NO", "why YES", "why NO", 0.5],
+        ["YES", "NO", "why YES", "why NO", False],
         [None] * 5,
-        [None, "YES", None, "why YES", 1.0],
+        [None, "YES", None, "why YES", True],
         [None] * 5,
     ]
 

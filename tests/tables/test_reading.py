@@ -234,7 +234,7 @@ def test_what_holds_no_rows_is_refused(data: object, instead: str) -> None:
 def test_a_coroutine_is_to_be_awaited() -> None:
     """The usual slip with an asynchronous reader."""
     coroutine = nothing()
-    with pytest.raises(InputError, match="await the coroutine first"):
+    with pytest.raises(InputError, match="were not awaited: pass `await x`"):
         rows_of(coroutine)
     coroutine.close()
 

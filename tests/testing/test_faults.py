@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from elluminate_async import OutcomeUnknownError
 from elluminate_async.testing import KINDS, VIRTUAL_TIME, Fault, FaultPlan, ScriptedService
-from elluminate_async.testing.exchange import ConnectionCut, Exchange, Process, Reply
+from elluminate_async.testing.exchange import ROUTES, ConnectionCut, Exchange, Process, Reply
 from elluminate_async.testing.faults import lose, refuse
 from tests.testing.bench import OPTIONS, bench, inputs_of
 
@@ -198,3 +199,33 @@ def test_a_slip_in_a_fault_is_told_at_once() -> None:
             make()
     with pytest.raises(ValueError, match="shuffled"):
         ScriptedService(order="random")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"on": "POST /criteria"}, r"no route 'POST /criteria'; the routes are .*POST criteria,"),
+        ({"on": "post criteria"}, "no route 'post criteria'"),
+        ({"on": "POST criterias"}, "no route 'POST criterias'"),
+        ({"on": 5}, "on must be a route, .* or a function, not 5"),
+        ({"times": -1}, "times must be a whole number of at least 0, not -1"),
+        ({"times": True}, "times must be a whole number of at least 0, not True"),
+        ({"skip": -1}, "skip must be a whole number of at least 0, not -1"),
+        ({"kind": 5}, "kind must be one of 429, .* or a function, not 5"),
+        ({"kind": "504"}, "no kind of fault named '504'; the kinds are 429, "),
+    ],
+)
+def test_a_fault_that_could_never_fire_is_refused(arguments: dict[str, Any], text: str) -> None:
+    """What it may be instead is listed."""
+    given: dict[str, Any] = {"kind": "503", **arguments}
+    with pytest.raises(ValueError, match=text):
+        Fault(**given)
+
+
+def test_every_kind_and_route_is_told() -> None:
+    """The kinds in `Fault`'s table, and the routes as the service has them."""
+    service = ScriptedService()
+    told = [line for line in (Fault.__doc__ or "").splitlines() if line.strip().startswith("| ``")]
+    named = [name for line in told for name in re.findall("``([^`]+)``", line.split("|")[1])]
+    assert sorted(named) == sorted(KINDS)
+    assert sorted(ROUTES) == sorted(service._routes._handlers)  # pyright: ignore[reportPrivateUsage]

@@ -15,6 +15,8 @@ from elluminate_async import (
     AsyncClient,
     AuthenticationError,
     BatchOptions,
+    ConflictError,
+    CriterionIn,
     GenerationError,
     NotFoundError,
     RatingError,
@@ -108,6 +110,33 @@ async def test_a_key_is_processed_once() -> None:
     assert again == (201, first[1], "true")
     assert other[0] == 422
     assert service.ledger.by_key == {"k1": 1}
+
+
+async def test_what_it_has_can_be_changed() -> None:
+    """Criteria with their labels, the notes of responses, and collections."""
+    async with bench(ScriptedService(), inputs_of(1)) as at:
+        client, template = at.client, at.experiment.prompt_template
+        assert template is not None
+        given = [CriterionIn(criterion_str="a?", label="A"), "b?"]
+        first, _ = await client.criteria.add_many(given, prompt_template=template)
+        assert first.label == "A"
+        await client.criteria.update(first, criterion_str="c?")
+        found = await client.criteria.list(template)
+        assert [(one.criterion_str, one.label) for one in found] == [("c?", "A"), ("b?", None)]
+
+        batch = await at.generate()
+        ((rating, _),) = await client.ratings.rate_many(batch)
+        assert (rating.criterion.criterion_str, rating.criterion.label) == ("c?", "A")
+        noted = await client.responses.update(batch[0], annotation='"odd"')
+        assert noted.annotation == '"odd"'
+        assert (await client.responses.get(batch[0].id)).annotation == '"odd"'
+
+        collection = await client.collections.create("c", columns=["x"])
+        changed = await client.collections.update(collection, name="d", description="new")
+        assert (changed.name, changed.description) == ("d", "new")
+        assert [column.name for column in changed.columns] == ["x"]
+        with pytest.raises(ConflictError):
+            await client.collections.update(collection, name="values")
 
 
 async def test_rows_are_seen_in_listings_after_the_lag() -> None:

@@ -151,9 +151,9 @@ def test_what_was_refused_for_how_it_came_is_sent_once_more(status: int) -> None
     assert wait_after_failure(POST, answer(status), 2, policy()) is None
 
 
-OWN = [answer(500), answer(501), ProtocolError("x", sent=True)]
+OWN = [*map(answer, (500, 501, 505, 506, 508, 510)), ProtocolError("x", sent=True)]
 PASSING = [
-    *map(answer, (408, 502, 503, 504, 520)),
+    *map(answer, (408, 502, 503, 504, 507, 509, 511, 520, 529, 530, 598, 599)),
     ConnectError("x", sent=False),
     AttemptTimeoutError("x", sent=True),
     TransportError("x", sent=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elluminate_async.server.llms.base import BusyError, ModelError
 from elluminate_async.server.llms.lines import Bounds, Line
@@ -45,6 +45,19 @@ class Figures:
     repeated: int = 0
     malformed: int = 0
     repaired: int = 0
+
+
+def _ends_more(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+    """Whether it is nothing of the model's: the process is to end, or the event loop was closed.
+
+    A model may raise a `GeneratorExit` too, and then ``task`` is running.
+    """
+    if not isinstance(error, GeneratorExit):
+        return isinstance(error, KeyboardInterrupt | SystemExit)
+    try:
+        return asyncio.current_task() is not task
+    except RuntimeError:
+        return True
 
 
 class ModelPool:
@@ -164,22 +177,22 @@ class ModelPool:
         limit = _silence(request)
         listening = self._silence.listen(limit, LONGEST_TIMEOUT)
         request.pulse.listener = listening.heard
+        task = asyncio.current_task()
         try:
             with listening:
                 return storable(await _awaitable(model, request), request)
         except BusyError:
             raise
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is not None and task.cancelling():
+            if task is not None and task.cancelling():
                 raise
             # Nobody cancelled this task: it is of something that the model itself waited for.
             raise ModelError("the model's own work was cancelled") from None
         except ModelError as error:
             raise ModelError(reason(error)) from error
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            # Nothing of the model's: the process is to end, or this call with its event loop.
-            raise
         except BaseException as error:
+            if _ends_more(error, task):
+                raise
             # Such as a test's own failure, which pytest raises past what handles exceptions.
             if listening.is_over:
                 what = "nothing more of the answer" if listening.has_begun else "no answer"

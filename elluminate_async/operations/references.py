@@ -1,0 +1,81 @@
+"""References: objects of the service, or their ids, as arguments name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from elluminate_async.batch.options import shown
+from elluminate_async.errors import InputError
+from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.criteria import Criterion
+from elluminate_async.schemas.criterion_sets import CriterionSet
+from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.llm_configs import LLMConfig
+from elluminate_async.schemas.projects import Project
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.schemas.template_variables import TemplateVariables
+
+MAX_ID: Final = 2**63 - 1
+
+_Kind: TypeAlias = (
+    type[Collection]
+    | type[Criterion]
+    | type[CriterionSet]
+    | type[Experiment]
+    | type[LLMConfig]
+    | type[Project]
+    | type[PromptResponse]
+    | type[PromptTemplate]
+    | type[TemplateVariables]
+)
+
+_KINDS: Final[Mapping[str, _Kind]] = {
+    "collection": Collection,
+    "compatible_collection": Collection,
+    "compatible_prompt_template": PromptTemplate,
+    "criterion": Criterion,
+    "criterion_set": CriterionSet,
+    "experiment": Experiment,
+    "llm_config": LLMConfig,
+    "project": Project,
+    "parent_prompt_template": PromptTemplate,
+    "prompt_template": PromptTemplate,
+    "response": PromptResponse,
+    "responses": PromptResponse,
+    "template_variables": TemplateVariables,
+}
+"""The class of the objects that an argument, or an entry of it, may be."""
+
+
+def id_of(reference: object, what: str, noun: str | None = None) -> int:
+    """The id of an object of the service, or the id itself.
+
+    Args:
+        reference: The object or its id.
+        what: Name of the argument, such as ``collection`` or ``responses[3]``.
+        noun: Which objects it may be, such as ``collection``; None where ``what`` tells.
+
+    Raises:
+        InputError: It is neither, or an object of another kind.
+    """
+    if isinstance(reference, int) and not isinstance(reference, bool):
+        if 0 <= reference <= MAX_ID:
+            return reference
+        raise InputError(f"{what} must be an id, from 0 to 2**63 - 1, not {shown(reference)}")
+    kind = _KINDS[noun or what.partition("[")[0]]
+    if isinstance(reference, kind) and reference.id is not None:
+        return reference.id
+    if isinstance(reference, tuple):
+        raise InputError(
+            f"{what} is a tuple: get_or_create returns (object, created), take the first of the two"
+        )
+    came = type(reference).__name__ if isinstance(reference, WireModel) else shown(reference)
+    raise InputError(f"{what} must be {kind.__name__} or an id, not {came}")
+
+
+def optional_id(reference: object, what: str) -> int | None:
+    """`id_of` of what was given; None for nothing."""
+    return None if reference is None else id_of(reference, what)

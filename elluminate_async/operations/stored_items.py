@@ -1,0 +1,128 @@
+"""The arguments of `add` and `add_many` of responses, checked and made into items."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, TypeAlias, cast
+
+from elluminate_async.batch.options import shown
+from elluminate_async.engine.chunks import Entry, Item, Passed
+from elluminate_async.errors import InputError, ItemError
+from elluminate_async.operations.context import check_many
+from elluminate_async.operations.json_input import checked_input
+from elluminate_async.operations.references import MAX_ID, id_of
+from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
+from elluminate_async.schemas.responses import GenerationMetadata
+from elluminate_async.schemas.template_variables import TemplateVariables
+from elluminate_async.tables.json_checks import problem_in
+
+Output: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""A response that was made elsewhere: its text, or its messages."""
+
+
+def output_messages(response: object, position: int) -> list[dict[str, Any]]:
+    """The messages of a response that was made elsewhere.
+
+    Raises:
+        InputError: It is neither a text nor messages with one of the assistant's.
+    """
+    if isinstance(response, str):
+        return [{"role": "assistant", "content": response}]
+    if isinstance(response, Sequence):
+        messages = [
+            cast("Mapping[str, Any]", message)
+            for message in cast("Sequence[object]", response)
+            if isinstance(message, Mapping)
+        ]
+        if len(messages) == len(cast("Sequence[object]", response)) and any(
+            message.get("role") in ("assistant", "tool") for message in messages
+        ):
+            return [dict(message) for message in messages]
+    raise InputError(
+        f"responses[{position}] must be a text, or messages with at least one of the assistant's, "
+        f"not {response!r:.80}"
+    )
+
+
+def metadata_of(metadata: object, where: str) -> GenerationMetadata | None:
+    """How a response that was made elsewhere was made; of a mapping its fields.
+
+    Raises:
+        InputError: It is none, or has a field that there is not.
+    """
+    if metadata is None or isinstance(metadata, GenerationMetadata):
+        return metadata
+    if not isinstance(metadata, Mapping):
+        raise InputError(f"{where} must be GenerationMetadata, not {metadata!r:.80}")
+    fields = {str(name): value for name, value in cast("Mapping[object, object]", metadata).items()}
+    if unknown := sorted(fields.keys() - GenerationMetadata.model_fields.keys()):
+        known = ", ".join(sorted(GenerationMetadata.model_fields))
+        raise InputError(f"{where} has {', '.join(unknown)}, which is none of {known}")
+    with checked_input(where):
+        return GenerationMetadata.model_validate(fields)
+
+
+def check_epoch(epoch: object) -> None:
+    """Raise `InputError` when ``epoch`` counts nothing."""
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 < epoch <= MAX_ID:
+        raise InputError(f"epoch must be a whole number of at least 1, not {shown(epoch)}")
+
+
+def stored_specs(
+    plan: ResponsePlan,
+    responses: Sequence[object],
+    variables: Sequence[TemplateVariables | int],
+    metadata: Sequence[GenerationMetadata | None] | None,
+) -> list[Entry[ResponseSpec]]:
+    """The entries of an `add_many` call; one with half a character somewhere has failed.
+
+    Raises:
+        InputError: The lists differ in length, or an entry cannot work.
+    """
+    lists: dict[str, object] = {"responses": responses, "template_variables": variables}
+    if metadata is not None:
+        lists["metadata"] = metadata
+    lengths = {name: _length_of(values, name) for name, values in lists.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise InputError(f"the lists must have one entry for each response: {found}")
+    seen = Counter[int]()
+    items: list[Entry[ResponseSpec]] = []
+    for position, (response, entry) in enumerate(zip(responses, variables, strict=True)):
+        messages = output_messages(response, position)
+        id = id_of(entry, f"template_variables[{position}]")
+        seen[id] += 1
+        made = None
+        if metadata is not None:
+            made = metadata_of(metadata[position], f"metadata[{position}]")
+        parts: dict[str, object] = {
+            f"responses[{position}]": response if isinstance(response, str) else messages
+        }
+        if made:
+            parts[f"metadata[{position}]"] = made
+        for path, part in parts.items():
+            if problem := problem_in(part, path, texts=False):
+                raise InputError(problem)
+        problems = [problem for path, part in parts.items() if (problem := problem_in(part, path))]
+        if problems:
+            items.append(_no_text(position, problems[0]))
+            continue
+        size = BODY_BYTES + len(json.dumps(messages, default=str))
+        spec = ResponseSpec(entry, messages, made, seen[id])
+        items.append(Item(position, spec, size, (), plan.answer_bytes(entry) + size))
+    return items
+
+
+def _length_of(values: object, what: str) -> int:
+    check_many(values, what)
+    if isinstance(values, Sized):
+        return len(values)
+    raise InputError(f"{what} must be a list, not {shown(values)}")
+
+
+def _no_text(position: int, problem: str) -> Passed:
+    """An item that fails alone, before it is sent."""
+    error = ItemError(problem, position=position, code="bad_input", operation="add", attempts=0)
+    return Passed(position, error)
