@@ -53,7 +53,7 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
             inputs[key[1]] = dict(document["input"])
             found[key] = _outcomes(document)
         except (KeyError, TypeError, ValueError, ValidationError):
-            raise InputError(f"record {index} is none of an evaluation's to_dict()") from None
+            raise InputError(f"record {index} is none of an evaluation's") from None
     configs = list(dict.fromkeys(config for config, _, _ in found))
     epochs = max((epoch for _, _, epoch in found), default=1)
     rows = len(inputs)
