@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -37,8 +37,12 @@ class Upstream(Generic[V]):
         self._items = items
         self._passed = set(batch.failed)
 
-    def news(self) -> tuple[dict[int, ItemError], list[Item[V]]]:
-        """The errors that the positions have there now, and items for those repaired since."""
+    def news(self, missing: Set[int]) -> tuple[dict[int, ItemError], list[Item[V]]]:
+        """The errors that the positions have there now, and items for those repaired since.
+
+        ``missing`` are the failed positions that have no item here.
+        """
+        del missing
         outcomes = self._batch.outcomes
         now = {position: outcomes[position] for position in sorted(self._passed)}
         errors = {p: outcome for p, outcome in now.items() if isinstance(outcome, ItemError)}

@@ -152,7 +152,8 @@ class Retrier(Generic[V, R]):
         upstream = self._call.upstream
         if upstream is None:
             return
-        errors, items = upstream.news()
+        own = {p for item in self._items.values() for p in (item.position, *item.aliases)}
+        errors, items = upstream.news(failed.keys() - own)
         outcomes |= {p: e for p, e in errors.items() if e is not failed.get(p)}
         self._items |= {item.position: item for item in items}
         self._never_sent.update(item.position for item in items)

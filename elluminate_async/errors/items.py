@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from elluminate_async.errors.base import ElluminateError, InputError, one_line
@@ -10,8 +11,6 @@ from elluminate_async.errors.codes import item_code, status_in
 from elluminate_async.errors.documents import item_error_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from pydantic_core import CoreSchema
 
     from elluminate_async.errors.codes import ItemErrorCode
@@ -149,6 +148,8 @@ class ItemError(ElluminateError):
         Raises:
             InputError: It has no ``text``, ``position`` or ``operation``.
         """
+        if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"an item's error is a mapping as of to_dict(), not {data!r:.60}")
         if missing := [name for name in ("text", "position", "operation") if name not in data]:
             raise InputError(f"this is no item's error: it has no {' and no '.join(missing)}")
         cls = _ITEM_ERRORS.get(data.get("type", ""), ItemError)

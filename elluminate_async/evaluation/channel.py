@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -23,17 +23,12 @@ _BUNCHES = 2  # that wait for the next step, which is to slow the one before it 
 
 
 class Channel(Generic[T]):
-    """Outcomes by position, from one step to the next, in bunches.
-
-    Attributes:
-        taken: The positions that came with a value; kept where a retry needs them.
-    """
+    """Outcomes by position, from one step to the next, in bunches."""
 
     def __init__(self, *, keep: bool) -> None:
         self._send, self._receive = anyio.create_memory_object_stream["Pairs[T]"](_BUNCHES)
         self._keep = keep
         self._seen: set[int] = set()
-        self.taken: set[int] = set()
 
     async def deliver(self, pairs: Pairs[T]) -> None:
         """Pass on what came; waits while the next step is busy."""
@@ -56,8 +51,6 @@ class Channel(Generic[T]):
         with self._receive:
             async for pairs in self._receive:
                 for position, outcome in pairs:
-                    if self._keep and not isinstance(outcome, ItemError):
-                        self.taken.add(position)
                     yield position, outcome
 
     def close(self) -> None:
@@ -70,18 +63,11 @@ class StepUpstream(Upstream[V]):
     """The step before, for a retry: what it has repaired since, and what never came from it.
 
     Args:
-        channel: What came from it.
         items: What to send for a value, by the position that it has there.
         fan_out: Positions of this step for each of that one.
     """
 
-    def __init__(
-        self,
-        channel: Channel[Any],
-        items: Callable[[int, Any], Iterable[Item[V]]],
-        fan_out: int = 1,
-    ) -> None:
-        self._channel = channel
+    def __init__(self, items: Callable[[int, Any], Iterable[Item[V]]], fan_out: int = 1) -> None:
         self._items_of = items
         self._fan_out = fan_out
         self._before: Batch[Any] | None = None
@@ -90,18 +76,19 @@ class StepUpstream(Upstream[V]):
         """Take the outcomes of the step before from ``batch`` from now on."""
         self._before = batch
 
-    def news(self) -> tuple[dict[int, ItemError], list[Item[V]]]:
-        """The errors that the positions have there now, and items for those repaired since."""
+    def news(self, missing: Set[int]) -> tuple[dict[int, ItemError], list[Item[V]]]:
+        """Of the ``missing`` positions: the errors they have there now, or their items."""
         errors: dict[int, ItemError] = {}
         items: list[Item[V]] = []
         outcomes: Sequence[Any] = () if self._before is None else self._before.outcomes
-        for position, outcome in enumerate(outcomes):
-            if position in self._channel.taken:
+        for before in sorted({position // self._fan_out for position in missing}):
+            if before >= len(outcomes):
                 continue
+            outcome = outcomes[before]
             if isinstance(outcome, ItemError):
-                first = position * self._fan_out
-                errors |= {p: outcome.at(p) for p in range(first, first + self._fan_out)}
+                first = before * self._fan_out
+                own = missing & {*range(first, first + self._fan_out)}
+                errors |= {position: outcome.at(position) for position in own}
             else:
-                self._channel.taken.add(position)
-                items += self._items_of(position, outcome)
+                items += [i for i in self._items_of(before, outcome) if i.position in missing]
         return errors, items

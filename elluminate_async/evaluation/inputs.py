@@ -10,6 +10,7 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
@@ -19,12 +20,11 @@ from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.operations.context import first_problems
 from elluminate_async.operations.echoes import Subject
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
-from elluminate_async.operations.stored_items import output_messages
+from elluminate_async.operations.stored_items import Output, output_messages
 from elluminate_async.resources.template_variables import encode_row
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.channel import Channel
-    from elluminate_async.evaluation.request import Answers
     from elluminate_async.schemas.responses import PromptResponse
     from elluminate_async.schemas.template_variables import TemplateVariables
 
@@ -42,7 +42,7 @@ class Inputs:
     """
 
     def __init__(
-        self, placeholders: Iterable[str], answers: Answers | None, uses: int | None
+        self, placeholders: Iterable[str], answers: str | Sequence[Output] | None, uses: int | None
     ) -> None:
         self._placeholders = frozenset(placeholders)
         self._answers = answers

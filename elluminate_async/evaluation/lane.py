@@ -88,9 +88,9 @@ class Lane:
             journal=_in(request.journal, f"ratings-{index}"),
         )
         self._specs = Specs(plan, inputs, request.epochs, is_given=is_given)
-        self.before_generating = StepUpstream(self._to_generate, self._specs.items, request.epochs)
+        self.before_generating = StepUpstream(self._specs.items, request.epochs)
         self._before_rating = StepUpstream(
-            self._to_rate, lambda position, response: [subject_item(position, response)]
+            lambda position, response: [subject_item(position, response)]
         )
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from elluminate_async.batch.options import shown
 from elluminate_async.errors import InputError
 from elluminate_async.operations.json_input import check_name
 from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
@@ -38,7 +39,7 @@ Criteria: TypeAlias = NewCriteria | CriterionSet | int
 Configs: TypeAlias = str | LLMConfig | int | Sequence[str | LLMConfig | int]
 """Configurations, by name, object or id."""
 
-Answers: TypeAlias = str | Sequence[Output]
+Answers: TypeAlias = str | Iterable[Output]
 """Responses that were made elsewhere: the column that has them, or one for each row."""
 
 MOST_EPOCHS = 1_000
@@ -65,7 +66,7 @@ class EvaluationRequest:
     criteria: Sequence[CriterionIn] | None
     criterion_set: CriterionSet | int | None
     llm_configs: Sequence[str | LLMConfig | int | None]
-    answers: Answers | None
+    answers: str | Sequence[Output] | None
     name: str | None
     epochs: int
     rating_mode: RatingMode
@@ -132,9 +133,10 @@ def checked_request(
     if name is not None:
         check_name(name, "an evaluation")
     if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 <= epochs <= MOST_EPOCHS:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(f"epochs must be a whole number from 1 to 1,000, not {epochs!r:.60}")
+        raise InputError(f"epochs must be a whole number from 1 to 1,000, not {shown(epochs)}")
+    answers = None
     if responses is not None:
-        _check_answers(responses, total, llm_configs, epochs)
+        answers = _checked_answers(responses, total, llm_configs, epochs)
     texts, criterion_set = _checked_criteria(criteria)
     return EvaluationRequest(
         rows=found,
@@ -144,7 +146,7 @@ def checked_request(
         criteria=texts,
         criterion_set=criterion_set,
         llm_configs=_checked_configs(llm_configs),
-        answers=responses,
+        answers=answers,
         name=name,
         epochs=epochs,
         rating_mode=checked_mode(rating_mode),
@@ -197,6 +199,10 @@ def _checked_criteria(
 def _checked_configs(configs: Configs | None) -> list[str | LLMConfig | int | None]:
     if configs is None:
         return [None]
+    if not isinstance(configs, str | LLMConfig | int | Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            f"llm_configs must be names, ids or LLMConfig objects, not {configs!r:.60}"
+        )
     chosen = [configs] if isinstance(configs, str | LLMConfig | int) else [*configs]
     if not chosen:
         raise InputError("llm_configs must have at least one; None takes the project's default")
@@ -211,18 +217,31 @@ def _checked_configs(configs: Configs | None) -> list[str | LLMConfig | int | No
     return [*chosen]
 
 
-def _check_answers(
+def _checked_answers(
     answers: Answers, total: int | None, llm_configs: Configs | None, epochs: int
-) -> None:
+) -> str | list[Output]:
+    """The answers by position, whatever they come in, or the column that has them.
+
+    Raises:
+        InputError: They are no answers, or not one for each row.
+    """
     if llm_configs is not None or epochs != 1:
         raise InputError("responses= are answers that exist: llm_configs= and epochs= are for none")
     if isinstance(answers, str):
-        return
+        return answers
+    if isinstance(answers, Mapping | Set | bytes) or not isinstance(answers, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            "responses= must be the name of the column that has them, or a list of one for each "
+            f"row, not {answers!r:.60}"
+        )
     if total is None:
         raise InputError(
             "responses= as a list needs rows as a list; else name the column that has them"
         )
-    if len(answers) != total:
-        raise InputError(f"there are {total} rows and {len(answers)} responses")
-    for position, answer in enumerate(answers):
+    # By position: an index of labels, such as pandas has, is of another order.
+    found = [*answers]
+    if len(found) != total:
+        raise InputError(f"there are {total} rows and {len(found)} responses")
+    for position, answer in enumerate(found):
         output_messages(answer, position)
+    return found

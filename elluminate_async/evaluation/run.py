@@ -174,7 +174,7 @@ class Evaluator:
         """Give each lane the rows, as they are there."""
         assert self._setup is not None
         if self._request.rows is None:
-            return await self._read_collection(context)
+            return await self._read_collection(context, keep=keep)
         journal = _in(self._request.journal, "rows")
         operation = Upload(
             _own_memory(context),
@@ -194,16 +194,19 @@ class Evaluator:
                 raise
         await self._finish_rows(self._rows)
 
-    async def _read_collection(self, context: CallContext) -> None:
+    async def _read_collection(self, context: CallContext, *, keep: bool) -> None:
         assert self._setup is not None
         position = 0
+        rows: list[TemplateVariables] = []
         listing = list_entries(self._connection, self._setup.collection, context.policy)
         async for row in listing:
             self._inputs.check_values(position, row.input_values)
             self._inputs.note(position, row.input_values)
+            if keep:
+                rows.append(row)
             await self._give_rows([(position, row)])
             position += 1
-        await self._finish_rows(None)
+        await self._finish_rows(Batch(rows) if keep else None)
 
     async def _give_rows(self, pairs: Pairs[TemplateVariables]) -> None:
         for lane in self._lanes:

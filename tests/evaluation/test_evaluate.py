@@ -25,6 +25,7 @@ from elluminate_async import (
 )
 from tests.evaluation.scene import CRITERIA, PROMPT, Scene, evaluating, generated, words
 from tests.flow.bench import Seen, answer, is_batch
+from tests.tables.libraries import pd
 
 FAST = RatingMode.FAST
 
@@ -273,6 +274,10 @@ async def test_a_name_that_is_taken_gets_the_time() -> None:
         ({"llm_configs": ["a", "a"]}, "twice"),
         ({"responses": ["one"]}, "responses"),
         ({"responses": "answer"}, "no column 'answer'"),
+        ({"responses": {"a", "b"}}, "responses= must be"),
+        ({"responses": 5}, "responses= must be"),
+        ({"llm_configs": 1.0}, "llm_configs must be"),
+        ({"epochs": 10**5000}, "epochs"),
         ({"responses": ["a", "b"], "epochs": 2}, "epochs"),
         ({"name": ""}, "name"),
         ({"prompt": ""}, "empty"),
@@ -377,6 +382,36 @@ async def test_the_deadline_is_one_for_all_steps() -> None:
 
         assert {p: error.code for p, error in evaluation.failed.items()} == {1: "deadline"}
         assert evaluation[1].error is not None
+
+
+@pytest.mark.parametrize("of_collection", [False, True])
+async def test_what_the_deadline_left_is_sent_by_a_retry(of_collection: bool) -> None:
+    """Whatever it was waiting for: rows, responses to be rated, a place in a chunk."""
+    async with evaluating() as scene:
+        scene.model.delay = 0.1
+        rows = words(200)
+        collection = await scene.client.collections.create("words", variables=rows)
+        source = {"rows": None, "collection": collection} if of_collection else {"rows": rows}
+        options = BatchOptions(deadline=1.0, chunk_size=3, max_concurrency=2)
+        evaluation = await evaluate(scene, **source, options=options)
+        assert evaluation.failed
+        scene.model.delay = 0.0
+
+        await evaluation.retry_failed(options=BatchOptions(), include_unknown=True)
+
+        assert is_right(evaluation, rows)
+
+
+async def test_answers_are_taken_by_position() -> None:
+    """Those of pandas have an index of labels, which is of another order; a generator has none."""
+    frame = pd.DataFrame({"word": ["a", "b", "c"], "answer": ["A", "B", "C"]})
+    turned = frame.sort_values("word", ascending=False)
+    async with evaluating() as scene:
+        for answers in (turned["answer"], (a for a in "CBA"), ("C", "B", "A")):
+            evaluation = await evaluate(scene, turned, responses=answers)
+            assert [(r.input["word"], r.response_str) for r in evaluation] == [
+                ("c", "C"), ("b", "B"), ("a", "A"),
+            ]  # fmt: skip
 
 
 async def test_an_input_that_raises_has_what_had_arrived() -> None:
