@@ -119,3 +119,32 @@ def strips(
         [[no / n if n else -1.0 for no, n in strip] for strip in of_criteria]
         for of_criteria in counts
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The paths of one strip of 200 × 14, of upright lines.
+
+    Attributes:
+        no: A line for each part of the rows with a NO, as high as its share of NO.
+        gap: A short one for each part in which nothing was measured.
+        width: Of the lines.
+    """
+
+    no: str
+    gap: str
+    width: float
+
+
+def strip(shares: Sequence[float]) -> Strip:
+    """The drawing of one of `strips`."""
+    step = 200 / max(1, len(shares))
+    no: list[str] = []
+    gap: list[str] = []
+    for index, share in enumerate(shares):
+        x = f"{(index + 0.5) * step:.4g}"
+        if share > 0:
+            no.append(f"M{x} 13V{11 - 11 * share:.3g}")
+        elif share < 0:
+            gap.append(f"M{x} 13V10")
+    return Strip("".join(no), "".join(gap), round(max(0.7, step - 0.4), 2))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from elluminate_async.report.data import ConfigurationData, RateData, ReportData
+from elluminate_async.report.drawing import Strip, strip
 from elluminate_async.report.entries import Entries, Entry
 from elluminate_async.report.formats import level, points
 
@@ -35,10 +36,10 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class RateCell:
-    """A rate, and where among the rows its NO are: shares of the parts of all rows."""
+    """A rate, and where among the rows its NO are; None where nothing is known of it."""
 
     rate: RateData | None
-    strip: Sequence[float]
+    strip: Strip | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def ranked(
     by_name = [{rate.label: rate for rate in config.criteria} for config in data.configurations]
     for label in dict.fromkeys(label for rates in by_name for label in rates):
         cells = [
-            RateCell(rates.get(label), strips[i][at[label]] if label in at else ())
+            RateCell(rates.get(label), strip(strips[i][at[label]]) if label in at else None)
             for i, rates in enumerate(by_name)
         ]
         known = [c.rate.rate for c in cells if c.rate is not None and c.rate.rate is not None]

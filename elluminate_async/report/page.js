@@ -43,15 +43,18 @@
   const detailsOf = (row) => part(Math.floor(row / partRows))[row % partRows];
 
   const ROW = 0, CONFIG = 1, SAID = 2, IS_ERROR = 3, SECONDS = 4, TOKENS = 5, COST = 6, CELLS = 7;
+  // How often YES, NO and neither: criterion c of line i stands at i * width + 3 * c.
+  const width = 3 * criteria.length;
+  const cells = new Int32Array(lines.length * width);
   const noes = new Int32Array(lines.length);
   const gaps = new Int32Array(lines.length);
   lines.forEach((line, i) => {
-    const cells = line[CELLS];
-    for (let c = 0; c < cells.length; c += 3) {
-      noes[i] += cells[c + 1];
-      gaps[i] += cells[c + 2];
+    cells.set(line[CELLS], i * width);
+    for (let at = i * width; at < (i + 1) * width; at += 3) {
+      noes[i] += cells[at + 1];
+      gaps[i] += cells[at + 2];
     }
-    if (!cells.length) gaps[i] = 1;
+    if (!width) gaps[i] = 1;
   });
   const stateOf = (i) => (noes[i] ? "failed" : gaps[i] || lines[i][IS_ERROR] ? "missing" : "passed");
   const states = lines.map((_, i) => stateOf(i));
@@ -82,13 +85,13 @@
   };
 
   // ---- what is shown -----------------------------------------------------------------------
-  const view = {text: "", state: "all", config: -1, criterion: -1, rows: null, sort: "worst", down: false, size: 50, page: 0};
+  const view = {text: "", state: "all", config: -1, criterion: -1, rows: null, sort: "worst", down: false, size: criteria.length > 30 ? 25 : 50, page: 0};
   let order = [];
   const isShown = (i) => {
     const line = lines[i];
     if (view.config >= 0 && line[CONFIG] !== view.config) return false;
     if (view.state !== "all" && states[i] !== view.state) return false;
-    if (view.criterion >= 0 && !line[CELLS][3 * view.criterion + 1]) return false;
+    if (view.criterion >= 0 && !cells[i * width + 3 * view.criterion + 1]) return false;
     if (view.rows && !view.rows.has(rows[line[ROW]][0])) return false;
     return !view.text || haystacks[i].includes(view.text);
   };
@@ -102,7 +105,7 @@
     if (view.sort.startsWith("criterion ")) {
       const at = 3 * Number(view.sort.slice(10));
       return (i) => {
-        const yes = lines[i][CELLS][at], no = lines[i][CELLS][at + 1];
+        const yes = cells[i * width + at], no = cells[i * width + at + 1];
         return yes + no ? (-turn * no) / (yes + no) : Infinity;
       };
     }
@@ -133,27 +136,27 @@
   const cellOf = (yes, no, gap) => {
     const n = yes + no;
     const more = gap && n ? `, ${gap} not measured` : "";
-    if (!n) return make("td", {class: "cell missing", title: "not measured"}, make("span", {"aria-hidden": "true", text: "–"}), make("span", {class: "hidden", text: "not measured"}));
+    if (!n) return make("td", {class: "cell missing", text: "– not measured"});
     const kind = no ? (yes ? "mixed" : "no") : "yes";
     const word = n === 1 ? (no ? "NO" : "YES") : `${yes}/${n} YES`;
-    return make("td", {class: `cell ${kind}`, title: `${yes} YES, ${no} NO${more}`},
-      make("span", {"aria-hidden": "true", text: {yes: "✓ ", no: "✗ ", mixed: "◐ "}[kind]}), make("span", {text: word}),
-      gap ? make("span", {class: "missing", text: ` –${gap}`, title: more}) : null);
+    return make("td", {class: `cell ${kind}`, title: `${yes} YES, ${no} NO${more}`,
+      text: `${{yes: "✓", no: "✗", mixed: "◐"}[kind]} ${word}${gap ? ` –${gap}` : ""}`});
   };
 
   const rateIn = (criterion) => {
     let no = 0, n = 0;
     for (const i of order) {
-      no += lines[i][CELLS][3 * criterion + 1];
-      n += lines[i][CELLS][3 * criterion] + lines[i][CELLS][3 * criterion + 1];
+      const at = i * width + 3 * criterion;
+      no += cells[at + 1];
+      n += cells[at] + cells[at + 1];
     }
     return n ? `${grouped(no)} NO of ${grouped(n)}` : "not measured";
   };
 
   const columns = [
-    {key: "row", label: "Row", class: ""},
-    {key: "worst", label: "Result", class: ""},
-    ...(configs.length > 1 ? [{key: "config", label: "Configuration", class: ""}] : []),
+    {key: "row", label: "Row", class: "row"},
+    {key: "worst", label: "Result", class: "state"},
+    ...(configs.length > 1 ? [{key: "config", label: "Configuration", class: "config"}] : []),
     {key: null, label: "Input", class: "wide"},
     ...criteria.map((label, c) => ({key: `criterion ${c}`, label, class: "criterion", criterion: c})),
     {key: null, label: "Response", class: "wide"},
@@ -174,14 +177,14 @@
   };
 
   const lineOf = (i) => {
-    const line = lines[i], row = rows[line[ROW]], state = states[i], cells = line[CELLS];
+    const line = lines[i], row = rows[line[ROW]], state = states[i];
     const toggle = make("button", {type: "button", class: "open", "aria-expanded": "false", "data-line": i}, make("span", {"aria-hidden": "true", class: "arrow", text: "▸"}), ` ${row[0]}`, make("span", {class: "hidden", text: ` details, ${WORDS[state]}`}));
     return make("tr", {class: `line ${CLASSES[state]}`},
       make("th", {scope: "row"}, toggle),
       make("td", {class: "state"}, make("span", {class: `tag ${CLASSES[state]}`, text: `${SIGNS[state]} ${WORDS[state]}`})),
       configs.length > 1 ? make("td", {class: "config"}, make("bdi", {text: configs[line[CONFIG]]})) : null,
       make("td", {class: "wide", dir: "auto"}, make("div", {class: "cut", text: row[1]})),
-      ...criteria.map((_, c) => cellOf(cells[3 * c], cells[3 * c + 1], cells[3 * c + 2])),
+      ...criteria.map((_, c) => cellOf(...cells.subarray(i * width + 3 * c, i * width + 3 * c + 3))),
       make("td", {class: line[IS_ERROR] ? "wide error" : "wide", dir: "auto"}, make("div", {class: "cut", text: line[IS_ERROR] ? `! ${line[SAID]}` : line[SAID]})),
       make("td", {class: "n", text: seconds(line[SECONDS])}),
       make("td", {class: "n", text: count(line[TOKENS])}),
@@ -285,9 +288,11 @@
         const [at, kind] = value.split(" ");
         view.rows = value ? new Set(changes[Number(at)][kind]) : null;
       }) : null,
-      select("size", "Lines", [["50", "50"], ["25", "25"], ["100", "100"], ["250", "250"]], (value) => { view.size = Number(value); }));
+      select("size", "Lines", [...new Set([view.size, 25, 50, 100, 250])].map((size) => [size, String(size)]), (value) => { view.size = Number(value); }));
     const table = make("table", {class: "grid"},
       make("caption", {class: "hidden", text: "Rows by criteria. Enter opens a row, the arrow keys go from row to row, the buttons of the columns sort."}),
+      // Widths that are set, not found from the texts, make a page of lines quick to lay out.
+      make("colgroup", {}, ...columns.map((column) => make("col", {class: column.class}))),
       make("thead", {id: "head"}), make("tbody", {id: "lines"}));
     $("grid").append(controls, make("p", {id: "count", role: "status", "aria-live": "polite"}), pager(),
       make("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": "Rows by criteria"}, table), pager());
