@@ -38,10 +38,10 @@ def count(value: float | None) -> str:
 
 
 def cost(value: float | None) -> str:
-    """Four digits that tell something: ``0.001234``."""
+    """Three digits that tell something: ``0.00123``."""
     if value is None:
         return UNKNOWN
-    return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.4g}"
+    return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def p_value(value: float | None) -> str:

@@ -21,7 +21,7 @@
   const told = (value, write) => (value === null ? "unknown" : write(value));
   const seconds = (value) => told(value, (v) => `${grouped(v, 2)} s`);
   const count = (value) => told(value, (v) => grouped(v));
-  const cost = (value) => told(value, (v) => (Math.abs(v) >= 100 ? grouped(v, 2) : String(Number(v.toPrecision(4)))));
+  const cost = (value) => told(value, (v) => (Math.abs(v) >= 100 ? grouped(v, 2) : String(Number(v.toPrecision(3)))));
   const plural = (n, one, many) => `${grouped(n)} ${n === 1 ? one : many}`;
 
   // ---- theme -------------------------------------------------------------------------------
@@ -182,7 +182,7 @@
     return make("tr", {class: `line ${CLASSES[state]}`},
       make("th", {scope: "row"}, toggle),
       make("td", {class: "state"}, make("span", {class: `tag ${CLASSES[state]}`, text: `${SIGNS[state]} ${WORDS[state]}`})),
-      configs.length > 1 ? make("td", {class: "config"}, make("bdi", {text: configs[line[CONFIG]]})) : null,
+      configs.length > 1 ? make("td", {class: "config", dir: "auto"}, make("div", {class: "cut", text: configs[line[CONFIG]]})) : null,
       make("td", {class: "wide", dir: "auto"}, make("div", {class: "cut", text: row[1]})),
       ...criteria.map((_, c) => cellOf(...cells.subarray(i * width + 3 * c, i * width + 3 * c + 3))),
       make("td", {class: line[IS_ERROR] ? "wide error" : "wide", dir: "auto"}, make("div", {class: "cut", text: line[IS_ERROR] ? `! ${line[SAID]}` : line[SAID]})),
@@ -207,7 +207,19 @@
 
   // ---- the details of a line ---------------------------------------------------------------
   const block = (title, ...content) => make("div", {class: "block"}, make("h3", {text: title}), ...content);
-  const textBlock = (text) => make("pre", {dir: "auto", tabindex: text.length > 600 ? "0" : null, text});
+  // Laying out a word of 20,000 letters takes seconds: it gets places to break, which no copy has.
+  const longText = (tag, attributes, text) => {
+    const element = make(tag, {dir: "auto", tabindex: text.length > 600 ? "0" : null, ...attributes});
+    let from = 0;
+    for (const {0: word, index} of text.matchAll(/\S{200}(?=\S)/gu)) {
+      const to = index + word.length;
+      element.append(text.slice(from, to), make("wbr"));
+      from = to;
+    }
+    element.append(text.slice(from));
+    return element;
+  };
+  const textBlock = (text) => longText("pre", {}, text);
   const errorBlock = (title, [code, text, step, attempts]) =>
     block(title, make("p", {class: "error"}, make("strong", {text: `! ${code}`}),
       ` ${step ? `in ${step}` : ""}${attempts === null ? "" : `, after ${plural(attempts, "attempt", "attempts")}`}`), textBlock(text));
@@ -217,7 +229,7 @@
     make("tbody", {}, ...ratings.map(([criterion, rating, reasoning]) => make("tr", {class: rating === "NO" ? "no" : ""},
       make("th", {scope: "row"}, make("bdi", {text: criteria[criterion]})),
       make("td", {}, make("span", {class: `tag ${{YES: "yes", NO: "no"}[rating] ?? "missing"}`, text: {YES: "✓ YES", NO: "✗ NO"}[rating] ?? `– ${rating}, not measured`})),
-      make("td", {dir: "auto", class: "reasoning", text: reasoning || "(no reasoning)"})))));
+      make("td", {}, longText("div", {class: "reasoning"}, reasoning || "(no reasoning)"))))));
 
   const recordBlock = (record, isSeveral) => {
     const [config, epoch, response, error, ratings, ratingError, position, id, tokensIn, tokensOut, took, price] = record;
@@ -272,7 +284,7 @@
     make("button", {type: "button", class: "next", text: "Next ›", onclick: () => { view.page++; draw(); }}));
 
   const build = () => {
-    const search = make("input", {type: "search", id: "search", placeholder: "in inputs, responses, reasoning, errors", autocomplete: "off", spellcheck: "false"});
+    const search = make("input", {type: "search", id: "search", placeholder: "any text of a row", autocomplete: "off", spellcheck: "false"});
     let waiting = 0;
     search.addEventListener("input", () => {
       clearTimeout(waiting);
@@ -283,7 +295,7 @@
       make("label", {for: "search", text: "Search "}, search),
       select("state", "Result", [["all", "all"], ["failed", "✗ failed"], ["missing", "– not measured"], ["passed", "✓ passed"]], (value) => { view.state = value; }),
       configs.length > 1 ? select("config", "Configuration", [["-1", "all"], ...numbered(configs)], (value) => { view.config = Number(value); }) : null,
-      criteria.length > 1 ? select("criterion", "NO at", [["-1", "any criterion or none"], ...numbered(criteria)], (value) => { view.criterion = Number(value); }) : null,
+      criteria.length > 1 ? select("criterion", "NO at", [["-1", "(not filtered)"], ...numbered(criteria)], (value) => { view.criterion = Number(value); }) : null,
       changes.length ? select("change", "Change", [["", "all"], ...changes.flatMap((_, i) => ["regressed", "improved"].map((kind) => [`${i} ${kind}`, changes.length > 1 ? `${kind}, comparison ${i + 1}` : kind]))], (value) => {
         const [at, kind] = value.split(" ");
         view.rows = value ? new Set(changes[Number(at)][kind]) : null;

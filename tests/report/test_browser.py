@@ -191,6 +191,17 @@ def test_a_row_tells_all_of_it(opening: Any) -> None:
         assert part in text, part
 
 
+def test_a_long_word_is_whole(opening: Any) -> None:
+    """It is broken where the lines end, and what is copied is the text."""
+    word = "👍x" * 5_000
+    said = ratings("NO", why=word)
+    page = opening([record(0, 0, input={"q": word}, response=word, ratings=said)]).page
+    page.locator(".open").click()
+
+    for place in (".inputs pre", ".block > pre", ".reasoning"):
+        assert page.locator(place).text_content() == word
+
+
 def test_filters_and_sorting(opening: Any) -> None:
     """By result, criterion and column; what is unknown stands last, whichever way."""
     records = [
