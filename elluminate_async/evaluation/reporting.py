@@ -216,9 +216,12 @@ def _comparisons(
     elif len(run.configs) > 1:
         pairs = [(run, run.configs[0], other) for other in run.configs[1:]]
     try:
-        return [_compared(first, a, run, b) for first, a, b in pairs], notes
+        found = [_compared(first, a, run, b) for first, a, b in pairs]
     except MissingExtraError:
         return [], [*notes, _NO_COMPARISON]
+    # The worst first; what was not measured last.
+    found.sort(key=lambda one: 2.0 if one.overall.difference is None else one.overall.difference)
+    return found, notes
 
 
 def _pairs(before: _Run, run: _Run) -> list[tuple[_Run, str, str]]:

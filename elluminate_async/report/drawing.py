@@ -147,4 +147,4 @@ def strip(shares: Sequence[float]) -> Strip:
             no.append(f"M{x} 13V{11 - 11 * share:.3g}")
         elif share < 0:
             gap.append(f"M{x} 13V10")
-    return Strip("".join(no), "".join(gap), round(max(0.7, step - 0.4), 2))
+    return Strip("".join(no), "".join(gap), round(min(6, max(0.7, step - 0.4)), 2))

@@ -296,7 +296,7 @@
       select("state", "Result", [["all", "all"], ["failed", "✗ failed"], ["missing", "– not measured"], ["passed", "✓ passed"]], (value) => { view.state = value; }),
       configs.length > 1 ? select("config", "Configuration", [["-1", "all"], ...numbered(configs)], (value) => { view.config = Number(value); }) : null,
       criteria.length > 1 ? select("criterion", "NO at", [["-1", "(not filtered)"], ...numbered(criteria)], (value) => { view.criterion = Number(value); }) : null,
-      changes.length ? select("change", "Change", [["", "all"], ...changes.flatMap((_, i) => ["regressed", "improved"].map((kind) => [`${i} ${kind}`, changes.length > 1 ? `${kind}, comparison ${i + 1}` : kind]))], (value) => {
+      changes.length ? select("change", "Change", [["", "all"], ...changes.flatMap((_, i) => ["regressed", "improved"].map((kind) => [`${i} ${kind}`, changes.length > 1 ? `${i + 1}: ${kind}` : kind]))], (value) => {
         const [at, kind] = value.split(" ");
         view.rows = value ? new Set(changes[Number(at)][kind]) : null;
       }) : null,

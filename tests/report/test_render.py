@@ -263,6 +263,19 @@ def test_runs_are_paired_by_the_content_of_their_rows() -> None:
     assert "default (this run) against default (earlier run)" in page.seen
 
 
+def test_the_worst_comparison_stands_first() -> None:
+    """Of several configurations the one that is furthest below the first."""
+    said = {"a": "YES", "b": "YES", "c": "NO"}
+    records = [
+        record(3 * row + index, row, config, ratings=ratings(value, "YES"))
+        for row in range(4)
+        for index, (config, value) in enumerate(said.items())
+    ]
+    data = report_data_of_records(records, "run")
+
+    assert [(one.a, one.b) for one in data.comparisons] == [("a", "c"), ("a", "b")]
+
+
 def test_runs_without_a_configuration_in_common_are_not_compared() -> None:
     """And the report says so."""
     page = page_of(run(3, ["a", "b"]), compare_with=run(3, ["c", "d"]))
