@@ -136,11 +136,10 @@ def _text_limit(records: Sequence[Record]) -> int:
 
 
 def _lengths(record: Record) -> Iterator[int]:
-    yield len(record.get("response") or "")
-    for rating in record.get("ratings") or ():
-        yield len(rating.get("reasoning") or "")
-    for cell in (mapping(record.get("input")) or {}).values():
-        yield len(cell) if isinstance(cell, str) else 20
+    texts = [record.get("response"), *(mapping(record.get("input")) or {}).values()]
+    texts += [rating.get("reasoning") for rating in record.get("ratings") or ()]
+    for text in texts:
+        yield len(text) if isinstance(text, str) else 20
 
 
 def _row_excerpt(record: Record) -> str:

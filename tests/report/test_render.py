@@ -214,8 +214,9 @@ def test_the_verdict_stands_first() -> None:
         run(9, [f"config {i}" for i in range(6)]),
         run(6, epochs=5),
         [{"row": 0, "config": "a"}],
+        [{"row": 0, "config": "a", "response": 3, "input": [], "error": "x", "epoch": None}],
     ],
-    ids=["none", "all failed", "one configuration", "six", "epochs", "bare"],
+    ids=["none", "all failed", "one configuration", "six", "epochs", "bare", "odd"],
 )
 def test_a_run_of_any_shape_has_a_report(records: list[dict[str, Any]]) -> None:
     """Even one without records passes no gate, and breaks no page."""
