@@ -35,7 +35,8 @@ ALLOWED = {
     "operations": L0 | L1 | L2 | L3 | {"operations"},
     # No resource imports another, see below.
     "resources": L0 | L1 | L2 | L3 | {"operations", "resources"},
-    "evaluation": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation", "tables"},
+    "report": {"errors", "tables", "report"},
+    "evaluation": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation", "tables", "report"},
     "client": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
     "server": L0 | {"limits", "server"},
     "cli": PUBLIC | L0 | {"tables", "server", "cli"},
@@ -62,6 +63,8 @@ LIBRARIES = {
     "resources": {"pydantic"},
     # The extra `stats`, numpy, inside of functions: summaries do not need it.
     "evaluation": {"anyio", "numpy", "pydantic"},
+    # The extra's, inside of functions.
+    "report": {"jinja2", "markupsafe"},
     "client": set[str](),
     "server": {
         "anyio", "cryptography", "fastapi", "h11", "httpcore2", "httpx2", "openai", "pydantic",

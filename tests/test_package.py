@@ -39,6 +39,8 @@ def test_a_plain_install_works_with_the_core_dependencies_only(tmp_path: Path) -
         "assert e.AsyncClient(api_key='k', base_url='http://127.0.0.1:1')\n"
         "assert r.files('elluminate_async').joinpath('py.typed').is_file()\n"
         "assert r.files('elluminate_async').joinpath('data/programming_quirks.csv').is_file()\n"
+        "report = r.files('elluminate_async').joinpath('report')\n"
+        "assert all(report.joinpath(f'page.{x}').is_file() for x in ('html', 'css', 'js'))\n"
         "try:\n"
         "    from elluminate_async.server import LocalServer\n"
         "except e.MissingExtraError as error:\n"
@@ -56,7 +58,8 @@ def test_importing_it_starts_nothing_and_pulls_in_no_extra() -> None:
     """No extra's library is loaded by `import elluminate_async`, and no thread is started."""
     code = (
         "import sys, threading, elluminate_async\n"
-        "extras = {'fastapi', 'uvicorn', 'sqlalchemy', 'openai', 'typer', 'rich', 'numpy'}\n"
+        "extras = {'fastapi', 'uvicorn', 'sqlalchemy', 'openai', 'typer', 'rich'}\n"
+        "extras |= {'numpy', 'jinja2'}\n"
         "assert not extras & set(sys.modules), extras & set(sys.modules)\n"
         "assert threading.active_count() == 1\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -21,7 +22,9 @@ from elluminate_async.evaluation.measures import (
     verdicts_of,
 )
 from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.evaluation.reporting import report_data
 from elluminate_async.evaluation.saved import read_records
+from elluminate_async.report.render import write_report
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.tables.tabular import Tabular
@@ -240,6 +243,36 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         names = criteria_of(self)
         first, second = (verdicts_of(of_config(self[:], config), names) for config in (a, b))
         return compare(first, second, confidence=confidence)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pass_rate: float | None = None,
+        max_error_rate: float | None = None,
+        compare_with: Evaluation | None = None,
+    ) -> None:
+        """Write an HTML report: one file that needs no other, for a browser and for paper.
+
+        Args:
+            path: Of the file. One that is there is replaced by a whole report, or kept.
+            pass_rate: As of `gate`; without any threshold the report tells the rates alone.
+            max_error_rate: As of `gate`.
+            compare_with: An earlier evaluation of the same rows. Without one the configurations
+                are compared with the first of them. Comparing needs the extra ``stats``;
+                without it the report says that there is none.
+
+        Raises:
+            InputError: A threshold is no number from 0 to 1.
+            MissingExtraError: jinja2 is not installed: the extra ``report`` brings it.
+            OSError: The file cannot be written.
+
+        Cost: memory in proportion to the texts, which are all held at once.
+        """
+        data = report_data(
+            self, pass_rate=pass_rate, max_error_rate=max_error_rate, compare_with=compare_with
+        )
+        write_report(path, data)
 
     def _compare_runs(
         self, before: Evaluation, config: str | None, confidence: float

@@ -1,0 +1,278 @@
+"""The data of a report: an evaluation, or the records of a saved run, for `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from elluminate_async.errors import InputError, MissingExtraError
+from elluminate_async.evaluation.comparing import Comparison, Difference, compare
+from elluminate_async.evaluation.measures import (
+    UNKNOWN_CRITERION,
+    EvaluationSummary,
+    gate_of,
+    row_keys,
+)
+from elluminate_async.evaluation.statistics import Rate, Verdict, summarize
+from elluminate_async.report.data import (
+    ComparisonData,
+    ConfigurationData,
+    DifferenceData,
+    GateData,
+    RateData,
+    ReportData,
+)
+from elluminate_async.schemas.criteria import Criterion
+from elluminate_async.tables.columns import criterion_names
+
+if TYPE_CHECKING:
+    from elluminate_async.evaluation.evaluation import Evaluation
+    from elluminate_async.evaluation.gate import Gate
+
+Record: TypeAlias = Mapping[str, Any]
+
+_PASSED = {"YES": True, "NO": False}
+_NO_COMPARISON = (
+    "There is no comparison: it needs the extra 'stats', pip install 'elluminate-async[stats]'."
+)
+
+
+def report_data(
+    evaluation: Evaluation,
+    *,
+    gate: Gate | None = None,
+    pass_rate: float | None = None,
+    max_error_rate: float | None = None,
+    compare_with: Evaluation | None = None,
+) -> ReportData:
+    """What the report of an evaluation is made of.
+
+    Args:
+        evaluation: The evaluation.
+        gate: Its gate; None to make one of the two thresholds, if there is any.
+        pass_rate: As of `Evaluation.gate`; with a ``gate`` the drawings mark it.
+        max_error_rate: As of `Evaluation.gate`.
+        compare_with: An earlier evaluation of the same rows; None to compare the configurations
+            with the first one.
+
+    Raises:
+        InputError: A threshold is no number from 0 to 1.
+    """
+    return report_data_of_records(
+        [record.to_dict() for record in evaluation],
+        evaluation.name,
+        configs=evaluation.configs,
+        gate=gate,
+        pass_rate=pass_rate,
+        max_error_rate=max_error_rate,
+        compare_with=None
+        if compare_with is None
+        else [record.to_dict() for record in compare_with],
+    )
+
+
+def report_data_of_records(
+    records: Sequence[Record],
+    name: str,
+    *,
+    configs: Sequence[str] = (),
+    gate: Gate | None = None,
+    pass_rate: float | None = None,
+    max_error_rate: float | None = None,
+    compare_with: Sequence[Record] | None = None,
+) -> ReportData:
+    """What the report of a saved run is made of.
+
+    Args:
+        records: As `EvaluationRecord.to_dict` has them, in any order.
+        name: Of the run.
+        configs: The order of the configurations; others follow as they come first.
+        gate: As of `report_data`.
+        pass_rate: As of `report_data`.
+        max_error_rate: As of `report_data`.
+        compare_with: The records of an earlier run of the same rows, which are paired by their
+            content.
+
+    Raises:
+        InputError: A record lacks its row or configuration, a rating its criterion, or a
+            threshold is no number from 0 to 1.
+    """
+    run = _Run(records, configs)
+    summary = EvaluationSummary({
+        config: summarize(run.verdicts(config, run.rows())) for config in run.configs
+    })  # fmt: skip
+    if gate is None and (pass_rate is not None or max_error_rate is not None):
+        gate = gate_of(
+            # Without records there is nothing that could pass.
+            summary if summary else EvaluationSummary({"": summarize([])}),
+            pass_rate=pass_rate,
+            max_error_rate=max_error_rate,
+            per_criterion=False,
+        )
+    comparisons, notes = _comparisons(run, compare_with)
+    return ReportData(
+        name=name,
+        when=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
+        configurations=[
+            ConfigurationData(
+                name=config,
+                criteria=[_rate(label, rate) for label, rate in rates.criteria.items()],
+                overall=_rate("all criteria", rates.overall),
+            )
+            for config, rates in summary.items()
+        ],
+        criteria=run.criteria,
+        gate=None if gate is None else GateData(gate.status, gate.reasons, pass_rate),
+        comparisons=comparisons,
+        records=run.records,
+        notes=notes,
+    )
+
+
+class _Run:
+    """Records as plain data, with the names of their criteria and configurations."""
+
+    def __init__(self, records: Sequence[Record], configs: Sequence[str] = ()) -> None:
+        self.records = records
+        for index, record in enumerate(records):
+            _check(index, record)
+        self.configs = [*dict.fromkeys([*configs, *(record["config"] for record in records)])]
+        found = {
+            rating["criterion_id"]: Criterion.model_construct(
+                id=rating["criterion_id"],
+                label=_text(rating.get("label")),
+                criterion_str=_text(rating.get("criterion")) or f"({rating['criterion_id']})",
+            )
+            for record in records
+            for rating in record.get("ratings") or ()
+        }
+        self.criteria = criterion_names(found.values())
+
+    def rows(self) -> dict[int, Hashable]:
+        """Each row, by itself."""
+        return {record["row"]: record["row"] for record in self.records}
+
+    def contents(self) -> dict[int, Hashable]:
+        """What stands for each row in another run: its content."""
+        inputs: dict[int, Mapping[str, Any]] = {
+            record["row"]: record.get("input") or {} for record in self.records
+        }
+        order = sorted(inputs)
+        return dict(zip(order, row_keys([inputs[row] for row in order]), strict=True))
+
+    def verdicts(self, config: str, keys: Mapping[int, Hashable]) -> Iterator[Verdict]:
+        """One for each record and criterion, as `measures.verdicts_of`."""
+        for record in self.records:
+            if record["config"] != config:
+                continue
+            key, epoch = keys[record["row"]], record.get("epoch", 1)
+            said = {r["criterion_id"]: str(r.get("rating")) for r in record.get("ratings") or ()}
+            if not self.criteria:
+                yield Verdict(key, epoch, UNKNOWN_CRITERION, None)
+            for id, name in self.criteria.items():
+                yield Verdict(key, epoch, name, _PASSED.get(said.get(id, "")))
+
+
+def _check(index: int, record: object) -> None:
+    if not isinstance(record, Mapping):
+        raise InputError(f"records[{index}] is no object but {type(record).__name__}")
+    fields = cast("Mapping[str, object]", record)
+    if not _is_whole(fields.get("row")) or not isinstance(fields.get("config"), str):
+        raise InputError(
+            f"records[{index}] has no 'row', a whole number, and 'config', a text: pass records "
+            "as EvaluationRecord.to_dict has them"
+        )
+    ratings = fields.get("ratings")
+    if ratings is None:
+        return
+    if not isinstance(ratings, list | tuple):
+        raise InputError(f"records[{index}]['ratings'] is no list")
+    for rating in cast("Sequence[object]", ratings):
+        known = isinstance(rating, Mapping) and cast("Mapping[str, object]", rating)
+        if not known or not _is_whole(known.get("criterion_id")):
+            raise InputError(f"records[{index}] has a rating without its 'criterion_id'")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _comparisons(
+    run: _Run, earlier: Sequence[Record] | None
+) -> tuple[list[ComparisonData], list[str]]:
+    """Of the run with an earlier one, else of its configurations with the first; and notes."""
+    pairs: list[tuple[_Run, str, str]] = []
+    notes: list[str] = []
+    before = None if earlier is None else _Run(earlier)
+    if before is not None:
+        pairs = _pairs(before, run)
+        if not pairs:
+            notes.append("The runs are not compared: they have no configuration in common.")
+    elif len(run.configs) > 1:
+        pairs = [(run, run.configs[0], other) for other in run.configs[1:]]
+    try:
+        found = [_compared(first, a, run, b) for first, a, b in pairs]
+    except MissingExtraError:
+        return [], [*notes, _NO_COMPARISON]
+    # The worst first; what was not measured last.
+    found.sort(key=lambda one: 2.0 if one.overall.difference is None else one.overall.difference)
+    return found, notes
+
+
+def _pairs(before: _Run, run: _Run) -> list[tuple[_Run, str, str]]:
+    """The configurations of the same name; where each run has one, the two."""
+    if len(before.configs) == len(run.configs) == 1:
+        return [(before, before.configs[0], run.configs[0])]
+    return [(before, name, name) for name in run.configs if name in before.configs]
+
+
+def _compared(before: _Run, a: str, run: _Run, b: str) -> ComparisonData:
+    keys = before.rows()
+    if before is not run:
+        rows = {content: row for row, content in run.contents().items()}
+        # What is not in this run keeps a key that is no row of it.
+        keys = {row: rows.get(content, content) for row, content in before.contents().items()}
+    result: Comparison = compare(before.verdicts(a, keys), run.verdicts(b, run.rows()))
+    return ComparisonData(
+        a=a if before is run else f"{a} (earlier run)",
+        b=b if before is run else f"{b} (this run)",
+        criteria=[_difference(label, one) for label, one in result.criteria.items()],
+        overall=_difference("all criteria", result.overall),
+        confidence=result.confidence,
+    )
+
+
+def _difference(label: str, one: Difference) -> DifferenceData:
+    interval = one.interval
+    return DifferenceData(
+        label=label,
+        n=one.n,
+        unpaired=one.unpaired,
+        rate_a=one.rate_a,
+        rate_b=one.rate_b,
+        difference=one.difference,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
+        p_adjusted=one.p_adjusted,
+        verdict=one.verdict,
+        improved=[row for row in one.improved if isinstance(row, int)],
+        regressed=[row for row in one.regressed if isinstance(row, int)],
+    )
+
+
+def _rate(label: str, rate: Rate) -> RateData:
+    interval = rate.interval
+    return RateData(
+        label=label,
+        passed=rate.passed,
+        n=rate.n,
+        not_measured=rate.not_measured,
+        rate=rate.rate,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
+    )

@@ -1,0 +1,1 @@
+"""The HTML report: its text here, and in a browser where there is one."""
