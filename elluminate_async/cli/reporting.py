@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from elluminate_async import ConfigurationError, Evaluation
+from elluminate_async.report.render import check_library
+
+if TYPE_CHECKING:
+    from elluminate_async import Evaluation
+    from elluminate_async.cli.spec import GateSpec
 
 
 def check_report() -> None:
-    """Raise `ConfigurationError` where this version has no report, before anything is done."""
-    if not hasattr(Evaluation, "report"):
-        raise ConfigurationError("this version writes no reports: leave out --report")
+    """Raise `MissingExtraError` where no report could be written, before anything is done."""
+    check_library()
 
 
-def write_report(evaluation: Evaluation, path: str) -> None:
-    """Write the report of ``evaluation``, one HTML file.
+def write_report(evaluation: Evaluation, path: str, gate: GateSpec | None = None) -> None:
+    """Write the report of ``evaluation`` and of its gate, one HTML file.
 
     Raises:
-        ConfigurationError: This version has no report.
         OSError: It cannot be written.
     """
-    check_report()
-    write: Callable[[str], object] = getattr(evaluation, "report")  # noqa: B009
-    write(path)
+    thresholds = (None, None) if gate is None else (gate.pass_rate, gate.max_error_rate)
+    evaluation.report(path, pass_rate=thresholds[0], max_error_rate=thresholds[1])

@@ -184,6 +184,6 @@ def _written(evaluation: Evaluation, spec: Spec) -> list[str]:
         write_results(evaluation, path)
         files.append(path)
     if spec.report is not None:
-        write_report(evaluation, spec.report)
+        write_report(evaluation, spec.report, spec.gate)
         files.append(spec.report)
     return files

@@ -26,19 +26,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from elluminate_async.errors import one_line
-from elluminate_async.evaluation.measures import criteria_of
 from elluminate_async.tables.arrow import TableColumn
 from elluminate_async.tables.junit import Case, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from elluminate_async.evaluation.records import EvaluationRecord
 
 
-def record_columns(records: Sequence[EvaluationRecord]) -> list[TableColumn]:
-    """The columns of these records."""
-    criteria = criteria_of(records).values()
+def record_columns(
+    records: Sequence[EvaluationRecord], criteria: Mapping[int, str]
+) -> list[TableColumn]:
+    """The columns of these records; ``criteria`` are names by id."""
+    names = criteria.values()
     return [
         TableColumn("position", "int"),
         TableColumn("row", "int"),
@@ -51,8 +52,8 @@ def record_columns(records: Sequence[EvaluationRecord]) -> list[TableColumn]:
         TableColumn("output_tokens", "int"),
         TableColumn("duration_seconds", "float"),
         TableColumn("cost", "float"),
-        *(TableColumn(f"rating.{name}", "text") for name in criteria),
-        *(TableColumn(f"reasoning.{name}", "text") for name in criteria),
+        *(TableColumn(f"rating.{name}", "text") for name in names),
+        *(TableColumn(f"reasoning.{name}", "text") for name in names),
         TableColumn("passed", "bool"),
         TableColumn("error_step", "text"),
         TableColumn("error_code", "text"),
@@ -60,9 +61,11 @@ def record_columns(records: Sequence[EvaluationRecord]) -> list[TableColumn]:
     ]
 
 
-def record_rows(records: Sequence[EvaluationRecord]) -> Iterator[tuple[object, ...]]:
+def record_rows(
+    records: Sequence[EvaluationRecord], criteria: Mapping[int, str]
+) -> Iterator[tuple[object, ...]]:
     """The rows of these records under their `record_columns`."""
-    names, criteria = _input_names(records), criteria_of(records)
+    names = _input_names(records)
     for record in records:
         response, error = record.response, record.error
         metadata = response and response.generation_metadata
@@ -89,9 +92,10 @@ def record_rows(records: Sequence[EvaluationRecord]) -> Iterator[tuple[object, .
         )
 
 
-def record_cases(records: Sequence[EvaluationRecord]) -> Iterator[Case]:
+def record_cases(
+    records: Sequence[EvaluationRecord], criteria: Mapping[int, str]
+) -> Iterator[Case]:
     """A case for each record: failed by a NO of the judge, in error where a step failed."""
-    criteria = criteria_of(records)
     for record in records:
         name = f"row {record.row}, epoch {record.epoch}, position {record.position}"
         error = record.error

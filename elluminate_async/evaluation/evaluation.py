@@ -187,7 +187,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
 
         What was not measured is counted beside the rate, and never as a NO.
         """
-        return summary_of(self[:], self.configs, confidence)
+        return summary_of(self[:], self._criteria(), self.configs, confidence)
 
     def gate(
         self,
@@ -240,7 +240,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             return self._compare_runs(a, b, confidence)
         if b is None:
             raise InputError("compare needs two configurations, or an earlier Evaluation")
-        names = criteria_of(self)
+        names = self._criteria()
         first, second = (verdicts_of(of_config(self[:], config), names) for config in (a, b))
         return compare(first, second, confidence=confidence)
 
@@ -282,8 +282,8 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         first = before._records_of(config)
         second = self._records_of(config)
         return compare(
-            verdicts_of(first, criteria_of(before), keys),
-            verdicts_of(second, criteria_of(self)),
+            verdicts_of(first, before._criteria(), keys),
+            verdicts_of(second, self._criteria()),
             confidence=confidence,
         )
 
@@ -293,16 +293,21 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         return self[:] if config is None else of_config(self[:], config)
 
     def _columns(self) -> Sequence[TableColumn]:
-        return record_columns(self)
+        return record_columns(self, self._criteria())
 
     def _iter_rows(self) -> Iterator[Sequence[object]]:
-        return record_rows(self)
+        return record_rows(self, self._criteria())
 
     def _cases(self) -> Iterable[Case]:
-        return record_cases(self)
+        return record_cases(self, self._criteria())
 
     def _count(self) -> int:
         return len(self)
+
+    def _criteria(self) -> dict[int, str]:
+        sets = [experiment.criterion_set for experiment in self.experiments]
+        known = [criterion for one in sets if one is not None for criterion in one.criteria or ()]
+        return criteria_of(self, known)
 
     @classmethod
     def from_records(

@@ -29,6 +29,10 @@ class Gate:
         """Whether the status is ``"passed"``."""
         return self.status == "passed"
 
+    def __bool__(self) -> bool:
+        """The same, for ``assert``."""
+        return self.passed
+
 
 def gate(
     summary: Summary,

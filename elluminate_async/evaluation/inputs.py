@@ -22,6 +22,7 @@ from elluminate_async.operations.echoes import Subject
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
 from elluminate_async.operations.stored_items import Output, output_messages
 from elluminate_async.resources.template_variables import encode_row
+from elluminate_async.tables.json_checks import problem_in
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.channel import Channel
@@ -68,8 +69,8 @@ class Inputs:
             raise InputError(first_problems(problems))
 
     def note(self, position: int, row: Mapping[str, Any]) -> None:
-        """Keep a row for its records."""
-        self._rows[position] = row
+        """Keep a copy of a row for its records: a generator may use one mapping for all."""
+        self._rows[position] = dict(row)
         if self._uses is not None:
             self._left[position] = self._uses
 
@@ -192,6 +193,8 @@ class Specs:
             messages = self._inputs.messages(row)
         except InputError as error:
             return Passed(position, _bad(str(error), position))
+        if problem := problem_in(messages, f"responses[{row}]"):
+            return Passed(position, _bad(problem, position))
         size = _BODY_BYTES + len(json.dumps(messages, default=str))
         return Item(
             position, ResponseSpec(variables, messages, None, epoch), size, (), answer + size

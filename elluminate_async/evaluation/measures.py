@@ -15,6 +15,7 @@ from elluminate_async.tables.columns import criterion_names
 if TYPE_CHECKING:
     from elluminate_async.evaluation.records import EvaluationRecord
     from elluminate_async.evaluation.statistics import Rate
+    from elluminate_async.schemas.criteria import Criterion
 
 UNKNOWN_CRITERION = "(no criterion)"
 """The name of what was not measured where no record tells any criterion."""
@@ -23,9 +24,14 @@ _PASSED = {"YES": True, "NO": False}
 _ORDER: tuple[GateStatus, ...] = ("failed", "not measured", "passed")
 
 
-def criteria_of(records: Iterable[EvaluationRecord]) -> dict[int, str]:
-    """The name of each criterion that a record was rated by, by its id, in first-seen order."""
-    found = {rating.criterion.id: rating.criterion for r in records for rating in r.ratings or ()}
+def criteria_of(
+    records: Iterable[EvaluationRecord], known: Iterable[Criterion] = ()
+) -> dict[int, str]:
+    """The name of each criterion, by its id: of those ``known``, and of any that rated a record."""
+    found = {criterion.id: criterion for criterion in known}
+    for record in records:
+        for rating in record.ratings or ():
+            found.setdefault(rating.criterion.id, rating.criterion)
     return criterion_names(found.values())
 
 
@@ -102,12 +108,14 @@ def _cut(text: str, width: int) -> str:
 
 
 def summary_of(
-    records: Sequence[EvaluationRecord], configs: Sequence[str], confidence: float
+    records: Sequence[EvaluationRecord],
+    criteria: Mapping[int, str],
+    configs: Sequence[str],
+    confidence: float,
 ) -> EvaluationSummary:
-    """The rates of each of ``configs``."""
-    names = criteria_of(records)
+    """The rates of each of ``configs``, by the ``criteria`` of these names."""
     summaries = {
-        config: summarize(verdicts_of(of_config(records, config), names), confidence=confidence)
+        config: summarize(verdicts_of(of_config(records, config), criteria), confidence=confidence)
         for config in configs
     }
     return EvaluationSummary(summaries, confidence)
@@ -157,4 +165,7 @@ def gate_of(
         for reason in one.reasons
     ]
     statuses = {one.status for one in gates.values()}
-    return Gate(next(status for status in _ORDER if status in statuses), reasons)
+    for status in _ORDER:
+        if status in statuses:
+            return Gate(status, reasons)
+    return Gate("not measured", ["there is no record"])

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Record: TypeAlias = Mapping[str, Any]
 
 _PASSED = {"YES": True, "NO": False}
+_CONFIDENCE = 0.95
 _NO_COMPARISON = (
     "There is no comparison: it needs the extra 'stats', pip install 'elluminate-async[stats]'."
 )
@@ -99,13 +100,11 @@ def report_data_of_records(
             threshold is no number from 0 to 1.
     """
     run = _Run(records, configs)
-    summary = EvaluationSummary({
-        config: summarize(run.verdicts(config, run.rows())) for config in run.configs
-    })  # fmt: skip
+    rates = {config: summarize(run.verdicts(config, run.rows())) for config in run.configs}
+    summary = EvaluationSummary(rates, _CONFIDENCE)
     if gate is None and (pass_rate is not None or max_error_rate is not None):
         gate = gate_of(
-            # Without records there is nothing that could pass.
-            summary if summary else EvaluationSummary({"": summarize([])}),
+            summary,
             pass_rate=pass_rate,
             max_error_rate=max_error_rate,
             per_criterion=False,

@@ -13,8 +13,9 @@ All share one deadline, one retry budget and the client's limits.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
@@ -29,7 +30,7 @@ from elluminate_async.evaluation.evaluation import Evaluation, LaneResult
 from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
 from elluminate_async.evaluation.records import EvaluationRecord
-from elluminate_async.evaluation.setup import Setup, SetupMaker
+from elluminate_async.evaluation.setup import Setup, SetupMaker, locked
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
 from elluminate_async.operations.upload import Upload
@@ -72,6 +73,7 @@ class Evaluator:
         self._inputs = Inputs((), None, None)
         self._lanes: list[Lane] = []
         self._rows: Batch[TemplateVariables] | None = None
+        self._entries: list[TemplateVariables] | None = None
         self._fatal: BaseException | None = None
         on_progress = self._context.options.on_progress
         total = None if request.total is None else request.total * request.fan_out
@@ -84,7 +86,8 @@ class Evaluator:
             ElluminateError: One that is true of all rows; its ``partial`` is an `Evaluation`.
         """
         try:
-            await self._run(None)
+            async with locked(self._request.journal):
+                await self._run(None)
         except BaseException as error:
             if self._setup is not None:
                 # An exception of the caller's own may take no attributes.
@@ -97,7 +100,8 @@ class Evaluator:
         """The records as they finish, in the memory of a window of chunks."""
 
         async def produce(deliver: DeliverRecords) -> None:
-            await self._run(deliver)
+            async with locked(self._request.journal):
+                await self._run(deliver)
 
         return OutcomeStream(produce, self._connection.tasks)
 
@@ -110,6 +114,10 @@ class Evaluator:
         self._inputs = Inputs(setup.template.placeholders, request.answers, uses)
         if (rows := request.listed()) is not None:
             self._inputs.check(rows)
+        elif request.rows is None and keep:
+            policy = self._context.policy
+            self._entries = await list_entries(self._connection, setup.collection, policy)
+            request = self._request = replace(request, total=len(self._entries))
         context = self._for_steps()
         for index in range(len(setup.configurations)):
             contexts = (_own_memory(context), _own_memory(context))
@@ -174,7 +182,7 @@ class Evaluator:
         """Give each lane the rows, as they are there."""
         assert self._setup is not None
         if self._request.rows is None:
-            return await self._read_collection(context, keep=keep)
+            return await self._read_collection(context)
         journal = _in(self._request.journal, "rows")
         operation = Upload(
             _own_memory(context),
@@ -194,19 +202,18 @@ class Evaluator:
                 raise
         await self._finish_rows(self._rows)
 
-    async def _read_collection(self, context: CallContext, *, keep: bool) -> None:
+    async def _read_collection(self, context: CallContext) -> None:
         assert self._setup is not None
+        rows = self._entries
+        if rows is None:
+            rows = list_entries(self._connection, self._setup.collection, context.policy)
         position = 0
-        rows: list[TemplateVariables] = []
-        listing = list_entries(self._connection, self._setup.collection, context.policy)
-        async for row in listing:
+        async for row in _each(rows):
             self._inputs.check_values(position, row.input_values)
             self._inputs.note(position, row.input_values)
-            if keep:
-                rows.append(row)
             await self._give_rows([(position, row)])
             position += 1
-        await self._finish_rows(Batch(rows) if keep else None)
+        await self._finish_rows(None if self._entries is None else Batch(self._entries))
 
     async def _give_rows(self, pairs: Pairs[TemplateVariables]) -> None:
         for lane in self._lanes:
@@ -265,6 +272,15 @@ def _whole(
         for p in range(len(outcomes), length)
     )
     return Batch([*outcomes, *rest])
+
+
+async def _each(rows: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            yield row
+    else:
+        for row in rows:
+            yield row
 
 
 def _own_memory(context: CallContext) -> CallContext:

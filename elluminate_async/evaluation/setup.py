@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from elluminate_async.engine.filelock import lock_file
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import InputError, JournalError, NotFoundError
 from elluminate_async.resources.collections import CollectionsResource
@@ -37,6 +38,9 @@ T = TypeVar("T")
 
 FILE = "evaluation.json"
 """In the directory of the journals: what the evaluation is, and what was made for it."""
+
+LOCK = "evaluation.lock"
+"""In the same directory: held by the call that uses it."""
 
 _VERSION = 1
 _LONGEST_NAME = 60
@@ -179,6 +183,7 @@ class SetupMaker:
             "template": setup.template.id,
             "collection": setup.collection.id,
             "experiments": [one.experiment.id for one in setup.configurations],
+            "criteria": _criteria_hash([one.experiment for one in setup.configurations]),
         }
 
     async def _find(self, directory: Path, known: dict[str, Any]) -> Setup:
@@ -201,6 +206,12 @@ class SetupMaker:
                 "It is of another service, or was deleted there: pass another path",
                 path=directory,
             ) from error
+        if known["criteria"] != _criteria_hash(experiments):
+            raise JournalError(
+                f"the journal {directory} was begun with other criteria: the set was changed "
+                "since. Change it back, or pass another path",
+                path=directory,
+            )
         configs = [await self._config(one) for one in request.llm_configs]
         return Setup(
             self._name(template),
@@ -236,6 +247,59 @@ async def _unique(name: str, get_or_create: Callable[[str], Awaitable[tuple[T, b
     return (await get_or_create(f"{name} {now} {secrets.token_hex(3)}"))[0]
 
 
+@asynccontextmanager
+async def locked(directory: Path | None) -> AsyncGenerator[None]:
+    """Hold the journal of an evaluation, so that no other call begins with it.
+
+    Raises:
+        JournalError: Another call has it, or it cannot be made.
+    """
+    if directory is None:
+        yield
+        return
+    descriptor = await run_to_end(partial(_lock, directory), left=os.close)
+    try:
+        yield
+    finally:
+        # Which gives the lock back.
+        os.close(descriptor)
+
+
+def _lock(directory: Path) -> int:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileExistsError:
+        raise _no_directory(directory) from None
+    except OSError as error:
+        raise JournalError(f"{directory} cannot be used: {error}", path=directory) from error
+    if lock_file(descriptor):
+        return descriptor
+    os.close(descriptor)
+    raise JournalError(
+        f"the journal {directory} is in use by another call: await that, or pass another path",
+        path=directory,
+    )
+
+
+def _no_directory(path: Path) -> JournalError:
+    return JournalError(
+        f"the journal of an evaluation is a directory, and {path} is none: pass another path",
+        path=path,
+    )
+
+
+def _criteria_hash(experiments: Sequence[Experiment]) -> str:
+    """Of what the judge is asked."""
+    sets = [one.criterion_set for one in experiments]
+    asked = [
+        sorted((c.id, c.criterion_str, c.label or "") for c in one.criteria or ())
+        for one in sets
+        if one is not None
+    ]
+    return hashlib.blake2b(json.dumps(asked).encode(), digest_size=8).hexdigest()
+
+
 def _read(directory: Path) -> dict[str, Any] | None:
     path = directory / FILE
     try:
@@ -243,11 +307,7 @@ def _read(directory: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        raise JournalError(
-            f"the journal of an evaluation is a directory, and {directory} is none: pass another "
-            "path",
-            path=directory,
-        ) from None
+        raise _no_directory(directory) from None
     except (OSError, UnicodeDecodeError) as error:
         raise JournalError(f"{path} cannot be read: {error}", path=path) from error
     try:
@@ -267,6 +327,7 @@ def _is_complete(known: object) -> bool:
     return (
         parts.get("version") == _VERSION
         and isinstance(parts.get("call"), dict)
+        and isinstance(parts.get("criteria"), str)
         and all(isinstance(parts.get(key), int) for key in ("template", "collection"))
         and isinstance(experiments, list)
         and all(isinstance(id, int) for id in cast("list[object]", experiments))

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async._version import __version__
@@ -140,11 +141,16 @@ def _asset(name: str) -> str:
     return (files("elluminate_async.report") / name).read_text(encoding="utf-8")
 
 
+def check_library() -> None:
+    """Raise `MissingExtraError` where jinja2 is not installed."""
+    if find_spec("jinja2") is None:
+        raise MissingExtraError("a report", "report")
+
+
 def _template() -> Template:
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError:
-        raise MissingExtraError("a report", "report") from None
+    check_library()
+    from jinja2 import Environment, StrictUndefined
+
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -524,10 +524,73 @@ async def test_a_journal_holds_no_content(tmp_path: Path) -> None:
     files = sorted((tmp_path / "run").iterdir())
     text = "".join(path.read_text() for path in files)
     assert [path.name for path in files] == [
-        "evaluation.json", "ratings-0.journal", "responses-0.journal", "rows.journal"
+        "evaluation.json", "evaluation.lock", "ratings-0.journal", "responses-0.journal",
+        "rows.journal",
     ]  # fmt: skip
     assert not any(secret in text for secret in ("Say", "word", "short", "echo"))
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+async def test_a_journal_is_used_by_one_call_at_a_time(tmp_path: Path) -> None:
+    """The second is refused before it makes anything, and the first can be taken up."""
+    async with evaluating() as scene:
+        both = [evaluate(scene, words(5), journal=tmp_path / "run") for _ in range(3)]
+        results = await asyncio.gather(*both, return_exceptions=True)
+
+        refused = [one for one in results if isinstance(one, JournalError)]
+        assert len(refused) == 2
+        assert all("in use by another call" in str(error) for error in refused)
+        assert len(await scene.client.experiments.list()) == 1
+        again = await evaluate(scene, words(5), journal=tmp_path / "run")
+        assert is_right(again, words(5))
+        assert set(scene.model.answered.values()) == {1}
+
+
+async def test_a_set_that_was_changed_is_told(tmp_path: Path) -> None:
+    """A journal is of its criteria, those of a set too."""
+    async with evaluating() as scene:
+        asked = await scene.client.criterion_sets.create("mine", CRITERIA)
+        journal = tmp_path / "run"
+        await evaluate(scene, words(3), criteria=asked, journal=journal)
+        await scene.client.criteria.add_many(["Is it new?"], criterion_set=asked)
+
+        with pytest.raises(JournalError, match="the set was changed since"):
+            await evaluate(scene, words(3), criteria=asked, journal=journal)
+
+
+async def test_criteria_are_known_where_nothing_was_measured() -> None:
+    """With the judge down the table has their columns, and the summary counts what is missing."""
+    async with evaluating() as scene:
+        scene.model.judge_failing = lambda prompt: True
+        evaluation = await evaluate(scene, words(4))
+
+        assert evaluation.to_dicts()[0][f"rating.{CRITERIA[0]}"] is None
+        rates = evaluation.summary()["default"]
+        assert list(rates.criteria) == CRITERIA
+        assert rates.overall.not_measured == 8
+        assert not evaluation.gate(pass_rate=0.5)
+
+
+async def test_a_row_is_kept_as_it_was_read() -> None:
+    """A generator may give one mapping again and again."""
+
+    def reusing() -> Any:
+        row = {"word": ""}
+        for number in range(5):
+            row["word"] = f"word{number}"
+            yield row
+
+    async with evaluating() as scene:
+        evaluation = await evaluate(scene, reusing())
+        assert [r.input["word"] for r in evaluation] == [f"word{n}" for n in range(5)]
+
+
+async def test_half_a_character_in_an_answer_fails_that_row() -> None:
+    """As `bad_input`; the others are stored and rated."""
+    async with evaluating() as scene:
+        evaluation = await evaluate(scene, words(3), responses=["a", "\ud800", "c"])
+
+        assert {p: error.code for p, error in evaluation.failed.items()} == {1: "bad_input"}
 
 
 @pytest.mark.parametrize(
