@@ -22,7 +22,7 @@ COMMA := ,
 EMPTY :=
 CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(CORE:%=elluminate_async/%/*))
 
-.PHONY: help demo test coverage faults soak realmodel check bench official requirements clean
+.PHONY: browser help demo test coverage faults soak realmodel check bench official requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -30,10 +30,10 @@ help: ## Show this list
 demo: $(VENV)/.installed ## Generate and rate 136 answers against the embedded server, offline
 	@$(BIN)/elluminate-async demo
 
-test: $(VENV)/.installed official ## Run the tests, those with the official clients included
+test: $(VENV)/.installed official browser ## Run the tests, those with the official clients included
 	$(BIN)/python -m pytest $(PARALLEL) --matrix
 
-coverage: $(VENV)/.installed official ## The same tests, with branch coverage measured and held to its gates (a third slower)
+coverage: $(VENV)/.installed official browser ## The same tests, with branch coverage measured and held to its gates (a third slower)
 	rm -rf .coverage
 	$(BIN)/python -m coverage run -m pytest $(PARALLEL) --matrix
 	$(BIN)/python -m coverage combine -q
@@ -65,6 +65,10 @@ check: $(VENV)/.checkers ## Formatting, lint, types, layering
 
 bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run the benchmarks: JSON lines, and the tables of benchmarks/README.md (some 15 minutes)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
+
+# Debian's, where it is not there and may be installed; elsewhere its tests skip.
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || echo "no chromium: the tests of the report in a browser are skipped"
 
 official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official clients, each in its own environment
 
