@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import StatementError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import (
@@ -96,6 +97,7 @@ def _routes() -> FastAPI:
     app.add_exception_handler(UnicodeEncodeError, _not_text)
     app.add_exception_handler(StatementError, _statement)
     app.add_exception_handler(OverflowError, _too_large)
+    app.add_exception_handler(ClientDisconnect, _nobody)
     app.add_exception_handler(Exception, _fault)
     return app
 
@@ -131,6 +133,12 @@ async def _not_text(_request: Request, _error: Exception) -> JSONResponse:
 
 async def _too_large(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "a number is larger than 64 bits"}, 422)
+
+
+async def _nobody(request: Request, _error: Exception) -> JSONResponse:
+    # It left while it was sending: as it has heard nothing, nothing was done.
+    _LOG.debug("%s %s was not sent whole", request.method, request.url.path)
+    return JSONResponse({"detail": "the body is not whole"}, 400)
 
 
 async def _fault(request: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from elluminate_async import AsyncClient
 from elluminate_async.server import LocalServer, connections
 from elluminate_async.server.connections import BODY_SECONDS, HEADER_SECONDS
 from elluminate_async.testing import VIRTUAL_TIME
@@ -205,3 +206,24 @@ async def test_unfinished_headers_take_a_bounded_memory(
     one = await connect()
     await one.send(head(server, "GET", f"/projects/1/responses?{ids}", "Connection: close"))
     assert (await one.answer()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_caller_that_leaves_while_it_sends_is_no_fault_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is done, and nothing is logged as an error."""
+    async with LocalServer() as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            f"POST /api/v0/projects/1/collections HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            f"X-API-Key: {server.api_key}\r\nContent-Type: application/json\r\n"
+            'Content-Length: 1000\r\n\r\n{"name": '.encode()
+        )
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        async with AsyncClient(base_url=server.url, api_key=server.api_key) as client:
+            assert not await client.collections.list()
+
+    assert not [one for one in caplog.records if one.levelname in ("WARNING", "ERROR")]
