@@ -152,7 +152,7 @@ class AsyncClient:
 
     @property
     def traffic(self) -> Traffic:
-        """What its requests are up to now: in flight, throttled, sent again."""
+        """The client's requests now: in flight, throttled, sent again."""
         return self._connection.limits.traffic
 
     async def ping(self, timeout: float = 2.0) -> float:
@@ -175,7 +175,7 @@ class AsyncClient:
         return await self._connection.transport.ping(checked_seconds(timeout))
 
     async def compatibility(self) -> CompatibilityAnswer | None:
-        """What the service says of this client's version, and of what it can do.
+        """The service's word on this client's version, and its own capabilities.
 
         Returns:
             None of a service that has no version check.

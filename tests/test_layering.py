@@ -262,3 +262,11 @@ def test_importing_the_package_needs_no_extra() -> None:
             # An extra's are imported where a user asks for them.
             used = {name.partition(".")[0] for name in imports(path, at_once=True)}
             assert used <= core | set(sys.stdlib_module_names) | {PACKAGE}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_docstring_says_what_a_thing_is(path: Path) -> None:
+    """None opens with "What": a noun or a verb tells sooner."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            assert not (ast.get_docstring(node) or "").startswith("What"), node

@@ -47,7 +47,7 @@ class CheckDocument(Document):
 
 
 class DoctorDocument(Document):
-    """What ``doctor --json`` prints."""
+    """The document of ``doctor --json``."""
 
     version: Literal[1] = 1
     exit_code: int

@@ -1,4 +1,4 @@
-"""What ``compare --json`` prints."""
+"""The document of ``compare --json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--json`` prints, as pydantic models: one document a command, with a published schema."""
+"""The documents of ``--json`` as pydantic models: one a command, with a published schema."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class UsageDocument(Document):
 
 
 class PlanDocument(Document):
-    """What a run would do.
+    """A run that is planned.
 
     Attributes:
         unused: Columns that no placeholder asks for.
@@ -97,7 +97,7 @@ class PlanDocument(Document):
 
 
 class RunDocument(Document):
-    """What ``run`` and ``rate`` print under ``--json``.
+    """The document of ``run --json`` and ``rate --json``.
 
     Attributes:
         status: The gate's decision; ``interrupted``, ``planned`` by ``--dry-run``, or ``error``.

@@ -1,4 +1,4 @@
-"""What an evaluation would do, found out without sending anything."""
+"""The plan of an evaluation, made without sending anything."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def plan_of(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> PlanDocument:
-    """What evaluating ``rows`` would do.
+    """The plan of an evaluation of ``rows``.
 
     Raises:
         InputError: There is no prompt.

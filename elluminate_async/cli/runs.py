@@ -67,7 +67,7 @@ class SavedRun:
         return self.folder / "run.json"
 
     def read(self) -> RunFile:
-        """What it is.
+        """Its file: the spec, and where it runs.
 
         Raises:
             InputError: Its file is missing or damaged.

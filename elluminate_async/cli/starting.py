@@ -36,7 +36,7 @@ _FROM_STDIN: Final = ("data", STANDARD_INPUT)
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the command line asks for.
+    """The arguments of the command line.
 
     Attributes:
         source: A spec, rows, or with ``resumes`` a run's name.
@@ -52,7 +52,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is to be done: the spec, its rows, and the run where it was begun before."""
+    """The work: the spec, its rows, and the run where it was begun before."""
 
     file: RunFile
     rows: list[Row]
@@ -107,7 +107,7 @@ def _prepared(wish: Wish, talk: Talk) -> _Job:
 
 
 def _title(given: dict[str, Any], content: dict[str, Any], source: str) -> str:
-    """What the run is called."""
+    """The name of the run."""
     name: object = given.get("name") or content.get("name")
     if isinstance(name, str) and name:
         return name
@@ -115,7 +115,7 @@ def _title(given: dict[str, Any], content: dict[str, Any], source: str) -> str:
 
 
 def _of_run(run: SavedRun, content: dict[str, Any], given: dict[str, Any], where: Where) -> _Job:
-    """What an earlier run was, with what is said anew in its place.
+    """The spec of an earlier run, with the options that are given anew.
 
     What cannot be changed any more, such as its prompt, its journal refuses.
     """

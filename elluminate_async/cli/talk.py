@@ -1,4 +1,4 @@
-"""What people read, all of it on standard error."""
+"""Text for people, all of it on standard error."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Talk:
                 self.say(f"judge       {_model(where.judge_model, where.judge_base_url)}")
 
     def plan(self, plan: PlanDocument) -> None:
-        """What a run would do."""
+        """The plan of a run, as text."""
         criteria = "proposed by the model" if plan.criteria is None else str(plan.criteria)
         for name, value in (
             ("rows", str(plan.rows)),
@@ -72,7 +72,7 @@ class Talk:
         self.warnings(plan)
 
     def warnings(self, plan: PlanDocument) -> None:
-        """What is probably not meant."""
+        """Warnings of what is probably not meant."""
         for warning in plan.warnings:
             self.say(f"warning: {warning}")
 
@@ -111,7 +111,7 @@ class Talk:
 
 
 def offline_note(where: Where, *, names_models: bool, has_answers: bool) -> str | None:
-    """What is to be said of stand-ins; None where there was none.
+    """A note on stand-ins for models; None where there was none.
 
     Args:
         where: The service.

@@ -47,7 +47,7 @@ class Channel(Generic[T]):
         self._send.close()
 
     async def read(self) -> AsyncGenerator[tuple[int, Outcome[T]]]:
-        """What comes, until the step before has ended."""
+        """The outcomes as they come, until the step before has ended."""
         with self._receive:
             async for pairs in self._receive:
                 for position, outcome in pairs:

@@ -135,7 +135,7 @@ def of_config(records: Sequence[EvaluationRecord], config: str) -> list[Evaluati
 
 
 def row_keys(inputs: Sequence[Mapping[str, Any]]) -> list[Hashable]:
-    """What pairs the rows of two runs: their content, and of equal ones the how-manieth it is."""
+    """The keys that pair the rows of two runs: their content, and a count among equal ones."""
     seen = Counter[str]()
     keys: list[Hashable] = []
     for row in inputs:

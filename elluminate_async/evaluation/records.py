@@ -113,7 +113,7 @@ class EvaluationRecord:
 
 
 def cost_of(metadata: GenerationMetadata | None, config: LLMConfig | None) -> float | None:
-    """What a generation cost, by the prices that it tells, else by those of ``config``."""
+    """The cost of a generation, by the prices that it tells, else by those of ``config``."""
     if metadata is None or metadata.input_tokens is None or metadata.output_tokens is None:
         return None
     own = metadata.llm_model_config

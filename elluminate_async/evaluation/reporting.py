@@ -47,7 +47,7 @@ def report_data(
     max_error_rate: float | None = None,
     compare_with: Evaluation | None = None,
 ) -> ReportData:
-    """What the report of an evaluation is made of.
+    """The data of an evaluation's report.
 
     Args:
         evaluation: The evaluation.
@@ -83,7 +83,7 @@ def report_data_of_records(
     max_error_rate: float | None = None,
     compare_with: Sequence[Record] | None = None,
 ) -> ReportData:
-    """What the report of a saved run is made of.
+    """The data of a saved run's report.
 
     Args:
         records: As `EvaluationRecord.to_dict` has them, in any order.
@@ -153,7 +153,7 @@ class _Run:
         return {record["row"]: record["row"] for record in self.records}
 
     def contents(self) -> dict[int, Hashable]:
-        """What stands for each row in another run: its content."""
+        """The key of each row in another run: its content."""
         inputs: dict[int, Mapping[str, Any]] = {
             record["row"]: record.get("input") or {} for record in self.records
         }

@@ -34,7 +34,7 @@ _LOOK = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a client's requests are up to.
+    """Counts of a client's requests.
 
     Attributes:
         in_flight: Chunks that were sent and whose jobs have not ended.
@@ -117,7 +117,7 @@ class Limits:
 
     @property
     def traffic(self) -> Traffic:
-        """What the requests are up to."""
+        """The counts of the requests now."""
         return Traffic(self._gate.held, self._counts.throttled, self._counts.retried)
 
     @property

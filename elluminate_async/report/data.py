@@ -1,4 +1,4 @@
-"""What a report is made of: plain data, which knows nothing of evaluations."""
+"""The data of a report: plain, and without knowledge of evaluations."""
 
 from __future__ import annotations
 

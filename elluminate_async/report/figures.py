@@ -1,4 +1,4 @@
-"""What the first screen says: did it pass, by how much, and where does it fail."""
+"""The figures of the first screen: did it pass, by how much, and where does it fail."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FailingLine:
 
 
 def headline(data: ReportData) -> Headline:
-    """What the gate decided."""
+    """The gate's decision."""
     gate = data.gate
     if gate is None:
         return Headline("none", "•", "No gate was set", [])

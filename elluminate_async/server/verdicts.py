@@ -135,7 +135,7 @@ def _leading(said: str) -> str | None:
 
 
 def _parts(told: Told, key: str, *, may_be_bare: bool) -> list[dict[str, Any]]:
-    """What each object says of one criterion."""
+    """The part of each object that is on one criterion."""
     parts: list[dict[str, Any]] = []
     for one in told.objects:
         if key in one:
@@ -156,7 +156,7 @@ def _reasoning(parts: Iterable[dict[str, Any]]) -> str | None:
 
 
 def _said_beside(prose: str, ids: Mapping[str, int]) -> dict[str, str | None]:
-    """What the prose beside the objects says of criteria; None where that is both."""
+    """The verdicts of the prose beside the objects; None where it says both."""
     said = {key: verdicts - {None} for key, verdicts in _in_lines(prose).items()}
     if len(ids) == 1:
         (key,) = ids

@@ -109,7 +109,7 @@ def _parts_of(value: object, path: str) -> Iterable[tuple[object, str, object]]:
 
 
 def below(path: str, part: str) -> str:
-    """What a part is called of what is called ``path``."""
+    """The name of a part of what is called ``path``."""
     # Of a place far down its beginning and its end.
     return f"{path[:80]}…{path[-80:]}{part}" if len(path) > 240 else path + part
 

@@ -123,7 +123,7 @@ _INSTEAD: Final[tuple[tuple[Callable[[object], bool], str], ...]] = (
 
 
 def _why_not(data: object) -> str | None:
-    """What to do instead, when ``data`` cannot hold rows."""
+    """The way out, when ``data`` cannot hold rows."""
     for is_it, text in _INSTEAD:
         if is_it(data):
             return f"{data!r:.60} is not, {text}"

@@ -135,7 +135,7 @@ def _converted(value: object, path: str, otherwise: Otherwise, above: tuple[int,
 
 
 class _Mark(Enum):
-    """What stands for parts that cannot be written at all."""
+    """Stand-ins for parts that cannot be written at all."""
 
     CIRCLE = "(a part of itself)"
     DEPTH = "(deeper)"

@@ -149,7 +149,7 @@ def _closed(text: str, start: int, decoder: json.JSONDecoder) -> tuple[dict[str,
 
 
 class _Levels:
-    """What is open at a place in a text.
+    """The brackets that are open at a place in a text.
 
     Attributes:
         closers: The signs that would close it, the innermost first.
