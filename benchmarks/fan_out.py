@@ -2,8 +2,9 @@
 
     python -m benchmarks.fan_out --items 10000
 
-The engine beside `asyncio.gather` with a semaphore, aiometer's `run_all` and the `abatch` of
-LangChain's `RunnableLambda`. All await the same coroutine once per item, which returns at once
+The engine beside `asyncio.gather` with a semaphore, aiometer's `run_all`, the `abatch` of
+LangChain's `RunnableLambda` and the `process_prompts` of async-batch-llm, the nearest asyncio
+toolkit for calls of models, whose prompts are texts. All await the same coroutine once per item, which returns at once
 (or, with ``--waiting``, gives way to the event loop once), and give back the results in input
 order, which are compared with the inputs. The engine sends items in chunks: of one item, as the
 others do, and of its default size, where the chunk awaits its items one after the other. No
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 CONCURRENCY = 10
 WARM_UP_ITEMS = 500
 ENGINE = ("engine, chunks of 1", "engine, chunks of 100")
-PEERS = ("gather", "aiometer", "langchain")
+PEERS = ("gather", "aiometer", "langchain", "async-batch-llm")
 
 NoOp = Callable[[int], Awaitable[int]]
 Contender = Callable[[NoOp, Sequence[int]], Awaitable[Sequence[int]]]
@@ -114,12 +115,28 @@ async def langchain(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
     return await runnable.abatch(list(values), config={"max_concurrency": CONCURRENCY})
 
 
+async def async_batch_llm(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
+    toolkit = importlib.import_module("async_batch_llm")
+
+    async def invoke(prompt: str, *, attempt: int, timeout: float, state: object) -> Any:
+        return toolkit.CallOutcome(await no_op(int(prompt)))
+
+    batch = await toolkit.process_prompts(
+        toolkit.CallableStrategy(invoke),
+        list(map(str, values)),
+        concurrency=CONCURRENCY,
+        preserve_order=True,
+    )
+    return [result.output for result in batch.results]
+
+
 CONTENDERS: dict[str, Contender] = {
     ENGINE[0]: partial(engine, 1),
     ENGINE[1]: partial(engine, 100),
     "gather": gather,
     "aiometer": aiometer,
     "langchain": langchain,
+    "async-batch-llm": async_batch_llm,
 }
 
 
