@@ -124,7 +124,10 @@ async def async_batch_llm(no_op: NoOp, values: Sequence[int]) -> Sequence[int]:
     batch = await toolkit.process_prompts(
         toolkit.CallableStrategy(invoke),
         list(map(str, values)),
-        concurrency=CONCURRENCY,
+        # It counts up what it has done every ten items for its log, unless it is told otherwise.
+        config=toolkit.ProcessorConfig(
+            concurrency=CONCURRENCY, progress_interval=max(1, len(values))
+        ),
         preserve_order=True,
     )
     return [result.output for result in batch.results]

@@ -9,6 +9,7 @@ import heapq
 import math
 import random
 import re
+from collections import deque
 
 MODEL_CALLS = 200
 """Answers that the model gives at once."""
@@ -62,3 +63,31 @@ def ideal_seconds(items: int, mean: float, round_trip: float, draw: int) -> floa
         ends = [heapq.heapreplace(busy, busy[0] + s) + s for s in seconds]
         total += max(ends)
     return total
+
+
+def pipelined_seconds(
+    items: int, mean: float, calls: int, draw: int, *, ratings_first: bool = True
+) -> float:
+    """What generating and rating takes when each answer is rated as soon as it is there.
+
+    The model takes ``calls`` at once. Of what waits for one, ratings go first, in the order in
+    which their answers came, and answers begin in input order; the other way round all answers
+    begin before any rating, which ends earlier, as no answer with its rating is left for last.
+    """
+    generate, judge = (latencies(items, mean, phase, draw) for phase in ("generate", "judge"))
+    now, free, begun = 0.0, calls, 0
+    waiting: deque[int] = deque()
+    under_way: list[tuple[float, int, bool]] = []
+    while waiting or under_way or begun < items:
+        while free and (waiting or begun < items):
+            is_rating = bool(waiting) and (ratings_first or begun == items)
+            item = waiting.popleft() if is_rating else begun
+            begun += not is_rating
+            seconds = judge[item] if is_rating else generate[item]
+            heapq.heappush(under_way, (now + seconds, item, is_rating))
+            free -= 1
+        now, item, is_rating = heapq.heappop(under_way)
+        free += 1
+        if not is_rating:
+            waiting.append(item)
+    return now

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.common.answers import MODEL_CALLS, answer, latencies, number_in, verdict
-from elluminate_async.server import LocalServer, WireProfile
+from elluminate_async.server import LocalServer, OfflineModel, WireProfile
 from elluminate_async.server.llms.base import ModelAnswer, ModelRequest, text_of
 
 _MOST_ITEMS = 20_000
@@ -51,7 +51,7 @@ class KnownModel:
         """Hold nothing."""
 
 
-async def main(latency: float, *, hosted: bool) -> None:
+async def main(latency: float, calls: int, *, hosted: bool, offline: bool) -> None:
     """Serve; a line may name a draw of latencies, and is answered with the CPU used so far."""
     with tempfile.TemporaryDirectory() as folder:
         # A file that the caller names is kept durably: each commit reaches the disk.
@@ -59,7 +59,10 @@ async def main(latency: float, *, hosted: bool) -> None:
         model = KnownModel(latency)
         profile = WireProfile.hosted() if hosted else None
         async with LocalServer(
-            db=db, model=model, profile=profile, max_model_calls=MODEL_CALLS
+            db=db,
+            model=OfflineModel() if offline else model,
+            profile=profile,
+            max_model_calls=calls,
         ) as server:
             print(json.dumps({"url": server.url, "api_key": server.api_key}), flush=True)
             while line := await asyncio.to_thread(sys.stdin.readline):
@@ -72,5 +75,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--latency", type=float, default=0.0, help="mean seconds of an answer")
     parser.add_argument("--hosted", action="store_true", help="no keys, no results with a status")
+    parser.add_argument("--offline", action="store_true", help="the stand-in for a model instead")
+    parser.add_argument("--calls", type=int, default=MODEL_CALLS, help="of the model, at once")
     arguments = parser.parse_args()
-    asyncio.run(main(arguments.latency, hosted=arguments.hosted))
+    asyncio.run(
+        main(
+            arguments.latency,
+            arguments.calls,
+            hosted=arguments.hosted,
+            offline=arguments.offline,
+        )
+    )

@@ -36,6 +36,8 @@ def forget_peak() -> None:
 async def measured(flow: Flow, task: dict[str, Any]) -> dict[str, float]:
     """Do ``task`` and check its answers once the clocks have stopped.
 
+    What the flow puts into ``task["figures"]`` is reported beside the rest.
+
     Returns:
         Seconds on the wall, seconds of CPU, and the highest resident memory in MiB, in all
         and above what was there before.
@@ -43,12 +45,18 @@ async def measured(flow: Flow, task: dict[str, Any]) -> dict[str, float]:
     gc.collect()  # what an earlier run left is not this one's
     forget_peak()
     before = memory_mib("VmRSS")
+    figures: dict[str, float] = task.setdefault("figures", {})
     cpu, wall = time.process_time(), time.perf_counter()
     check = await flow(task)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = memory_mib("VmHWM")
     check()
-    return {"seconds": wall, "cpu_s": cpu, "peak_mib": peak, "growth_mib": peak - before}
+    return figures | {
+        "seconds": wall,
+        "cpu_s": cpu,
+        "peak_mib": peak,
+        "growth_mib": peak - before,
+    }
 
 
 def serve_lines(flow: Flow) -> None:
@@ -70,5 +78,21 @@ def checker(
         expected = list(zip(task["variables"], map(known.answer, numbers), strict=True))
         assert answers() == expected, "an answer is wrong or in a wrong position"
         assert verdicts() == [[known.verdict(n)] for n in numbers], "a rating is wrong"
+
+    return check
+
+
+def row_checker(
+    task: dict[str, Any], records: Callable[[], list[tuple[Any, str, list[str]]]]
+) -> Checks:
+    """Compares input, answer and verdicts of each row, in order, with what is known of them."""
+
+    def check() -> None:
+        verdicts = len(task["criteria"])
+        expected = [
+            (row, known.answer(n), [known.verdict(n)] * verdicts)
+            for n, row in enumerate(task["rows"])
+        ]
+        assert [(dict(row), *rest) for row, *rest in records()] == expected, "a record is wrong"
 
     return check
