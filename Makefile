@@ -11,7 +11,7 @@ PEERS := .venv-peers
 PEER_NAMES := floor fanout official-0.7.3
 # A real small model and its server, for `make realmodel`.
 REALMODEL := .venv-realmodel
-BENCHMARKS := fan_out client_overhead limits hidden_limit outage scale server whole_flow
+BENCHMARKS := fan_out client_overhead limits hidden_limit outage scale server whole_flow evaluate
 
 # One more than the two cores that CI has, as many tests wait.
 PARALLEL := --numprocesses 3 --dist worksteal
@@ -50,6 +50,7 @@ realmodel: $(VENV)/.installed $(REALMODEL)/.installed ## The guide's flow on 20 
 soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere, 10,000 answers of any kind (some 26 minutes)
 	$(BIN)/python -m tests.soak $(SOAK)
 	$(BIN)/python -m tests.soak.kills --points 500
+	$(BIN)/python -m tests.soak.evaluations --points 20
 	$(BIN)/python -m tests.soak.elsewhere --seeds 10
 	$(BIN)/python -m tests.soak.model_answers
 	$(BIN)/python -m tests.soak.trouble --seeds 20

@@ -4,11 +4,11 @@
 
 The engine beside `asyncio.gather` with a semaphore, aiometer's `run_all`, the `abatch` of
 LangChain's `RunnableLambda` and the `process_prompts` of async-batch-llm, the nearest asyncio
-toolkit for calls of models, whose prompts are texts. All await the same coroutine once per item, which returns at once
-(or, with ``--waiting``, gives way to the event loop once), and give back the results in input
-order, which are compared with the inputs. The engine sends items in chunks: of one item, as the
-others do, and of its default size, where the chunk awaits its items one after the other. No
-network and no service: what is measured is starting, bounding and collecting.
+toolkit for calls of models, whose prompts are texts. All await the same coroutine once per item,
+which returns at once (or, with ``--waiting``, gives way to the event loop once), and give back
+the results in input order, which are compared with the inputs. The engine sends items in chunks:
+of one item, as the others do, and of its default size, where the chunk awaits its items one after
+the other. No network and no service: what is measured is starting, bounding and collecting.
 
 Each run is a process of its own, so that its highest memory is its own too; the contenders
 take turns. A run first awaits a few hundred items, which is warm-up, then notes CPU time and
