@@ -60,7 +60,7 @@ STREAM_ROWS = (100_000, 1_000_000)
 OURS, OFFICIAL = "elluminate-async", "official 1.5.2"
 CONTENDERS = {
     OURS: ("evaluate_ours.py", ".venv"),
-    OFFICIAL: ("evaluate_official_1_5_2.py", ".venv-official/1.5.2"),
+    OFFICIAL: ("official_1_5_2_evaluate.py", ".venv-official/1.5.2"),
 }
 
 Figures = dict[str, list[dict[str, float]]]
@@ -79,7 +79,13 @@ async def serving(*options: object) -> AsyncGenerator[tuple[Child, Child]]:
 
 
 async def run(
-    server: Child, link: Child, client: Child, *, round_trip: float, draw: int, **task: Any
+    server: Child,
+    link: Child,
+    client: Child,
+    *,
+    round_trip: float = 0.0,
+    draw: int = 1,
+    **task: Any,
 ) -> dict[str, float]:
     """One task of one client."""
     await link.ask(round_trip=round_trip)
@@ -167,14 +173,13 @@ def told(figures: Figures) -> dict[str, list[float]]:
 async def overhead(rows: int, rounds: int) -> dict[str, list[dict[str, float]]]:
     """`evaluate` and the least program in turn, in one process."""
     figures: dict[str, list[dict[str, float]]] = {"evaluate": [], "the two steps": []}
-    script, digests = HERE / "contenders/evaluate_steps.py", set[str]()
+    script, digests = HERE / "contenders/evaluate_steps.py", set[object]()
     async with serving("--offline") as (server, link), Child(script) as client:
-        plain = {"round_trip": 0.0, "draw": 1}
         for call in figures:
-            await run(server, link, client, **plain, call=call, rows=200)
+            await run(server, link, client, call=call, rows=200)
         for _ in range(rounds):
             for call, runs in figures.items():
-                found = await run(server, link, client, **plain, call=call, rows=rows)
+                found = await run(server, link, client, call=call, rows=rows)
                 digests.add(found.pop("digest"))
                 runs.append(emit(benchmark="evaluate", overhead_of=call, rows=rows, **found))
     assert len(digests) == 1, "the two gave other records"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.common import report
-from benchmarks.common.answers import MODEL_CALLS, ideal_seconds, latencies
+from benchmarks.common.answers import MODEL_CALLS, ideal_seconds, latencies, pipelined_seconds
 from benchmarks.limits import Arrivals
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +18,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize(
     ("script", "arguments"),
-    [("scale", ["--items", "1000", "2000"]), ("limits", ["--seconds", "0.3"])],
+    [
+        ("scale", ["--items", "1000", "2000"]),
+        ("limits", ["--seconds", "0.3"]),
+        ("evaluate", ["--overhead-rows", "20", "--stream-rows", "50", "--rounds", "1"]),
+    ],
 )
 def test_a_benchmark_runs_and_prints_json_lines(script: str, arguments: list[str]) -> None:
     """Each line is one measurement with the benchmark's name."""
@@ -45,6 +49,21 @@ def test_the_ideal_of_many_waves_is_the_mean_over_all_slots() -> None:
     """In the long run all of the model's slots are busy."""
     ideal = ideal_seconds(20_000, 0.2, 0.0, draw=1)
     assert ideal == pytest.approx(2 * 20_000 * 0.2 / MODEL_CALLS, rel=0.03)
+
+
+def test_the_pipelined_ideal_of_one_wave_is_its_longest_row() -> None:
+    """With as many calls at once as rows, it takes the row whose two calls are longest."""
+    phases = [latencies(64, 0.2, phase, 1) for phase in ("generate", "judge")]
+    longest = max(map(sum, zip(*phases, strict=True)))
+    for first in (True, False):
+        assert pipelined_seconds(64, 0.2, 64, 1, ratings_first=first) == pytest.approx(longest)
+
+
+def test_the_pipelined_ideal_of_one_call_at_a_time_is_their_sum() -> None:
+    """Whatever the order, one call at once is never idle."""
+    total = sum(sum(latencies(50, 0.2, phase, 1)) for phase in ("generate", "judge"))
+    for first in (True, False):
+        assert pipelined_seconds(50, 0.2, 1, 1, ratings_first=first) == pytest.approx(total)
 
 
 def test_arrivals_at_the_limit_use_all_of_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
     from elluminate_async.evaluation.request import EvaluationRequest
     from elluminate_async.operations.connection import Connection
     from elluminate_async.schemas.collections import Collection
+    from elluminate_async.schemas.criteria import CriterionIn
     from elluminate_async.schemas.criterion_sets import CriterionSet
     from elluminate_async.schemas.experiments import Experiment
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 FILE = "evaluation.json"
 """In the directory of the journals: what the evaluation is, and what was made for it."""
@@ -87,6 +90,7 @@ class SetupMaker:
         self._collections = CollectionsResource(connection)
         self._experiments = ExperimentsResource(connection)
         self._configs = LLMConfigsResource(connection)
+        self._template: PromptTemplate | None = None
 
     async def make(self) -> Setup:
         """The setup; with a journal the same one each time.
@@ -110,22 +114,22 @@ class SetupMaker:
         if isinstance(prompt, PromptTemplate):
             return prompt
         if isinstance(prompt, int):
-            return await self._templates.get(id=prompt)
+            if self._template is None:
+                self._template = await self._templates.get(id=prompt)
+            return self._template
         name = self._request.name or _first_words(prompt)
         return (await self._templates.get_or_create(prompt, name))[0]
 
     async def _make_new(self) -> Setup:
+        """Make all; at once where nothing needs the other, as each wait is a round trip."""
         request = self._request
+        # Alone: where one of them is not there, nothing is made.
         configs = [await self._config(one) for one in request.llm_configs]
-        template = await self.template()
-        criterion_set = await self._criterion_set(template)
-        base = self._name(template)
-        if request.collection is None:
-            collection = await _unique(base, self._collections.get_or_create)
-        elif isinstance(request.collection, int):
-            collection = await self._collections.get(id=request.collection)
-        else:
-            collection = request.collection
+        label = await self._label()
+        base = request.name or f"Evaluation of {label}"
+        (template, criterion_set), collection = await _both(
+            self._template_and_set(label), self._collection(base)
+        )
         made: list[Configuration] = []
         for config in configs:
             create = partial(
@@ -138,6 +142,33 @@ class SetupMaker:
             name = base if config is None or len(configs) == 1 else f"{base} · {config.name}"
             made.append(self._configuration(config, await _unique(name, create)))
         return Setup(base, template, collection, tuple(made))
+
+    async def _label(self) -> str:
+        """The name of the template, which others are named after, before there is one."""
+        prompt, name = self._request.prompt, self._request.name
+        if isinstance(prompt, int):
+            return name or (await self.template()).name
+        if isinstance(prompt, PromptTemplate):
+            return prompt.name
+        return name or _first_words(prompt)
+
+    async def _template_and_set(
+        self, label: str
+    ) -> tuple[PromptTemplate, CriterionSet | int | None]:
+        """The template, and the set to rate by; None for that of the template."""
+        criteria = self._request.criteria
+        if criteria is not None:
+            return await _both(self.template(), self._new_set(label, criteria))
+        template = await self.template()
+        if self._request.criterion_set is None:
+            await self._criteria.get_or_generate_many(template)
+        return template, self._request.criterion_set
+
+    async def _collection(self, base: str) -> Collection:
+        given = self._request.collection
+        if given is None:
+            return await _unique(base, self._collections.get_or_create)
+        return await self._collections.get(id=given) if isinstance(given, int) else given
 
     def _configuration(self, config: LLMConfig | None, experiment: Experiment) -> Configuration:
         """With the project's default where none was named, as the experiment tells it."""
@@ -158,23 +189,17 @@ class SetupMaker:
             return await self._configs.get(id=config)
         return await self._configs.get(config)
 
-    async def _criterion_set(self, template: PromptTemplate) -> CriterionSet | int | None:
-        """The set to rate by; None for that of the template, which then has criteria."""
-        request = self._request
-        if request.criterion_set is not None:
-            return request.criterion_set
-        if request.criteria is None:
-            await self._criteria.get_or_generate_many(template)
-            return None
-        wanted = [(one.criterion_str, one.label) for one in request.criteria]
+    async def _new_set(self, label: str, criteria: Sequence[CriterionIn]) -> CriterionSet:
+        """A set of these criteria, the same one each time."""
+        wanted = [(one.criterion_str, one.label) for one in criteria]
         mark = hashlib.blake2b(json.dumps(wanted).encode(), digest_size=4).hexdigest()
-        name = f"{request.name or template.name} · {mark}"
-        found, is_new = await self._sets.get_or_create(name, request.criteria)
+        name = f"{self._request.name or label} · {mark}"
+        found, is_new = await self._sets.get_or_create(name, criteria)
         there = [(one.criterion_str, one.label) for one in found.criteria or ()]
         if is_new or sorted(there, key=str) == sorted(wanted, key=str):
             return found
         # Somebody edited it.
-        return await _unique(name, partial(self._sets.get_or_create, criteria=request.criteria))
+        return await _unique(name, partial(self._sets.get_or_create, criteria=criteria))
 
     def _noted(self, setup: Setup) -> dict[str, Any]:
         return {
@@ -230,6 +255,16 @@ def _first_words(prompt: str | Sequence[object]) -> str:
     if not words:
         raise InputError("prompt= is empty: a text with {{placeholders}}, or a PromptTemplate")
     return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 1] + "…"
+
+
+async def _both(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:
+    """Both at once; where one fails the other still comes to its end, and the error is bare."""
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second
 
 
 async def _unique(name: str, get_or_create: Callable[[str], Awaitable[tuple[T, bool]]]) -> T:
