@@ -55,7 +55,7 @@ ROUND_TRIPS = (
     "the ratings, which need a response",
 )
 OVERHEAD_ROWS = 20_000
-OVERHEAD_ROUNDS = 3
+OVERHEAD_ROUNDS = 2
 STREAM_ROWS = (100_000, 1_000_000)
 OURS, OFFICIAL = "elluminate-async", "official 1.5.2"
 CONTENDERS = {
