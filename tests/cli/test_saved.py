@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from elluminate_async import Evaluation
 from tests.cli.command import CRITERIA, PROMPT, Command
 from tests.cli.schemas import misfit
 
@@ -91,20 +90,14 @@ def test_a_run_is_exported_in_another_format(command: Command) -> None:
     assert Path("t.csv").read_bytes() == Path("r.csv").read_bytes()
 
 
-def test_a_report_is_written_by_the_evaluation(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`run --report` and `report` hand it the results and the path."""
-    asked: list[tuple[int, str]] = []
-
-    def write(evaluation: Evaluation, path: str) -> None:
-        asked.append((len(evaluation), path))
-
-    monkeypatch.setattr(Evaluation, "report", write, raising=False)
-    command("run", "rows.csv", *PROMPT, *CRITERIA, "--report", "a.html")
+def test_a_report_is_written_of_the_run(command: Command) -> None:
+    """`run --report` writes it with the gate, and `report` of what is kept."""
+    command("run", "rows.csv", *PROMPT, *CRITERIA, "--fail-under", "0", "--report", "a.html")
     command("report", "rows", "--out", "b.html")
 
-    assert asked == [(3, "a.html"), (3, "b.html")]
+    pages = [Path(name).read_text("utf-8") for name in ("a.html", "b.html")]
+    assert all(page.startswith("<!doctype html>") for page in pages)
+    assert ["Gate passed" in page for page in pages] == [True, False]
 
 
 @pytest.mark.parametrize(
