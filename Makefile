@@ -47,7 +47,7 @@ faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the
 realmodel: $(VENV)/.installed $(REALMODEL)/.installed ## The guide's flow on 20 rows with a real small model, by each way of asking for JSON (some minutes, on two idle cores)
 	$(BIN)/python -m tests.realmodel $(REALMODEL_FLAGS)
 
-soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere, 10,000 answers of any kind (some 26 minutes)
+soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere, 10,000 answers of any kind (half an hour)
 	$(BIN)/python -m tests.soak $(SOAK)
 	$(BIN)/python -m tests.soak.kills --points 500
 	$(BIN)/python -m tests.soak.evaluations --points 20
@@ -64,7 +64,7 @@ check: $(VENV)/.checkers ## Formatting, lint, types, layering
 	$(BIN)/mypy tests/typing
 	$(BIN)/python -m pytest -q tests/test_layering.py
 
-bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run the benchmarks: JSON lines, and the tables of benchmarks/README.md (some 15 minutes)
+bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run the benchmarks: JSON lines, and the tables of benchmarks/README.md (half an hour)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 # Debian's, where it is not there and may be installed; elsewhere its tests skip.
