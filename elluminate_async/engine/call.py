@@ -35,21 +35,17 @@ class Upstream(Generic[V]):
     ) -> None:
         self._batch = batch
         self._items = items
-        self._passed = set(batch.failed)
 
     def news(self, missing: Set[int]) -> tuple[dict[int, ItemError], list[Item[V]]]:
-        """The errors that the positions have there now, and items for those repaired since.
+        """The errors that ``missing`` positions have there now, and items for those repaired since.
 
-        ``missing`` are the failed positions that have no item here.
+        Missing are the failed positions that have no item here: they only passed through.
         """
-        del missing
         outcomes = self._batch.outcomes
-        now = {position: outcomes[position] for position in sorted(self._passed)}
+        now = {position: outcomes[position] for position in sorted(missing)}
         errors = {p: outcome for p, outcome in now.items() if isinstance(outcome, ItemError)}
         repaired = {p: outcome for p, outcome in now.items() if p not in errors}
-        items = list(self._items(repaired, outcomes)) if repaired else []
-        self._passed = set(errors)
-        return errors, items
+        return errors, list(self._items(repaired, outcomes)) if repaired else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from elluminate_async.batch import Batch, Outcome
+from elluminate_async.batch import Batch
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.evaluation.columns import record_cases, record_columns, record_rows
 from elluminate_async.evaluation.comparing import Comparison, compare
@@ -21,7 +21,7 @@ from elluminate_async.evaluation.measures import (
     summary_of,
     verdicts_of,
 )
-from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.evaluation.records import EvaluationRecord, at
 from elluminate_async.evaluation.reporting import report_data
 from elluminate_async.evaluation.saved import read_records
 from elluminate_async.report.render import write_report
@@ -140,8 +140,8 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             input=self._inputs[row],
             config=lane.config,
             epoch=epoch + 1,
-            outcome=_at(lane.responses.outcomes[within], position),
-            rated=_at(lane.ratings.outcomes[within], position),
+            outcome=at(lane.responses.outcomes[within], position),
+            rated=at(lane.ratings.outcomes[within], position),
             llm_config=lane.llm_config,
         )
 
@@ -380,7 +380,3 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         finally:
             self._retrying = False
         return self
-
-
-def _at(outcome: Outcome[T], position: int) -> Outcome[T]:
-    return outcome.at(position) if isinstance(outcome, ItemError) else outcome

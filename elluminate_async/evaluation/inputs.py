@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.engine.chunks import Entry, Item, Passed, closing
 from elluminate_async.errors import InputError, ItemError, NoTextError
-from elluminate_async.operations.context import first_problems
 from elluminate_async.operations.echoes import Subject
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
 from elluminate_async.operations.stored_items import Output, output_messages
-from elluminate_async.resources.template_variables import encode_row
+from elluminate_async.resources.template_variables import check_rows, encode_row
 from elluminate_async.tables.json_checks import problem_in
 
 if TYPE_CHECKING:
@@ -57,16 +56,7 @@ class Inputs:
 
     def check(self, rows: Iterable[object]) -> None:
         """Raise `InputError` for rows that cannot be sent, with the first of their positions."""
-        problems: list[str] = []
-        for position, row in enumerate(rows):
-            try:
-                self._encoded(position, row)
-            except NoTextError:
-                continue
-            except InputError as error:
-                problems.append(str(error))
-        if problems:
-            raise InputError(first_problems(problems))
+        check_rows(rows, self._encoded)
 
     def note(self, position: int, row: Mapping[str, Any]) -> None:
         """Keep a copy of a row for its records: a generator may use one mapping for all."""

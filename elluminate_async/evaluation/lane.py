@@ -15,7 +15,6 @@ from elluminate_async.operations.response_items import ResponsePlan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from elluminate_async.batch import Batch, Outcome
     from elluminate_async.engine.outcomes import Pairs, ProgressReporter
@@ -79,13 +78,13 @@ class Lane:
             plan,
             name="add" if is_given else "generate",
             total=total,
-            journal=_in(request.journal, f"responses-{index}"),
+            journal=request.step_journal(f"responses-{index}"),
         )
         self._rate = Rate(
             contexts[1],
             request.rating_mode,
             total=total,
-            journal=_in(request.journal, f"ratings-{index}"),
+            journal=request.step_journal(f"ratings-{index}"),
         )
         self._specs = Specs(plan, inputs, request.epochs, is_given=is_given)
         self.before_generating = StepUpstream(self._specs.items, request.epochs)
@@ -146,7 +145,3 @@ class Lane:
         if metadata is not None:
             tokens = (metadata.input_tokens or 0) + (metadata.output_tokens or 0)
             self._progress.spend(tokens, cost_of(metadata, self.configuration.llm_config))
-
-
-def _in(directory: Path | None, name: str) -> Path | None:
-    return None if directory is None else directory / f"{name}.journal"

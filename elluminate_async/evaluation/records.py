@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from elluminate_async.errors import ItemError
 from elluminate_async.schemas.ratings import RatingValue
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.responses import GenerationMetadata, PromptResponse
+
+T = TypeVar("T")
 
 _MILLION = 1_000_000
 
@@ -110,6 +112,11 @@ class EvaluationRecord:
             "duration_seconds": None if metadata is None else metadata.duration_seconds,
             "cost": self.cost,
         }
+
+
+def at(outcome: Outcome[T], position: int) -> Outcome[T]:
+    """``outcome``, with its position where it is an error."""
+    return outcome.at(position) if isinstance(outcome, ItemError) else outcome
 
 
 def cost_of(metadata: GenerationMetadata | None, config: LLMConfig | None) -> float | None:

@@ -81,6 +81,10 @@ class EvaluationRequest:
         """The rows, where they can be looked at before they are sent."""
         return self.rows if isinstance(self.rows, Sequence | TableRows) else None
 
+    def step_journal(self, step: str) -> Path | None:
+        """The path of one step's journal; None without any."""
+        return None if self.journal is None else self.journal / f"{step}.journal"
+
     def fingerprint(self) -> dict[str, str]:
         """A short hash of each argument that a journal is bound to."""
         prompt = self.prompt.id if isinstance(self.prompt, PromptTemplate) else self.prompt

@@ -13,7 +13,7 @@ All share one deadline, one retry budget and the client's limits.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -29,7 +29,7 @@ from elluminate_async.errors import DeadlineError, ItemError
 from elluminate_async.evaluation.evaluation import Evaluation, LaneResult
 from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
-from elluminate_async.evaluation.records import EvaluationRecord
+from elluminate_async.evaluation.records import EvaluationRecord, at
 from elluminate_async.evaluation.setup import Setup, SetupMaker, locked
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
@@ -38,7 +38,6 @@ from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholde
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from anyio.abc import TaskGroup
 
@@ -108,13 +107,15 @@ class Evaluator:
     async def _run(self, deliver: DeliverRecords | None) -> None:
         keep = deliver is None
         request = self._request
-        self._check_rows()
+        if not isinstance(request.prompt, int):
+            # Before anything is sent.
+            self._check_rows(_placeholders(request.prompt))
         setup = self._setup = await self._make_setup()
         uses = None if keep else request.fan_out
         self._inputs = Inputs(setup.template.placeholders, request.answers, uses)
-        if (rows := request.listed()) is not None:
-            self._inputs.check(rows)
-        elif request.rows is None and keep:
+        if isinstance(request.prompt, int):
+            self._check_rows(setup.template.placeholders)
+        if request.rows is None and keep:
             policy = self._context.policy
             self._entries = await list_entries(self._connection, setup.collection, policy)
             request = self._request = replace(request, total=len(self._entries))
@@ -142,11 +143,10 @@ class Evaluator:
         if self._fatal is not None:
             raise self._fatal
 
-    def _check_rows(self) -> None:
-        """Look at all rows before anything is sent, where they and the prompt are there."""
-        request = self._request
-        if (rows := request.listed()) is not None and not isinstance(request.prompt, int):
-            Inputs(_placeholders(request.prompt), request.answers, None).check(rows)
+    def _check_rows(self, placeholders: Iterable[str]) -> None:
+        """Look at all rows, where they are there."""
+        if (rows := self._request.listed()) is not None:
+            Inputs(placeholders, self._request.answers, None).check(rows)
 
     async def _make_setup(self) -> Setup:
         seconds = self._context.policy.deadline_at - time.monotonic()
@@ -163,7 +163,7 @@ class Evaluator:
             at_once = context.options.max_concurrency
             size = min(size, max(1, total * self._request.fan_out // at_once))
         options = context.options.replace(chunk_size=size, on_progress=None)
-        return CallContext(context.connection, options, context.policy)
+        return replace(context, options=options)
 
     def _start(self, tasks: TaskGroup, step: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
@@ -183,13 +183,12 @@ class Evaluator:
         assert self._setup is not None
         if self._request.rows is None:
             return await self._read_collection(context)
-        journal = _in(self._request.journal, "rows")
         operation = Upload(
             _own_memory(context),
             self._setup.collection.id,
             skip_existing=False,
             total=self._request.total,
-            journal=journal,
+            journal=self._request.step_journal("rows"),
         )
         source = self._inputs.uploads(self._request.rows)
         if not keep:
@@ -204,16 +203,21 @@ class Evaluator:
 
     async def _read_collection(self, context: CallContext) -> None:
         assert self._setup is not None
-        rows = self._entries
-        if rows is None:
-            rows = list_entries(self._connection, self._setup.collection, context.policy)
+        if (entries := self._entries) is not None:
+            for position, row in enumerate(entries):
+                self._note_entry(position, row)
+            await self._give_rows([*enumerate(entries)])
+            return await self._finish_rows(Batch(entries))
         position = 0
-        async for row in _each(rows):
-            self._inputs.check_values(position, row.input_values)
-            self._inputs.note(position, row.input_values)
+        async for row in list_entries(self._connection, self._setup.collection, context.policy):
+            self._note_entry(position, row)
             await self._give_rows([(position, row)])
             position += 1
-        await self._finish_rows(None if self._entries is None else Batch(self._entries))
+        await self._finish_rows(None)
+
+    def _note_entry(self, position: int, row: TemplateVariables) -> None:
+        self._inputs.check_values(position, row.input_values)
+        self._inputs.note(position, row.input_values)
 
     async def _give_rows(self, pairs: Pairs[TemplateVariables]) -> None:
         for lane in self._lanes:
@@ -237,8 +241,8 @@ class Evaluator:
             input=self._inputs.take(row),
             config=lane.configuration.name,
             epoch=epoch + 1,
-            outcome=_at(outcome, position),
-            rated=_at(rated, position),
+            outcome=at(outcome, position),
+            rated=at(rated, position),
             llm_config=lane.configuration.llm_config,
         )
 
@@ -274,17 +278,8 @@ def _whole(
     return Batch([*outcomes, *rest])
 
 
-async def _each(rows: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            yield row
-    else:
-        for row in rows:
-            yield row
-
-
 def _own_memory(context: CallContext) -> CallContext:
-    return CallContext(context.connection, context.options, context.policy, Memory())
+    return replace(context, memory=Memory())
 
 
 def _placeholders(prompt: str | Sequence[Mapping[str, Any]] | PromptTemplate) -> list[str]:
@@ -293,11 +288,3 @@ def _placeholders(prompt: str | Sequence[Mapping[str, Any]] | PromptTemplate) ->
     if isinstance(prompt, str):
         return placeholders_in([{"role": "user", "content": prompt}])
     return placeholders_in([dict(message) for message in prompt])
-
-
-def _at(outcome: T | ItemError, position: int) -> T | ItemError:
-    return outcome.at(position) if isinstance(outcome, ItemError) else outcome
-
-
-def _in(directory: Path | None, name: str) -> Path | None:
-    return None if directory is None else directory / f"{name}.journal"

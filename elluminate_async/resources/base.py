@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from elluminate_async.errors import ConflictError
+from elluminate_async.operations.connection import repeatable
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from elluminate_async.operations.connection import Connection
+
+T = TypeVar("T")
 
 
 class Resource:
@@ -13,3 +20,17 @@ class Resource:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+
+async def got_or_created(
+    creation: Awaitable[T], get: Callable[[ConflictError], Awaitable[T]]
+) -> tuple[T, bool]:
+    """The object that ``creation`` makes, or that ``get`` finds where there is one; and which.
+
+    A creation whose answer was lost is repeated, and may find its own object then.
+    """
+    try:
+        with repeatable():
+            return await creation, True
+    except ConflictError as conflict:
+        return await get(conflict), False

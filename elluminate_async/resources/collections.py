@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode, repeatable
+from elluminate_async.errors import InputError
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.collections import (
     Collection,
     Column,
@@ -109,18 +109,14 @@ class CollectionsResource(Resource):
         The other arguments are for a new one only.
         """
         check_name(name, "a collection")
-        try:
-            with repeatable():
-                created = await self.create(
-                    name,
-                    description=description,
-                    variables=variables,
-                    columns=columns,
-                    read_only=read_only,
-                )
-        except ConflictError:
-            return await self.get(name), False
-        return created, True
+        creation = self.create(
+            name,
+            description=description,
+            variables=variables,
+            columns=columns,
+            read_only=read_only,
+        )
+        return await got_or_created(creation, lambda _: self.get(name))
 
     async def update(
         self,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from elluminate_async.errors import ConflictError
-from elluminate_async.operations.connection import decode, repeatable
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
@@ -12,7 +11,7 @@ from elluminate_async.operations.json_input import (
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.references import id_of
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 
@@ -66,11 +65,7 @@ class CriterionSetsResource(Resource):
         self, name: str, criteria: NewCriteria | None = None
     ) -> tuple[CriterionSet, bool]:
         """The set of that name as it is, or a new one; and whether it was created now."""
-        try:
-            with repeatable():
-                return await self.create(name, criteria), True
-        except ConflictError:
-            return await self.get(name), False
+        return await got_or_created(self.create(name, criteria), lambda _: self.get(name))
 
     async def delete(self, criterion_set: CriterionSet | int) -> None:
         """Delete a set and its criteria."""

@@ -6,14 +6,14 @@ import time
 from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode, repeatable
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import checked_seconds
 from elluminate_async.operations.jobs import follow_job, job_failure
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.operations.starting import checked_job_id
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import (
@@ -123,21 +123,21 @@ class ExperimentsResource(Resource):
             InputError: The name belongs to an experiment on another template or
                 collection, whose responses would mix with these.
         """
-        try:
-            with repeatable():
-                created = await self.create(
-                    name,
-                    prompt_template=prompt_template,
-                    collection=collection,
-                    llm_config=llm_config,
-                    criterion_set=criterion_set,
-                    description=description,
-                )
-        except ConflictError:
+
+        async def same(_: ConflictError) -> Experiment:
             existing = await self.get(name)
             _check_same(existing, prompt_template, collection)
-            return existing, False
-        return created, True
+            return existing
+
+        creation = self.create(
+            name,
+            prompt_template=prompt_template,
+            collection=collection,
+            llm_config=llm_config,
+            criterion_set=criterion_set,
+            description=description,
+        )
+        return await got_or_created(creation, same)
 
     async def run(
         self,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Unpack, cast
 
-from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode, repeatable
+from elluminate_async.errors import InputError
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig, LLMConfigFields
 
 
@@ -68,11 +68,8 @@ class LLMConfigsResource(Resource):
         self, name: str, llm_model_name: str, **fields: Unpack[LLMConfigFields]
     ) -> tuple[LLMConfig, bool]:
         """The configuration of that name as it is, or a new one; and whether it is new."""
-        try:
-            with repeatable():
-                return await self.create(name, llm_model_name, **fields), True
-        except ConflictError:
-            return await self.get(name), False
+        creation = self.create(name, llm_model_name, **fields)
+        return await got_or_created(creation, lambda _: self.get(name))
 
     async def delete(self, llm_config: LLMConfig | int) -> None:
         """Delete a configuration; experiments that use it go over to the project's default."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError
-from elluminate_async.operations.connection import decode, repeatable
+from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
@@ -17,7 +17,7 @@ from elluminate_async.operations.json_input import (
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.prompt_templates import (
@@ -137,22 +137,22 @@ class PromptTemplatesResource(Resource):
             tools: Tools as chat completions take them.
             tool_choice: As chat completions take it.
         """
-        try:
-            with repeatable():
-                created = await self.create(
-                    messages,
-                    name,
-                    parent_prompt_template=parent_prompt_template,
-                    response_format=response_format,
-                    tools=tools,
-                    tool_choice=tool_choice,
-                )
-        except ConflictError as conflict:
-            existing = (conflict.body or {}).get("prompt_template_id")
-            if not isinstance(existing, int):
-                raise
-            return await self.get(id=existing), False
-        return created, True
+        creation = self.create(
+            messages,
+            name,
+            parent_prompt_template=parent_prompt_template,
+            response_format=response_format,
+            tools=tools,
+            tool_choice=tool_choice,
+        )
+        return await got_or_created(creation, self._named_by)
+
+    async def _named_by(self, conflict: ConflictError) -> PromptTemplate:
+        """The version that stands in the way of a new one."""
+        existing = (conflict.body or {}).get("prompt_template_id")
+        if not isinstance(existing, int):
+            raise conflict
+        return await self.get(id=existing)
 
     async def delete(self, prompt_template: PromptTemplate | int) -> None:
         """Delete one version, with its experiments and all their responses and ratings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
@@ -129,7 +129,7 @@ class TemplateVariablesResource(Resource):
         context = CallContext.begin(self._connection, options)
         rows = rows_of(values, "values")
         if isinstance(rows, Sequence | TableRows):
-            _check_rows(rows)
+            check_rows(rows, _encode)
         operation = Upload(
             context,
             id_of(collection, "collection"),
@@ -280,11 +280,19 @@ def _convert(
     return None, InputError
 
 
-def _check_rows(values: Iterable[object]) -> None:
+def _encode(position: int, row: object) -> bytes:
+    return encode_row(row, position, convert=True)
+
+
+def check_rows(rows: Iterable[object], encode: Callable[[int, object], object]) -> None:
+    """Raise `InputError` for what ``encode`` refuses, with the first of the positions.
+
+    One with half a character fails alone, when it is sent.
+    """
     problems: list[str] = []
-    for position, value in enumerate(values):
+    for position, row in enumerate(rows):
         try:
-            encode_row(value, position, convert=True)
+            encode(position, row)
         except NoTextError:
             continue
         except InputError as error:
