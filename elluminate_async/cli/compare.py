@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,12 +30,6 @@ _VERDICTS = {
 }
 
 
-def _print_schema(wanted: bool) -> None:
-    if wanted:
-        typer.echo(json.dumps(CompareDocument.model_json_schema(mode="serialization"), indent=2))
-        raise typer.Exit
-
-
 def compare(
     a: Annotated[
         str, typer.Argument(metavar="A", help="A run's name, folder, or results as .jsonl.")
@@ -61,15 +54,7 @@ def compare(
         typer.Option("--fail-if-worse", help="Exit with 1 where it is shown that B is worse."),
     ] = False,
     as_json: o.JsonOption = False,
-    json_schema: Annotated[
-        bool,
-        typer.Option(
-            "--json-schema",
-            help="Print the schema of what --json prints.",
-            callback=_print_schema,
-            is_eager=True,
-        ),
-    ] = False,
+    json_schema: Annotated[bool, o.json_schema_option(CompareDocument)] = False,
 ) -> None:
     """Compare two runs over the same rows, or two models of one run, pair by pair.
 

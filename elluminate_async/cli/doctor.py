@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Annotated
 
 import typer
@@ -17,12 +16,6 @@ from elluminate_async.cli.talk import Talk
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
 
-def _print_schema(wanted: bool) -> None:
-    if wanted:
-        typer.echo(json.dumps(DoctorDocument.model_json_schema(mode="serialization"), indent=2))
-        raise typer.Exit
-
-
 def doctor(
     base_url: o.BaseUrlOption = None,
     hosted: o.HostedOption = False,
@@ -31,15 +24,7 @@ def doctor(
     llm_base_url: o.LlmBaseUrlOption = None,
     llm_model: o.LlmModelOption = OFFLINE,
     as_json: o.JsonOption = False,
-    json_schema: Annotated[
-        bool,
-        typer.Option(
-            "--json-schema",
-            help="Print the schema of what --json prints.",
-            callback=_print_schema,
-            is_eager=True,
-        ),
-    ] = False,
+    json_schema: Annotated[bool, o.json_schema_option(DoctorDocument)] = False,
 ) -> None:
     """Check key, server, version, clock, limits and the model's endpoint.
 

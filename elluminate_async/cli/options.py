@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
+from pydantic import BaseModel
 
 from elluminate_async.cli.database import DEFAULT
 from elluminate_async.cli.models import OFFLINE
@@ -139,14 +141,34 @@ JudgeModelOption: TypeAlias = Annotated[
 ]
 
 
+def json_schema_option(document: type[BaseModel]) -> Any:
+    """The option ``--json-schema`` of a command that prints such a ``document`` by ``--json``."""
+
+    def print_schema(wanted: bool) -> None:
+        if wanted:
+            typer.echo(json.dumps(document.model_json_schema(mode="serialization"), indent=2))
+            raise typer.Exit
+
+    return typer.Option(
+        "--json-schema",
+        help="Print the schema of what --json prints.",
+        callback=print_schema,
+        is_eager=True,
+    )
+
+
 def overrides(
     *,
     prompt: str | None,
     criteria: Sequence[str] | None,
     models: Sequence[str] | None = None,
-    gate: dict[str, Any],
-    options: dict[str, Any],
-    fast: bool,
+    fast: bool = False,
+    fail_under: float | None = None,
+    max_error_rate: float | None = None,
+    per_criterion: bool = False,
+    concurrency: int | None = None,
+    requests_per_second: float | None = None,
+    deadline: float | None = None,
     **others: Any,
 ) -> dict[str, Any]:
     """The parts of a spec that options give; only those that were given.
@@ -167,12 +189,20 @@ def overrides(
         given["models"] = list(models)
     if fast:
         given["rating_mode"] = "fast"
-    # Not by equality: a threshold of 0 is one.
-    given["gate"] = {
-        name: value for name, value in gate.items() if value is not None and value is not False
-    }
-    given["options"] = {name: value for name, value in options.items() if value is not None}
+    given["gate"] = _told(
+        pass_rate=fail_under,
+        max_error_rate=max_error_rate,
+        per_criterion=True if per_criterion else None,
+    )
+    given["options"] = _told(
+        concurrency=concurrency, requests_per_second=requests_per_second, deadline=deadline
+    )
     return given
+
+
+def _told(**values: Any) -> dict[str, Any]:
+    # Not by equality: a threshold of 0 is one.
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def merged(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

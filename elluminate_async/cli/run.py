@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -12,12 +11,6 @@ from elluminate_async.cli.documents import RunDocument
 from elluminate_async.cli.models import OFFLINE
 from elluminate_async.cli.service import Where
 from elluminate_async.cli.starting import Wish, carry_out
-
-
-def _print_schema(wanted: bool) -> None:
-    if wanted:
-        typer.echo(json.dumps(RunDocument.model_json_schema(mode="serialization"), indent=2))
-        raise typer.Exit
 
 
 def run(
@@ -67,15 +60,7 @@ def run(
     judge_model: o.JudgeModelOption = None,
     as_json: o.JsonOption = False,
     quiet: o.QuietOption = False,
-    json_schema: Annotated[
-        bool,
-        typer.Option(
-            "--json-schema",
-            help="Print the schema of what --json prints.",
-            callback=_print_schema,
-            is_eager=True,
-        ),
-    ] = False,
+    json_schema: Annotated[bool, o.json_schema_option(RunDocument)] = False,
 ) -> None:
     """Evaluate rows: generate an answer to each, have it judged, and hold a gate against it.
 
@@ -90,16 +75,12 @@ def run(
             criteria=criteria,
             models=model,
             fast=fast,
-            gate={
-                "pass_rate": fail_under,
-                "max_error_rate": max_error_rate,
-                "per_criterion": per_criterion,
-            },
-            options={
-                "concurrency": concurrency,
-                "requests_per_second": requests_per_second,
-                "deadline": deadline,
-            },
+            fail_under=fail_under,
+            max_error_rate=max_error_rate,
+            per_criterion=per_criterion,
+            concurrency=concurrency,
+            requests_per_second=requests_per_second,
+            deadline=deadline,
             epochs=epochs,
             responses=response_column,
             name=name,
