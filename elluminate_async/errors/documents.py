@@ -43,8 +43,6 @@ def item_error_schema(cls: type[ItemError]) -> core_schema.CoreSchema:
     document = core_schema.typed_dict_schema(fields, cls_name="ItemError")
 
     def read(data: dict[str, Any]) -> ItemError:
-        if data.get("type") != "GenerationError":
-            data.pop("output", None)
         error = cls.from_dict(data)
         if not isinstance(error, cls):
             raise ValueError(f"it is {type(error).__name__}, not {cls.__name__}")

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -48,6 +56,9 @@ class RatedResponse:
 
 _ID_BYTES = 12
 
+_Place: TypeAlias = Callable[[int, object], tuple[int, object]]
+"""Position and response of an entry, by its count."""
+
 
 def checked_mode(rating_mode: object) -> RatingMode:
     """The mode that was asked for.
@@ -63,16 +74,24 @@ def checked_mode(rating_mode: object) -> RatingMode:
         ) from None
 
 
-def source_of(responses: Responses | ResponsePairs) -> Source[Subject]:
-    """The entries to send. Of a sequence each response once, further positions as aliases."""
+def source_of(responses: Responses | ResponsePairs, *, pairs: bool = False) -> Source[Subject]:
+    """The entries to send. Of a sequence each response once, further positions as aliases.
+
+    With ``pairs`` an entry may be a position and a response; those of a stream of outcomes are.
+    """
     check_many(responses, "responses")
+    place = _placed if pairs or isinstance(responses, OutcomeStream) else _in_order
     if isinstance(responses, AsyncIterable):
-        return _async_source(cast("AsyncIterable[object]", responses))
+        return _async_source(cast("AsyncIterable[object]", responses), place)
     if isinstance(responses, Sequence):
         # A copy: the caller may change the list, or repair the batch, while this one runs.
         outcomes = responses.outcomes if isinstance(responses, Batch) else tuple(responses)
-        return _unique(outcomes)
-    return (_entry(*_placed(count, entry)) for count, entry in enumerate(responses))
+        return _unique(outcomes, place)
+    return (_entry(*place(count, entry)) for count, entry in enumerate(responses))
+
+
+def _in_order(count: int, entry: object) -> tuple[int, object]:
+    return count, entry
 
 
 def _placed(count: int, entry: object) -> tuple[int, object]:
@@ -86,9 +105,9 @@ def _placed(count: int, entry: object) -> tuple[int, object]:
             return count, entry
 
 
-def _unique(responses: Sequence[object]) -> Iterator[Entry[Subject]]:
+def _unique(responses: Sequence[object], place: _Place) -> Iterator[Entry[Subject]]:
     subjects: list[tuple[int, Subject]] = []
-    for position, entry in map(_placed, range(len(responses)), responses):
+    for position, entry in map(place, range(len(responses)), responses):
         if isinstance(entry, ItemError):
             yield Passed(position, entry)
         else:
@@ -117,11 +136,13 @@ def _subject(response: object, position: int) -> Subject:
     return Subject(id_of(response, f"responses[{position}]"))
 
 
-async def _async_source(responses: AsyncIterable[object]) -> AsyncIterator[Entry[Subject]]:
+async def _async_source(
+    responses: AsyncIterable[object], place: _Place
+) -> AsyncIterator[Entry[Subject]]:
     count = 0
     async with closing(responses):
         async for entry in responses:
-            yield _entry(*_placed(count, entry))
+            yield _entry(*place(count, entry))
             count += 1
 
 
@@ -136,6 +157,8 @@ def noted(
             return entry
         subject = entry.value
         for position in (entry.position, *entry.aliases):
+            if position in responses:
+                raise InputError(f"the position {position} comes twice")
             responses[position] = subject.id if subject.response is None else subject.response
         return entry
 

@@ -154,7 +154,9 @@ class RatingsResource(Resource):
         context = CallContext.begin(self._connection, options)
         total, path = known_length(responses), journal_path(journal)
         operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
-        return stream_batch(operation.call(), source_of(responses), self._connection.tasks)
+        return stream_batch(
+            operation.call(), source_of(responses, pairs=True), self._connection.tasks
+        )
 
     def stream_rated_many(
         self,
@@ -171,7 +173,7 @@ class RatingsResource(Resource):
         context = CallContext.begin(self._connection, options)
         total, path = known_length(responses), journal_path(journal)
         operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
-        source = source_of(responses)
+        source = source_of(responses, pairs=True)
         kept: dict[int, Outcome[PromptResponse] | int] = {}
 
         async def produce(deliver: _DeliverRated) -> None:

@@ -68,6 +68,7 @@ def read_verdicts(
         mode: In DETAILED a verdict without reasoning is none.
         reasons: Reasoning whose verdict is missing goes there.
     """
+    text = without_thinking(text)
     # Of one criterion a verdict may stand without its key, but for that of another.
     may_be_bare = len(ids) == 1 and ids.keys() >= {*_KEY.findall(text)}
     try:
@@ -167,7 +168,6 @@ def _said_beside(prose: str, ids: Mapping[str, int]) -> dict[str, str | None]:
 
 def _read_lines(text: str, ids: Mapping[str, int]) -> dict[int, tuple[str, str | None]]:
     """Verdicts of an answer in prose, a line for each criterion."""
-    text = without_thinking(text)
     if len(text) > _LONGEST_PROSE or _MARKS.search(text):
         return {}
     in_lines = _in_lines(text)

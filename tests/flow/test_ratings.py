@@ -9,6 +9,7 @@ from starlette.types import Send
 
 from elluminate_async import (
     GenerationError,
+    InputError,
     ItemError,
     PromptResponse,
     Rating,
@@ -104,6 +105,23 @@ async def test_pairs_keep_their_positions(stage: Stage, is_async: bool) -> None:
     assert outcomes[4] is failed
     for position, response in ((0, responses[2]), (7, responses[1])):
         assert await stage.client.ratings.list(response) == outcomes[position]
+
+
+async def test_a_batch_takes_no_pairs(stage: Stage) -> None:
+    """Its outcome i is of response i: pairs would say another order."""
+    responses = await stage.generate(["a", "b"])
+
+    with pytest.raises(InputError):
+        await stage.client.ratings.rate_many(pair for pair in [(2, responses[0])])  # type: ignore[misc]
+
+
+async def test_a_position_that_comes_twice_is_told(stage: Stage) -> None:
+    """Of two responses for one place neither is the right one."""
+    responses = await stage.generate(["a", "b"])
+    pairs = [(0, responses[0]), (0, responses[1])]
+
+    with pytest.raises(InputError, match="the position 0 comes twice"):
+        _ = [one async for one in stage.client.ratings.stream_rated_many(iter(pairs))]
 
 
 async def test_a_response_comes_with_its_ratings(stage: Stage) -> None:

@@ -99,8 +99,9 @@ async def test_prose_that_takes_an_object_back_leaves_no_verdict(
         f"Here is what I think of it:\n```json\n{NO}\n```\nIs there more?",
         f"It has words, and no greeting. So it cannot be short.\n\n{NO}",
         f'Of the set {{a, b}} I say: {NO}\n{{"criterion_1": {{"reas',
+        '<think>not criterion_2 now</think>{"reasoning": "It is long.", "verdict": "NO"}',
     ],
-    ids=["twice", "fence", "reasons", "braces"],
+    ids=["twice", "fence", "reasons", "braces", "thoughts of another"],
 )
 async def test_one_object_in_prose_or_equal_ones_are_a_verdict(
     session: aiohttp.ClientSession, mode: str, text: str
