@@ -78,6 +78,7 @@ class Runner:
 
     Args:
         run: Where it is kept.
+        file: What it is now; kept once the service has taken it so.
         rows: Its rows.
         resumes: Whether it was begun before; then what failed is sent again.
         talk: Tells people.
@@ -87,9 +88,11 @@ class Runner:
         evaluation: The results, once there are any.
     """
 
-    def __init__(self, run: SavedRun, rows: Sequence[Row], *, resumes: bool, talk: Talk) -> None:
+    def __init__(
+        self, run: SavedRun, file: RunFile, rows: Sequence[Row], *, resumes: bool, talk: Talk
+    ) -> None:
         self._run = run
-        self._file: RunFile = run.read()
+        self._file = file
         self._rows = rows
         self._resumes = resumes
         self._talk = talk
@@ -135,6 +138,9 @@ class Runner:
             self._note(status="error", exit_code=EXIT_MISUSE, error=str(error))
         if self.document.status == "interrupted":
             self._note(exit_code=interrupts.exit_code)
+        if self.evaluation is None and self.document.status != "error":
+            # To be gone on with as it is now; what was refused is not kept.
+            self._run.write(self._file)
         self._note(seconds=round(time.monotonic() - self._started, 3))
         return self.document.exit_code
 
@@ -152,7 +158,7 @@ class Runner:
             return
         self.evaluation = evaluation
         # At once: whatever comes now, it has been paid for.
-        self._run.keep(evaluation)
+        self._run.keep(evaluation, self._file)
         self._tell(evaluation)
 
     async def _drain(self, service: OpenService, interrupts: Interrupts) -> None:

@@ -22,5 +22,4 @@ def write_report(evaluation: Evaluation, path: str, gate: GateSpec | None = None
     Raises:
         OSError: It cannot be written.
     """
-    thresholds = (None, None) if gate is None else (gate.pass_rate, gate.max_error_rate)
-    evaluation.report(path, pass_rate=thresholds[0], max_error_rate=thresholds[1])
+    evaluation.report(path, **({} if gate is None else gate.model_dump()))

@@ -84,11 +84,11 @@ class SavedRun:
         with written(self.file) as file:
             file.write(content.model_dump_json(indent=1).encode())
 
-    def keep(self, evaluation: Evaluation) -> None:
-        """Keep its results, and the prices that they cost."""
+    def keep(self, evaluation: Evaluation, file: RunFile) -> None:
+        """Keep its results, what it is now, and the prices that the results cost."""
         evaluation.write_records(self.records)
         configs = {record.config: record.llm_config for record in evaluation if record.llm_config}
-        self.write(self.read().model_copy(update={"llm_configs": configs}))
+        self.write(file.model_copy(update={"llm_configs": configs}))
 
     def evaluation(self) -> Evaluation:
         """Its results.
@@ -136,7 +136,8 @@ def last_run(title: str) -> SavedRun | None:
         run = SavedRun(RUNS / name)
         if not run.folder.is_dir():
             return last
-        if run.file.is_file():
+        # `rows-2` is the second of `rows`, or the first of its own.
+        if run.file.is_file() and run.read().title == title:
             last = run
     return last
 

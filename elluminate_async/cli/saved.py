@@ -63,6 +63,7 @@ def report(
     run: RunArgument,
     out: Annotated[str, typer.Option(metavar="FILE", help="The report, one HTML file.")],
 ) -> None:
-    """Write the report of a run."""
-    write_report(load(run), out)
+    """Write the report of a run, with its gate."""
+    gate = None if run.endswith(".jsonl") else known_run(run).read().spec.gate
+    write_report(load(run), out, gate)
     Talk().say(f"written     {out}")

@@ -126,9 +126,7 @@ def _of_run(run: SavedRun, content: dict[str, Any], given: dict[str, Any], where
     _check_files(spec)
     place = checked_where(file.where.changed_by(where))
     file = file.model_copy(update={"spec": spec, "where": place})
-    rows = _rows(spec)
-    run.write(file)
-    return _Job(file, rows, run)
+    return _Job(file, _rows(spec), run)
 
 
 def _check_files(spec: Spec) -> None:
@@ -144,22 +142,26 @@ def _rows(spec: Spec) -> list[Row]:
     return rows if spec.limit is None else rows[: spec.limit]
 
 
-def _begun(job: _Job) -> SavedRun:
+def _begun(job: _Job) -> tuple[SavedRun, RunFile]:
+    """The run of a job, and what it is."""
     if job.begun is not None:
-        return job.begun
+        return job.begun, job.file
     run = new_run(job.file)
-    if job.file.spec.data == STANDARD_INPUT:
-        kept = run.folder / _ROWS
-        with written(kept) as file:
-            for row in job.rows:
-                file.write((json_text(row) + "\n").encode())
-        spec = job.file.spec.model_copy(update={"data": str(kept)})
-        run.write(job.file.model_copy(update={"spec": spec}))
-    return run
+    if job.file.spec.data != STANDARD_INPUT:
+        return run, job.file
+    kept = run.folder / _ROWS
+    with written(kept) as file:
+        for row in job.rows:
+            file.write((json_text(row) + "\n").encode())
+    spec = job.file.spec.model_copy(update={"data": str(kept)})
+    found = job.file.model_copy(update={"spec": spec})
+    run.write(found)
+    return run, found
 
 
 def _evaluated(job: _Job, talk: Talk) -> RunDocument:
-    runner = Runner(_begun(job), job.rows, resumes=job.begun is not None, talk=talk)
+    run, file = _begun(job)
+    runner = Runner(run, file, job.rows, resumes=job.begun is not None, talk=talk)
     try:
         run_interruptible(runner.run)
         if runner.evaluation is None:

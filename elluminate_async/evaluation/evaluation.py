@@ -250,6 +250,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         *,
         pass_rate: float | None = None,
         max_error_rate: float | None = None,
+        per_criterion: bool = False,
         compare_with: Evaluation | None = None,
     ) -> None:
         """Write an HTML report: one file that needs no other, for a browser and for paper.
@@ -258,6 +259,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             path: Of the file. One that is there is replaced by a whole report, or kept.
             pass_rate: As of `gate`; without any threshold the report tells the rates alone.
             max_error_rate: As of `gate`.
+            per_criterion: As of `gate`.
             compare_with: An earlier evaluation of the same rows. Without one the configurations
                 are compared with the first of them. Comparing needs the extra ``stats``;
                 without it the report says that there is none.
@@ -270,7 +272,11 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         Cost: memory in proportion to the texts, which are all held at once.
         """
         data = report_data(
-            self, pass_rate=pass_rate, max_error_rate=max_error_rate, compare_with=compare_with
+            self,
+            pass_rate=pass_rate,
+            max_error_rate=max_error_rate,
+            per_criterion=per_criterion,
+            compare_with=compare_with,
         )
         write_report(path, data)
 

@@ -45,6 +45,7 @@ def report_data(
     gate: Gate | None = None,
     pass_rate: float | None = None,
     max_error_rate: float | None = None,
+    per_criterion: bool = False,
     compare_with: Evaluation | None = None,
 ) -> ReportData:
     """The data of an evaluation's report.
@@ -54,6 +55,7 @@ def report_data(
         gate: Its gate; None to make one of the two thresholds, if there is any.
         pass_rate: As of `Evaluation.gate`; with a ``gate`` the drawings mark it.
         max_error_rate: As of `Evaluation.gate`.
+        per_criterion: As of `Evaluation.gate`.
         compare_with: An earlier evaluation of the same rows; None to compare the configurations
             with the first one.
 
@@ -67,6 +69,7 @@ def report_data(
         gate=gate,
         pass_rate=pass_rate,
         max_error_rate=max_error_rate,
+        per_criterion=per_criterion,
         compare_with=None
         if compare_with is None
         else [record.to_dict() for record in compare_with],
@@ -81,6 +84,7 @@ def report_data_of_records(
     gate: Gate | None = None,
     pass_rate: float | None = None,
     max_error_rate: float | None = None,
+    per_criterion: bool = False,
     compare_with: Sequence[Record] | None = None,
 ) -> ReportData:
     """The data of a saved run's report.
@@ -92,6 +96,7 @@ def report_data_of_records(
         gate: As of `report_data`.
         pass_rate: As of `report_data`.
         max_error_rate: As of `report_data`.
+        per_criterion: As of `report_data`.
         compare_with: The records of an earlier run of the same rows, which are paired by their
             content.
 
@@ -107,7 +112,7 @@ def report_data_of_records(
             summary,
             pass_rate=pass_rate,
             max_error_rate=max_error_rate,
-            per_criterion=False,
+            per_criterion=per_criterion,
         )
     comparisons, notes = _comparisons(run, compare_with)
     return ReportData(

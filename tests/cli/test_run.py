@@ -252,6 +252,27 @@ def test_resume_takes_what_is_done(command: Command) -> None:
     assert "begun with another prompt=" in found["error"]
 
 
+def test_what_was_refused_is_not_kept(command: Command) -> None:
+    """Nor is what a dry run was told: the run can be gone on with as it was."""
+    document(command, *RUN)
+    file = Path(".elluminate/runs/rows/run.json")
+    before = file.read_text("utf-8")
+
+    assert document(command, "run", "rows", "--resume", "--prompt", "{{answer}}")[1] == 2
+    assert document(command, "run", "rows", "--resume", "--limit", "1", "--dry-run")[1] == 0
+    assert file.read_text("utf-8") == before
+    assert document(command, "run", "rows", "--resume")[1] == 0
+
+
+def test_a_run_is_gone_on_with_by_its_own_title(command: Command) -> None:
+    """`rows-2.csv` is not the second run of `rows.csv`, though its folder has that name."""
+    Path("rows-2.csv").write_text(Path("rows.csv").read_text("utf-8"), "utf-8")
+    document(command, *RUN)
+    document(command, "run", "rows-2.csv", *RUN[2:])
+
+    assert document(command, "run", "rows.csv", "--resume")[0]["name"] == "rows"
+
+
 def test_a_journal_of_what_is_gone_is_2_and_says_how_to_begin_anew(command: Command) -> None:
     """A database that was deleted, or another one, has nothing to go on with."""
     assert document(command, *RUN)[1] == 0

@@ -205,6 +205,14 @@ def test_the_verdict_stands_first() -> None:
     assert "No gate was set" in page_of([record(0, 0)]).seen
 
 
+def test_each_criterion_may_be_held_against_the_threshold() -> None:
+    """Where all together pass and one alone does not, as `Evaluation.gate` tells."""
+    records = [record(0, 0), record(1, 1, ratings=ratings("YES", "NO"))]
+
+    assert "Gate passed" in page_of(records, pass_rate=0.7).seen
+    assert "Gate failed" in page_of(records, pass_rate=0.7, per_criterion=True).seen
+
+
 @pytest.mark.parametrize(
     "records",
     [
