@@ -119,8 +119,13 @@ def _parsed(text: str) -> object:
 
     try:
         return json.loads(text, parse_constant=refuse, object_pairs_hook=_without_twins)
+    except json.JSONDecodeError:
+        raise
     except RecursionError:
         raise json.JSONDecodeError("it is nested too deeply", text, 0) from None
+    except ValueError as error:
+        # Such as a number with more digits than Python reads.
+        raise json.JSONDecodeError(str(error), text, 0) from None
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

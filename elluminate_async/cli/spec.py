@@ -200,9 +200,12 @@ def _problem(error: ValidationError) -> str:
     return f"{where}: {message}" if where else message
 
 
+_MEMBERS = {"str", "MessageSpec", "CriterionSpec", "ModelSpec"}
+
+
 def _is_place(part: int | str) -> bool:
     # The names of a union's members are no keys of the file's.
-    return isinstance(part, int) or not (part[:1].isupper() or part in ("str",) or "[" in part)
+    return isinstance(part, int) or not (part in _MEMBERS or "[" in part)
 
 
 def _model_at(place: tuple[int | str, ...]) -> type[BaseModel]:
@@ -241,7 +244,8 @@ def _toml(text: str, path: str) -> object:
 
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
+        # Also of a number with more digits than Python reads.
         raise InputError(f"{path}: no TOML: {error}") from None
 
 

@@ -40,5 +40,8 @@ def parse_yaml(text: str, path: str) -> object:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path}{line}: no YAML: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except InputError:
+        raise
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
+        # Of a date that is none, a list as a key, a number of thousands of digits.
         raise InputError(f"{path}: no YAML: {' '.join(str(error).split())}") from None

@@ -22,9 +22,7 @@ from elluminate_async.evaluation.measures import (
     verdicts_of,
 )
 from elluminate_async.evaluation.records import EvaluationRecord, at
-from elluminate_async.evaluation.reporting import report_data
 from elluminate_async.evaluation.saved import read_records
-from elluminate_async.report.render import write_report
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.tables.tabular import Tabular
@@ -271,6 +269,10 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
 
         Cost: memory in proportion to the texts, which are all held at once.
         """
+        # Few need it, and it is some of what the package takes to be imported.
+        from elluminate_async.evaluation.reporting import report_data
+        from elluminate_async.report.render import write_report
+
         data = report_data(
             self,
             pass_rate=pass_rate,

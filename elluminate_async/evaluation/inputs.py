@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -17,19 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.engine.chunks import Entry, Item, Passed, closing
 from elluminate_async.errors import InputError, ItemError, NoTextError
-from elluminate_async.operations.echoes import Subject
-from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
-from elluminate_async.operations.stored_items import Output, output_messages
+from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
+from elluminate_async.operations.stored_items import Output, bad_input, output_messages, stored_item
 from elluminate_async.resources.template_variables import check_rows, encode_row
 from elluminate_async.tables.json_checks import problem_in
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.channel import Channel
-    from elluminate_async.schemas.responses import PromptResponse
     from elluminate_async.schemas.template_variables import TemplateVariables
-
-_BODY_BYTES = 220
-_ID_BYTES = 12
 
 
 class Inputs:
@@ -94,7 +88,7 @@ class Inputs:
             encoded = self._encoded(position, row)
         except NoTextError as error:
             self.note(position, cast("Mapping[str, Any]", row))
-            return Passed(position, _bad(str(error), position))
+            return bad_input(position, str(error))
         self.note(position, cast("Mapping[str, Any]", row))
         return Item(position, encoded, size=len(encoded) + 1)
 
@@ -175,41 +169,18 @@ class Specs:
     def _entry(
         self, position: int, row: int, variables: TemplateVariables, epoch: int
     ) -> Entry[ResponseSpec]:
-        answer = self._plan.answer_bytes(variables)
         if not self._is_given:
             spec = ResponseSpec(variables, (), None, epoch)
-            return Item(position, spec, _BODY_BYTES, (), answer)
+            return Item(position, spec, BODY_BYTES, (), self._plan.answer_bytes(variables))
         try:
             messages = self._inputs.messages(row)
         except InputError as error:
-            return Passed(position, _bad(str(error), position))
+            return bad_input(position, str(error))
         if problem := problem_in(messages, f"responses[{row}]"):
-            return Passed(position, _bad(problem, position))
-        size = _BODY_BYTES + len(json.dumps(messages, default=str))
-        return Item(
-            position, ResponseSpec(variables, messages, None, epoch), size, (), answer + size
-        )
+            return bad_input(position, problem)
+        return stored_item(self._plan, position, ResponseSpec(variables, messages, None, epoch))
 
 
 def _is_missing(value: object) -> bool:
     """Whether it is a cell without a value, of any library: the prompt would say "None"."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")
-
-
-def _bad(text: str, position: int) -> ItemError:
-    return ItemError(text, position=position, code="bad_input", operation="add", attempts=0)
-
-
-async def subjects(responses: Channel[PromptResponse]) -> AsyncGenerator[Entry[Subject]]:
-    """The responses to rate, as they come; what failed passes through."""
-    async with aclosing(responses.read()) as pairs:
-        async for position, outcome in pairs:
-            if isinstance(outcome, ItemError):
-                yield Passed(position, outcome)
-            else:
-                yield subject_item(position, outcome)
-
-
-def subject_item(position: int, response: PromptResponse) -> Item[Subject]:
-    """A response to rate."""
-    return Item(position, Subject(response.id, response), _ID_BYTES)

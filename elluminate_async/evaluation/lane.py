@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.errors import ItemError
 from elluminate_async.evaluation.channel import Channel, StepUpstream
-from elluminate_async.evaluation.inputs import Specs, subject_item, subjects
+from elluminate_async.evaluation.inputs import Specs
 from elluminate_async.evaluation.records import cost_of
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.rate import Rate
+from elluminate_async.operations.rating_items import repaired, source_of
 from elluminate_async.operations.response_items import ResponsePlan
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Lane:
         self._specs = Specs(plan, inputs, request.epochs, is_given=is_given)
         self.before_generating = StepUpstream(self._specs.items, request.epochs)
         self._before_rating = StepUpstream(
-            lambda position, response: [subject_item(position, response)]
+            lambda position, response: repaired({position: response}, ())
         )
 
     @property
@@ -124,7 +125,7 @@ class Lane:
             await finished(self, pairs)
 
         call = self._rate.call(self._before_rating)
-        source = subjects(self._to_rate)
+        source = source_of(self._to_rate.read(), pairs=True)
         if not self._keep:
             return await deliver_all(call, source, deliver)
         try:

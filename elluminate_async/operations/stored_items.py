@@ -107,12 +107,16 @@ def stored_specs(
                 raise InputError(problem)
         problems = [problem for path, part in parts.items() if (problem := problem_in(part, path))]
         if problems:
-            items.append(_no_text(position, problems[0]))
+            items.append(bad_input(position, problems[0]))
             continue
-        size = BODY_BYTES + len(json.dumps(messages, default=str))
-        spec = ResponseSpec(entry, messages, made, seen[id])
-        items.append(Item(position, spec, size, (), plan.answer_bytes(entry) + size))
+        items.append(stored_item(plan, position, ResponseSpec(entry, messages, made, seen[id])))
     return items
+
+
+def stored_item(plan: ResponsePlan, position: int, spec: ResponseSpec) -> Item[ResponseSpec]:
+    """A response that exists, with its size."""
+    size = BODY_BYTES + len(json.dumps(spec.messages, default=str))
+    return Item(position, spec, size, (), plan.answer_bytes(spec.variables) + size)
 
 
 def _length_of(values: object, what: str) -> int:
@@ -122,7 +126,7 @@ def _length_of(values: object, what: str) -> int:
     raise InputError(f"{what} must be a list, not {shown(values)}")
 
 
-def _no_text(position: int, problem: str) -> Passed:
+def bad_input(position: int, problem: str) -> Passed:
     """An item that fails alone, before it is sent."""
     error = ItemError(problem, position=position, code="bad_input", operation="add", attempts=0)
     return Passed(position, error)

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
-from elluminate_async.engine.chunks import Entry, Item, Passed, Source, closing
+from elluminate_async.engine.chunks import Entry, Item, Source, closing
 from elluminate_async.engine.run import run_batch, stream_batch
-from elluminate_async.errors import InputError, ItemError, NoTextError
+from elluminate_async.errors import InputError, NoTextError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import (
@@ -19,6 +19,7 @@ from elluminate_async.operations.context import (
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
+from elluminate_async.operations.stored_items import bad_input
 from elluminate_async.operations.upload import Upload
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.collections import Collection
@@ -219,11 +220,8 @@ def _item(position: int, value: object) -> Entry[bytes]:
     try:
         encoded = encode_row(value, position, convert=True)
     except NoTextError as error:
-        text = str(error)
-    else:
-        return Item(position, encoded, size=len(encoded) + 1)
-    failed = ItemError(text, position=position, code="bad_input", operation="add", attempts=0)
-    return Passed(position, failed)
+        return bad_input(position, str(error))
+    return Item(position, encoded, size=len(encoded) + 1)
 
 
 def encode_row(

@@ -41,6 +41,11 @@ def test_yaml_and_toml_are_the_same(tmp_path: Path) -> None:
     ("content", "text"),
     [
         ("promt: hi\n", "no such key as promt: there are data, prompt, criteria, models"),
+        ("Prompt: hi\n", "no such key as Prompt: there are data, prompt"),
+        ("gate: {Pass_rate: 1}\n", "no such key as gate.Pass_rate: there are pass_rate"),
+        ("name: 2024-13-45\n", "no YAML: "),
+        ("? [a, b]\n: c\n", "no YAML: "),
+        (f"epochs: 1{'0' * 5000}\n", "no YAML: "),
         ("gate: {pass_rat: 1}\n", "no such key as gate.pass_rat: there are pass_rate, max_error"),
         ("models: [{name: x, temprature: 1}]\n", "no such key as models.0.temprature: there are"),
         ("models: [{name: x, api_key: s}]\n", "a key does not belong into a file"),
@@ -71,6 +76,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, content: str, text
     ("name", "content", "text"),
     [
         ("s.toml", "data = \n", "no TOML: .* line 1"),
+        ("s.toml", f"epochs = 1{'0' * 5000}\n", "no TOML: "),
         ("s.yaml", "- a\n", "must be a mapping with the keys data, prompt"),
         ("s.yaml", "prompt: a\n", "data: Field required"),
         ("s.yaml", "", "must be a mapping"),
