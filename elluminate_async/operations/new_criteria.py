@@ -42,8 +42,12 @@ def _criterion(entry: object, where: str) -> CriterionIn:
     elif isinstance(entry, Criterion):
         made = CriterionIn(criterion_str=entry.criterion_str, label=entry.label)
     elif isinstance(entry, Mapping):
+        fields = dict(cast("Mapping[str, object]", entry))
         with checked_input(where):
-            made = CriterionIn.model_validate(dict(cast("Mapping[str, object]", entry)))
+            made = CriterionIn.model_validate(fields)
+        # Those of a `Criterion` are of no use here and do no harm.
+        if unknown := [name for name in fields if name not in Criterion.model_fields]:
+            raise InputError(f"{where} has no key {unknown[0]!r}: it has criterion_str and label")
     else:
         raise InputError(f"{where} must be a text, CriterionIn or Criterion, not {entry!r:.60}")
     check_question(made.criterion_str, where)

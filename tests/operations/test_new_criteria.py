@@ -39,6 +39,7 @@ async def test_criteria_are_taken_in_every_form_that_has_a_text() -> None:
         (["a?", ""], r"criteria\[1\] is blank"),
         ([" \n"], r"criteria\[0\] is blank"),
         ([{"criterion_str": " "}], r"criteria\[0\] is blank"),
+        ([{"criterion_str": "a?", "lable": "b"}], r"criteria\[0\] has no key 'lable'"),
         ([CriterionIn(criterion_str="")], r"criteria\[0\] is blank"),
         ({"criterion_str": "a?"}, r"pass \[x\] for one"),
         ("a?", r"pass \[x\] for one"),
