@@ -76,6 +76,7 @@ official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official client
 requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
 	uv pip compile pyproject.toml --extra all --group build --group test $(UV_FLAGS) -o requirements/dev.txt
 	uv pip compile --group check $(UV_FLAGS) -o requirements/check.txt
+	uv pip compile --group docs -c requirements/dev.txt $(UV_FLAGS) -o requirements/docs.txt
 	uv pip compile --no-deps requirements/realmodel.in $(UV_FLAGS) -o requirements/realmodel.txt
 	for name in $(OFFICIAL_VERSIONS:%=official-%) $(PEER_NAMES); do uv pip compile requirements/$$name.in $(UV_FLAGS) -o requirements/$$name.txt; done
 
