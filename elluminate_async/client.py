@@ -198,6 +198,7 @@ class AsyncClient:
         epochs: int = 1,
         rating_mode: RatingMode = RatingMode.DETAILED,
         journal: JournalPath | None = None,
+        max_cost: float | None = None,
         options: BatchOptions | None = None,
     ) -> Evaluation:
         """Generate a response to each row and have it rated, under each configuration.
@@ -223,6 +224,13 @@ class AsyncClient:
             journal: Path of a directory that remembers the evaluation: the same call again,
                 also after a crash, takes what is done and sends the rest. What failed for good
                 stays so until `Evaluation.retry_failed`.
+            max_cost: What the generations may cost, in the currency of the configurations'
+                prices; the judge is not in it. A response is asked for only while the most that
+                it may cost fits in what is left, that of its prompt's length and of the
+                configuration's ``max_tokens``; without ``max_tokens`` that of the longest answer
+                so far, so that what is in flight may pass it. The rest is ``not_sent``. What
+                earlier runs of a journal have cost counts; `Evaluation.retry_failed` and the same
+                call with a larger one go on.
             options: Instead of the client's. ``on_progress`` is told of records, and chunks are
                 smaller than ``chunk_size`` where there are too few rows to keep all steps busy.
 
@@ -232,7 +240,7 @@ class AsyncClient:
 
         Raises:
             InputError: An argument or a row cannot work; of a list all rows are looked at
-                before anything is sent.
+                before anything is sent. Or ``max_cost`` is given and a price is not known.
             AuthenticationError, PermissionDeniedError: True of all rows; ``error.partial`` is
                 the evaluation with what had arrived, as it is where the caller cancels.
             DeadlineError: The deadline passed before the set-up was done, or before an iterable
@@ -253,6 +261,7 @@ class AsyncClient:
             epochs=epochs,
             rating_mode=rating_mode,
             journal=journal_path(journal),
+            max_cost=max_cost,
         )
         return await Evaluator(self._connection, request, options).evaluate()
 
@@ -269,6 +278,7 @@ class AsyncClient:
         epochs: int = 1,
         rating_mode: RatingMode = RatingMode.DETAILED,
         journal: JournalPath | None = None,
+        max_cost: float | None = None,
         options: BatchOptions | None = None,
     ) -> OutcomeStream[EvaluationRecord]:
         """`evaluate` as a stream of records, as they finish, of rows without end if need be.
@@ -290,6 +300,7 @@ class AsyncClient:
             epochs=epochs,
             rating_mode=rating_mode,
             journal=journal_path(journal),
+            max_cost=max_cost,
         )
         return Evaluator(self._connection, request, options).stream()
 

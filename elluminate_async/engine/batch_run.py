@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 import anyio
 
 from elluminate_async.engine import item_errors
+from elluminate_async.engine.allowance import split
 from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import (
     Chunk,
     ChunkBuilder,
     Entry,
     Item,
+    Passed,
     Source,
     chunks_of_buffer,
     chunks_of_iterable,
@@ -86,13 +88,17 @@ class BatchRun(Generic[V, R]):
 
     async def run(self, source: Source[V], sent_before: Sequence[Chunk[V]] = ()) -> None:
         """Send everything and deliver everything, or raise the first fatal error, bare."""
-        recovery = self._call.recovery
+        recovery, allowance = self._call.recovery, self._call.allowance
         if recovery is None:
+            if allowance is not None:
+                allowance.begin({})
             builder = ChunkBuilder[V](self._call.options, self._call.sizes)
             return await self._send_all(source, builder, sent_before)
         try:
             await recovery.open()
             self._call.memory.unread = recovery.may_be_sent
+            if allowance is not None:
+                allowance.begin(recovery.done)
             if self._call.total is not None and isinstance(source, Iterable):
                 source = list(uncancelled(source))
                 recovery.check_inputs(source)
@@ -183,6 +189,38 @@ class BatchRun(Generic[V, R]):
                 raise _OutOfTime
 
     async def _start(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
+        """Start as much of ``chunk`` as is let through, and the rest once it is too."""
+        rest: Chunk[V] | None = chunk
+        while rest is not None:
+            chunk, rest = await self._admitted(rest)
+            await self._start_admitted(chunk, tasks)
+
+    async def _admitted(self, chunk: Chunk[V]) -> tuple[Chunk[V], Chunk[V] | None]:
+        """The part of ``chunk`` that may be sent now, and the rest that is to be asked for again.
+
+        Of a chunk that an earlier run sent all is paid for.
+        """
+        allowance = self._call.allowance
+        if allowance is None or not chunk.items or chunk.is_of_earlier_run or self.out_of_time:
+            return chunk, None
+        count = len(chunk.items)
+        with anyio.move_on_after(self._remaining()) as scope:
+            count = await allowance.admit(chunk.items)
+        if scope.cancelled_caught or count == len(chunk.items):
+            # The deadline ends them where they are to get their permits.
+            return chunk, None
+        if count:
+            return split(chunk, count)
+        refused = [
+            Passed(position, allowance.refused(position, self._call.name))
+            for item in chunk.items
+            for position in (item.position, *item.aliases)
+        ]
+        if self._keep_failed:
+            self.failed_items |= {item.position: item for item in chunk.items}
+        return replace(chunk, items=(), passed=(*chunk.passed, *refused)), None
+
+    async def _start_admitted(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
         """Start ``chunk`` once it has its permits: before that there is no task for it."""
         if (
             chunk.unfinished is not None
@@ -318,6 +356,8 @@ class BatchRun(Generic[V, R]):
         return operation.send(part)
 
     async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
+        if self._call.allowance is not None:
+            self._call.allowance.settle(pairs)
         if self._keep_failed:
             self._keep(chunk, pairs)
         full = item_errors.of_whole(chunk, pairs, self._call.name)

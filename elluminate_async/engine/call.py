@@ -12,6 +12,7 @@ from elluminate_async.errors import ItemError
 
 if TYPE_CHECKING:
     from elluminate_async.batch import Batch, BatchOptions
+    from elluminate_async.engine.allowance import Allowance
     from elluminate_async.engine.operation import Operation
     from elluminate_async.engine.recovery import Recovery
     from elluminate_async.limits.limits import Limits
@@ -63,6 +64,7 @@ class Call(Generic[V, R]):
             calls that repeat this one.
         upstream: The input, where it is a `Batch` with failures.
         sizes: How large its answers turn out to be, so that chunks fit them.
+        allowance: What lets its items through, where not all of them may be sent.
     """
 
     operation: Operation[V, R]
@@ -76,6 +78,7 @@ class Call(Generic[V, R]):
     memory: Memory = field(default_factory=Memory)
     upstream: Upstream[V] | None = None
     sizes: AnswerSizes = field(default_factory=AnswerSizes)
+    allowance: Allowance[V] | None = None
 
     @property
     def name(self) -> str:

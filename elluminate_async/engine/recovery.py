@@ -8,7 +8,7 @@ Six inputs in chunks of two, killed while the second was in flight. The journal 
     header    of generate, on this server, 6 positions, with a hash of each input
     intent    chunk A: positions 0, 1, under the key k1       synced before it was sent
     job       chunk A became the job j1
-    outcomes  0: response 31 and its hash, 1: generation_failed
+    outcomes  0: response 31, its hash and tokens, 1: generation_failed
     intent    chunk B: positions 2, 3, under the key k2
 
 The same call again: 0 is fetched and compared with its hash; 1 stays failed, as it was paid for
@@ -162,6 +162,11 @@ class Recovery(Generic[V, R]):
         pairs = iter(new.items())
         while part := dict(pair for pair, _ in zip(pairs, range(_NOTED_AT_ONCE), strict=False)):
             self.journal.inputs(part)
+
+    @property
+    def done(self) -> Mapping[int, Any]:
+        """References to the results that an earlier run had, by position."""
+        return {} if self.unread is not None else self.journal.state.done
 
     def builder(self, options: BatchOptions, sizes: AnswerSizes) -> ChunkBuilder[V]:
         """A builder that sorts entries by what is to be done about them."""

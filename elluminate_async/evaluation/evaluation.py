@@ -22,6 +22,7 @@ from elluminate_async.evaluation.measures import (
     verdicts_of,
 )
 from elluminate_async.evaluation.records import EvaluationRecord, at
+from elluminate_async.evaluation.request import checked_cost
 from elluminate_async.evaluation.saved import read_records
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
@@ -30,6 +31,7 @@ from elluminate_async.tables.texts import json_text
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.evaluation.spending import Spending
     from elluminate_async.schemas.experiments import Experiment
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
@@ -82,6 +84,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         rows: The rows as they were uploaded; None where the collection existed.
         lanes: One for each configuration.
         epochs: Repetitions of each row.
+        spending: What it was allowed to cost; None where that was not bounded.
 
     Attributes:
         configs: The names of the configurations, in order.
@@ -96,6 +99,8 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         rows: Batch[TemplateVariables] | None,
         lanes: Sequence[LaneResult],
         epochs: int,
+        *,
+        spending: Spending | None = None,
     ) -> None:
         self.name = name
         self.epochs = epochs
@@ -104,6 +109,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         self._inputs = inputs
         self._rows = rows
         self._lanes = tuple(lanes)
+        self._spending = spending
         self._retrying = False
 
     def __len__(self) -> int:
@@ -357,12 +363,18 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         self._write(target, (f"{json_text(record.to_dict())}\n".encode() for record in self))
 
     async def retry_failed(
-        self, *, include_unknown: bool | None = None, options: BatchOptions | None = None
+        self,
+        *,
+        include_unknown: bool | None = None,
+        max_cost: float | None = None,
+        options: BatchOptions | None = None,
     ) -> Self:
         """Send what failed once more, rate what was repaired, and put both in their places.
 
         Args:
             include_unknown: As in `Batch.retry_failed`.
+            max_cost: What the whole evaluation may cost from now on, instead of before; what it
+                has cost counts. None leaves it as it was.
             options: Instead of those of the first call; the deadline begins anew.
 
         Returns:
@@ -376,6 +388,10 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         """
         if self._retrying:
             raise InputError("this evaluation is being retried already: await that first")
+        if max_cost is not None:
+            if self._spending is None:
+                raise InputError("max_cost= is for an evaluation that was begun with one")
+            self._spending.most = checked_cost(max_cost)
         self._retrying = True
         try:
             if self._rows is not None and self._rows.failed:

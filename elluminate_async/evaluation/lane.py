@@ -8,7 +8,7 @@ from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.errors import ItemError
 from elluminate_async.evaluation.channel import Channel, StepUpstream
 from elluminate_async.evaluation.inputs import Specs
-from elluminate_async.evaluation.records import cost_of
+from elluminate_async.evaluation.prices import cost_of
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.rate import Rate
 from elluminate_async.operations.rating_items import repaired, source_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from elluminate_async.evaluation.inputs import Inputs
     from elluminate_async.evaluation.request import EvaluationRequest
     from elluminate_async.evaluation.setup import Configuration, Setup
+    from elluminate_async.evaluation.spending import LaneSpending
     from elluminate_async.operations.context import CallContext
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.responses import PromptResponse
@@ -43,6 +44,7 @@ class Lane:
         inputs: The rows.
         contexts: For the two steps; they share budget and deadline.
         progress: Is told what responses take.
+        spending: What it may cost; None where that is not bounded.
         keep: Whether batches are made, which can be retried.
 
     Attributes:
@@ -59,6 +61,7 @@ class Lane:
         contexts: tuple[CallContext, CallContext],
         progress: ProgressReporter,
         *,
+        spending: LaneSpending | None,
         keep: bool,
     ) -> None:
         self.index = index
@@ -80,6 +83,7 @@ class Lane:
             name="add" if is_given else "generate",
             total=total,
             journal=request.step_journal(f"responses-{index}"),
+            allowance=spending,
         )
         self._rate = Rate(
             contexts[1],

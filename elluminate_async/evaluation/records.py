@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from elluminate_async.errors import ItemError
+from elluminate_async.evaluation.prices import cost_of
 from elluminate_async.schemas.ratings import RatingValue
 
 if TYPE_CHECKING:
     from elluminate_async.batch import Outcome
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.ratings import Rating
-    from elluminate_async.schemas.responses import GenerationMetadata, PromptResponse
+    from elluminate_async.schemas.responses import PromptResponse
 
 T = TypeVar("T")
-
-_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -117,22 +116,6 @@ class EvaluationRecord:
 def at(outcome: Outcome[T], position: int) -> Outcome[T]:
     """``outcome``, with its position where it is an error."""
     return outcome.at(position) if isinstance(outcome, ItemError) else outcome
-
-
-def cost_of(metadata: GenerationMetadata | None, config: LLMConfig | None) -> float | None:
-    """The cost of a generation, by the prices that it tells, else by those of ``config``."""
-    if metadata is None or metadata.input_tokens is None or metadata.output_tokens is None:
-        return None
-    own = metadata.llm_model_config
-    if own is not None and own.input_price_per_mtok is not None:
-        config = own
-    if config is None or None in (config.input_price_per_mtok, config.output_price_per_mtok):
-        return None
-    price_in, price_out = config.input_price_per_mtok, config.output_price_per_mtok
-    assert price_in is not None
-    assert price_out is not None
-    total = metadata.input_tokens * price_in + metadata.output_tokens * price_out
-    return total / _MILLION
 
 
 def _rating(rating: Rating) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from elluminate_async.batch.options import shown
+from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.errors import InputError
 from elluminate_async.operations.json_input import check_name
 from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
@@ -57,6 +57,7 @@ class EvaluationRequest:
         llm_configs: Never empty; None stands for the project's default.
         answers: See `Answers`; None to have them generated.
         journal: The directory of its journals.
+        max_cost: What the generations may cost; None for no bound.
     """
 
     rows: Iterable[Row] | AsyncIterable[Row] | None
@@ -71,6 +72,7 @@ class EvaluationRequest:
     epochs: int
     rating_mode: RatingMode
     journal: Path | None
+    max_cost: float | None = None
 
     @property
     def fan_out(self) -> int:
@@ -123,6 +125,7 @@ def checked_request(
     epochs: int,
     rating_mode: RatingMode,
     journal: Path | None,
+    max_cost: float | None = None,
 ) -> EvaluationRequest:
     """The request of these arguments.
 
@@ -155,7 +158,22 @@ def checked_request(
         epochs=epochs,
         rating_mode=checked_mode(rating_mode),
         journal=journal,
+        max_cost=None if max_cost is None else checked_cost(max_cost, is_given=answers is not None),
     )
+
+
+def checked_cost(max_cost: float, *, is_given: bool = False) -> float:
+    """The most that an evaluation may cost.
+
+    Raises:
+        InputError: It is no amount, or there is nothing that costs any.
+    """
+    if is_given:
+        raise InputError("responses= are answers that exist and cost nothing: leave out max_cost=")
+    is_number = isinstance(max_cost, int | float) and not isinstance(max_cost, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_number or not is_finite(max_cost) or max_cost <= 0:
+        raise InputError(f"max_cost must be a finite number above 0, not {shown(max_cost)}")
+    return float(max_cost)
 
 
 def _checked_prompt(prompt: object) -> str | list[dict[str, Any]] | PromptTemplate | int:

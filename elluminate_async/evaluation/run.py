@@ -31,6 +31,7 @@ from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
 from elluminate_async.evaluation.records import EvaluationRecord, at
 from elluminate_async.evaluation.setup import Setup, SetupMaker, locked
+from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
 from elluminate_async.operations.upload import Upload
@@ -73,6 +74,7 @@ class Evaluator:
         self._lanes: list[Lane] = []
         self._rows: Batch[TemplateVariables] | None = None
         self._entries: list[TemplateVariables] | None = None
+        self._spending: Spending | None = None
         self._fatal: BaseException | None = None
         on_progress = self._context.options.on_progress
         total = None if request.total is None else request.total * request.fan_out
@@ -120,11 +122,7 @@ class Evaluator:
             self._entries = await list_entries(self._connection, setup.collection, policy)
             request = self._request = replace(request, total=len(self._entries))
         context = self._for_steps()
-        for index in range(len(setup.configurations)):
-            contexts = (_own_memory(context), _own_memory(context))
-            self._lanes.append(
-                Lane(index, setup, request, self._inputs, contexts, self._progress, keep=keep)
-            )
+        self._make_lanes(context, setup, keep=keep)
 
         async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
             if deliver is not None:
@@ -142,6 +140,19 @@ class Evaluator:
                 lane.close()
         if self._fatal is not None:
             raise self._fatal
+
+    def _make_lanes(self, context: CallContext, setup: Setup, *, keep: bool) -> None:
+        request, inputs, progress = self._request, self._inputs, self._progress
+        spendings: Sequence[LaneSpending | None] = [None] * len(setup.configurations)
+        if request.max_cost is not None:
+            self._spending, spendings = spending_of(request.max_cost, setup)
+        for index, spending in enumerate(spendings):
+            contexts = (_own_memory(context), _own_memory(context))
+            self._lanes.append(
+                Lane(
+                    index, setup, request, inputs, contexts, progress, spending=spending, keep=keep
+                )
+            )
 
     def _check_rows(self, placeholders: Iterable[str]) -> None:
         """Look at all rows, where they are there."""
@@ -260,7 +271,14 @@ class Evaluator:
             )
             for lane in self._lanes
         ]
-        return Evaluation(self._setup.name, inputs, self._rows, lanes, self._request.epochs)
+        return Evaluation(
+            self._setup.name,
+            inputs,
+            self._rows,
+            lanes,
+            self._request.epochs,
+            spending=self._spending,
+        )
 
 
 def _whole(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from elluminate_async.batch import BatchOptions
+    from elluminate_async.engine.allowance import Allowance
     from elluminate_async.engine.call import Upstream
     from elluminate_async.engine.chunks import Item
     from elluminate_async.engine.operation import Outcomes
@@ -36,6 +37,7 @@ class ChunkOperation(Operation[V, R]):
         name: ``"generate"``, ``"rate"`` or ``"add"``.
         total: Number of positions, where it is known beforehand.
         journal: Path of the call's journal.
+        allowance: What lets items through, where not all may be sent.
 
     Attributes:
         log: Tells the batch's memory and the journal of each chunk.
@@ -46,7 +48,13 @@ class ChunkOperation(Operation[V, R]):
     """Chunks in flight at most, where that is less than the options allow."""
 
     def __init__(
-        self, context: CallContext, name: str, *, total: int | None, journal: Path | None
+        self,
+        context: CallContext,
+        name: str,
+        *,
+        total: int | None,
+        journal: Path | None,
+        allowance: Allowance[V] | None = None,
     ) -> None:
         self.context = context
         self.name = name
@@ -56,6 +64,7 @@ class ChunkOperation(Operation[V, R]):
         )
         self._total = total
         self._journal = journal
+        self._allowance = allowance
 
     @property
     def options(self) -> BatchOptions:
@@ -76,6 +85,7 @@ class ChunkOperation(Operation[V, R]):
             memory=self.context.memory,
             upstream=upstream,
             sizes=self.sizes,
+            allowance=self._allowance,
         )
 
     def renewed(self, options: BatchOptions | None) -> Call[V, R]:

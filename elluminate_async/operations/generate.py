@@ -47,6 +47,7 @@ from elluminate_async.schemas.responses import PromptResponse
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from elluminate_async.engine.allowance import Allowance
     from elluminate_async.engine.operation import Outcomes, Pins
 
 logger = logging.getLogger("elluminate_async")
@@ -63,6 +64,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         name: ``"generate"``, or ``"add"`` for those made elsewhere.
         total: Number of positions, where it is known beforehand.
         journal: Path of the call's journal.
+        allowance: What lets items through, where not all may be generated.
     """
 
     of: ClassVar[type | None] = PromptResponse
@@ -75,15 +77,21 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         name: str = "generate",
         total: int | None,
         journal: Path | None,
+        allowance: Allowance[ResponseSpec] | None = None,
     ) -> None:
-        super().__init__(context, name, total=total, journal=journal)
+        super().__init__(context, name, total=total, journal=journal, allowance=allowance)
         self._plan = plan
         self._rows = ResponseMatcher(context, plan, name, sized=total is not None, log=self.log)
         self._denials = Denials()
 
     def _with(self, context: CallContext) -> Self:
         return type(self)(
-            context, self._plan, name=self.name, total=self._total, journal=self._journal
+            context,
+            self._plan,
+            name=self.name,
+            total=self._total,
+            journal=self._journal,
+            allowance=self._allowance,
         )
 
     @property
@@ -100,8 +108,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         return self._plan.fingerprint(value)
 
     def reference(self, value: ResponseSpec, result: PromptResponse) -> list[Any]:
-        """Where the service keeps a row, and what it says of its input."""
-        return [result.id, hash_of_row(result)]
+        """Where the service keeps a row, what it says of its input, and the tokens it took."""
+        metadata = result.generation_metadata
+        return [result.id, hash_of_row(result), metadata and metadata.tokens]
 
     async def _send(
         self, items: Sequence[Item[ResponseSpec]], unfinished: UnfinishedChunk | None
@@ -280,8 +289,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
     ) -> Outcomes[PromptResponse]:
         """The rows of these references, by position, as they are at the service now."""
         with self.log.reading():
-            ids = {position: int(id) for position, (id, _) in references.items()}
-            said = {position: hash for position, (_, hash) in references.items()}
+            # Journals of an earlier version have no tokens.
+            ids = {position: int(id) for position, (id, *_) in references.items()}
+            said = {position: hash for position, (_, hash, *_) in references.items()}
         config_id = await self._rows.config_id()
         blotted = self.context.connection.blotted
         found = {

@@ -35,6 +35,13 @@ class GenerationMetadata(WireModel):
     cached_tokens: int | None = None
     custom_api_info: dict[str, Any] | None = None
 
+    @property
+    def tokens(self) -> tuple[int, int] | None:
+        """Those of the prompt and of the answer; None where one is not known."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens, self.output_tokens
+
 
 class Prompt(WireModel):
     """A template filled in with one entry of template variables."""

@@ -1,0 +1,41 @@
+"""`Prices` of a configuration's tokens, and the cost of a generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from elluminate_async.schemas.llm_configs import LLMConfig
+    from elluminate_async.schemas.responses import GenerationMetadata
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices of a million tokens, in whatever currency the configuration has them."""
+
+    input: float
+    output: float
+
+    @classmethod
+    def of(cls, config: LLMConfig | None) -> Prices | None:
+        """Those of ``config``; None where one of them is not known, which is not 0."""
+        if config is None or config.input_price_per_mtok is None:
+            return None
+        if config.output_price_per_mtok is None:
+            return None
+        return cls(config.input_price_per_mtok, config.output_price_per_mtok)
+
+    def cost(self, input_tokens: float, output_tokens: float) -> float:
+        """The cost of so many tokens."""
+        return (input_tokens * self.input + output_tokens * self.output) / _MILLION
+
+
+def cost_of(metadata: GenerationMetadata | None, config: LLMConfig | None) -> float | None:
+    """The cost of a generation, by the prices that it tells, else by those of ``config``."""
+    if metadata is None or metadata.tokens is None:
+        return None
+    prices = Prices.of(metadata.llm_model_config) or Prices.of(config)
+    return None if prices is None else prices.cost(*metadata.tokens)

@@ -1,0 +1,229 @@
+"""`Spending`: keeps an evaluation below ``max_cost``.
+
+Before a response is asked for, the most that it may cost is set aside; once it is there, what it
+did cost takes that place::
+
+    max_cost 1.00    spent 0.20, set aside 0.75: the next, of at most 0.10, waits
+                     one of 0.25 at most comes and cost 0.02: spent 0.22, set aside 0.50
+                     the next fits
+
+What waits is refused once nothing is set aside any more that could become free.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from elluminate_async.engine.allowance import Allowance
+from elluminate_async.errors import InputError, ItemError, OutcomeUnknownError
+from elluminate_async.evaluation.prices import Prices, cost_of
+from elluminate_async.operations.response_items import ResponseSpec
+from elluminate_async.schemas.prompt_templates import render, texts_in
+from elluminate_async.schemas.template_variables import TemplateVariables
+
+if TYPE_CHECKING:
+    from elluminate_async.engine.chunks import Item
+    from elluminate_async.engine.outcomes import Pairs
+    from elluminate_async.evaluation.setup import Setup
+    from elluminate_async.schemas.llm_configs import LLMConfig
+    from elluminate_async.schemas.prompt_templates import PromptTemplate
+    from elluminate_async.schemas.responses import PromptResponse
+
+FIRST_GUESS = 1_000
+"""Tokens of an answer, where the configuration has no ``max_tokens`` and none has come yet."""
+
+_PER_MESSAGE = 16  # tokens that mark its role and its ends, in any chat format
+_ROUNDING = 1e-9
+
+
+class Spending:
+    """The cost that one evaluation has had and set aside, over all its configurations.
+
+    Args:
+        most: What it may cost.
+        lanes: Number of its configurations: none begins before it is known what an earlier
+            run of each has spent.
+
+    Attributes:
+        spent: Cost of the responses that have come. What may have been paid for and is not
+            known counts as the most that it may have cost.
+    """
+
+    def __init__(self, most: float, lanes: int) -> None:
+        self.most = most
+        self.spent = 0.0
+        self._aside = 0.0
+        self._to_begin = lanes
+        self._changed = anyio.Event()
+
+    async def begun(self) -> None:
+        """Wait until all configurations have told what was spent before."""
+        while self._to_begin > 0:
+            await self._changed.wait()
+
+    def begin(self, spent: float) -> None:
+        """One more has told what it has spent."""
+        self._to_begin -= 1
+        self.settle(0.0, spent)
+
+    async def set_aside(self, cost: float) -> bool:
+        """Set aside ``cost``, waiting for room; False when there never will be."""
+        while not self.set_aside_now(cost):
+            if self._aside <= _ROUNDING * self.most:
+                return False
+            await self._changed.wait()
+        return True
+
+    def set_aside_now(self, cost: float) -> bool:
+        """Set aside ``cost`` if there is room."""
+        if self.spent + self._aside + cost > self.most * (1 + _ROUNDING):
+            return False
+        self._aside += cost
+        return True
+
+    def settle(self, aside: float, cost: float) -> None:
+        """Give back what was set aside, and take what it did cost."""
+        self._aside = max(0.0, self._aside - aside)
+        self.spent += cost
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+class LaneSpending(Allowance[ResponseSpec]):
+    """The spending of one configuration.
+
+    Args:
+        whole: Of the evaluation.
+        config: The configuration.
+        prices: Its prices.
+        template: What is filled in for each response.
+    """
+
+    def __init__(
+        self, whole: Spending, config: LLMConfig, prices: Prices, template: PromptTemplate
+    ) -> None:
+        self._whole = whole
+        self._config = config
+        self._prices = prices
+        self._messages = template.messages
+        self._fixed = _fixed_tokens(config, template)
+        self._aside: dict[int, float] = {}
+        self._in_doubt: dict[int, float] = {}
+        self._known: set[int] = set()
+        self._has_begun = False
+        self._longest = 0
+        self._refused_at: float | None = None
+
+    def begin(self, done: Mapping[int, Any]) -> None:
+        """The configuration begins, or some of it is sent once more."""
+        self._refused_at = None
+        if self._has_begun:
+            return
+        self._has_begun = True
+        tokens = {position: of[2] for position, of in done.items() if len(of) > 2 and of[2]}
+        self._known = set(tokens)
+        self._whole.begin(sum(self._prices.cost(*pair) for pair in tokens.values()))
+
+    async def admit(self, items: Sequence[Item[ResponseSpec]]) -> int:
+        """How many of ``items``, the first ones, fit in what is left; see `Allowance`."""
+        await self._whole.begun()
+        for count, item in enumerate(items):
+            cost = self._most(item.value)
+            fits = self._whole.set_aside_now(cost)
+            if not fits and count:
+                return count
+            if not fits and (self._refused_at is not None or not await self._whole.set_aside(cost)):
+                # For good: small ones that still fit would be sent one by one.
+                self._refused_at = self._whole.spent
+                return 0
+            self._aside[item.position] = cost
+        return len(items)
+
+    def settle(self, pairs: Pairs[Any]) -> None:
+        """Take what ``pairs`` did cost in the place of what was set aside for them."""
+        aside = cost = 0.0
+        for position, outcome in pairs:
+            own = self._aside.pop(position, None)
+            if own is not None:
+                aside += own
+                cost += self._cost(position, outcome, own)
+            elif position not in self._known:
+                cost += self._cost_of_earlier(position, outcome)
+        self._whole.settle(aside, cost)
+
+    def _cost(self, position: int, outcome: PromptResponse | ItemError, aside: float) -> float:
+        if isinstance(outcome, OutcomeUnknownError):
+            # It may have been paid for.
+            self._in_doubt[position] = self._in_doubt.get(position, 0.0) + aside
+            return aside
+        if isinstance(outcome, ItemError):
+            return 0.0
+        metadata = outcome.generation_metadata
+        if metadata is not None and metadata.output_tokens is not None:
+            self._longest = max(self._longest, metadata.output_tokens)
+        cost = cost_of(metadata, self._config)
+        return aside if cost is None else cost
+
+    def _cost_of_earlier(self, position: int, outcome: PromptResponse | ItemError) -> float:
+        """Of what was sent before, and asked for now, in the place of the most that it cost."""
+        if isinstance(outcome, OutcomeUnknownError):
+            return 0.0
+        return self._cost(position, outcome, 0.0) - self._in_doubt.pop(position, 0.0)
+
+    def refused(self, position: int, operation: str) -> ItemError:
+        """The error of an item that would have passed ``max_cost``."""
+        spent = self._whole.spent if self._refused_at is None else self._refused_at
+        return ItemError(
+            f"not sent, as max_cost={self._whole.most:g} might have been passed: {spent:.4g} was "
+            "spent",
+            position=position,
+            code="not_sent",
+            operation=operation,
+            attempts=0,
+        )
+
+    def _most(self, spec: ResponseSpec) -> float:
+        """The most that a response may cost; without ``max_tokens``, as the dearest one did."""
+        variables = spec.variables
+        values = variables.input_values if isinstance(variables, TemplateVariables) else {}
+        texts = [
+            text
+            for message in render(self._messages, values)
+            for text in texts_in(message.get("content"))
+        ]
+        # A token is one byte at least.
+        asked = self._fixed + sum(len(text.encode(errors="replace")) for text in texts)
+        return self._prices.cost(asked, self._config.max_tokens or self._longest or FIRST_GUESS)
+
+
+def spending_of(max_cost: float, setup: Setup) -> tuple[Spending, list[LaneSpending]]:
+    """The spending of an evaluation, and of each of its configurations.
+
+    Raises:
+        InputError: A price is not known, so that no cost is.
+    """
+    whole = Spending(max_cost, len(setup.configurations))
+    lanes: list[LaneSpending] = []
+    for one in setup.configurations:
+        prices = Prices.of(one.llm_config)
+        if one.llm_config is None or prices is None:
+            raise InputError(
+                f"max_cost= needs the prices of the configuration {one.name!r}, and it has none: "
+                "set input_price_per_mtok= and output_price_per_mtok= by llm_configs.update, or "
+                "leave max_cost= out"
+            )
+        lanes.append(LaneSpending(whole, one.llm_config, prices, setup.template))
+    return whole, lanes
+
+
+def _fixed_tokens(config: LLMConfig, template: PromptTemplate) -> int:
+    """At most the tokens of a prompt beside the texts of its template."""
+    beside = [config.system_message or ""]
+    for part in (template.response_format_json_schema, template.tools):
+        beside.append(json.dumps(part, default=str) if part else "")
+    messages = len(template.messages) + 1
+    return _PER_MESSAGE * messages + sum(len(text.encode(errors="replace")) for text in beside)
