@@ -54,6 +54,7 @@ from elluminate_async.evaluation.evaluation import Evaluation, Usage
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.intervals import Interval
 from elluminate_async.evaluation.measures import EvaluationSummary
+from elluminate_async.evaluation.plan import ConfigurationPlan, EvaluationPlan, PlannedChunks
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.limits.limits import Traffic
@@ -103,6 +104,7 @@ __all__ = [
     "Comparison",
     "CompatibilityAnswer",
     "ConfigurationError",
+    "ConfigurationPlan",
     "ConflictError",
     "ConnectError",
     "Criterion",
@@ -112,6 +114,7 @@ __all__ = [
     "Difference",
     "ElluminateError",
     "Evaluation",
+    "EvaluationPlan",
     "EvaluationRecord",
     "EvaluationSummary",
     "Experiment",
@@ -140,6 +143,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "PlaceholderWarning",
+    "PlannedChunks",
     "Progress",
     "Project",
     "Prompt",

@@ -11,6 +11,8 @@ from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.evaluation.evaluation import Evaluation
+from elluminate_async.evaluation.plan import EvaluationPlan
+from elluminate_async.evaluation.planning import Planner, checked_output_tokens, limits_of
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.request import (
     Answers,
@@ -24,7 +26,7 @@ from elluminate_async.evaluation.run import Evaluator
 from elluminate_async.limits.limits import Limits, Traffic
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
-from elluminate_async.operations.context import checked_options, checked_seconds
+from elluminate_async.operations.context import checked_options, checked_seconds, narrowed
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
@@ -42,6 +44,7 @@ from elluminate_async.transport.http import HttpTransport
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -303,6 +306,75 @@ class AsyncClient:
             max_cost=max_cost,
         )
         return Evaluator(self._connection, request, options).stream()
+
+    async def plan(
+        self,
+        rows: Rows,
+        *,
+        prompt: Prompt,
+        criteria: Criteria | None = None,
+        llm_configs: Configs | None = None,
+        responses: Answers | None = None,
+        name: str | None = None,
+        epochs: int = 1,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        journal: JournalPath | None = None,
+        max_cost: float | None = None,
+        options: BatchOptions | None = None,
+        output_tokens: int | None = None,
+        count_tokens: Callable[[str], int] | None = None,
+    ) -> EvaluationPlan:
+        """Tell what `evaluate` with these arguments would do, take and cost. Nothing is sent.
+
+        Of the whole, whatever a journal has of it already.
+
+        Args:
+            rows: As for `evaluate`; what can be read only once is used up.
+            prompt: As for `evaluate`. Of a template that is given by its id neither
+                placeholders nor tokens are known.
+            criteria: As for `evaluate`, as all that follow.
+            llm_configs: Those that are objects tell prices, limits and models.
+            responses: Then nothing is generated.
+            name: Of the evaluation.
+            epochs: Responses to each row under each configuration.
+            rating_mode: With or without the judge's reasoning.
+            journal: Takes some requests more.
+            max_cost: A plan that may pass it says so.
+            options: Instead of the client's; chunks, and the least time, are by them.
+            output_tokens: Tokens that one response is expected to have; None takes the
+                configuration's ``max_tokens``, and without these the cost is not known.
+            count_tokens: Counts the tokens of a text; None takes tiktoken, where it is installed
+                and has the model's vocabulary on this machine, else an estimate by length.
+
+        Returns:
+            The plan. What is wrong with rows and placeholders is in its ``problems``.
+
+        Raises:
+            InputError: Another argument cannot work.
+
+        Cost: one pass over the rows, and memory for their values.
+        """
+        request = checked_request(
+            rows,
+            prompt=prompt,
+            criteria=criteria,
+            llm_configs=llm_configs,
+            collection=None,
+            responses=responses,
+            name=name,
+            epochs=epochs,
+            rating_mode=rating_mode,
+            journal=journal_path(journal),
+            max_cost=max_cost,
+        )
+        planner = Planner(
+            request,
+            narrowed(self.options, options),
+            limits_of(self.options, options),
+            output_tokens=checked_output_tokens(output_tokens),
+            count_tokens=count_tokens,
+        )
+        return await planner.plan()
 
     async def close(self) -> None:
         """End everything that still runs and close all connections; again does nothing."""

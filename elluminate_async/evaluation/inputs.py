@@ -105,7 +105,7 @@ class Inputs:
             has = ", ".join(sorted(values)) or "nothing"
             raise InputError(f"rows[{position}] has no value for {names}; it has {has}")
         for name in self._placeholders:
-            if _is_missing(values[name]):
+            if is_missing(values[name]):
                 raise InputError(
                     f"rows[{position}][{name!r:.60}] is missing ({values[name]!r:.20}), and the "
                     "prompt asks for it: fill it in, if only with an empty text, or drop the row"
@@ -181,6 +181,6 @@ class Specs:
         return stored_item(self._plan, position, ResponseSpec(variables, messages, None, epoch))
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
     """Whether it is a cell without a value, of any library: the prompt would say "None"."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")

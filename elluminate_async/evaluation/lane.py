@@ -90,6 +90,8 @@ class Lane:
             request.rating_mode,
             total=total,
             journal=request.step_journal(f"ratings-{index}"),
+            # Those of a set are in the journal of the whole.
+            pins_criteria=experiment.criterion_set is None,
         )
         self._specs = Specs(plan, inputs, request.epochs, is_given=is_given)
         self.before_generating = StepUpstream(self._specs.items, request.epochs)

@@ -25,6 +25,7 @@ from elluminate_async.tables.reading import Row, Table, TableRows, length_of, ro
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from elluminate_async.batch import BatchOptions
     from elluminate_async.schemas.ratings import RatingMode
 
 Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row] | Table
@@ -82,6 +83,14 @@ class EvaluationRequest:
     def listed(self) -> Iterable[Row] | None:
         """The rows, where they can be looked at before they are sent."""
         return self.rows if isinstance(self.rows, Sequence | TableRows) else None
+
+    def step_options(self, options: BatchOptions) -> BatchOptions:
+        """``options``, with chunks of a list small enough to keep every permit busy."""
+        if self.total is None:
+            return options
+        # All that may be in flight has work at once; larger ones would wait for their slowest.
+        size = max(1, self.total * self.fan_out // options.max_concurrency)
+        return options.replace(chunk_size=min(options.chunk_size, size))
 
     def step_journal(self, step: str) -> Path | None:
         """The path of one step's journal; None without any."""
@@ -233,7 +242,7 @@ def _checked_configs(configs: Configs | None) -> list[str | LLMConfig | int | No
             raise InputError(
                 f"llm_configs must be names, ids or LLMConfig objects, not {one!r:.60}"
             )
-    keys = [one.id if isinstance(one, LLMConfig) else one for one in chosen]
+    keys = [one.id or one.name if isinstance(one, LLMConfig) else one for one in chosen]
     if len(set(keys)) < len(keys):
         raise InputError("llm_configs has a configuration twice: use epochs= to repeat one")
     return [*chosen]

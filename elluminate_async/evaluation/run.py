@@ -167,14 +167,8 @@ class Evaluator:
 
     def _for_steps(self) -> CallContext:
         """Chunks small enough to keep every permit busy, and no progress of their own."""
-        context, total = self._context, self._request.total
-        size = context.options.chunk_size
-        if total is not None:
-            # All that may be in flight has work at once; larger ones would wait for their slowest.
-            at_once = context.options.max_concurrency
-            size = min(size, max(1, total * self._request.fan_out // at_once))
-        options = context.options.replace(chunk_size=size, on_progress=None)
-        return replace(context, options=options)
+        options = self._request.step_options(self._context.options)
+        return replace(self._context, options=options.replace(on_progress=None))
 
     def _start(self, tasks: TaskGroup, step: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:

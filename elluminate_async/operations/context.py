@@ -44,12 +44,8 @@ class CallContext:
             ConfigurationError: ``options`` is something else.
             ClientClosedError, WrongEventLoopError: The client cannot be used here.
         """
-        chosen = connection.options if options is None else checked_options(options)
+        chosen = narrowed(connection.options, options)
         connection.transport.check_usable()
-        for limit in (chosen.item_limit, connection.options.item_limit):
-            if limit is not None and limit.requests < chosen.chunk_size:
-                # It could never be sent inside the limit.
-                chosen = chosen.replace(chunk_size=limit.requests)
         deadline_at = time.monotonic() + chosen.deadline
         policy = connection.policy(chosen, deadline_at=deadline_at)
         return cls(connection, chosen, policy, memory if memory is not None else Memory())
@@ -57,6 +53,20 @@ class CallContext:
     def renewed(self, options: BatchOptions | None) -> CallContext:
         """The context of a call that repeats some of this one, with clocks of its own."""
         return CallContext.begin(self.connection, options or self.options, self.memory)
+
+
+def narrowed(clients: BatchOptions, options: BatchOptions | None) -> BatchOptions:
+    """The options of a call: ``options`` or the client's, with chunks that its limits let through.
+
+    Raises:
+        ConfigurationError: ``options`` is something else.
+    """
+    chosen = clients if options is None else checked_options(options)
+    for limit in (chosen.item_limit, clients.item_limit):
+        if limit is not None and limit.requests < chosen.chunk_size:
+            # It could never be sent inside the limit.
+            chosen = chosen.replace(chunk_size=limit.requests)
+    return chosen
 
 
 def checked_options(options: object) -> BatchOptions:

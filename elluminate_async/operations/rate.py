@@ -65,6 +65,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
         rating_mode: With or without the judge's reasoning.
         total: Number of positions, where it is known beforehand.
         journal: Path of the call's journal.
+        pins_criteria: Whether the journal learns the criteria of the responses' templates; not
+            needed where an experiment's own set rates them, which the caller looks after.
     """
 
     of: ClassVar[type | None] = Rating
@@ -76,13 +78,21 @@ class Rate(ChunkOperation[Subject, Ratings]):
         *,
         total: int | None,
         journal: Path | None,
+        pins_criteria: bool = True,
     ) -> None:
         super().__init__(context, "rate", total=total, journal=journal)
         self._mode = rating_mode
+        self._pins_criteria = pins_criteria
         self._matcher = RatingMatcher(context, self.log)
 
     def _with(self, context: CallContext) -> Self:
-        return type(self)(context, self._mode, total=self._total, journal=self._journal)
+        return type(self)(
+            context,
+            self._mode,
+            total=self._total,
+            journal=self._journal,
+            pins_criteria=self._pins_criteria,
+        )
 
     @property
     def options(self) -> BatchOptions:
@@ -253,7 +263,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
         if self.log.recovery is None:
             return {}
         rows = await self._matcher.ratings_now([item.value.id for item in items])
-        await self._matcher.pin_criteria(rows.values())
+        if self._pins_criteria:
+            await self._matcher.pin_criteria(rows.values())
         known: Mapping[str, str | None] = {}
         if unfinished is not None:
             with self.log.reading():
@@ -296,7 +307,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
             ids = {position: [int(id) for id in ids] for position, (ids, _) in references.items()}
             said = {position: hash for position, (_, hash) in references.items()}
         rows = await self._matcher.ratings_now([item.value.id for item in items])
-        await self._matcher.pin_criteria(rows.values())
+        if self._pins_criteria:
+            await self._matcher.pin_criteria(rows.values())
         for item in items:
             position, row = item.position, rows.get(item.value.id)
             there = {rating.id: rating for rating in row.ratings} if row is not None else {}

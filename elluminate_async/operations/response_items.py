@@ -113,7 +113,7 @@ class ResponsePlan:
             template_id=template_id,
             llm_config_id=optional_id(llm_config, "llm_config"),
             placeholders=frozenset(template.placeholders if template is not None else ()),
-            template_bytes=_size_of(template.messages) if template is not None else 0,
+            template_bytes=size_of(template.messages) if template is not None else 0,
             lookalikes=_lookalikes_of(template) if template is not None else {},
         )
 
@@ -214,15 +214,8 @@ class ResponsePlan:
 
         Template and values come back in it, both as they are and filled in.
         """
-        size = self.template_bytes
-        if type(variables) is TemplateVariables:
-            values = variables.input_values
-            try:
-                # Most are texts; then this takes the least time.
-                size += len("".join(values.values()))
-            except TypeError:
-                size += _size_of(values)
-        return USUAL_ANSWER + 2 * size
+        values = variables.input_values if type(variables) is TemplateVariables else {}
+        return answer_bytes(self.template_bytes, values)
 
     def upstream(self, variables: Variables) -> Upstream[ResponseSpec] | None:
         """The upstream of a call whose ``variables`` are a `Batch` with failures."""
@@ -333,7 +326,19 @@ def _lookalikes_of(template: PromptTemplate) -> dict[str, str]:
     return {text[2:-2].strip(): text for text in lookalikes_in(template.messages)}
 
 
-def _size_of(value: object) -> int:
+def answer_bytes(template_bytes: int, values: Mapping[str, Any]) -> int:
+    """About what a row takes in an answer, for a template of that size and these values."""
+    size = template_bytes
+    if values:
+        try:
+            # Most are texts; then this takes the least time.
+            size += len("".join(values.values()))
+        except TypeError:
+            size += size_of(values)
+    return USUAL_ANSWER + 2 * size
+
+
+def size_of(value: object) -> int:
     """About the bytes of JSON, told at once."""
     if isinstance(value, str):
         return len(value)
@@ -345,5 +350,5 @@ def _size_of(value: object) -> int:
         return 8
     size = 16
     for part in values:
-        size += len(part) if type(part) is str else _size_of(part)
+        size += len(part) if type(part) is str else size_of(part)
     return size
