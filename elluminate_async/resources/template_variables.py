@@ -27,7 +27,7 @@ from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
 from elluminate_async.tables.json_checks import FLAT, problem_in
 from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
-from elluminate_async.tables.values import json_row
+from elluminate_async.tables.values import json_cell
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -253,7 +253,7 @@ def encode_row(
     is_flat = FLAT.issuperset(map(type, content.values()))
     problem = None if is_flat else problem_in(content, where, texts=False)
     if problem is not None and convert:
-        problem, kind = _convert(content, position, name)
+        problem, kind = _convert(content, where)
     if problem is None:
         try:
             return _written(content).encode()
@@ -265,14 +265,13 @@ def encode_row(
     raise kind(f"{where} cannot be written as JSON: {problem}")
 
 
-def _convert(
-    content: dict[object, object], position: int, name: str
-) -> tuple[str | None, type[InputError]]:
+def _convert(content: dict[object, object], where: str) -> tuple[str | None, type[InputError]]:
     """Convert a row in place; the problem and its kind where that cannot be done."""
     try:
-        content.update(
-            json_row(content, position, lambda p, column: f"{name}[{p}][{column!r:.60}]")
-        )
+        for column, cell in content.items():
+            # Most cells are texts, which are looked at when they are written.
+            if type(cell) is not str:
+                content[column] = json_cell(cell, f"{where}[{column!r:.60}]")
     except InputError as error:
         return str(error), type(error)
     return None, InputError
