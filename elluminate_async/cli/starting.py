@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from elluminate_async.cli.data import STANDARD_INPUT, Row, read_data
+from elluminate_async.cli.data import STANDARD_INPUT, Row, file_of, read_data
 from elluminate_async.cli.documents import PlanDocument, RunDocument
 from elluminate_async.cli.evaluating import EXIT_MISUSE, Runner
 from elluminate_async.cli.interrupts import EXIT_INTERRUPTED, run_interruptible
@@ -111,7 +111,7 @@ def _title(given: dict[str, Any], content: dict[str, Any], source: str) -> str:
     name: object = given.get("name") or content.get("name")
     if isinstance(name, str) and name:
         return name
-    return "stdin" if source == STANDARD_INPUT else Path(source).stem
+    return "stdin" if source == STANDARD_INPUT else Path(file_of(source)).stem
 
 
 def _of_run(run: SavedRun, content: dict[str, Any], given: dict[str, Any], where: Where) -> _Job:
