@@ -11,8 +11,9 @@ import typer
 
 from elluminate_async.cli.data import STANDARD_INPUT, Row, file_of, read_data
 from elluminate_async.cli.documents import PlanDocument, RunDocument
-from elluminate_async.cli.evaluating import EXIT_MISUSE, Runner
-from elluminate_async.cli.interrupts import EXIT_INTERRUPTED, run_interruptible
+from elluminate_async.cli.evaluating import Runner
+from elluminate_async.cli.exits import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_PASSED
+from elluminate_async.cli.interrupts import run_interruptible
 from elluminate_async.cli.options import merged
 from elluminate_async.cli.plan import plan_of
 from elluminate_async.cli.reporting import check_report, write_report
@@ -69,7 +70,7 @@ def carry_out(wish: Wish, *, dry_run: bool, as_json: bool, is_quiet: bool) -> in
         if dry_run:
             talk.plan(plan)
             _refuse(plan)
-            document = RunDocument(status="planned", exit_code=0, plan=plan)
+            document = RunDocument(status="planned", exit_code=EXIT_PASSED, plan=plan)
         else:
             _refuse(plan)
             talk.warnings(plan)
