@@ -81,18 +81,15 @@ class CollectionsResource(Resource):
             ConflictError: The name is taken.
             InputError: The name is empty, or one of a column is, or comes twice.
         """
-        if name is not None:
-            check_name(name, "a collection")
-        with checked_input("the collection"):
-            body = CreateCollectionRequest(
-                name=name,
-                description=description,
-                variables=None if variables is None else [dict(row) for row in variables],
-                columns=_columns_of(columns),
-                read_only=read_only,
-            )
-        _check_names(body.columns)
-        answer = await self._connection.call("POST", "collections", body=body, omit_nulls=True)
+        body = _creation(name, description, variables, columns, read_only=read_only)
+        return await self._created(body)
+
+    async def _created(
+        self, body: CreateCollectionRequest, *, harmless: bool = False
+    ) -> Collection:
+        answer = await self._connection.call(
+            "POST", "collections", body=body, omit_nulls=True, harmless=harmless
+        )
         return decode(Collection, answer)
 
     async def get_or_create(
@@ -109,13 +106,8 @@ class CollectionsResource(Resource):
         The other arguments are for a new one only.
         """
         check_name(name, "a collection")
-        creation = self.create(
-            name,
-            description=description,
-            variables=variables,
-            columns=columns,
-            read_only=read_only,
-        )
+        body = _creation(name, description, variables, columns, read_only=read_only)
+        creation = self._created(body, harmless=True)
         return await got_or_created(creation, lambda _: self.get(name))
 
     async def update(
@@ -149,6 +141,28 @@ class CollectionsResource(Resource):
     async def delete(self, collection: Collection | int) -> None:
         """Delete a collection and its rows, with its experiments and all their responses."""
         await self._connection.call("DELETE", "collections", id_of(collection, "collection"))
+
+
+def _creation(
+    name: str | None,
+    description: str,
+    variables: Sequence[Mapping[str, Any]] | None,
+    columns: Sequence[Column | str] | None,
+    *,
+    read_only: bool,
+) -> CreateCollectionRequest:
+    if name is not None:
+        check_name(name, "a collection")
+    with checked_input("the collection"):
+        body = CreateCollectionRequest(
+            name=name,
+            description=description,
+            variables=None if variables is None else [dict(row) for row in variables],
+            columns=_columns_of(columns),
+            read_only=read_only,
+        )
+    _check_names(body.columns)
+    return body
 
 
 def _columns_of(columns: Sequence[Column | str] | None) -> list[Column] | None:
