@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from elluminate_async.errors import InputError
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
+from elluminate_async.operations.json_input import check_lookup, check_name, checked_input, json_row
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource, got_or_created
@@ -19,10 +19,17 @@ from elluminate_async.schemas.collections import (
     UpdateCollectionRequest,
 )
 from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.tables.reading import Row, Table, rows_of
+
+Rows: TypeAlias = Iterable[Row] | Table
+"""Mappings of column names to values, or a table."""
 
 
 class CollectionsResource(Resource):
-    """Tables of template variables. Their rows are ``client.template_variables``."""
+    """Tables of template variables. Their rows are ``client.template_variables``.
+
+    ``Rows`` are an iterable of mappings of column names to values, or a table of a library.
+    """
 
     def list(
         self,
@@ -63,7 +70,7 @@ class CollectionsResource(Resource):
         name: str | None = None,
         *,
         description: str = "",
-        variables: Sequence[Mapping[str, Any]] | None = None,
+        variables: Rows | None = None,
         columns: Sequence[Column | str] | None = None,
         read_only: bool = False,
     ) -> Collection:
@@ -72,14 +79,15 @@ class CollectionsResource(Resource):
         Args:
             name: Unique in the project.
             description: For people.
-            variables: First rows, sent in this one request; for many use
-                `client.template_variables.add_many`.
+            variables: First rows, as `client.template_variables.add_many` takes them, a table
+                too; sent in this one request, so for many use that.
             columns: Columns in order, or their names; without them the rows decide.
             read_only: Refuse later changes.
 
         Raises:
             ConflictError: The name is taken.
-            InputError: The name is empty, or one of a column is, or comes twice.
+            InputError: The name is empty, or one of a column is, or comes twice; or a row is none.
+            MissingExtraError: A table, without the extra that reads it.
         """
         body = _creation(name, description, variables, columns, read_only=read_only)
         return await self._created(body)
@@ -97,7 +105,7 @@ class CollectionsResource(Resource):
         name: str,
         *,
         description: str = "",
-        variables: Sequence[Mapping[str, Any]] | None = None,
+        variables: Rows | None = None,
         columns: Sequence[Column | str] | None = None,
         read_only: bool = False,
     ) -> tuple[Collection, bool]:
@@ -146,7 +154,7 @@ class CollectionsResource(Resource):
 def _creation(
     name: str | None,
     description: str,
-    variables: Sequence[Mapping[str, Any]] | None,
+    variables: Rows | None,
     columns: Sequence[Column | str] | None,
     *,
     read_only: bool,
@@ -157,12 +165,22 @@ def _creation(
         body = CreateCollectionRequest(
             name=name,
             description=description,
-            variables=None if variables is None else [dict(row) for row in variables],
+            variables=None if variables is None else _rows_of(variables),
             columns=_columns_of(columns),
             read_only=read_only,
         )
     _check_names(body.columns)
     return body
+
+
+def _rows_of(variables: Rows) -> list[dict[str, Any]]:
+    rows = rows_of(variables, "variables")
+    if not isinstance(rows, Iterable):
+        raise InputError(
+            "variables are sent in one request, for which an async iterable is none: pass them to "
+            "template_variables.add_many"
+        )
+    return [json_row(row, f"variables[{index}]") for index, row in enumerate(rows)]
 
 
 def _columns_of(columns: Sequence[Column | str] | None) -> list[Column] | None:

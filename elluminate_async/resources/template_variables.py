@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Source, closing
@@ -17,6 +17,7 @@ from elluminate_async.operations.context import (
     first_problems,
     single_policy,
 )
+from elluminate_async.operations.json_input import checked_row
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
 from elluminate_async.operations.stored_items import bad_input
@@ -240,15 +241,7 @@ def encode_row(
         InputError: ``value`` is no mapping of names to JSON.
     """
     where = f"{name}[{position}]"
-    if not isinstance(value, Mapping):
-        raise InputError(
-            f"{where} must be a mapping of column names to values, such as "
-            f"{{'language': 'Python'}}, not {value!r:.80}"
-        )
-    row = cast("Mapping[object, object]", value)
-    if bad := [name for name in row if not isinstance(name, str) or not name]:
-        raise InputError(f"{where}: a column name must be a string, not {bad[0]!r:.60}")
-    content, kind = dict(row), InputError
+    content, kind = dict(checked_row(value, where)), InputError
     # Most rows are flat, and then writing them tells as much as looking at each value.
     is_flat = FLAT.issuperset(map(type, content.values()))
     problem = None if is_flat else problem_in(content, where, texts=False)
@@ -265,7 +258,7 @@ def encode_row(
     raise kind(f"{where} cannot be written as JSON: {problem}")
 
 
-def _convert(content: dict[object, object], where: str) -> tuple[str | None, type[InputError]]:
+def _convert(content: dict[str, object], where: str) -> tuple[str | None, type[InputError]]:
     """Convert a row in place; the problem and its kind where that cannot be done."""
     try:
         for column, cell in content.items():
