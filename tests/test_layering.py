@@ -39,7 +39,7 @@ ALLOWED = {
     "evaluation": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation", "tables", "report"},
     "client": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
     "server": L0 | {"limits", "server"},
-    "cli": PUBLIC | L0 | {"report", "tables", "server", "cli"},
+    "cli": PUBLIC | L0 | {"config", "report", "tables", "server", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
     "": L0 | L1 | L2 | {"client", "engine", "evaluation", "operations"},
     "__main__": {"cli"},

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from elluminate_async.cli.exits import EXIT_INTERRUPTED, EXIT_MISUSE
 from elluminate_async.errors import ElluminateError, MissingExtraError
-
-EXIT_INTERRUPTED = 130
-EXIT_MISUSE = 2
 
 
 def main() -> None:
-    """Run the command line; errors of ours are one line on stderr and exit status 2."""
+    """Run the command line; errors of ours are one line on stderr and exit code 2."""
     try:
         _run()
     except ElluminateError as error:

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from elluminate_async import AsyncClient, BatchOptions, ElluminateError, __version__
 from elluminate_async.cli.documents import Document
-from elluminate_async.cli.evaluating import EXIT_MISUSE, EXIT_NOT_MEASURED, OUTAGES
+from elluminate_async.cli.evaluating import OUTAGES
+from elluminate_async.cli.exits import EXIT_MISUSE, EXIT_NOT_MEASURED
 from elluminate_async.cli.models import OFFLINE, model_named
 from elluminate_async.cli.service import Where, opened
 

@@ -12,22 +12,13 @@ from rich.table import Table
 from elluminate_async import Comparison, Difference, Evaluation, InputError
 from elluminate_async.cli import options as o
 from elluminate_async.cli.comparisons import CompareDocument, DifferenceDocument
+from elluminate_async.cli.exits import EXIT_FAILED, EXIT_NOT_MEASURED, EXIT_PASSED
 from elluminate_async.cli.output import in_one_line
 from elluminate_async.cli.saved import load
 from elluminate_async.cli.talk import Talk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-EXIT_WORSE = 1
-EXIT_NOT_MEASURED = 3
-
-_VERDICTS = {
-    "better": "better",
-    "worse": "worse",
-    "no difference shown": "not shown",
-    "not measured": "not measured",
-}
 
 
 def compare(
@@ -96,7 +87,7 @@ def _document(
 ) -> CompareDocument:
     differences = {**comparison.criteria, "": comparison.overall}
     is_worse = any(one.verdict == "worse" for one in differences.values())
-    code = EXIT_WORSE if is_worse and fail_if_worse else 0
+    code = EXIT_FAILED if is_worse and fail_if_worse else EXIT_PASSED
     if not comparison.overall.n:
         code = EXIT_NOT_MEASURED
     return CompareDocument(
@@ -116,7 +107,9 @@ def _show(comparison: Comparison, names: tuple[str, str]) -> None:
     table.add_column("verdict", no_wrap=True)
     rows = [*comparison.criteria.items(), ("all criteria", comparison.overall)]
     for name, one in rows:
-        table.add_row(escape(in_one_line(name)), *_cells(one), _VERDICTS[one.verdict])
+        table.add_row(
+            escape(in_one_line(name)), *_cells(one), one.verdict.replace("no difference ", "not ")
+        )
     talk = Talk()
     talk.say(f"A           {names[0]}")
     talk.say(f"B           {names[1]}")

@@ -6,29 +6,39 @@
 | ``.jsonl``, ``.ndjson`` | an object a line; blank lines are passed over |
 | ``.json`` | a list of objects |
 | ``.parquet`` | as it is typed; dates become texts |
-| ``.xlsx`` | the first sheet; a header and a line a row; of formulas their values |
+| ``.xlsx``, ``.xlsx#sheet`` | of formulas their values; dates become texts |
 | ``-`` | JSONL from standard input |
 
-All are UTF-8, with or without a byte order mark. What cannot be read is an `InputError` that
-names the file and the line.
+Texts are UTF-8, with or without a byte order mark. Cells of CSV have commas between them, or where
+the header has none semicolons or tabs. A header and lines of a sheet are as in CSV, and it is the
+first that is not hidden, or the named one. Lines without anything in their cells are passed over.
+Any file may be packed, as ``.csv.gz``. What cannot be read is an `InputError` that names the file
+and the line.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
 import sys
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from elluminate_async.cli.rows import parse_rows
+from elluminate_async.cli.files import decoded, read_bytes
+from elluminate_async.cli.rows import column_names, parse_rows
 from elluminate_async.errors import InputError
+from elluminate_async.tables.json_checks import problem_in
 from elluminate_async.tables.values import json_cell
 
 Row: TypeAlias = dict[str, Any]
 
 STANDARD_INPUT: Final = "-"
+_SHEET: Final = ".xlsx#"
 
 
 def read_data(source: str | os.PathLike[str]) -> list[Row]:
@@ -40,100 +50,107 @@ def read_data(source: str | os.PathLike[str]) -> list[Row]:
     """
     name = os.fspath(source)
     if name == STANDARD_INPUT:
-        return _jsonl(_decoded(sys.stdin.buffer.read(), "standard input"), "standard input")
-    suffix = Path(name).suffix.lower()
+        return _jsonl(sys.stdin.buffer.read(), "standard input")
+    file = file_of(name)
+    suffix = Path(file).suffix.lower()
+    if suffix == ".gz":
+        suffix = Path(file).with_suffix("").suffix.lower()
     if suffix not in READERS:
         raise InputError(
             f"{name}: a file of rows ends in {', '.join(sorted(READERS))}; or give - to read "
             "lines of JSON from standard input"
         )
-    rows = READERS[suffix](name)
+    content = read_bytes(file)
+    if file.lower().endswith(".gz"):
+        content = _unpacked(content, name)
+    if not content:
+        raise InputError(f"{name} is empty")
+    rows = READERS[suffix](content, name)
     if not rows:
         raise InputError(f"{name} has no rows")
     return rows
 
 
-def _bytes_of(name: str) -> bytes:
+def file_of(source: str) -> str:
+    """The path in ``source``, without the name of a sheet."""
+    return _parts_of(source)[0]
+
+
+def _parts_of(source: str) -> tuple[str, str | None]:
+    at = source.lower().rfind(_SHEET) + len(_SHEET)
+    if at < len(_SHEET) or Path(source).exists():
+        return source, None
+    return source[: at - 1], source[at:]
+
+
+def _unpacked(content: bytes, name: str) -> bytes:
     try:
-        return Path(name).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror or error}") from None
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {name}: {error}") from None
 
 
-def _decoded(content: bytes, name: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{name}, line {line}: not UTF-8, save it as UTF-8") from None
-
-
-def _csv(name: str) -> list[Row]:
-    text = _decoded(_bytes_of(name), name)
+def _csv(content: bytes, name: str) -> list[Row]:
+    text = decoded(content, name)
     return cast("list[Row]", parse_rows(text, name, delimiter=_delimiter(name, text)))
 
 
 def _delimiter(name: str, text: str) -> str:
     """The comma, but where the header has none and has what other programs put there."""
-    header = text.lstrip("\r\n").partition("\n")[0]
-    if name.lower().endswith(".tsv") or ("\t" in header and "," not in header):
+    # A quoted name may hold either.
+    header = re.sub('"[^"]*"', "", text.lstrip("\r\n")).partition("\n")[0]
+    if ".tsv" in Path(name.lower()).suffixes or ("\t" in header and "," not in header):
         return "\t"
     return ";" if ";" in header and "," not in header else ","
 
 
-def _jsonl_file(name: str) -> list[Row]:
-    return _jsonl(_decoded(_bytes_of(name), name), name)
-
-
-def _jsonl(text: str, name: str) -> list[Row]:
+def _jsonl(content: bytes, name: str) -> list[Row]:
     rows: list[Row] = []
     # Not by `splitlines`: a text in JSON may hold other ends of lines as they are.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{name}, line {number}"
-        try:
-            rows.append(_object(_parsed(line), place))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{place}, column {error.colno}: no JSON: {error.msg}") from None
+    for number, line in enumerate(decoded(content, name).split("\n"), start=1):
+        if line.strip():
+            rows.append(_object(_parsed(line, name, number), f"{name}, line {number}"))
     if not rows:
         raise InputError(f"{name} has no rows: write an object a line")
     return rows
 
 
-def _json(name: str) -> list[Row]:
-    try:
-        content = _parsed(_decoded(_bytes_of(name), name))
-    except json.JSONDecodeError as error:
-        place = f"{name}, line {error.lineno}, column {error.colno}"
-        raise InputError(f"{place}: no JSON: {error.msg}") from None
-    if not isinstance(content, list):
+def _json(content: bytes, name: str) -> list[Row]:
+    rows = _parsed(decoded(content, name), name)
+    if not isinstance(rows, list):
         raise InputError(f"{name} must hold a list of objects, a row each: [{{...}}, ...]")
-    rows = cast("list[object]", content)
-    return [_object(row, f"{name}, row {index}") for index, row in enumerate(rows)]
+    found = cast("list[object]", rows)
+    return [_object(row, f"{name}, row {index}") for index, row in enumerate(found)]
 
 
-def _parsed(text: str) -> object:
-    def refuse(constant: str) -> object:
-        raise json.JSONDecodeError(f"{constant} is no number of JSON", text, text.find(constant))
-
+def _parsed(text: str, name: str, line: int | None = None) -> object:
+    """The JSON of a file, or of one of its lines."""
     try:
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=_without_twins)
-    except json.JSONDecodeError:
-        raise
+        return json.loads(text, object_pairs_hook=_without_twins)
+    except json.JSONDecodeError as error:
+        place = f"{name}, line {line or error.lineno}, column {error.colno}"
+        problem = error.msg
+        if line is None and error.msg == "Extra data":
+            problem = "more than one value: a file with an object a line is .jsonl"
     except RecursionError:
-        raise json.JSONDecodeError("it is nested too deeply", text, 0) from None
+        place, problem = _whole(name, line), "it is nested too deeply"
     except ValueError as error:
-        # Such as a number with more digits than Python reads.
-        raise json.JSONDecodeError(str(error), text, 0) from None
+        # A key that is there twice, or a number with more digits than Python reads.
+        place, problem = _whole(name, line), str(error)
+    raise InputError(f"{place}: no JSON: {problem}")
+
+
+def _whole(name: str, line: int | None) -> str:
+    return name if line is None else f"{name}, line {line}"
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, none of whose keys is there twice: the first value would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        raise json.JSONDecodeError(f"the key {twin!r} is there twice", "", 0)
+        counts = Counter(name for name, _ in pairs)
+        twin = next(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"the key {twin!r} is there twice in one object")
     return found
 
 
@@ -143,15 +160,17 @@ def _object(value: object, place: str) -> Row:
     row = cast("Row", value)
     if not row or "" in row:
         raise InputError(f"{place}: a row needs columns, and each a name")
+    # Python reads the numbers NaN and Infinity, which JSON does not have.
+    if problem := problem_in(row, place, texts=False):
+        raise InputError(problem)
     return row
 
 
-def _parquet(name: str) -> list[Row]:
+def _parquet(content: bytes, name: str) -> list[Row]:
     from elluminate_async.tables.libraries import parquet, pyarrow
     from elluminate_async.tables.reading import rows_of
 
     library = pyarrow("reading Parquet")
-    content = _bytes_of(name)
     try:
         # Not by `read_table`, which takes columns from the names of folders.
         with parquet("reading Parquet").ParquetFile(library.BufferReader(content)) as file:
@@ -163,29 +182,19 @@ def _parquet(name: str) -> list[Row]:
     return [_plain(dict(row), f"{name}, row {index}") for index, row in enumerate(rows)]
 
 
-def _xlsx(name: str) -> list[Row]:
-    from elluminate_async.cli.excel import read_sheet
+def _xlsx(content: bytes, name: str) -> list[Row]:
+    from elluminate_async.cli.excel import is_blank, read_sheet
 
-    header, *lines = read_sheet(name) or [(1, ())]
-    names = _column_names(name, header[1])
+    file, sheet = _parts_of(name)
+    header, *lines = read_sheet(content, file, sheet) or [(1, ())]
+    names = column_names(header[1], name)
     rows: list[Row] = []
     for number, cells in lines:
-        if any(cell is not None for cell in cells[len(names) :]):
+        if not all(map(is_blank, cells[len(names) :])):
             raise InputError(f"{name}, line {number}: a cell under no name: name its column")
         filled = [*cells[: len(names)], *([None] * (len(names) - len(cells)))]
         rows.append(_plain(dict(zip(names, filled, strict=True)), f"{name}, line {number}"))
     return rows
-
-
-def _column_names(name: str, cells: Iterable[object]) -> list[str]:
-    names = ["" if cell is None else str(cell).strip() for cell in cells]
-    while names and not names[-1]:
-        names.pop()
-    if not names or not all(names):
-        raise InputError(f"{name}: the first line must name the columns, without a gap")
-    if len(set(names)) < len(names):
-        raise InputError(f"{name}: two columns have the same name: {', '.join(names)}")
-    return names
 
 
 def _plain(row: Row, place: str) -> Row:
@@ -197,13 +206,13 @@ def _plain(row: Row, place: str) -> Row:
     return {column: json_cell(value, f"{place}, {column}") for column, value in row.items()}
 
 
-READERS: Final[Mapping[str, Callable[[str], list[Row]]]] = {
+READERS: Final[Mapping[str, Callable[[bytes, str], list[Row]]]] = {
     ".csv": _csv,
     ".tsv": _csv,
-    ".jsonl": _jsonl_file,
-    ".ndjson": _jsonl_file,
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
     ".json": _json,
     ".parquet": _parquet,
     ".xlsx": _xlsx,
 }
-"""Suffix to what reads such a file."""
+"""Suffix to what reads the content of such a file."""

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from elluminate_async import AsyncClient, ConfigurationError, InputError
+from elluminate_async.cli.exits import EXIT_FAILED, EXIT_PASSED
 from elluminate_async.cli.flow import COLUMNS, run_flow
 from elluminate_async.cli.models import OFFLINE, model_named
 from elluminate_async.cli.output import progress_on, show_examples, show_failures, show_pass_rates
@@ -19,7 +20,6 @@ from elluminate_async.cli.rows import read_criteria, read_rows, shipped_rows
 from elluminate_async.cli.signals import run
 
 DEFAULT_DB = Path(".elluminate") / "demo.db"
-EXIT_FAILED = 1
 
 
 def demo(
@@ -108,7 +108,7 @@ async def _run(
         f"demo: {generated} generated, {rated} rated, {result.failed} failed in {seconds:.1f} s",
         soft_wrap=True,
     )
-    return EXIT_FAILED if result.failed else 0
+    return EXIT_FAILED if result.failed else EXIT_PASSED
 
 
 @asynccontextmanager

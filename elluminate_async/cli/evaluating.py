@@ -33,6 +33,13 @@ from elluminate_async.cli.documents import (
     UsageDocument,
     configurations_of,
 )
+from elluminate_async.cli.exits import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_MISUSE,
+    EXIT_NOT_MEASURED,
+    EXIT_PASSED,
+)
 from elluminate_async.cli.plan import columns_of, prompt_of
 from elluminate_async.cli.progress import showing
 from elluminate_async.cli.service import OpenService, opened
@@ -45,11 +52,6 @@ if TYPE_CHECKING:
     from elluminate_async.cli.runs import RunFile, SavedRun
     from elluminate_async.cli.spec import ModelSpec, OptionsSpec, Spec
     from elluminate_async.cli.talk import Talk
-
-EXIT_PASSED: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_MISUSE: Final = 2
-EXIT_NOT_MEASURED: Final = 3
 
 DRAIN_SECONDS: Final = 30.0
 """Seconds that what is in flight has to end after the first Ctrl-C."""
@@ -100,7 +102,7 @@ class Runner:
         self.evaluation: Evaluation | None = None
         self.document = RunDocument(
             status="interrupted",
-            exit_code=130,
+            exit_code=EXIT_INTERRUPTED,
             name=run.name,
             folder=str(run.folder),
             is_offline=self._file.where.has_offline_judge,
@@ -199,7 +201,7 @@ class Runner:
         return evaluation
 
     def _tell(self, evaluation: Evaluation) -> None:
-        summary, wanted = evaluation.summary(), self._file.spec.gate
+        wanted = self._file.spec.gate
         gate = evaluation.gate(**wanted.model_dump())
         usage = evaluation.usage
         codes = Counter(error.code for error in evaluation.failed.values())
@@ -209,7 +211,7 @@ class Runner:
             records=len(evaluation),
             failed=len(evaluation.failed),
             failures=dict(codes.most_common()),
-            configurations=configurations_of(summary),
+            configurations=configurations_of(evaluation.summary()),
             gate=GateDocument(status=gate.status, reasons=gate.reasons, **wanted.model_dump()),
             usage=UsageDocument(
                 input_tokens=usage.input_tokens,

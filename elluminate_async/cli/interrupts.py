@@ -8,9 +8,8 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from elluminate_async.cli.signals import EXIT_TERMINATED
+from elluminate_async.cli.exits import EXIT_INTERRUPTED, EXIT_TERMINATED
 
-EXIT_INTERRUPTED: Final = 130
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -42,17 +41,15 @@ class Interrupts:
         assert task is not None
         task.uncancel()
 
-    async def within(self, seconds: float, work: Awaitable[object]) -> bool:
-        """Whether ``work`` ended in time, and before one more signal."""
+    async def within(self, seconds: float, work: Awaitable[object]) -> None:
+        """Wait for ``work``, but no longer than that, and not beyond one more signal."""
         try:
             async with asyncio.timeout(seconds):
                 await work
         except TimeoutError:
-            return False
+            pass
         except asyncio.CancelledError:
             self.caught()
-            return False
-        return True
 
     async def watch(self, main: Coroutine[Any, Any, int]) -> int:
         """The exit code of ``main``, which the signals cancel."""

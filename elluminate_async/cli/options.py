@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 from pydantic import BaseModel
 
 from elluminate_async.cli.database import DEFAULT
+from elluminate_async.cli.files import read_text
 from elluminate_async.cli.models import OFFLINE
 from elluminate_async.cli.rows import read_criteria
 from elluminate_async.cli.spec import MAX_ERROR_RATE
-from elluminate_async.errors import InputError
 
 PromptOption: TypeAlias = Annotated[
     str | None,
@@ -217,11 +216,4 @@ def merged(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text_or_file(text: str) -> str:
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{text[1:]} is not UTF-8: save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"cannot read {text[1:]}: {error.strerror or error}") from None
+    return read_text(text[1:]) if text.startswith("@") else text

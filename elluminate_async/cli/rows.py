@@ -1,15 +1,16 @@
-"""Rows of template variables from a CSV file, and criteria from a text file."""
+"""Rows of template variables from a CSV text, and criteria from a text file."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable
 from importlib import resources
-from pathlib import Path
 
 from elluminate_async import InputError
+from elluminate_async.cli.files import read_text
 
 SHIPPED = "programming_quirks.csv"
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -27,7 +28,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     Raises:
         InputError: It cannot be read, or a line does not fit the header.
     """
-    return parse_rows(_text_of(path), os.fspath(path))
+    return parse_rows(read_text(path), os.fspath(path))
 
 
 def read_criteria(path: str | os.PathLike[str]) -> list[str]:
@@ -36,26 +37,17 @@ def read_criteria(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         InputError: It cannot be read, or holds none.
     """
-    lines = [line.strip() for line in _text_of(path).splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     criteria = list(dict.fromkeys(line for line in lines if line))
     if not criteria:
         raise InputError(f"{os.fspath(path)} holds no criteria: write one question a line")
     return criteria
 
 
-def _text_of(path: str | os.PathLike[str]) -> str:
-    try:
-        return Path(path).read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{os.fspath(path)} is not UTF-8 (byte {error.start}): save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise InputError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from None
-
-
 def parse_rows(text: str, name: str, *, delimiter: str = ",") -> list[dict[str, str]]:
-    """The rows of a CSV text; blank lines are passed over.
+    """The rows of a CSV text; lines without anything in their cells are passed over.
+
+    Spreadsheets write such lines, and cells behind the last column, where something once was.
 
     Raises:
         InputError: It is no CSV, has no header, or a line does not fit the header.
@@ -66,17 +58,14 @@ def parse_rows(text: str, name: str, *, delimiter: str = ",") -> list[dict[str, 
     rows: list[dict[str, str]] = []
     line = 1
     try:
-        header = _header(next(reader, None) or (), name)
+        header = next(reader, None) or ()
+        names = column_names(header, name)
         line = reader.line_num + 1
         for cells in reader:
-            if cells and len(cells) != len(header):
-                raise InputError(
-                    f"{name}, line {line}: {len(cells)} cells, and the header has "
-                    f"{len(header)} ({', '.join(header)}): quote cells that hold a "
-                    f"{_NAMES.get(delimiter, delimiter)}"
-                )
-            if cells:
-                rows.append(dict(zip(header, cells, strict=True)))
+            if any(cell.strip() for cell in cells):
+                place = f"{name}, line {line}"
+                _check_width(cells, len(header), names, place, _NAMES.get(delimiter, delimiter))
+                rows.append(dict(zip(names, cells, strict=False)))
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{name}, line {line}: no CSV: {error}") from None
@@ -85,13 +74,34 @@ def parse_rows(text: str, name: str, *, delimiter: str = ",") -> list[dict[str, 
     return rows
 
 
-def _header(cells: Iterable[str], name: str) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    if not header or not all(header):
+def _check_width(
+    cells: list[str], width: int, names: list[str], place: str, delimiter: str
+) -> None:
+    if len(cells) != width:
         raise InputError(
-            f"{name}: the first line must name the columns, one for each placeholder of the "
-            "template, such as language,quirk"
+            f"{place}: {len(cells)} cells, and the header has {width} ({', '.join(names)}): "
+            f"quote cells that hold a {delimiter}"
         )
-    if len(set(header)) < len(header):
-        raise InputError(f"{name}: two columns have the same name: {', '.join(header)}")
-    return header
+    if any(cell.strip() for cell in cells[len(names) :]):
+        raise InputError(f"{place}: a cell under no name: name its column")
+
+
+def column_names(cells: Iterable[object], name: str) -> list[str]:
+    """The names in a header line, without the empty cells behind the last.
+
+    Raises:
+        InputError: There is none, one is empty, or two are the same.
+    """
+    names = ["" if cell is None else str(cell).strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    if not names or not all(names):
+        raise InputError(
+            f"{name}: the first line must name the columns, without a gap, one for each "
+            "placeholder of the prompt, such as language,quirk"
+        )
+    if twice := [column for column, count in Counter(names).items() if count > 1]:
+        raise InputError(
+            f"{name}: two columns have the same name: {twice[0]!r:.60}, of {', '.join(names)}"
+        )
+    return names

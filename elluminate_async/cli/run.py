@@ -18,8 +18,8 @@ def run(
         str,
         typer.Argument(
             metavar="SPEC|DATA|RUN",
-            help="A spec (.yaml, .toml), or rows (.csv, .tsv, .jsonl, .json, .parquet, .xlsx, or - "
-            "for JSONL from standard input); with --resume also a run's name.",
+            help="A spec (.yaml, .toml), or rows (.csv, .tsv, .jsonl, .json, .parquet, .xlsx "
+            "or .xlsx#sheet; or - for JSONL from standard input); with --resume also a run's name.",
         ),
     ],
     prompt: o.PromptOption = None,

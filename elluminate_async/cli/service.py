@@ -13,11 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from elluminate_async import AsyncClient, BatchOptions, ConfigurationError, InputError
 from elluminate_async.cli.database import DEFAULT
 from elluminate_async.cli.models import OFFLINE, model_named
+from elluminate_async.config import BASE_URL_VARIABLE
 
 if TYPE_CHECKING:
     from elluminate_async.server import LocalServer, Model
-
-BASE_URL_VARIABLE = "ELLUMINATE_BASE_URL"
 
 HOME = DEFAULT.parent
 """Where the embedded server's database and the runs are."""

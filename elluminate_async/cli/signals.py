@@ -8,8 +8,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-EXIT_TERMINATED = 143
-"""128 + SIGTERM, as a shell tells it."""
+from elluminate_async.cli.exits import EXIT_TERMINATED
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from elluminate_async.cli.files import read_text
 from elluminate_async.errors import InputError
 
 if TYPE_CHECKING:
@@ -161,12 +162,7 @@ def read_spec(path: str) -> dict[str, Any]:
     Raises:
         InputError: It cannot be read, or is no mapping; the text names the line.
     """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8: save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    text = read_text(path)
     content = _toml(text, path) if path.lower().endswith(".toml") else _yaml(text, path)
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a mapping with the keys {_keys(Spec)}")

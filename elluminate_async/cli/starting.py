@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from elluminate_async.cli.data import STANDARD_INPUT, Row, read_data
+from elluminate_async.cli.data import STANDARD_INPUT, Row, file_of, read_data
 from elluminate_async.cli.documents import PlanDocument, RunDocument
-from elluminate_async.cli.evaluating import EXIT_MISUSE, Runner
-from elluminate_async.cli.interrupts import EXIT_INTERRUPTED, run_interruptible
+from elluminate_async.cli.evaluating import Runner
+from elluminate_async.cli.exits import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_PASSED
+from elluminate_async.cli.interrupts import run_interruptible
 from elluminate_async.cli.options import merged
 from elluminate_async.cli.plan import plan_of
 from elluminate_async.cli.reporting import check_report, write_report
@@ -69,7 +70,7 @@ def carry_out(wish: Wish, *, dry_run: bool, as_json: bool, is_quiet: bool) -> in
         if dry_run:
             talk.plan(plan)
             _refuse(plan)
-            document = RunDocument(status="planned", exit_code=0, plan=plan)
+            document = RunDocument(status="planned", exit_code=EXIT_PASSED, plan=plan)
         else:
             _refuse(plan)
             talk.warnings(plan)
@@ -111,7 +112,7 @@ def _title(given: dict[str, Any], content: dict[str, Any], source: str) -> str:
     name: object = given.get("name") or content.get("name")
     if isinstance(name, str) and name:
         return name
-    return "stdin" if source == STANDARD_INPUT else Path(source).stem
+    return "stdin" if source == STANDARD_INPUT else Path(file_of(source)).stem
 
 
 def _of_run(run: SavedRun, content: dict[str, Any], given: dict[str, Any], where: Where) -> _Job:

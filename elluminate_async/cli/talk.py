@@ -13,8 +13,8 @@ from elluminate_async.cli.models import OFFLINE
 from elluminate_async.cli.output import in_one_line, printable
 
 if TYPE_CHECKING:
-    from elluminate_async import Evaluation, Rate
-    from elluminate_async.cli.documents import PlanDocument, RunDocument
+    from elluminate_async import Evaluation
+    from elluminate_async.cli.documents import PlanDocument, RateDocument, RunDocument
     from elluminate_async.cli.service import Where
 
 _PUT_ONE = "Put a model behind it by --llm-base-url and --llm-model."
@@ -78,7 +78,7 @@ class Talk:
 
     def result(self, evaluation: Evaluation, document: RunDocument) -> None:
         """The table of rates, the failures, and the gate's decision."""
-        self.console.print(_rates(evaluation))
+        self.console.print(_rates(document))
         for error in list(evaluation.failed.values())[:_FAILURES_SHOWN]:
             self.say(f"failed: {error}", always=True)
         if (more := len(evaluation.failed) - _FAILURES_SHOWN) > 0:
@@ -130,24 +130,24 @@ def _model(name: str, base_url: str | None) -> str:
     return f"{name} at {base_url or 'its provider'}"
 
 
-def _rates(evaluation: Evaluation) -> Table:
+def _rates(document: RunDocument) -> Table:
     table = Table("model", "criterion", box=SIMPLE_HEAD)
     for name in ("passed", "rate", "95 % interval", "missing"):
         table.add_column(name, justify="right", no_wrap=True)
-    for config, summary in evaluation.summary().items():
-        rates = [*summary.criteria.items(), ("all criteria", summary.overall)]
+    for config, found in document.configurations.items():
+        rates = [*found.criteria.items(), ("all criteria", found.overall)]
         shown = config
         for criterion, rate in rates:
             names = (escape(in_one_line(text)) for text in (shown, criterion))
-            table.add_row(*names, *cells_of(rate), end_section=rate is summary.overall)
+            table.add_row(*names, *_cells(rate), end_section=rate is found.overall)
             shown = ""
     return table
 
 
-def cells_of(rate: Rate) -> tuple[str, str, str, str]:
+def _cells(rate: RateDocument) -> tuple[str, str, str, str]:
     """How many passed, their rate, its interval, and what was not measured."""
-    passed, missing = f"{rate.passed} of {rate.n}", str(rate.not_measured)
-    if rate.rate is None or rate.interval is None:
+    passed, missing = f"{rate.passed} of {rate.measured}", str(rate.not_measured)
+    if rate.rate is None or rate.low is None or rate.high is None:
         return passed, "-", "-", missing
-    interval = f"{100 * rate.interval.low:.1f} to {100 * rate.interval.high:.1f} %"
+    interval = f"{100 * rate.low:.1f} to {100 * rate.high:.1f} %"
     return passed, f"{100 * rate.rate:.1f} %", interval, missing

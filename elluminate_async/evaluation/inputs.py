@@ -19,7 +19,7 @@ from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
 from elluminate_async.operations.stored_items import Output, bad_input, output_messages, stored_item
 from elluminate_async.resources.template_variables import check_rows, encode_row
-from elluminate_async.tables.json_checks import problem_in
+from elluminate_async.tables.json_checks import is_missing, problem_in
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.channel import Channel
@@ -105,7 +105,7 @@ class Inputs:
             has = ", ".join(sorted(values)) or "nothing"
             raise InputError(f"rows[{position}] has no value for {names}; it has {has}")
         for name in self._placeholders:
-            if is_missing(values[name]):
+            if is_missing(values[name]):  # the prompt would say "None"
                 raise InputError(
                     f"rows[{position}][{name!r:.60}] is missing ({values[name]!r:.20}), and the "
                     "prompt asks for it: fill it in, if only with an empty text, or drop the row"
@@ -179,8 +179,3 @@ class Specs:
         if problem := problem_in(messages, f"responses[{row}]"):
             return bad_input(position, problem)
         return stored_item(self._plan, position, ResponseSpec(variables, messages, None, epoch))
-
-
-def is_missing(value: object) -> bool:
-    """Whether it is a cell without a value, of any library: the prompt would say "None"."""
-    return value is None or type(value).__name__ in ("NAType", "NaTType")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from elluminate_async.errors import InputError, NoTextError
-from elluminate_async.evaluation.inputs import is_missing
 from elluminate_async.resources.template_variables import encode_row
+from elluminate_async.tables.json_checks import is_missing
 
 _SHOWN = 5
 

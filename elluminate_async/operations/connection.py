@@ -11,12 +11,10 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
-    Generator,
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -67,19 +65,6 @@ _JOBS_KNOWN = 64
 _ROOT = ("api", "v0")
 
 QueryValue = str | int | bool | None | Sequence[int]
-
-
-_is_repeatable: ContextVar[bool] = ContextVar("is_repeatable", default=False)
-
-
-@contextmanager
-def repeatable() -> Generator[None]:
-    """Around a creation whose caller takes what exists as well: to repeat it does no harm."""
-    token = _is_repeatable.set(True)
-    try:
-        yield
-    finally:
-        _is_repeatable.reset(token)
 
 
 class Connection:
@@ -308,7 +293,8 @@ class Connection:
         """Send one request below the project; with ``keyed``, under an idempotency key.
 
         That is the key of ``sending``, or a new one. ``items`` count towards the limit on items.
-        Without ``of_project`` it goes below the service's root, and no project is selected.
+        What is ``harmless`` may be sent again whatever became of it. Without ``of_project`` it goes
+        below the service's root, and no project is selected.
         """
         policy = policy or self.policy()
         if isinstance(body, BaseModel):
@@ -321,7 +307,7 @@ class Connection:
             content_type=content_type,
             idempotency_key=(sending.key if sending else new_key()) if keyed else None,
             key_honoured=keyed and await self.has(Capability.IDEMPOTENCY_KEYS, policy),
-            harmless=harmless or _is_repeatable.get(),
+            harmless=harmless,
             items=items,
             log=sending,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from elluminate_async.batch import BatchOptions
 from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.engine.memory import Memory
 from elluminate_async.errors import ConfigurationError, InputError
+from elluminate_async.tables.reading import check_awaited
 
 if TYPE_CHECKING:
     from elluminate_async.operations.connection import Connection
@@ -79,18 +80,11 @@ def checked_options(options: object) -> BatchOptions:
     return options
 
 
-def known_length(values: object) -> int | None:
-    """How many there are, where that is known without reading them."""
-    # Not of anything with a `len`: of a progress bar it is an estimate.
-    return len(values) if isinstance(values, Sequence) else None  # pyright: ignore[reportUnknownArgumentType]
-
-
 def check_many(values: object, what: str) -> None:
     """Raise `InputError` when ``values`` cannot be read one by one."""
     if isinstance(values, Iterable | AsyncIterable) and not isinstance(values, str | bytes):
         return
-    if isinstance(values, Awaitable):
-        raise InputError(f"{what} were not awaited: pass `await x`")
+    check_awaited(values, what)
     raise InputError(f"{what} must be a list, not {shown(values)}")
 
 

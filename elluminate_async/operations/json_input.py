@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 from pydantic import ValidationError
 
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
 from elluminate_async.tables.json_checks import problem_in
+from elluminate_async.tables.values import JSON, json_cell
 
 
 def problem_of(error: ValidationError | ValueError) -> str:
@@ -26,6 +28,30 @@ def check_json(value: object, path: str) -> None:
     """Raise `InputError` when ``value`` cannot be written as JSON as it is."""
     if problem := problem_in(value, path):
         raise InputError(problem)
+
+
+def checked_row(row: object, where: str) -> Mapping[str, object]:
+    """``row``, a mapping of column names to values, or `InputError`."""
+    if not isinstance(row, Mapping):
+        raise InputError(
+            f"{where} must be a mapping of column names to values, such as "
+            f"{{'language': 'Python'}}, not {row!r:.80}"
+        )
+    found = cast("Mapping[object, object]", row)
+    for name in found:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{where}: a column name must be a string, not {name!r:.60}")
+    return cast("Mapping[str, object]", found)
+
+
+def json_row(row: object, where: str) -> dict[str, JSON]:
+    """A row as JSON has it: what tables hold is converted where that loses nothing.
+
+    Raises:
+        InputError: It is no mapping of names, or a cell cannot be converted so.
+    """
+    cells = checked_row(row, where).items()
+    return {name: json_cell(cell, f"{where}[{name!r:.60}]") for name, cell in cells}
 
 
 def check_name(name: object, what: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.operations.json_input import checked_input
 from elluminate_async.schemas.criteria import Criterion, CriterionIn
+from elluminate_async.tables.reading import check_awaited
 
 NewCriteria: TypeAlias = Sequence[str | CriterionIn | Criterion | Mapping[str, Any]]
 """Texts; texts with labels, also as mappings; or criteria of another template."""
@@ -26,11 +27,8 @@ def criteria_of(criteria: NewCriteria) -> list[CriterionIn]:
         raise InputError("criteria must be a list of texts: pass [x] for one")
     if not isinstance(given, Iterable):
         # A listing could be read, but not by what only makes a request's body.
-        raise InputError(
-            "criteria were not awaited: pass `await x`"
-            if isinstance(given, Awaitable)
-            else f"criteria must be a list of texts, not {given!r:.60}"
-        )
+        check_awaited(given, "criteria")
+        raise InputError(f"criteria must be a list of texts, not {given!r:.60}")
     return [_criterion(entry, f"criteria[{index}]") for index, entry in enumerate(criteria)]
 
 

@@ -50,19 +50,20 @@ class Entries:
     def __init__(self, data: ReportData) -> None:
         self._configs = {config.name: i for i, config in enumerate(data.configurations)}
         self._criteria = {id: i for i, id in enumerate(data.criteria)}
-        self._by_row: dict[int, list[Record]] = {}
+        by_row: dict[int, list[Record]] = {}
         for record in data.records:
-            self._by_row.setdefault(record["row"], []).append(record)
+            by_row.setdefault(record["row"], []).append(record)
+        self._by_row = sorted(by_row.items())
         self.text_limit = _text_limit(data.records)
         self.rows: list[Entry] = []
         self.lines: list[Entry] = []
-        for at, (row, records) in enumerate(sorted(self._by_row.items())):
+        for at, (row, records) in enumerate(self._by_row):
             self.rows.append([row, _row_excerpt(records[0])])
             self.lines.extend(self._lines(at, records))
 
     def parts(self) -> Iterator[list[Entry]]:
         """The details, `PART_ROWS` rows a part."""
-        left = iter(sorted(self._by_row.items()))
+        left = iter(self._by_row)
         while some := list(islice(left, PART_ROWS)):
             yield [self._details(records) for _, records in some]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.errors import ConflictError
-from elluminate_async.operations.connection import repeatable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,10 +26,10 @@ async def got_or_created(
 ) -> tuple[T, bool]:
     """The object that ``creation`` makes, or that ``get`` finds where there is one; and which.
 
-    A creation whose answer was lost is repeated, and may find its own object then.
+    The creation is to be sent as harmless: one whose answer was lost is repeated, and may find
+    its own object then.
     """
     try:
-        with repeatable():
-            return await creation, True
+        return await creation, True
     except ConflictError as conflict:
         return await get(conflict), False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from elluminate_async.errors import InputError
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
+from elluminate_async.operations.json_input import check_lookup, check_name, checked_input, json_row
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource, got_or_created
@@ -19,10 +19,17 @@ from elluminate_async.schemas.collections import (
     UpdateCollectionRequest,
 )
 from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.tables.reading import Row, Table, rows_of
+
+Rows: TypeAlias = Iterable[Row] | Table
+"""Mappings of column names to values, or a table."""
 
 
 class CollectionsResource(Resource):
-    """Tables of template variables. Their rows are ``client.template_variables``."""
+    """Tables of template variables. Their rows are ``client.template_variables``.
+
+    ``Rows`` are an iterable of mappings of column names to values, or a table of a library.
+    """
 
     def list(
         self,
@@ -63,7 +70,7 @@ class CollectionsResource(Resource):
         name: str | None = None,
         *,
         description: str = "",
-        variables: Sequence[Mapping[str, Any]] | None = None,
+        variables: Rows | None = None,
         columns: Sequence[Column | str] | None = None,
         read_only: bool = False,
     ) -> Collection:
@@ -72,27 +79,25 @@ class CollectionsResource(Resource):
         Args:
             name: Unique in the project.
             description: For people.
-            variables: First rows, sent in this one request; for many use
-                `client.template_variables.add_many`.
+            variables: First rows, as `client.template_variables.add_many` takes them, a table
+                too; sent in this one request, so for many use that.
             columns: Columns in order, or their names; without them the rows decide.
             read_only: Refuse later changes.
 
         Raises:
             ConflictError: The name is taken.
-            InputError: The name is empty, or one of a column is, or comes twice.
+            InputError: The name is empty, or one of a column is, or comes twice; or a row is none.
+            MissingExtraError: A table, without the extra that reads it.
         """
-        if name is not None:
-            check_name(name, "a collection")
-        with checked_input("the collection"):
-            body = CreateCollectionRequest(
-                name=name,
-                description=description,
-                variables=None if variables is None else [dict(row) for row in variables],
-                columns=_columns_of(columns),
-                read_only=read_only,
-            )
-        _check_names(body.columns)
-        answer = await self._connection.call("POST", "collections", body=body, omit_nulls=True)
+        body = _creation(name, description, variables, columns, read_only=read_only)
+        return await self._created(body)
+
+    async def _created(
+        self, body: CreateCollectionRequest, *, harmless: bool = False
+    ) -> Collection:
+        answer = await self._connection.call(
+            "POST", "collections", body=body, omit_nulls=True, harmless=harmless
+        )
         return decode(Collection, answer)
 
     async def get_or_create(
@@ -100,7 +105,7 @@ class CollectionsResource(Resource):
         name: str,
         *,
         description: str = "",
-        variables: Sequence[Mapping[str, Any]] | None = None,
+        variables: Rows | None = None,
         columns: Sequence[Column | str] | None = None,
         read_only: bool = False,
     ) -> tuple[Collection, bool]:
@@ -109,13 +114,8 @@ class CollectionsResource(Resource):
         The other arguments are for a new one only.
         """
         check_name(name, "a collection")
-        creation = self.create(
-            name,
-            description=description,
-            variables=variables,
-            columns=columns,
-            read_only=read_only,
-        )
+        body = _creation(name, description, variables, columns, read_only=read_only)
+        creation = self._created(body, harmless=True)
         return await got_or_created(creation, lambda _: self.get(name))
 
     async def update(
@@ -149,6 +149,38 @@ class CollectionsResource(Resource):
     async def delete(self, collection: Collection | int) -> None:
         """Delete a collection and its rows, with its experiments and all their responses."""
         await self._connection.call("DELETE", "collections", id_of(collection, "collection"))
+
+
+def _creation(
+    name: str | None,
+    description: str,
+    variables: Rows | None,
+    columns: Sequence[Column | str] | None,
+    *,
+    read_only: bool,
+) -> CreateCollectionRequest:
+    if name is not None:
+        check_name(name, "a collection")
+    with checked_input("the collection"):
+        body = CreateCollectionRequest(
+            name=name,
+            description=description,
+            variables=None if variables is None else _rows_of(variables),
+            columns=_columns_of(columns),
+            read_only=read_only,
+        )
+    _check_names(body.columns)
+    return body
+
+
+def _rows_of(variables: Rows) -> list[dict[str, Any]]:
+    rows = rows_of(variables, "variables")
+    if not isinstance(rows, Iterable):
+        raise InputError(
+            "variables are sent in one request, for which an async iterable is none: pass them to "
+            "template_variables.add_many"
+        )
+    return [json_row(row, f"variables[{index}]") for index, row in enumerate(rows)]
 
 
 def _columns_of(columns: Sequence[Column | str] | None) -> list[Column] | None:

@@ -54,18 +54,26 @@ class CriterionSetsResource(Resource):
         Raises:
             ConflictError: The name is taken.
         """
+        return await self._created(name, criteria)
+
+    async def _created(
+        self, name: str, criteria: NewCriteria | None, *, harmless: bool = False
+    ) -> CriterionSet:
         check_name(name, "a criterion set")
         members = None if criteria is None else criteria_of(criteria)
         with checked_input("the criterion set"):
             body = CreateCriterionSetRequest(name=name, criteria=members)
-        answer = await self._connection.call("POST", "criterion_sets", body=body, omit_nulls=True)
+        answer = await self._connection.call(
+            "POST", "criterion_sets", body=body, omit_nulls=True, harmless=harmless
+        )
         return decode(CriterionSet, answer)
 
     async def get_or_create(
         self, name: str, criteria: NewCriteria | None = None
     ) -> tuple[CriterionSet, bool]:
         """The set of that name as it is, or a new one; and whether it was created now."""
-        return await got_or_created(self.create(name, criteria), lambda _: self.get(name))
+        creation = self._created(name, criteria, harmless=True)
+        return await got_or_created(creation, lambda _: self.get(name))
 
     async def delete(self, criterion_set: CriterionSet | int) -> None:
         """Delete a set and its criteria."""

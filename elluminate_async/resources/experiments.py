@@ -93,19 +93,23 @@ class ExperimentsResource(Resource):
         Raises:
             ConflictError: The name is taken.
         """
-        check_name(name, "an experiment")
-        with checked_input("the experiment"):
-            body = CreateExperimentRequest(
-                name=name,
-                description=description,
-                prompt_template_id=id_of(prompt_template, "prompt_template"),
-                collection_id=id_of(collection, "collection"),
-                criterion_set_id=optional_id(criterion_set, "criterion_set"),
-                llm_config_id=optional_id(llm_config, "llm_config"),
-                generation_params=generation_params,
-                rating_version=rating_version,
-            )
-        return decode(Experiment, await self._connection.call("POST", "experiments", body=body))
+        body = _creation(
+            name,
+            prompt_template,
+            collection,
+            llm_config,
+            criterion_set,
+            description=description,
+            generation_params=generation_params,
+            rating_version=rating_version,
+        )
+        return await self._created(body)
+
+    async def _created(
+        self, body: CreateExperimentRequest, *, harmless: bool = False
+    ) -> Experiment:
+        answer = await self._connection.call("POST", "experiments", body=body, harmless=harmless)
+        return decode(Experiment, answer)
 
     async def get_or_create(
         self,
@@ -129,15 +133,10 @@ class ExperimentsResource(Resource):
             _check_same(existing, prompt_template, collection)
             return existing
 
-        creation = self.create(
-            name,
-            prompt_template=prompt_template,
-            collection=collection,
-            llm_config=llm_config,
-            criterion_set=criterion_set,
-            description=description,
+        body = _creation(
+            name, prompt_template, collection, llm_config, criterion_set, description=description
         )
-        return await got_or_created(creation, same)
+        return await got_or_created(self._created(body, harmless=True), same)
 
     async def run(
         self,
@@ -197,6 +196,26 @@ class ExperimentsResource(Resource):
     async def delete(self, experiment: Experiment | int) -> None:
         """Delete an experiment and its responses."""
         await self._connection.call("DELETE", "experiments", id_of(experiment, "experiment"))
+
+
+def _creation(
+    name: str,
+    prompt_template: PromptTemplate | int,
+    collection: Collection | int,
+    llm_config: LLMConfig | int | None,
+    criterion_set: CriterionSet | int | None,
+    **others: Any,
+) -> CreateExperimentRequest:
+    check_name(name, "an experiment")
+    with checked_input("the experiment"):
+        return CreateExperimentRequest(
+            name=name,
+            prompt_template_id=id_of(prompt_template, "prompt_template"),
+            collection_id=id_of(collection, "collection"),
+            criterion_set_id=optional_id(criterion_set, "criterion_set"),
+            llm_config_id=optional_id(llm_config, "llm_config"),
+            **others,
+        )
 
 
 def _check_same(

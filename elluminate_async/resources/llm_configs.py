@@ -55,6 +55,11 @@ class LLMConfigsResource(Resource):
             ConflictError: The name is taken.
             InputError: There is no such field, or its value has the wrong type.
         """
+        return await self._created(name, llm_model_name, fields)
+
+    async def _created(
+        self, name: str, llm_model_name: str, fields: LLMConfigFields, *, harmless: bool = False
+    ) -> LLMConfig:
         known = CreateLLMConfigRequest.model_fields
         if unknown := sorted(set(fields) - set(known)):
             raise InputError(f"no field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
@@ -62,13 +67,14 @@ class LLMConfigsResource(Resource):
         with checked_input("a field of the LLM configuration"):
             given = cast("dict[str, Any]", fields)
             body = CreateLLMConfigRequest(name=name, llm_model_name=llm_model_name, **given)
-        return decode(LLMConfig, await self._connection.call("POST", "llm_configs", body=body))
+        answer = await self._connection.call("POST", "llm_configs", body=body, harmless=harmless)
+        return decode(LLMConfig, answer)
 
     async def get_or_create(
         self, name: str, llm_model_name: str, **fields: Unpack[LLMConfigFields]
     ) -> tuple[LLMConfig, bool]:
         """The configuration of that name as it is, or a new one; and whether it is new."""
-        creation = self.create(name, llm_model_name, **fields)
+        creation = self._created(name, llm_model_name, fields, harmless=True)
         return await got_or_created(creation, lambda _: self.get(name))
 
     async def delete(self, llm_config: LLMConfig | int) -> None:

@@ -100,19 +100,18 @@ class PromptTemplatesResource(Resource):
         Raises:
             ConflictError: This name has a version with exactly this content.
         """
-        check_name(name, "a prompt template")
-        parent_id = optional_id(parent_prompt_template, "parent_prompt_template")
-        with checked_input("the prompt template"):
-            body = CreatePromptTemplateRequest(
-                name=name,
-                messages=_messages(messages),
-                response_format_json_schema=_response_format(response_format),
-                tools=None if tools is None else [dict(tool) for tool in tools],
-                tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
-                parent_prompt_template_id=parent_id,
-            )
+        body = _creation(
+            messages, name, parent_prompt_template, response_format, tools, tool_choice
+        )
+        return await self._created(body)
+
+    async def _created(
+        self, body: CreatePromptTemplateRequest, *, harmless: bool = False
+    ) -> PromptTemplate:
         warn_of_lookalikes(lookalikes_in(body.messages))
-        answer = await self._connection.call("POST", "prompt_templates", body=body)
+        answer = await self._connection.call(
+            "POST", "prompt_templates", body=body, harmless=harmless
+        )
         return decode(PromptTemplate, answer)
 
     async def get_or_create(
@@ -137,15 +136,10 @@ class PromptTemplatesResource(Resource):
             tools: Tools as chat completions take them.
             tool_choice: As chat completions take it.
         """
-        creation = self.create(
-            messages,
-            name,
-            parent_prompt_template=parent_prompt_template,
-            response_format=response_format,
-            tools=tools,
-            tool_choice=tool_choice,
+        body = _creation(
+            messages, name, parent_prompt_template, response_format, tools, tool_choice
         )
-        return await got_or_created(creation, self._named_by)
+        return await got_or_created(self._created(body, harmless=True), self._named_by)
 
     async def _named_by(self, conflict: ConflictError) -> PromptTemplate:
         """The version that stands in the way of a new one."""
@@ -158,6 +152,27 @@ class PromptTemplatesResource(Resource):
         """Delete one version, with its experiments and all their responses and ratings."""
         await self._connection.call(
             "DELETE", "prompt_templates", id_of(prompt_template, "prompt_template")
+        )
+
+
+def _creation(
+    messages: Messages,
+    name: str,
+    parent_prompt_template: PromptTemplate | int | None,
+    response_format: ResponseFormat | None,
+    tools: Sequence[Mapping[str, Any]] | None,
+    tool_choice: str | Mapping[str, Any] | None,
+) -> CreatePromptTemplateRequest:
+    check_name(name, "a prompt template")
+    parent_id = optional_id(parent_prompt_template, "parent_prompt_template")
+    with checked_input("the prompt template"):
+        return CreatePromptTemplateRequest(
+            name=name,
+            messages=_messages(messages),
+            response_format_json_schema=_response_format(response_format),
+            tools=None if tools is None else [dict(tool) for tool in tools],
+            tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
+            parent_prompt_template_id=parent_id,
         )
 
 

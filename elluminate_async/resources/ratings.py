@@ -13,7 +13,7 @@ from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import InputError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode_list
-from elluminate_async.operations.context import CallContext, known_length, single_policy
+from elluminate_async.operations.context import CallContext, single_policy
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rate import Rate, Ratings
 from elluminate_async.operations.rating_items import (
@@ -31,6 +31,7 @@ from elluminate_async.operations.singles import one_sending
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.tables.reading import length_of
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -133,7 +134,7 @@ class RatingsResource(Resource):
         upstream = None
         if isinstance(responses, Batch) and responses.failed:
             upstream = Upstream(responses, repaired)
-        total, path = known_length(responses), journal_path(journal)
+        total, path = length_of(responses), journal_path(journal)
         operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
         return await run_batch(operation.call(upstream), source)
 
@@ -152,7 +153,7 @@ class RatingsResource(Resource):
         position and a response or its error, each position once: they keep their positions.
         """
         context = CallContext.begin(self._connection, options)
-        total, path = known_length(responses), journal_path(journal)
+        total, path = length_of(responses), journal_path(journal)
         operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
         return stream_batch(
             operation.call(), source_of(responses, pairs=True), self._connection.tasks
@@ -171,7 +172,7 @@ class RatingsResource(Resource):
         It keeps the responses that are being rated, so that the caller need not.
         """
         context = CallContext.begin(self._connection, options)
-        total, path = known_length(responses), journal_path(journal)
+        total, path = length_of(responses), journal_path(journal)
         operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
         source = source_of(responses, pairs=True)
         kept: dict[int, Outcome[PromptResponse] | int] = {}

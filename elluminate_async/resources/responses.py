@@ -9,7 +9,7 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.context import CallContext, known_length, single_policy
+from elluminate_async.operations.context import CallContext, single_policy
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.listing import Listing
@@ -36,6 +36,7 @@ from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.responses import AnnotateRequest, GenerationMetadata, PromptResponse
 from elluminate_async.schemas.template_variables import TemplateVariables
+from elluminate_async.tables.reading import length_of
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -205,7 +206,7 @@ class ResponsesResource(Resource):
             plan.check_variables(variables)
         path = journal_path(journal)
         source = plan.source(variables)
-        total = known_length(variables)
+        total = length_of(variables)
         operation = Generate(context, plan, total=total, journal=path)
         return await run_batch(operation.call(plan.upstream(variables)), source)
 
@@ -235,7 +236,7 @@ class ResponsesResource(Resource):
             variables = aiter(list_entries(self._connection, collection, context.policy))
         assert variables is not None
         path = journal_path(journal)
-        operation = Generate(context, plan, total=known_length(variables), journal=path)
+        operation = Generate(context, plan, total=length_of(variables), journal=path)
         return stream_batch(operation.call(), plan.source(variables), self._connection.tasks)
 
     async def add_many(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Source, closing
@@ -17,6 +17,7 @@ from elluminate_async.operations.context import (
     first_problems,
     single_policy,
 )
+from elluminate_async.operations.json_input import checked_row
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
 from elluminate_async.operations.stored_items import bad_input
@@ -27,7 +28,7 @@ from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
 from elluminate_async.tables.json_checks import FLAT, problem_in
 from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
-from elluminate_async.tables.values import json_row
+from elluminate_async.tables.values import json_cell
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -240,20 +241,12 @@ def encode_row(
         InputError: ``value`` is no mapping of names to JSON.
     """
     where = f"{name}[{position}]"
-    if not isinstance(value, Mapping):
-        raise InputError(
-            f"{where} must be a mapping of column names to values, such as "
-            f"{{'language': 'Python'}}, not {value!r:.80}"
-        )
-    row = cast("Mapping[object, object]", value)
-    if bad := [name for name in row if not isinstance(name, str) or not name]:
-        raise InputError(f"{where}: a column name must be a string, not {bad[0]!r:.60}")
-    content, kind = dict(row), InputError
+    content, kind = dict(checked_row(value, where)), InputError
     # Most rows are flat, and then writing them tells as much as looking at each value.
     is_flat = FLAT.issuperset(map(type, content.values()))
     problem = None if is_flat else problem_in(content, where, texts=False)
     if problem is not None and convert:
-        problem, kind = _convert(content, position, name)
+        problem, kind = _convert(content, where)
     if problem is None:
         try:
             return _written(content).encode()
@@ -265,14 +258,13 @@ def encode_row(
     raise kind(f"{where} cannot be written as JSON: {problem}")
 
 
-def _convert(
-    content: dict[object, object], position: int, name: str
-) -> tuple[str | None, type[InputError]]:
+def _convert(content: dict[str, object], where: str) -> tuple[str | None, type[InputError]]:
     """Convert a row in place; the problem and its kind where that cannot be done."""
     try:
-        content.update(
-            json_row(content, position, lambda p, column: f"{name}[{p}][{column!r:.60}]")
-        )
+        for column, cell in content.items():
+            # Most cells are texts, which are looked at when they are written.
+            if type(cell) is not str:
+                content[column] = json_cell(cell, f"{where}[{column!r:.60}]")
     except InputError as error:
         return str(error), type(error)
     return None, InputError

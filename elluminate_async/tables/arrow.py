@@ -27,6 +27,7 @@ from pathlib import PurePath
 from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 
+from elluminate_async.tables.json_checks import is_missing
 from elluminate_async.tables.libraries import pyarrow
 from elluminate_async.tables.texts import json_text
 
@@ -139,7 +140,7 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, str):
         return str.__str__(value)
-    if type(value).__name__ in ("NAType", "NaTType"):
+    if is_missing(value):
         return None
     if (
         hasattr(value, "dtype")

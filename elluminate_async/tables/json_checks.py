@@ -48,6 +48,11 @@ _INSTEAD: Final = {
 }
 
 
+def is_missing(cell: object) -> bool:
+    """Whether it is a cell without a value: None, or pandas' NA or NaT."""
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType")
+
+
 def problem_in(
     value: object, path: str, *, texts: bool = True, above: tuple[int, ...] = ()
 ) -> str | None:

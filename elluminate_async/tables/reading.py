@@ -16,6 +16,7 @@ from collections.abc import (
 from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from elluminate_async.errors import InputError
+from elluminate_async.tables.json_checks import is_missing
 from elluminate_async.tables.libraries import narwhals, pyarrow
 
 Row: TypeAlias = Mapping[str, Any]
@@ -76,8 +77,7 @@ def rows_of(data: object, name: str = "the rows") -> Iterable[Row] | AsyncIterab
         InputError: ``data`` is neither, or a column has no name, or the name of another.
         MissingExtraError: It is a table, and the extra ``tables`` is not installed.
     """
-    if isinstance(data, Awaitable):
-        raise InputError(f"{name} were not awaited: pass `await x`")
+    check_awaited(data, name)
     if problem := _why_not(data):
         raise InputError(f"{name} must be a list of rows, or a table: {problem}")
     if not _looks_like_a_table(data):
@@ -96,16 +96,20 @@ def rows_of(data: object, name: str = "the rows") -> Iterable[Row] | AsyncIterab
     raise InputError(f"{name} must be a list of rows, or a table, not {data!r:.60}")
 
 
-def length_of(data: object) -> int | None:
-    """How many rows ``data`` has, where that is known without reading them."""
+def check_awaited(values: object, name: str) -> None:
+    """Raise `InputError` for the call of an async function, where its result was meant."""
+    if isinstance(values, Awaitable):
+        raise InputError(f"{name} were not awaited: pass `await x`")
+
+
+def length_of(rows: object) -> int | None:
+    """How many there are, where that is known without reading them.
+
+    Args:
+        rows: What `rows_of` gave, or any other list, iterable or stream.
+    """
     # Not of anything with a `len`: of a progress bar it is an estimate.
-    if isinstance(data, Sequence | TableRows) and not isinstance(data, str | bytes):
-        return len(data)  # pyright: ignore[reportUnknownArgumentType]
-    if not _looks_like_a_table(data):
-        return None
-    library = narwhals(_FEATURE)
-    frame = _native(library, data, "the rows")
-    return len(frame) if isinstance(frame, library.DataFrame) else None
+    return len(rows) if isinstance(rows, Sequence | TableRows) else None  # pyright: ignore[reportUnknownArgumentType]
 
 
 _INSTEAD: Final[tuple[tuple[Callable[[object], bool], str], ...]] = (
@@ -238,7 +242,7 @@ def _is_missing(cell: object) -> bool:
     kind = type(cell)
     if kind in _NEVER_MISSING:
         return False
-    if cell is None or kind.__name__ in ("NAType", "NaTType"):
+    if is_missing(cell):
         return True
     if getattr(cell, "shape", ()) != () or isinstance(cell, list | dict):
         return False

@@ -33,7 +33,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from elluminate_async.errors import InputError, NoTextError
-from elluminate_async.tables.json_checks import MAX_DEPTH, below, problem_in, shown
+from elluminate_async.tables.json_checks import MAX_DEPTH, below, is_missing, problem_in, shown
 
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
 
@@ -41,46 +41,6 @@ Otherwise: TypeAlias = Callable[[object, str], JSON]
 """What stands for a value that JSON does not have: it is given the value and the problem."""
 
 _MOST_DIGITS: Final = 4_000
-
-
-def json_row(
-    row: object, position: int, place: Callable[[int, str], str] | None = None
-) -> dict[str, JSON]:
-    """A row as it is sent: column name to JSON.
-
-    Args:
-        row: Column name to value, of any library.
-        position: Its index among the rows, from 0.
-        place: What a cell is called in errors, by position and column; None for
-            ``row 3, column 'price'``.
-
-    Raises:
-        NoTextError: A text has half a character.
-        InputError: The row is no mapping of names, or a cell cannot be converted without a
-            loss. Each names row and column.
-    """
-    if not isinstance(row, Mapping):
-        raise InputError(
-            f"row {position} must be a mapping of column names to values, such as "
-            f"{{'language': 'Python'}}, not {row!r:.80}"
-        )
-    name_of = place or _row_and_column
-    converted: dict[str, JSON] = {}
-    for name, cell in cast("Mapping[object, object]", row).items():
-        if not isinstance(name, str) or not name:
-            raise InputError(f"row {position}: a column name must be a string, not {name!r:.60}")
-        # Most cells are of these, and nothing can be wrong with them.
-        if cell is None or type(cell) is bool or (type(cell) is str and cell.isascii()):
-            converted[name] = cell
-        else:
-            converted[name] = json_cell(cell, name_of(position, name))
-    if problem := problem_in(dict.fromkeys(converted), f"row {position}"):
-        raise NoTextError(problem)
-    return converted
-
-
-def _row_and_column(position: int, column: str) -> str:
-    return f"row {position}, column {column!r:.60}"
 
 
 def json_cell(value: object, path: str) -> JSON:
@@ -162,7 +122,7 @@ def _object(
 @singledispatch
 def _plain(value: object) -> object:
     """``value`` as a type that JSON has, or itself where there is none that loses nothing."""
-    if type(value).__name__ in ("NAType", "NaTType"):
+    if is_missing(value):
         return None
     if hasattr(value, "dtype"):
         return _plain_of_array(value)
@@ -218,7 +178,7 @@ def _(value: UUID | PurePath) -> object:
 @_plain.register(time)
 def _(value: date | datetime | time) -> object:
     # pandas' NaT is a datetime too.
-    return None if type(value).__name__ == "NaTType" else value.isoformat()
+    return None if is_missing(value) else value.isoformat()
 
 
 @_plain.register

@@ -105,7 +105,7 @@ def test_bad_criteria_are_one_line_and_exit_status_2(
         (b"language,quirk\nC\n", "line 2: 1 cells, and the header has 2"),
         (b'language,quirk\nC,"open\n', "no CSV"),
         (b"language,quirk\n", "a header and no rows"),
-        (b"", "must name the columns"),
+        (b"\n", "must name the columns"),
         (b"language,language\na,b\n", "two columns have the same name"),
         (b"language,quirk\n\xff\xfe,b\n", "not UTF-8"),
         (b"lang,quirk\na,b\n", "lack the columns language; they have lang, quirk"),

@@ -93,5 +93,5 @@ def test_a_spec_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*none.yaml: No such file"):
         read_spec(str(tmp_path / "none.yaml"))
     (tmp_path / "s.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"s.yaml is not UTF-8"):
+    with pytest.raises(InputError, match=r"s.yaml, line 1: not UTF-8, but UTF-16: save"):
         read_spec(str(tmp_path / "s.yaml"))

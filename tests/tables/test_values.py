@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,8 +20,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
 from elluminate_async import InputError
+from elluminate_async.resources.template_variables import encode_row
 from elluminate_async.tables.json_checks import MAX_DEPTH
-from elluminate_async.tables.values import NoTextError, json_cell, json_of_any, json_row
+from elluminate_async.tables.values import NoTextError, json_cell, json_of_any
 from tests.tables.libraries import np, pa, pd, pl
 
 
@@ -100,18 +100,18 @@ CONVERTED: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("value", SAME, ids=lambda value: f"{value!r:.20}")
 def test_json_stays_as_it_is(value: Any) -> None:
     """Of the same types, too."""
-    assert json.dumps(json_row({"x": value}, 0)["x"]) == json.dumps(value)
+    assert json.dumps(json_cell(value, "x")) == json.dumps(value)
 
 
 @pytest.mark.parametrize("kind", CONVERTED)
 def test_a_cell_is_converted_where_that_loses_nothing(kind: str) -> None:
     """To what JSON has, at any depth, and of JSON's own types."""
     value, expected = CONVERTED[kind]
-    row = json_row({"x": value, "deep": [{"y": value}]}, 0)
+    cell, deep = json_cell(value, "x"), json_cell([{"y": value}], "deep")
 
-    assert row == {"x": expected, "deep": [{"y": expected}]}
-    assert repr(row["x"]) == repr(expected)
-    assert json.loads(json.dumps(row)) == row
+    assert (cell, deep) == (expected, [{"y": expected}])
+    assert repr(cell) == repr(expected)
+    assert json.loads(json.dumps(deep)) == deep
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -143,46 +143,46 @@ REFUSED: dict[str, tuple[Any, str]] = {
 def test_a_cell_that_would_lose_is_named_by_row_and_column(kind: str) -> None:
     """With what to pass instead, in one short line."""
     value, expected = REFUSED[kind]
-    with pytest.raises(InputError, match=rf"^row 3, column 'price' .*{expected}") as caught:
-        json_row({"ok": 1, "price": value}, 3)
+    with pytest.raises(InputError, match=rf"values\[3\]\['price'\] .*{expected}") as caught:
+        encode_row({"ok": 1, "price": value}, 3, convert=True)
     assert len(str(caught.value)) < 300
 
-    with pytest.raises(InputError, match=rf"^row 3, column 'price'\['a'\]\[1\] .*{expected}"):
-        json_row({"price": {"a": [0, value]}}, 3)
+    with pytest.raises(InputError, match=rf"values\[3\]\['price'\]\['a'\]\[1\] .*{expected}"):
+        encode_row({"price": {"a": [0, value]}}, 3, convert=True)
 
 
 @pytest.mark.parametrize("row", [{"x": "\ud83d"}, {"\ud83d": 1}, {"x": [{"\ud83d": Decimal(1)}]}])
 def test_half_a_character_is_an_error_of_its_own(row: dict[str, Any]) -> None:
     """As that row alone cannot be sent."""
     with pytest.raises(NoTextError, match="half a character"):
-        json_row(row, 0)
+        encode_row(row, 0, convert=True)
 
 
 def test_a_circle_and_a_depth_are_refused() -> None:
     """As JSON cannot be written of them, and read of a deep one."""
     circle: list[Any] = []
     circle.append({"a": circle})
-    with pytest.raises(InputError, match=r"row 0, column 'x'\[0\]\['a'\] is a part of itself"):
-        json_row({"x": circle}, 0)
+    with pytest.raises(InputError, match=r"^x\[0\]\['a'\] is a part of itself"):
+        json_cell(circle, "x")
     deep: Any = 1
     for _ in range(MAX_DEPTH + 1):
         deep = [deep]
     with pytest.raises(InputError, match=f"over {MAX_DEPTH} levels deep"):
-        json_row({"x": deep}, 0)
+        json_cell(deep, "x")
 
 
 @pytest.mark.parametrize("row", [3, "a", [("a", 1)], None])
 def test_a_row_is_a_mapping(row: Any) -> None:
     """Named by its position."""
-    with pytest.raises(InputError, match=r"^row 7 must be a mapping of column names"):
-        json_row(row, 7)
+    with pytest.raises(InputError, match=r"^values\[7\] must be a mapping of column names"):
+        encode_row(row, 7, convert=True)
 
 
 @pytest.mark.parametrize("name", [1, "", None])
 def test_a_column_has_a_name(name: Any) -> None:
     """A text."""
-    with pytest.raises(InputError, match="row 7: a column name must be a string"):
-        json_row({name: 1}, 7)
+    with pytest.raises(InputError, match=r"values\[7\]: a column name must be a string"):
+        encode_row({name: 1}, 7, convert=True)
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
@@ -227,7 +227,7 @@ def test_results_are_json_whatever_they_hold(value: Any) -> None:
 def test_input_is_json_or_refused(value: Any) -> None:
     """Never another exception."""
     try:
-        row: Mapping[str, Any] = json_row({"x": value}, 0)
+        row = encode_row({"x": value}, 0, convert=True)
     except InputError:
         return
-    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert json.loads(row).keys() == {"x"}
