@@ -10,6 +10,7 @@ from elluminate_async.batch import (
     BatchOptions,
     Outcome,
     Progress,
+    ProgressCallback,
     RateLimit,
 )
 from elluminate_async.client import AsyncClient
@@ -141,6 +142,7 @@ __all__ = [
     "PermissionDeniedError",
     "PlaceholderWarning",
     "Progress",
+    "ProgressCallback",
     "Project",
     "Prompt",
     "PromptResponse",
