@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from elluminate_async.progress.display import Ticker
-from elluminate_async.progress.text import DOING
+from elluminate_async.progress.text import DOING, counted
 
 if TYPE_CHECKING:
     from elluminate_async.progress.display import Display
@@ -45,8 +45,8 @@ class NotebookView:
         """Show it as an output of the cell that runs."""
         from IPython import display
 
-        publish: Any = display.display  # pyright: ignore[reportUnknownMemberType]
         self._update_widget()
+        publish = cast("Any", display).display  # whose types are partly unknown
         self._handle = publish(self._bundle(), raw=True, display_id=True)
         self._ticker.start()
 
@@ -77,9 +77,8 @@ class _Widget:
 
         made: Any = widgets
         self._bar: Any = made.IntProgress(style={"description_width": "initial"})
-        self._count: Any = made.Label()
-        self._told: Any = made.Label()
-        self._box: Any = made.HBox([self._bar, self._count, self._told])
+        self._label: Any = made.Label()
+        self._box: Any = made.HBox([self._bar, self._label])
 
     def update(self, display: Display) -> None:
         """Show the newest of ``display``."""
@@ -88,9 +87,7 @@ class _Widget:
         # Without a total the bar is full: something goes on, and nobody knows how long.
         self._bar.max = progress.total or max(1, progress.done)
         self._bar.value = progress.done if progress.total else self._bar.max
-        of = "" if progress.total is None else f" of {progress.total}"
-        self._count.value = f"{progress.done}{of}"
-        self._told.value = display.told()
+        self._label.value = counted(progress, display.told())
         if display.has_ended:
             is_whole = not display.has_failed and not progress.failed
             self._bar.bar_style = (

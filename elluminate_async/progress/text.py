@@ -19,8 +19,13 @@ DOING: Final = {
 
 def line(progress: Progress, known: str) -> str:
     """One line: the operation, the number of items, and what else is ``known``."""
-    count = f"{progress.done}" if progress.total is None else f"{progress.done} of {progress.total}"
-    return f"{DOING[progress.operation]}  {count} items, {known}"
+    return f"{DOING[progress.operation]}  {counted(progress, known)}"
+
+
+def counted(progress: Progress, known: str) -> str:
+    """The same without the operation, for beside a bar that has it."""
+    of = "" if progress.total is None else f" of {progress.total}"
+    return f"{progress.done}{of} items, {known}"
 
 
 def told(progress: Progress, traffic: Traffic | None, has_failed: bool = False) -> str:

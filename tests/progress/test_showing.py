@@ -31,9 +31,11 @@ from tests.progress.terminal import terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 
-ASKED: dict[str, Any] = {
-    "prompt": PROMPT, "criteria": CRITERIA, "rating_mode": RatingMode.FAST, "progress": True
-}  # fmt: skip
+
+def asked(progress: Any = True) -> dict[str, Any]:
+    """The arguments of an evaluation whose progress is shown."""
+    given: dict[str, Any] = {"prompt": PROMPT, "criteria": CRITERIA, "progress": progress}
+    return {**given, "rating_mode": RatingMode.FAST}
 
 
 class HeldModel(EchoModel):
@@ -77,7 +79,7 @@ async def test_a_pipe_gets_a_line_at_the_end_on_standard_error(
 ) -> None:
     """One call of less than 5 s, one line, and nothing on standard output."""
     async with released() as client:
-        await client.evaluate(words(3), **ASKED)
+        await client.evaluate(words(3), **asked())
 
     said = capsys.readouterr()
     assert said.out == ""
@@ -93,7 +95,7 @@ async def test_a_pipe_gets_a_line_now_and_then(
     """Also while nothing comes, as that is when people ask."""
     monkeypatch.setattr(plain, "INTERVAL", 0.01)
     async with held() as (client, model):
-        call = asyncio.ensure_future(client.evaluate(words(3), **ASKED))
+        call = asyncio.ensure_future(client.evaluate(words(3), **asked()))
         said = ""
         async with asyncio.timeout(30):
             while said.count("evaluating  0 of 3 items, 0.0/s, 3 chunks in flight\n") < 2:
@@ -110,7 +112,7 @@ async def test_nothing_is_shown_unless_asked_for(capsys: pytest.CaptureFixture[s
     seen = list[int]()
     options = BatchOptions(on_progress=lambda _: seen.append(len(drawing())))
     async with released() as client:
-        await client.evaluate(words(3), **{**ASKED, "progress": False}, options=options)
+        await client.evaluate(words(3), **asked(False), options=options)
 
     assert capsys.readouterr() == ("", "")
     assert seen == [0, 0, 0]
@@ -123,9 +125,9 @@ async def test_a_function_is_told_and_so_is_the_options(
     told, also = list[Progress](), list[Progress]()
     options = BatchOptions(on_progress=also.append)
     async with released() as client:
-        await client.evaluate(words(3), **{**ASKED, "progress": told.append}, options=options)
+        await client.evaluate(words(3), **asked(told.append), options=options)
         assert capsys.readouterr().err == ""
-        await client.evaluate(words(2), **ASKED, options=options)
+        await client.evaluate(words(2), **asked(), options=options)
 
     assert [one.done for one in told] == [1, 2, 3]
     assert also[:3] == told
@@ -143,9 +145,9 @@ async def test_another_value_is_refused(progress: Any) -> None:
     async with released() as client:
         wanted = "progress must be True, False or a function of one Progress"
         with pytest.raises(ConfigurationError, match=wanted):
-            await client.evaluate(words(1), **{**ASKED, "progress": progress})
+            await client.evaluate(words(1), **asked(progress))
         with pytest.raises(ConfigurationError, match=wanted):
-            client.stream_evaluate(words(1), **{**ASKED, "progress": progress})
+            client.stream_evaluate(words(1), **asked(progress))
 
 
 async def test_a_stream_of_unknown_length_shows_how_many_came(
@@ -153,7 +155,7 @@ async def test_a_stream_of_unknown_length_shows_how_many_came(
 ) -> None:
     """It has no total, and the display begins with the first step."""
     async with released() as client:
-        unread = client.stream_evaluate(generated(3), **ASKED)
+        unread = client.stream_evaluate(generated(3), **asked())
         assert drawing() == []
         async with unread as records:
             async for _ in records:
@@ -165,7 +167,7 @@ async def test_a_stream_of_unknown_length_shows_how_many_came(
 
 async def test_a_stream_that_is_left_ends_its_display(capsys: pytest.CaptureFixture[str]) -> None:
     """The consumer goes, and so does the thread."""
-    async with released() as client, client.stream_evaluate(generated(500), **ASKED) as records:
+    async with released() as client, client.stream_evaluate(generated(500), **asked()) as records:
         async for _ in records:
             break
 
@@ -180,7 +182,7 @@ async def test_a_collection_has_its_total(capsys: pytest.CaptureFixture[str]) ->
     async with released() as client:
         collection = await client.collections.create("c")
         await client.template_variables.add_many(words(3), collection=collection)
-        await client.evaluate(collection=collection, epochs=2, **ASKED, options=options)
+        await client.evaluate(collection=collection, epochs=2, **asked(), options=options)
 
     assert seen == [6] * 6
     assert "evaluating  6 of 6 items" in capsys.readouterr().err
@@ -218,7 +220,7 @@ async def test_a_terminal_shows_a_live_line(monkeypatch: pytest.MonkeyPatch) -> 
     """It is drawn in place, and its last state stays; the cursor comes back."""
     async with held() as (client, model):
         with terminal(monkeypatch) as shown:
-            call = asyncio.ensure_future(client.evaluate(words(3), **ASKED))
+            call = asyncio.ensure_future(client.evaluate(words(3), **asked()))
             await shown.shows("0/3 0.0/s, 3 chunks in flight")
             model.released.set()
             await call
@@ -235,9 +237,9 @@ async def test_calls_at_once_share_the_terminal(monkeypatch: pytest.MonkeyPatch)
     """A line each; that of one which ends stays above those of the others."""
     async with held() as (client, model):
         with terminal(monkeypatch) as shown:
-            slow = asyncio.ensure_future(client.evaluate(words(7), **ASKED))
+            slow = asyncio.ensure_future(client.evaluate(words(7), **asked()))
             await shown.shows("0/7 0.0/s")
-            cut = asyncio.ensure_future(client.evaluate(words(5), **ASKED))
+            cut = asyncio.ensure_future(client.evaluate(words(5), **asked()))
             await shown.shows("0/5 0.0/s")
             assert len(drawing()) == 1
             cut.cancel()
@@ -259,7 +261,7 @@ async def test_one_call_after_the_other_has_the_terminal_anew(
     async with released() as client:
         with terminal(monkeypatch) as shown:
             for count in (1, 2, 3):
-                await client.evaluate(words(count), **ASKED)
+                await client.evaluate(words(count), **asked())
             screen = shown.close()
 
     assert [f"{n}/{n} " in line for n, line in enumerate(filter(None, screen.lines), 1)] == [
@@ -277,7 +279,7 @@ async def test_log_records_and_prints_go_above_the_live_line(
         logger.addHandler(handler)
         logger.propagate = False
         async with held() as (client, model):
-            call = asyncio.ensure_future(client.evaluate(words(3), **ASKED))
+            call = asyncio.ensure_future(client.evaluate(words(3), **asked()))
             await shown.shows("0/3 0.0/s, 3 chunks in flight")
             logger.warning("the %s [/of] a log", "record")
             sys.stderr.write("a pri")
@@ -306,7 +308,7 @@ async def test_what_is_printed_into_a_file_stays_out_of_the_terminal(
     """Standard output is left alone where it is no terminal."""
     async with held() as (client, model):
         with terminal(monkeypatch) as shown:
-            call = asyncio.ensure_future(client.evaluate(words(3), **ASKED))
+            call = asyncio.ensure_future(client.evaluate(words(3), **asked()))
             await shown.shows("0/3 0.0/s")
             print("for the file")  # noqa: T201
             model.released.set()
@@ -326,7 +328,7 @@ async def test_a_display_of_the_callers_own_is_left_alone(monkeypatch: pytest.Mo
         with terminal(monkeypatch) as shown:
             with Bars(console=Console(stderr=True), auto_refresh=False) as bars:
                 bars.add_task("theirs", total=2)
-                await client.evaluate(words(3), **ASKED)
+                await client.evaluate(words(3), **asked())
             screen = shown.close()
 
     ours, theirs = filter(None, screen.lines)
@@ -338,7 +340,7 @@ async def test_an_ascii_terminal_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> 
     """One that refuses all else, which would end the display."""
     async with released() as client:
         with terminal(monkeypatch, encoding="ascii") as shown:
-            await client.evaluate(words(3), **ASKED)
+            await client.evaluate(words(3), **asked())
             screen = shown.close()
 
     (line,) = filter(None, screen.lines)
@@ -358,7 +360,7 @@ async def test_a_terminal_that_cannot_be_drawn_on_gets_lines(
                 monkeypatch.setitem(sys.modules, name, None)
             else:
                 monkeypatch.setenv(name, value)
-            await client.evaluate(words(3), **ASKED)
+            await client.evaluate(words(3), **asked())
             screen = shown.close()
 
     assert "\x1b" not in shown.raw.decode()
@@ -383,7 +385,7 @@ async def test_a_terminal_that_goes_takes_nothing_with_it(
         with terminal(monkeypatch) as shown:
             if is_early:
                 lose(shown)
-            call = asyncio.ensure_future(client.evaluate(words(3), **ASKED))
+            call = asyncio.ensure_future(client.evaluate(words(3), **asked()))
             if not is_early:
                 await shown.shows("0/3 0.0/s")
                 lose(shown)
@@ -411,7 +413,7 @@ async def test_a_pipe_that_nobody_reads_holds_up_nobody(monkeypatch: pytest.Monk
         with os.fdopen(its, "w") as file:
             monkeypatch.setattr(sys, "stderr", file)
             async with asyncio.timeout(60):
-                result = await client.evaluate(words(3), **ASKED)
+                result = await client.evaluate(words(3), **asked())
             (thread,) = drawing()
             with os.fdopen(ours, "rb") as pipe:
                 assert pipe.read(full) == b"x" * full
@@ -432,7 +434,7 @@ async def test_an_error_ends_the_display(monkeypatch: pytest.MonkeyPatch) -> Non
     async with released() as client:
         with terminal(monkeypatch) as shown:
             with pytest.raises(AuthenticationError) as raised:
-                await client.evaluate(words(4), **ASKED, options=BatchOptions(on_progress=fail))
+                await client.evaluate(words(4), **asked(), options=BatchOptions(on_progress=fail))
             screen = shown.close()
 
     assert raised.value is error
@@ -461,7 +463,7 @@ def test_a_call_that_is_cut_short_ends_its_display(
 
     async def main() -> None:
         async with held() as (client, _):
-            call = asyncio.ensure_future(client.evaluate(words(3), **ASKED))
+            call = asyncio.ensure_future(client.evaluate(words(3), **asked()))
             # However it ends, somebody has seen it.
             call.add_done_callback(lambda one: one.cancelled() or one.exception())
             await shown.shows("0/3 0.0/s, 3 chunks in flight")
