@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from elluminate_async.progress.display import PATIENCE, shielded
@@ -146,7 +147,7 @@ class _Picture:
         self._console = console
         self._bars: Bars | None = None
         self._tasks: dict[_Line, TaskID] = {}
-        self._diverted: list[tuple[logging.StreamHandler[Any], Any, Any]] = []
+        self._undo = ExitStack()
 
     def draw(self, lines: list[_Line]) -> None:
         """Draw all of them as they are now."""
@@ -176,10 +177,7 @@ class _Picture:
         """Leave all as they are, and the terminal as it was."""
         bars, self._bars = self._bars, None
         self._tasks.clear()
-        for handler, before, during in self._diverted:
-            if handler.stream is during:
-                handler.setStream(before)
-        self._diverted.clear()
+        self._undo.close()
         if bars is not None:
             bars.stop()
 
@@ -206,19 +204,34 @@ class _Picture:
         return bars
 
     def _divert(self, before: Any, during: Any) -> None:
-        """Have log handlers write where prints go: they keep the stream they were made with."""
-        for handler in _stream_handlers():
-            if handler.stream is before:
-                handler.setStream(during)
-                self._diverted.append((handler, before, during))
+        """Have log handlers write where prints go: they keep what they were made with."""
+        for handler in _handlers():
+            if isinstance(handler, logging.StreamHandler):
+                stream = cast("logging.StreamHandler[Any]", handler)
+                if stream.stream is before:
+                    stream.setStream(during)
+                    self._undo.callback(_restore, stream, during, before)
+            elif _is_richs(handler) and handler.console.file is before:
+                self._undo.callback(setattr, handler, "console", handler.console)
+                handler.console = self._console
 
 
-def _stream_handlers() -> list[logging.StreamHandler[Any]]:
+def _handlers() -> list[Any]:
     loggers = [logging.root, *list(logging.root.manager.loggerDict.values())]
     return [
-        cast("logging.StreamHandler[Any]", handler)
+        handler
         for logger in loggers
         if isinstance(logger, logging.Logger)
         for handler in list(logger.handlers)
-        if isinstance(handler, logging.StreamHandler)
     ]
+
+
+def _restore(handler: logging.StreamHandler[Any], during: Any, before: Any) -> None:
+    # Unless somebody has given it another stream meanwhile.
+    if handler.stream is during:
+        handler.setStream(before)
+
+
+def _is_richs(handler: object) -> bool:
+    module = sys.modules.get("rich.logging")
+    return module is not None and isinstance(handler, module.RichHandler)

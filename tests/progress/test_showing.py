@@ -302,6 +302,34 @@ async def test_log_records_and_prints_go_above_the_live_line(
     assert last == "afterwards"
 
 
+async def test_records_of_richs_own_handler_go_above_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It writes by a console and not by a stream."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    with terminal(monkeypatch) as shown:
+        console = Console(stderr=True)
+        handler = RichHandler(console=console, show_path=False, show_time=False)
+        logger = logging.getLogger("tests.progress")
+        logger.addHandler(handler)
+        logger.propagate = False
+        async with held() as (client, model):
+            call = asyncio.ensure_future(client.evaluate(words(3), **asked()))
+            await shown.shows("0/3 0.0/s, 3 chunks in flight")
+            logger.warning("a record")
+            model.released.set()
+            await call
+        logger.removeHandler(handler)
+        assert handler.console is console
+        screen = shown.close()
+
+    record, bar = filter(None, screen.lines)
+    assert record.split() == ["WARNING", "a", "record"]
+    assert bar.startswith("evaluating ━")
+
+
 async def test_what_is_printed_into_a_file_stays_out_of_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
