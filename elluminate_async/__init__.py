@@ -10,6 +10,7 @@ from elluminate_async.batch import (
     BatchOptions,
     Outcome,
     Progress,
+    ProgressCallback,
     RateLimit,
 )
 from elluminate_async.client import AsyncClient
@@ -145,6 +146,7 @@ __all__ = [
     "PlaceholderWarning",
     "PlannedChunks",
     "Progress",
+    "ProgressCallback",
     "Project",
     "Prompt",
     "PromptResponse",

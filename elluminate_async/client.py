@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Self
 
-from elluminate_async.batch import BatchOptions
+from elluminate_async.batch import BatchOptions, ProgressCallback
 from elluminate_async.batch.options import shown
 from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.engine.stream import OutcomeStream
@@ -203,6 +203,7 @@ class AsyncClient:
         journal: JournalPath | None = None,
         max_cost: float | None = None,
         options: BatchOptions | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> Evaluation:
         """Generate a response to each row and have it rated, under each configuration.
 
@@ -236,6 +237,9 @@ class AsyncClient:
                 call with a larger one go on.
             options: Instead of the client's. ``on_progress`` is told of records, and chunks are
                 smaller than ``chunk_size`` where there are too few rows to keep all steps busy.
+            progress: True shows it: a live line on a terminal, a widget in a notebook (extra
+                ``progress``), else a line on standard error every 5 seconds. A function is told
+                of it, as ``on_progress`` is besides.
 
         Returns:
             n × configurations × epochs records, in this order. Whatever fails of one is its
@@ -266,7 +270,7 @@ class AsyncClient:
             journal=journal_path(journal),
             max_cost=max_cost,
         )
-        return await Evaluator(self._connection, request, options).evaluate()
+        return await Evaluator(self._connection, request, options, progress).evaluate()
 
     def stream_evaluate(
         self,
@@ -283,6 +287,7 @@ class AsyncClient:
         journal: JournalPath | None = None,
         max_cost: float | None = None,
         options: BatchOptions | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> OutcomeStream[EvaluationRecord]:
         """`evaluate` as a stream of records, as they finish, of rows without end if need be.
 
@@ -305,7 +310,7 @@ class AsyncClient:
             journal=journal_path(journal),
             max_cost=max_cost,
         )
-        return Evaluator(self._connection, request, options).stream()
+        return Evaluator(self._connection, request, options, progress).stream()
 
     async def plan(
         self,

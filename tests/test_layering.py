@@ -30,13 +30,18 @@ ALLOWED = {
     "tables": L0 | {"tables"},
     "batch": L0 | {"tables", "batch"},
     "limits": L0 | {"batch", "limits"},
+    "progress": {"batch", "limits", "progress"},
     "engine": L0 | L2 | {"batch", "engine"},
     "transport": L0 | L2 | {"config", "transport"},
     "operations": L0 | L1 | L2 | L3 | {"operations"},
     # No resource imports another, see below.
-    "resources": L0 | L1 | L2 | L3 | {"operations", "resources"},
+    "resources": L0 | L1 | L2 | L3 | {"operations", "progress", "resources"},
     "report": {"errors", "tables", "report"},
-    "evaluation": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation", "tables", "report"},
+    "evaluation": L0
+    | L1
+    | L2
+    | L3
+    | {"operations", "progress", "report", "resources", "evaluation"},
     "client": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
     "server": L0 | {"limits", "server"},
     "cli": PUBLIC | L0 | {"config", "report", "tables", "server", "cli"},
@@ -57,6 +62,8 @@ LIBRARIES = {
     },
     "batch": {"pydantic", "pydantic_core"},
     "limits": {"anyio", "aiolimiter"},
+    # The extra's, and IPython where it runs already, inside of functions.
+    "progress": {"IPython", "ipywidgets", "rich"},
     "engine": {"anyio", "aiolimiter"},
     "transport": {"aiohttp", "yarl", "anyio"},
     "operations": {"pydantic", "pydantic_core", "anyio"},

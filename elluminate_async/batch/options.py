@@ -144,7 +144,7 @@ class BatchOptions:
             if not isinstance(limit, RateLimit | None):
                 _refuse(f"BatchOptions.{name}", limit, "a RateLimit, such as RateLimit(20, 2.0)")
         if self.on_progress is not None:
-            _check_callback("BatchOptions.on_progress", self.on_progress)
+            check_callback("BatchOptions.on_progress", self.on_progress)
 
     def replace(self, **changes: Unpack[BatchOptionChanges]) -> BatchOptions:
         """These options with some changed, by name.
@@ -206,8 +206,15 @@ def is_finite(number: float) -> bool:
         return False
 
 
-def _check_callback(name: str, callback: object) -> None:
-    wanted = "a function of one Progress"
+def check_callback(name: str, callback: object, *, or_else: str = "") -> None:
+    """Raise `ConfigurationError` where ``callback`` cannot be told of progress.
+
+    Args:
+        name: Of the option or argument.
+        callback: Its value.
+        or_else: Other values that it may have, for the error's text.
+    """
+    wanted = f"{or_else}a function of one Progress"
     if not callable(callback):
         _refuse(name, callback, wanted)
     while isinstance(callback, partial):

@@ -15,7 +15,7 @@ from elluminate_async import AsyncClient, ConfigurationError, InputError
 from elluminate_async.cli.exits import EXIT_FAILED, EXIT_PASSED
 from elluminate_async.cli.flow import COLUMNS, run_flow
 from elluminate_async.cli.models import OFFLINE, model_named
-from elluminate_async.cli.output import progress_on, show_examples, show_failures, show_pass_rates
+from elluminate_async.cli.output import show_examples, show_failures, show_pass_rates
 from elluminate_async.cli.rows import read_criteria, read_rows, shipped_rows
 from elluminate_async.cli.signals import run
 
@@ -90,14 +90,12 @@ async def _run(
 ) -> int:
     started = time.monotonic()
     async with service as client:
-        with progress_on(console) as on_progress:
-            result = await run_flow(
-                client,
-                rows,
-                criteria=criteria,
-                say=lambda line: console.print(line, soft_wrap=True),
-                on_progress=on_progress,
-            )
+        result = await run_flow(
+            client,
+            rows,
+            criteria=criteria,
+            say=lambda line: console.print(line, soft_wrap=True),
+        )
     console.print()
     show_examples(console, result)
     show_pass_rates(console, result)

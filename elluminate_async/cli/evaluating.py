@@ -41,7 +41,6 @@ from elluminate_async.cli.exits import (
     EXIT_PASSED,
 )
 from elluminate_async.cli.plan import columns_of, prompt_of
-from elluminate_async.cli.progress import showing
 from elluminate_async.cli.service import OpenService, opened
 from elluminate_async.cli.talk import offline_note
 
@@ -176,25 +175,18 @@ class Runner:
     async def _evaluation(self, client: AsyncClient) -> Evaluation:
         spec = self._file.spec
         configs = await _configurations(client, spec, is_own=self._file.where.is_embedded)
-        async with showing(
-            self._talk.console,
-            lambda: client.traffic,
-            total=self.document.records,
-            quiet=self._talk.is_quiet,
-        ) as on_progress:
-            options = client.options.replace(on_progress=on_progress)
-            evaluation = await client.evaluate(
-                self._rows,
-                prompt=prompt_of(spec, columns_of(self._rows)),
-                criteria=None if spec.criteria is None else _criteria(spec),
-                llm_configs=configs or None,
-                responses=spec.responses,
-                name=self._file.title,
-                epochs=spec.epochs,
-                rating_mode=RatingMode(spec.rating_mode),
-                journal=self._run.journal,
-                options=options,
-            )
+        evaluation = await client.evaluate(
+            self._rows,
+            prompt=prompt_of(spec, columns_of(self._rows)),
+            criteria=None if spec.criteria is None else _criteria(spec),
+            llm_configs=configs or None,
+            responses=spec.responses,
+            name=self._file.title,
+            epochs=spec.epochs,
+            rating_mode=RatingMode(spec.rating_mode),
+            journal=self._run.journal,
+            progress=not self._talk.is_quiet,
+        )
         if self._resumes and evaluation.failed:
             self._talk.say(f"Sending {len(evaluation.failed)} failed items again.")
             await evaluation.retry_failed()

@@ -13,7 +13,6 @@ from elluminate_async import (
     ConflictError,
     Criterion,
     Experiment,
-    Progress,
     PromptResponse,
     PromptTemplate,
     Rating,
@@ -52,7 +51,6 @@ async def run_flow(
     *,
     criteria: Sequence[str] = (),
     say: Callable[[str], None],
-    on_progress: Callable[[Progress], None],
 ) -> FlowResult:
     """Run the guide's flow on ``rows``: what exists is used again, the experiment is new.
 
@@ -66,7 +64,7 @@ async def run_flow(
     )
     before = collection.variables_count
     # Small chunks: progress comes as chunks end, and somebody is watching.
-    options = client.options.replace(on_progress=on_progress, chunk_size=10)
+    options = client.options.replace(chunk_size=10)
     variables = (
         await client.template_variables.add_many(rows, collection=collection)
     ).raise_for_failed()
@@ -82,9 +80,10 @@ async def run_flow(
         template_variables=variables,
         experiment=experiment,
         options=options,
+        progress=True,
     )
     ratings = await client.ratings.rate_many(
-        responses, rating_mode=RatingMode.FAST, options=options
+        responses, rating_mode=RatingMode.FAST, options=options, progress=True
     )
     return FlowResult(rated_by, experiment, responses, ratings)
 

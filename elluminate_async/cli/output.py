@@ -1,29 +1,17 @@
-"""The output of the demo: live progress on a terminal, plain lines elsewhere, results as tables."""
+"""The output of the demo: answers, rates and failures."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
-from elluminate_async import Progress, RatingValue
+from elluminate_async import RatingValue
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from elluminate_async.cli.flow import FlowResult
-
-_DOING = {"generate": "generating", "rate": "rating", "add": "adding"}
-_PLAIN_INTERVAL = 2.0
-_PLAIN_STEPS = 4
 
 
 def printable(text: str) -> str:
@@ -36,61 +24,6 @@ def printable(text: str) -> str:
 def in_one_line(text: str) -> str:
     """The same in one line, so that it cannot pass for a line of the program's own."""
     return " ".join(printable(text).split())
-
-
-class PlainProgress:
-    """A line at each quarter, and at least one every two seconds while there is progress."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._said: dict[str, tuple[int, float]] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        """Print a line where it is time for one."""
-        total = progress.total or 0
-        step = max(1, math.ceil(total / _PLAIN_STEPS))
-        done, at = self._said.get(progress.operation, (0, time.monotonic()))
-        late = time.monotonic() - at >= _PLAIN_INTERVAL
-        if progress.done == total or progress.done // step > done // step or late:
-            self._said[progress.operation] = (progress.done, time.monotonic())
-            failed = f", {progress.failed} failed" if progress.failed else ""
-            self._console.print(
-                f"{_DOING[progress.operation]:<11} {progress.done}/{total}{failed}", soft_wrap=True
-            )
-
-
-class LiveProgress:
-    """A bar for each operation."""
-
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        """Move the operation's bar."""
-        task = self._tasks.get(progress.operation)
-        if task is None:
-            doing = _DOING[progress.operation]
-            task = self._tasks[progress.operation] = self._bars.add_task(
-                doing, total=progress.total
-            )
-        self._bars.update(task, completed=progress.done)
-
-
-@contextmanager
-def progress_on(console: Console) -> Generator[PlainProgress | LiveProgress]:
-    """A callback for ``on_progress``: bars on a terminal, lines elsewhere."""
-    if not console.is_terminal:
-        yield PlainProgress(console)
-        return
-    columns = (
-        TextColumn("{task.description:<11}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Bars(*columns, console=console) as bars:
-        yield LiveProgress(bars)
 
 
 def show_examples(console: Console, result: FlowResult, count: int = 2) -> None:

@@ -35,6 +35,7 @@ from elluminate_async.evaluation.spending import LaneSpending, Spending, spendin
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
 from elluminate_async.operations.upload import Upload
+from elluminate_async.progress import Showing
 from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholders_in
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from elluminate_async.batch import BatchOptions
+    from elluminate_async.batch import BatchOptions, ProgressCallback
     from elluminate_async.engine.outcomes import Pairs
     from elluminate_async.evaluation.request import EvaluationRequest
     from elluminate_async.operations.connection import Connection
@@ -61,10 +62,15 @@ class Evaluator:
         connection: To the service.
         request: What is evaluated.
         options: Instead of the client's.
+        progress: Whether its progress is shown, or who is told of it.
     """
 
     def __init__(
-        self, connection: Connection, request: EvaluationRequest, options: BatchOptions | None
+        self,
+        connection: Connection,
+        request: EvaluationRequest,
+        options: BatchOptions | None,
+        progress: bool | ProgressCallback = False,
     ) -> None:
         self._connection = connection
         self._request = request
@@ -76,9 +82,15 @@ class Evaluator:
         self._entries: list[TemplateVariables] | None = None
         self._spending: Spending | None = None
         self._fatal: BaseException | None = None
-        on_progress = self._context.options.on_progress
         total = None if request.total is None else request.total * request.fan_out
-        self._progress = ProgressReporter("evaluate", total, on_progress)
+        self._progress = ProgressReporter("evaluate", total, None)
+        self._showing = Showing(
+            progress,
+            self._context.options.on_progress,
+            operation="evaluate",
+            total=total,
+            traffic=lambda: connection.limits.traffic,
+        )
 
     async def evaluate(self) -> Evaluation:
         """All records.
@@ -87,8 +99,7 @@ class Evaluator:
             ElluminateError: One that is true of all rows; its ``partial`` is an `Evaluation`.
         """
         try:
-            async with locked(self._request.journal):
-                await self._run(None)
+            await self._run_shown(None)
         except BaseException as error:
             if self._setup is not None:
                 # An exception of the caller's own may take no attributes.
@@ -99,12 +110,12 @@ class Evaluator:
 
     def stream(self) -> OutcomeStream[EvaluationRecord]:
         """The records as they finish, in the memory of a window of chunks."""
+        return OutcomeStream(self._run_shown, self._connection.tasks)
 
-        async def produce(deliver: DeliverRecords) -> None:
-            async with locked(self._request.journal):
+    async def _run_shown(self, deliver: DeliverRecords | None) -> None:
+        async with locked(self._request.journal):
+            with self._showing as self._progress.on_progress:
                 await self._run(deliver)
-
-        return OutcomeStream(produce, self._connection.tasks)
 
     async def _run(self, deliver: DeliverRecords | None) -> None:
         keep = deliver is None
@@ -121,6 +132,7 @@ class Evaluator:
             policy = self._context.policy
             self._entries = await list_entries(self._connection, setup.collection, policy)
             request = self._request = replace(request, total=len(self._entries))
+            self._progress.total = len(self._entries) * request.fan_out
         context = self._for_steps()
         self._make_lanes(context, setup, keep=keep)
 

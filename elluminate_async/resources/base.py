@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.errors import ConflictError
+from elluminate_async.progress import Showing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
+    from elluminate_async.batch import ProgressCallback
+    from elluminate_async.engine.call import Call
     from elluminate_async.operations.connection import Connection
 
 T = TypeVar("T")
+V = TypeVar("V")
+R = TypeVar("R")
 
 
 class Resource:
@@ -33,3 +40,17 @@ async def got_or_created(
         return await creation, True
     except ConflictError as conflict:
         return await get(conflict), False
+
+
+@contextmanager
+def shown(call: Call[V, R], progress: bool | ProgressCallback) -> Generator[Call[V, R]]:
+    """A context in which the progress of ``call`` is shown; gives the call to be run in it."""
+    showing = Showing(
+        progress,
+        call.options.on_progress,
+        operation=call.name,
+        total=call.total,
+        traffic=lambda: call.limits.traffic,
+    )
+    with showing as on_progress:
+        yield replace(call, options=call.options.replace(on_progress=on_progress))

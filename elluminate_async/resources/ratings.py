@@ -28,13 +28,13 @@ from elluminate_async.operations.rating_items import (
 )
 from elluminate_async.operations.references import id_of
 from elluminate_async.operations.singles import one_sending
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.tables.reading import length_of
 
 if TYPE_CHECKING:
-    from elluminate_async.batch import BatchOptions
+    from elluminate_async.batch import BatchOptions, ProgressCallback
 
 _DeliverRated: TypeAlias = Callable[[list[RatedResponse]], Awaitable[None]]
 
@@ -91,6 +91,7 @@ class RatingsResource(Resource):
         rating_mode: RatingMode = RatingMode.DETAILED,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> Batch[Ratings]:
         """Rate every response by every criterion.
 
@@ -104,6 +105,7 @@ class RatingsResource(Resource):
                 until `Batch.retry_failed`; without idempotency keys, what is unknown too. It
                 is of this server, mode and criteria, and of the contents of the responses.
             options: Instead of the client's.
+            progress: True shows it, a function is told of it: see `AsyncClient.evaluate`.
 
         Returns:
             n outcomes, outcome i the ratings of ``responses[i]``, one per criterion.
@@ -136,7 +138,8 @@ class RatingsResource(Resource):
             upstream = Upstream(responses, repaired)
         total, path = length_of(responses), journal_path(journal)
         operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
-        return await run_batch(operation.call(upstream), source)
+        with shown(operation.call(upstream), progress) as call:
+            return await run_batch(call, source)
 
     def stream_rate_many(
         self,

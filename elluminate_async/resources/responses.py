@@ -29,7 +29,7 @@ from elluminate_async.operations.stored_items import (
     output_messages,
     stored_specs,
 )
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
@@ -39,7 +39,7 @@ from elluminate_async.schemas.template_variables import TemplateVariables
 from elluminate_async.tables.reading import length_of
 
 if TYPE_CHECKING:
-    from elluminate_async.batch import BatchOptions
+    from elluminate_async.batch import BatchOptions, ProgressCallback
     from elluminate_async.engine.stream import OutcomeStream
 
 
@@ -157,6 +157,7 @@ class ResponsesResource(Resource):
         llm_config: LLMConfig | int | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> Batch[PromptResponse]:
         """Generate one response per entry of ``template_variables``.
 
@@ -174,6 +175,7 @@ class ResponsesResource(Resource):
                 of the rows: what the service has for one that was edited since is
                 ``no_result``.
             options: Instead of the client's.
+            progress: True shows it, a function is told of it: see `AsyncClient.evaluate`.
 
         Returns:
             n outcomes, outcome i for ``template_variables[i]``. Reading one that failed
@@ -208,7 +210,8 @@ class ResponsesResource(Resource):
         source = plan.source(variables)
         total = length_of(variables)
         operation = Generate(context, plan, total=total, journal=path)
-        return await run_batch(operation.call(plan.upstream(variables)), source)
+        with shown(operation.call(plan.upstream(variables)), progress) as call:
+            return await run_batch(call, source)
 
     def stream_generate_many(
         self,
@@ -248,6 +251,7 @@ class ResponsesResource(Resource):
         metadata: Sequence[GenerationMetadata | None] | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> Batch[PromptResponse]:
         """Store responses that were made elsewhere, for example to have them rated.
 
@@ -258,6 +262,7 @@ class ResponsesResource(Resource):
             metadata: How each was made.
             journal: As of `generate_many`.
             options: Instead of the client's.
+            progress: True shows it, a function is told of it: see `AsyncClient.evaluate`.
 
         Returns:
             n outcomes, outcome i for ``responses[i]``. With n = 0 nothing is sent.
@@ -271,7 +276,8 @@ class ResponsesResource(Resource):
         items = stored_specs(plan, responses, template_variables, metadata)
         path = journal_path(journal)
         operation = Generate(context, plan, name="add", total=len(items), journal=path)
-        return await run_batch(operation.call(), items)
+        with shown(operation.call(), progress) as call:
+            return await run_batch(call, items)
 
     def stream_add_many(
         self,

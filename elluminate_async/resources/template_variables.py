@@ -22,7 +22,7 @@ from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
 from elluminate_async.operations.stored_items import bad_input
 from elluminate_async.operations.upload import Upload
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
@@ -31,7 +31,7 @@ from elluminate_async.tables.reading import Row, Table, TableRows, length_of, ro
 from elluminate_async.tables.values import json_cell
 
 if TYPE_CHECKING:
-    from elluminate_async.batch import BatchOptions
+    from elluminate_async.batch import BatchOptions, ProgressCallback
     from elluminate_async.engine.stream import OutcomeStream
 
 Rows: TypeAlias = Iterable[Row] | AsyncIterable[Row] | Table
@@ -95,6 +95,7 @@ class TemplateVariablesResource(Resource):
         skip_existing: bool = True,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> Batch[TemplateVariables]:
         """Add rows to a collection, in order.
 
@@ -112,6 +113,7 @@ class TemplateVariablesResource(Resource):
                 until `Batch.retry_failed`; without idempotency keys, what is unknown too. It
                 is of this server; a row that was edited since is ``no_result``.
             options: Instead of the client's.
+            progress: True shows it, a function is told of it: see `AsyncClient.evaluate`.
 
         Returns:
             n outcomes, outcome i the row of ``values[i]``. With n = 0 nothing is sent.
@@ -139,7 +141,8 @@ class TemplateVariablesResource(Resource):
             total=length_of(rows),
             journal=journal_path(journal),
         )
-        return await run_batch(operation.call(), _items(rows))
+        with shown(operation.call(), progress) as call:
+            return await run_batch(call, _items(rows))
 
     def stream_add_many(
         self,

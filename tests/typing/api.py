@@ -9,7 +9,10 @@ from elluminate_async import (
     BatchOptions,
     Criterion,
     ElluminateError,
+    Evaluation,
     ItemError,
+    Progress,
+    ProgressCallback,
     PromptResponse,
     PromptTemplate,
     RateLimit,
@@ -76,6 +79,16 @@ def options() -> BatchOptions:
 
 def ambiguous(error: ElluminateError) -> bool:
     return error.ambiguous
+
+
+async def progress_is_shown_or_told(client: AsyncClient) -> None:
+    def tell(progress: Progress) -> None:
+        assert_type(progress.total, int | None)
+
+    callback: ProgressCallback = tell
+    for progress in (True, callback):
+        result = await client.evaluate([], prompt="{{x}}", progress=progress)
+        assert_type(result, Evaluation)
 
 
 async def options_and_fields_have_types(client: AsyncClient) -> None:
