@@ -13,11 +13,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import griffe
 
 PACKAGES = ("elluminate_async", "elluminate_async.testing", "elluminate_async.server")
+_RESOURCES = re.findall(
+    r"^::: elluminate_async\.(resources\.\w+\.\w+Resource)$",
+    (Path(__file__).parents[1] / "reference" / "resources.md").read_text("utf-8"),
+    re.M,
+)
 _SECTION = re.compile(r"^(Cost|Memory|Source): ", re.M)
 _INLINE = re.compile(r"(?<=\. )(Cost|Memory): ")
 _LITERAL = re.compile(r"^(.*\S)?::$", re.M)
@@ -59,26 +65,25 @@ def public_paths(package: griffe.Module) -> dict[str, str]:
     """Public names, their members as ``Class.member``, and ``noun.method`` to their anchors."""
     known: dict[str, str] = {}
     for path in PACKAGES:
-        module = _module(package, path)
+        below = path.partition(".")[2]
+        module: Any = package[below] if below else package
         for name in map(str, module.exports or ()):
             known.setdefault(name, f"{path}.{name}")
             known |= _members(module[name], name, f"{path}.{name}")
-    for module in package["resources"].members.values():
-        for name in ([] if module.is_alias else module.classes):
-            if name.endswith("sResource") or name == "CriteriaResource":
-                known |= _members(module[name], name, module[name].path)
-                known |= _members(module[name], module.name, module[name].path)
+    for path in _RESOURCES:
+        resource: Any = package[path]
+        known |= _members(resource, resource.parent.name, resource.path)
+        known |= _members(resource, resource.name, resource.path)
     return known
 
 
-def _module(package: griffe.Module, path: str) -> griffe.Module:
-    below = path.partition(".")[2]
-    return package[below] if below else package
-
-
 def _members(owner: Any, name: str, path: str) -> dict[str, str]:
-    members = owner.all_members if owner.is_class else {}
-    return {f"{name}.{one}": f"{path}.{one}" for one in members if not one.startswith("_") and members[one].docstring}
+    members: dict[str, Any] = owner.all_members if owner.is_class else {}
+    return {
+        f"{name}.{one}": f"{path}.{one}"
+        for one, member in members.items()
+        if not one.startswith("_") and member.docstring
+    }
 
 
 def _scope(owner: Any) -> str:

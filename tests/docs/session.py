@@ -1,4 +1,4 @@
-"""A reader who does what a page says, from its first block to its last, in a folder of their own."""
+"""A reader who does all that a page says, block by block, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "asyncio.run("
 WIDTH = "100"
-EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])  # fmt: skip
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 class Session:
@@ -125,8 +125,9 @@ class Session:
             case ["pytest", *arguments]:
                 self._said = self._process([sys.executable, "-m", "pytest", *arguments])
             case ["pip", "install", *packages]:
-                named = re.findall(r"\[([\w,]+)\]", " ".join(packages))
-                assert {extra for one in named for extra in one.split(",")} <= EXTRAS
+                named = ",".join(re.findall(r"\[([\w,]+)\]", " ".join(packages)))
+                extras = PROJECT["optional-dependencies"]
+                assert all(extra in extras for extra in named.split(",") if extra)
             case ["echo", "$?"]:
                 self._said = f"{self._code}\n"
             case _:
