@@ -91,6 +91,15 @@ def test_sections_of_docstrings_are_rendered(site: Path) -> None:
     assert sections > 5
 
 
+def test_a_returned_value_is_one_entry(site: Path) -> None:
+    """A description of several lines is not taken for several values."""
+    page = (site / "reference/evaluations/index.html").read_text()
+    told = re.search(r"The paired difference per criterion.*?of this evaluation", page, re.S)
+
+    assert told
+    assert "<li" not in told[0]
+
+
 def test_every_option_of_every_command_is_told(site: Path) -> None:
     """With its name, as the command line itself has it."""
     page = (site / "reference/commands/index.html").read_text()
