@@ -22,7 +22,7 @@ COMMA := ,
 EMPTY :=
 CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(CORE:%=elluminate_async/%/*))
 
-.PHONY: browser help demo test coverage faults soak realmodel check bench official requirements clean
+.PHONY: browser docs help demo test coverage faults soak realmodel check bench official requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -30,10 +30,10 @@ help: ## Show this list
 demo: $(VENV)/.installed ## Generate and rate 136 answers against the embedded server, offline
 	@$(BIN)/elluminate-async demo
 
-test: $(VENV)/.installed official browser ## Run the tests, those with the official clients included
+test: $(VENV)/.docs official browser ## Run the tests, those with the official clients included
 	$(BIN)/python -m pytest $(PARALLEL) --matrix
 
-coverage: $(VENV)/.installed official browser ## The same tests, with branch coverage measured and held to its gates (a third slower)
+coverage: $(VENV)/.docs official browser ## The same tests, with branch coverage measured and held to its gates (a third slower)
 	rm -rf .coverage
 	$(BIN)/python -m coverage run -m pytest $(PARALLEL) --matrix
 	$(BIN)/python -m coverage combine -q
@@ -57,7 +57,7 @@ soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, ho
 	$(BIN)/python -m tests.soak.connections
 	$(BIN)/python -m pytest -q --hypothesis-profile=fresh tests/faults/test_positions.py tests/transport/test_sse.py
 
-check: $(VENV)/.checkers ## Formatting, lint, types, layering
+check: $(VENV)/.checkers $(VENV)/.docs ## Formatting, lint, types, layering
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
@@ -71,6 +71,9 @@ bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run 
 browser:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || echo "no chromium: the tests of the report in a browser are skipped"
 
+docs: $(VENV)/.docs ## Build the documentation site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official clients, each in its own environment
 
 requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
@@ -83,7 +86,7 @@ requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
 UV_FLAGS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(OFFICIAL) $(PEERS) $(REALMODEL) .elluminate .pytest_cache .ruff_cache .hypothesis .coverage build dist
+	rm -rf $(VENV) $(OFFICIAL) $(PEERS) $(REALMODEL) .elluminate .pytest_cache .ruff_cache .hypothesis .coverage build dist site
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or later" >&2; exit 1; }
@@ -98,6 +101,10 @@ $(VENV)/.installed: $(VENV)/.python requirements/dev.txt pyproject.toml
 
 $(VENV)/.checkers: $(VENV)/.installed requirements/check.txt
 	$(PIP) --require-hashes -r requirements/check.txt
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed requirements/docs.txt
+	$(PIP) --require-hashes -r requirements/docs.txt
 	@touch $@
 
 $(OFFICIAL)/%/.installed: requirements/official-%.txt $(VENV)/.python

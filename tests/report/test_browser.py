@@ -1,15 +1,8 @@
-"""The report in a browser: headless Chromium, as a user opens the file.
-
-Needs Chromium on the path, which `make test` installs where it may. Where it is missing the tests
-are skipped, but in CI, where none may be.
-"""
+"""The report in a browser: headless Chromium, as a user opens the file."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -19,29 +12,13 @@ import pytest
 
 from elluminate_async.evaluation.reporting import report_data_of_records
 from elluminate_async.report.render import write_report
+from tests.browser import browser as browser
+from tests.browser import keeping
 from tests.report.runs import ratings, record, run
 from tests.report.test_render import HOSTILE, everywhere
 
-ARGUMENTS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-]  # fmt: skip
 ROOT = Path(__file__).parent.parent.parent
 READY = "html[data-ready]"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, without any of its own talk to the network."""
-    path = shutil.which("chromium")
-    if path is None:
-        assert not os.environ.get("CI"), "chromium is not installed"
-        pytest.skip("chromium is not installed")
-    playwright: Any = importlib.import_module("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +42,6 @@ class Opened:
     def count(self) -> str:
         """What a screen reader is told of the search."""
         return self.page.locator("#count").inner_text()
-
-
-def keeping(kept: list[str], what: str) -> Callable[[Any], None]:
-    """Keeps that attribute of each event."""
-
-    def keep(event: Any) -> None:
-        kept.append(str(getattr(event, what)))
-
-    return keep
 
 
 @pytest.fixture
