@@ -263,6 +263,7 @@ class Evaluator:
             outcome=at(outcome, position),
             rated=at(rated, position),
             llm_config=lane.configuration.llm_config,
+            paired_by=self._inputs.paired_by,
         )
 
     def _evaluation(self, error: BaseException | None) -> Evaluation:
@@ -279,7 +280,14 @@ class Evaluator:
             )
             for lane in self._lanes
         ]
-        return Evaluation(self._setup.name, inputs, self._rows, lanes, self._request.epochs)
+        return Evaluation(
+            self._setup.name,
+            inputs,
+            self._rows,
+            lanes,
+            self._request.epochs,
+            self._inputs.paired_by,
+        )
 
 
 def _whole(
