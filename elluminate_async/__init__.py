@@ -51,13 +51,14 @@ from elluminate_async.errors import (
     WrongEventLoopError,
 )
 from elluminate_async.evaluation.comparing import Comparison, Difference
-from elluminate_async.evaluation.evaluation import Evaluation, Usage
+from elluminate_async.evaluation.evaluation import Evaluation
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.intervals import Interval
 from elluminate_async.evaluation.measures import EvaluationSummary
 from elluminate_async.evaluation.plan import ConfigurationPlan, EvaluationPlan, PlannedChunks
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
+from elluminate_async.evaluation.usage import Usage
 from elluminate_async.limits.limits import Traffic
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rating_items import RatedResponse

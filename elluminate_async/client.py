@@ -23,6 +23,7 @@ from elluminate_async.evaluation.request import (
     checked_request,
 )
 from elluminate_async.evaluation.run import Evaluator
+from elluminate_async.evaluation.tokens import CountTokens
 from elluminate_async.limits.limits import Limits, Traffic
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
@@ -44,7 +45,6 @@ from elluminate_async.transport.http import HttpTransport
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -327,7 +327,7 @@ class AsyncClient:
         max_cost: float | None = None,
         options: BatchOptions | None = None,
         output_tokens: int | None = None,
-        count_tokens: Callable[[str], int] | None = None,
+        count_tokens: CountTokens | None = None,
     ) -> EvaluationPlan:
         """Tell what `evaluate` with these arguments would do, take and cost. Nothing is sent.
 

@@ -68,8 +68,8 @@ LIBRARIES = {
     "transport": {"aiohttp", "yarl", "anyio"},
     "operations": {"pydantic", "pydantic_core", "anyio"},
     "resources": {"pydantic"},
-    # The extra `stats`, numpy, inside of functions: summaries do not need it.
-    "evaluation": {"anyio", "numpy", "pydantic"},
+    # Those of the extras, inside of functions: summaries do not need them.
+    "evaluation": {"anyio", "numpy", "pydantic", "tiktoken"},
     # The extra's, inside of functions.
     "report": {"jinja2", "markupsafe"},
     "client": set[str](),

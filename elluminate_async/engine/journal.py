@@ -20,11 +20,13 @@ import anyio
 from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
 from elluminate_async.engine.filelock import lock_file, unlock_file
 from elluminate_async.engine.records import (
+    CONTENT,
     FORMAT,
     Header,
     JournalState,
     Record,
     check_header,
+    decode_record,
     encode_record,
     read_records,
 )
@@ -34,6 +36,7 @@ from elluminate_async.errors import ItemError, JournalError
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LONGEST_HEADER = 65_536  # bytes; it holds ids and names
 _BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would write each line end as two bytes
 
 
@@ -126,7 +129,7 @@ class Journal:
     ) -> None:
         """Note what became of positions, in one writing."""
         errors = [
-            {name: value for name, value in error.to_dict().items() if name != "output"}
+            {name: value for name, value in error.to_dict().items() if name not in CONTENT}
             for error in failed
         ]
         records: list[Record] = []
@@ -205,6 +208,19 @@ class Journal:
                 self._broken = _unusable(self.path, error)
                 raise self._broken from None
             self._synced = reached
+
+
+def has_header(path: Path) -> bool:
+    """Whether the file begins with a whole record, as each journal does once it was begun.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            return decode_record(file.readline(_LONGEST_HEADER)) is not None
+        except ValueError:
+            return False
 
 
 _HINTS = {

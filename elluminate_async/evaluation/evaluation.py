@@ -14,16 +14,18 @@ from elluminate_async.evaluation.comparing import Comparison, compare
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.measures import (
     EvaluationSummary,
+    RunRows,
     criteria_of,
     gate_of,
     of_config,
-    row_keys,
     summary_of,
+    twins_of,
     verdicts_of,
 )
 from elluminate_async.evaluation.records import EvaluationRecord, at
 from elluminate_async.evaluation.request import checked_cost
 from elluminate_async.evaluation.saved import read_records
+from elluminate_async.evaluation.usage import Usage
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.tables.tabular import Tabular
@@ -32,6 +34,7 @@ from elluminate_async.tables.texts import json_text
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
     from elluminate_async.evaluation.spending import Spending
+    from elluminate_async.schemas.criteria import Criterion
     from elluminate_async.schemas.experiments import Experiment
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
@@ -48,6 +51,7 @@ class LaneResult:
 
     Attributes:
         config: The configuration's name.
+        criteria: Those of its records, as far as they are known.
     """
 
     config: str
@@ -55,21 +59,7 @@ class LaneResult:
     llm_config: LLMConfig | None
     responses: Batch[PromptResponse]
     ratings: Batch[list[Rating]]
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of the generations, as far as they are known; those of the judge are not told.
-
-    Attributes:
-        responses: Responses that there are.
-        unknown: Of these, those without a count of tokens, which are in no sum.
-    """
-
-    input_tokens: int
-    output_tokens: int
-    responses: int
-    unknown: int
+    criteria: Sequence[Criterion] = ()
 
 
 class Evaluation(Sequence[EvaluationRecord], Tabular):
@@ -84,6 +74,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         rows: The rows as they were uploaded; None where the collection existed.
         lanes: One for each configuration.
         epochs: Repetitions of each row.
+        paired_by: See `EvaluationRecord.paired_by`; empty where it is not known.
         spending: What it was allowed to cost; None where that was not bounded.
 
     Attributes:
@@ -99,6 +90,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         rows: Batch[TemplateVariables] | None,
         lanes: Sequence[LaneResult],
         epochs: int,
+        paired_by: Sequence[str] = (),
         *,
         spending: Spending | None = None,
     ) -> None:
@@ -107,6 +99,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         self.configs = tuple(lane.config for lane in lanes)
         self.experiments = tuple(lane.experiment for lane in lanes if lane.experiment is not None)
         self._inputs = inputs
+        self._paired_by = tuple(paired_by)
         self._rows = rows
         self._lanes = tuple(lanes)
         self._spending = spending
@@ -147,6 +140,8 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             outcome=at(lane.responses.outcomes[within], position),
             rated=at(lane.ratings.outcomes[within], position),
             llm_config=lane.llm_config,
+            paired_by=self._paired_by,
+            criteria=lane.criteria,
         )
 
     @property
@@ -174,17 +169,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
     @property
     def usage(self) -> Usage:
         """Tokens, as far as they are known."""
-        total = [0, 0, 0, 0]
-        for record in self:
-            if record.response is None:
-                continue
-            metadata = record.response.generation_metadata
-            tokens = (metadata.input_tokens, metadata.output_tokens) if metadata else (None, None)
-            total[2] += 1
-            total[3] += None in tokens
-            total[0] += tokens[0] or 0
-            total[1] += tokens[1] or 0
-        return Usage(*total)
+        return Usage.of(self)
 
     def summary(self, *, confidence: float = 0.95) -> EvaluationSummary:
         """The rates of each configuration, per criterion and over all; ``print`` it for a table.
@@ -227,7 +212,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
 
         Args:
             a: The configuration that is compared with; or an earlier `Evaluation` of the same
-                rows, which are paired by their content.
+                rows, which are paired by the values that the prompt asks for.
             b: The configuration in question. With an earlier evaluation the one to compare on
                 both sides; None where each has one.
             confidence: Of the intervals, and of what counts as shown.
@@ -269,7 +254,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
                 without it the report says that there is none.
 
         Raises:
-            InputError: A threshold is no number from 0 to 1.
+            InputError: A threshold is no number from 0 to 1, or the folder is not there.
             MissingExtraError: jinja2 is not installed: the extra ``report`` brings it.
             OSError: The file cannot be written.
 
@@ -291,8 +276,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
     def _compare_runs(
         self, before: Evaluation, config: str | None, confidence: float
     ) -> Comparison:
-        rows = {key: index for index, key in enumerate(row_keys(self._inputs))}
-        keys = [rows.get(key, key) for key in row_keys(before._inputs)]
+        keys = twins_of(before._rows_to_pair(), self._rows_to_pair())
         first = before._records_of(config)
         second = self._records_of(config)
         return compare(
@@ -300,6 +284,9 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             verdicts_of(second, self._criteria()),
             confidence=confidence,
         )
+
+    def _rows_to_pair(self) -> RunRows:
+        return RunRows(self._inputs, self._paired_by)
 
     def _records_of(self, config: str | None) -> list[EvaluationRecord]:
         if config is None and len(self.configs) > 1:
@@ -319,9 +306,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         return len(self)
 
     def _criteria(self) -> dict[int, str]:
-        sets = [experiment.criterion_set for experiment in self.experiments]
-        known = [criterion for one in sets if one is not None for criterion in one.criteria or ()]
-        return criteria_of(self, known)
+        return criteria_of(self, [one for lane in self._lanes for one in lane.criteria])
 
     @classmethod
     def from_records(
@@ -345,10 +330,17 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         """
         saved, configs = read_records(records), llm_configs or {}
         lanes = [
-            LaneResult(lane.config, None, configs.get(lane.config), lane.responses, lane.ratings)
+            LaneResult(
+                lane.config,
+                None,
+                configs.get(lane.config),
+                lane.responses,
+                lane.ratings,
+                lane.criteria,
+            )
             for lane in saved.lanes
         ]
-        return cls(name, saved.inputs, None, lanes, saved.epochs)
+        return cls(name, saved.inputs, None, lanes, saved.epochs, saved.paired_by)
 
     def write_records(self, target: Target) -> None:
         """Write `EvaluationRecord.to_dict` of each record, one a line: `from_records` reads them.
@@ -357,7 +349,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             target: A path, or an open file of bytes or text.
 
         Raises:
-            InputError: ``target`` is neither.
+            InputError: ``target`` is neither, or its folder is not there.
             OSError: It cannot be written.
         """
         self._write(target, (f"{json_text(record.to_dict())}\n".encode() for record in self))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from elluminate_async.errors import InputError, MissingExtraError
 from elluminate_async.evaluation.comparing import Comparison, Difference, compare
 from elluminate_async.evaluation.measures import (
-    UNKNOWN_CRITERION,
     EvaluationSummary,
+    RunRows,
     gate_of,
-    row_keys,
+    twins_of,
+    verdicts_by,
 )
 from elluminate_async.evaluation.statistics import Rate, Verdict, summarize
 from elluminate_async.report.data import (
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 
 Record: TypeAlias = Mapping[str, Any]
 
-_PASSED = {"YES": True, "NO": False}
 _CONFIDENCE = 0.95
+_PARTS_BY_CRITERION = ("ratings", "not_measured")
+"""Of a record: what has a criterion, which the report is to know."""
+
 _NO_COMPARISON = (
     "There is no comparison: it needs the extra 'stats', pip install 'elluminate-async[stats]'."
 )
@@ -97,8 +100,8 @@ def report_data_of_records(
         pass_rate: As of `report_data`.
         max_error_rate: As of `report_data`.
         per_criterion: As of `report_data`.
-        compare_with: The records of an earlier run of the same rows, which are paired by their
-            content.
+        compare_with: The records of an earlier run of the same rows, which are paired as
+            those of `Evaluation.compare`.
 
     Raises:
         InputError: A record lacks its row or configuration, a rating its criterion, or a
@@ -143,27 +146,30 @@ class _Run:
             _check(index, record)
         self.configs = [*dict.fromkeys([*configs, *(record["config"] for record in records)])]
         found = {
-            rating["criterion_id"]: Criterion.model_construct(
-                id=rating["criterion_id"],
-                label=_text(rating.get("label")),
-                criterion_str=_text(rating.get("criterion")) or f"({rating['criterion_id']})",
+            one["criterion_id"]: Criterion.model_construct(
+                id=one["criterion_id"],
+                label=_text(one.get("label")),
+                criterion_str=_text(one.get("criterion")) or f"({one['criterion_id']})",
             )
             for record in records
-            for rating in record.get("ratings") or ()
+            for part in _PARTS_BY_CRITERION
+            for one in record.get(part) or ()
         }
-        self.criteria = criterion_names(found.values())
+        # What was not measured may be told of first.
+        self.criteria = criterion_names(found[id] for id in sorted(found))
 
     def rows(self) -> dict[int, Hashable]:
         """Each row, by itself."""
         return {record["row"]: record["row"] for record in self.records}
 
-    def contents(self) -> dict[int, Hashable]:
-        """The key of each row in another run: its content."""
+    def rows_to_pair(self) -> tuple[list[int], RunRows]:
+        """The rows there are, by their index, and what pairs them with those of another run."""
         inputs: dict[int, Mapping[str, Any]] = {
             record["row"]: record.get("input") or {} for record in self.records
         }
         order = sorted(inputs)
-        return dict(zip(order, row_keys([inputs[row] for row in order]), strict=True))
+        paired_by = next((r["paired_by"] for r in self.records if r.get("paired_by")), ())
+        return order, RunRows([inputs[row] for row in order], paired_by)
 
     def verdicts(self, config: str, keys: Mapping[int, Hashable]) -> Iterator[Verdict]:
         """One for each record and criterion, as `measures.verdicts_of`."""
@@ -172,10 +178,7 @@ class _Run:
                 continue
             key, epoch = keys[record["row"]], record.get("epoch", 1)
             said = {r["criterion_id"]: str(r.get("rating")) for r in record.get("ratings") or ()}
-            if not self.criteria:
-                yield Verdict(key, epoch, UNKNOWN_CRITERION, None)
-            for id, name in self.criteria.items():
-                yield Verdict(key, epoch, name, _PASSED.get(said.get(id, "")))
+            yield from verdicts_by(said, self.criteria, key, epoch)
 
 
 def _check(index: int, record: object) -> None:
@@ -187,15 +190,14 @@ def _check(index: int, record: object) -> None:
             f"records[{index}] has no 'row', a whole number, and 'config', a text: pass records "
             "as EvaluationRecord.to_dict has them"
         )
-    ratings = fields.get("ratings")
-    if ratings is None:
-        return
-    if not isinstance(ratings, list | tuple):
-        raise InputError(f"records[{index}]['ratings'] is no list")
-    for rating in cast("Sequence[object]", ratings):
-        known = isinstance(rating, Mapping) and cast("Mapping[str, object]", rating)
-        if not known or not _is_whole(known.get("criterion_id")):
-            raise InputError(f"records[{index}] has a rating without its 'criterion_id'")
+    for part in _PARTS_BY_CRITERION:
+        found: object = fields.get(part) or []
+        if not isinstance(found, list | tuple):
+            raise InputError(f"records[{index}][{part!r}] is no list")
+        for one in cast("Sequence[object]", found):
+            known = isinstance(one, Mapping) and cast("Mapping[str, object]", one)
+            if not known or not _is_whole(known.get("criterion_id")):
+                raise InputError(f"records[{index}][{part!r}] has one without its 'criterion_id'")
 
 
 def _is_whole(value: object) -> bool:
@@ -238,9 +240,13 @@ def _pairs(before: _Run, run: _Run) -> list[tuple[_Run, str, str]]:
 def _compared(before: _Run, a: str, run: _Run, b: str) -> ComparisonData:
     keys = before.rows()
     if before is not run:
-        rows = {content: row for row, content in run.contents().items()}
+        (earlier, before_rows), (order, rows) = before.rows_to_pair(), run.rows_to_pair()
+        twins = twins_of(before_rows, rows)
         # What is not in this run keeps a key that is no row of it.
-        keys = {row: rows.get(content, content) for row, content in before.contents().items()}
+        keys = {
+            row: order[twin] if isinstance(twin, int) else twin
+            for row, twin in zip(earlier, twins, strict=True)
+        }
     result: Comparison = compare(before.verdicts(a, keys), run.verdicts(b, run.rows()))
     return ComparisonData(
         a=a if before is run else f"{a} (earlier run)",

@@ -14,7 +14,7 @@ _SHOWN = 5
 
 
 class RowSurvey:
-    """What is seen of rows, one after the other.
+    """Facts of rows, noted one after the other.
 
     Args:
         placeholders: Of the prompt; None where they are not known.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+import json
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elluminate_async import AsyncClient, BatchOptions
-from elluminate_async.server import LocalServer
+from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
 from tests.flow.bench import EchoModel, Recorder
 
 PROMPT = "Say {{word}}"
@@ -37,6 +38,36 @@ async def evaluating(
         AsyncClient(base_url=server.url, api_key=server.api_key, options=options) as client,
     ):
         yield Scene(server, client, model, recorder)
+
+
+def judging(
+    scene: Scene,
+    is_yes: Callable[[str], bool],
+    *,
+    silent: Callable[[str], bool] = lambda prompt: False,
+    on: str = CRITERIA[1],
+) -> None:
+    """Have the judge say YES where ``is_yes`` holds of what it is shown, else NO.
+
+    Where ``silent`` holds of it too, there is no verdict on the criterion ``on``.
+    """
+
+    async def complete(request: ModelRequest) -> ModelAnswer:
+        if request.purpose != "judge":
+            return await EchoModel.complete(scene.model, request)
+        prompt = " ".join(str(message["content"]) for message in request.messages)
+        verdict = "YES" if is_yes(prompt) else "NO"
+        if request.json_schema is None:
+            return ModelAnswer(text="Hm." if silent(prompt) and on in prompt else verdict)
+        asked = request.json_schema.schema["properties"]
+        said = {
+            key: {"verdict": verdict}
+            for key, one in asked.items()
+            if one["description"] != on or not silent(prompt)
+        }
+        return ModelAnswer(text=json.dumps(said))
+
+    scene.model.complete = complete
 
 
 def words(count: int, start: int = 0) -> list[dict[str, Any]]:
