@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -65,6 +65,16 @@ def test_pages_need_nothing_from_elsewhere(browser: Any, address: str) -> None:
     assert said == []
     hosts = {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
     assert hosts == {urlsplit(address).netloc}
+
+
+def test_no_link_leads_nowhere(site: Path) -> None:
+    """Neither to a page or a file that is not there, nor out of the site."""
+    for page in site.rglob("index.html"):
+        for link in re.findall(r'href="([^"#?]+)[^"]*"', page.read_text()):
+            if "://" not in link:
+                target = (page.parent / unquote(link)).resolve()
+                assert target.exists(), f"{page.relative_to(site)}: {link}"
+                assert target.is_relative_to(site.resolve()), f"{page.relative_to(site)}: {link}"
 
 
 def test_the_built_files_name_no_other_host(site: Path) -> None:
