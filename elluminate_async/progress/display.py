@@ -95,11 +95,15 @@ class Ticker:
     Args:
         show: Shows what is to be shown; it is never called by two threads at once.
         every: Seconds between two calls.
+        patience: Seconds that are waited for the last call; None is `PATIENCE`.
     """
 
-    def __init__(self, show: Callable[[], None], every: float) -> None:
+    def __init__(
+        self, show: Callable[[], None], every: float, *, patience: float | None = None
+    ) -> None:
         self._show = show
         self._every = every
+        self._patience = PATIENCE if patience is None else patience
         self._is_over = threading.Event()
         # In the context of the call: a notebook finds the cell by it that outputs belong to.
         run = contextvars.copy_context().run
@@ -114,7 +118,7 @@ class Ticker:
     def stop(self) -> None:
         """Show the end, unless that takes too long."""
         self._is_over.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(self._patience)
 
     def _run(self) -> None:
         with shielded():

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 INTERVAL: Final = 0.5
 """Seconds between two updates."""
 
+_PATIENCE: Final = 30.0
+"""Seconds for the last update: a kernel's messages are only queued, and wait for nobody."""
+
 _SHELL: Final = "ZMQInteractiveShell"
 """IPython's shell in a kernel; that of Colab is derived from it."""
 
@@ -39,7 +42,7 @@ class NotebookView:
         self._display = display
         self._widget = _Widget() if find_spec("ipywidgets") is not None else None
         self._handle: Any = None
-        self._ticker = Ticker(self._show, INTERVAL)
+        self._ticker = Ticker(self._show, INTERVAL, patience=_PATIENCE)
 
     def begin(self) -> None:
         """Show it as an output of the cell that runs."""
