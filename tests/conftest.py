@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 from collections.abc import Iterator
@@ -17,6 +18,16 @@ pytest_plugins = ["tests.matrix", "tests.measured"]
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("fresh", deadline=None, print_blob=True)
 settings.load_profile("same")
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported and collected out of what each test's collections look at.
+
+    Some hundred tests collect garbage, to see what it warns of. Modules and test items are a
+    million objects, none of them theirs.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
