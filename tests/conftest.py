@@ -14,9 +14,9 @@ from elluminate_async.limits import backoff
 
 pytest_plugins = ["tests.matrix", "tests.measured"]
 
-# The same cases each time; `make soak` draws others with --hypothesis-profile=fresh.
+# The same cases each time; `make soak` draws others, and more, with --hypothesis-profile=fresh.
 settings.register_profile("same", derandomize=True, deadline=None)
-settings.register_profile("fresh", deadline=None, print_blob=True)
+settings.register_profile("fresh", deadline=None, print_blob=True, max_examples=500)
 settings.load_profile("same")
 
 
