@@ -6,6 +6,7 @@ import gc
 import io
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,21 @@ pytest_plugins = ["tests.matrix", "tests.measured"]
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("fresh", deadline=None, print_blob=True, max_examples=500)
 settings.load_profile("same")
+
+
+LONG = {
+    "cli/test_interrupts.py", "evaluation/test_kills.py", "faults/test_hostile.py",
+    "faults/test_load.py", "faults/test_positions.py", "flow/test_kills.py",
+    "official/test_official_clients.py", "test_benchmarks.py", "test_collection.py",
+    "test_package.py",
+}  # fmt: skip
+"""Files with tests of many seconds: begun last, one leaves all other workers without work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, each file's tests together for what they share."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG)
 
 
 def pytest_collection_finish() -> None:

@@ -267,10 +267,10 @@ async def peak_of_a_stream(items: int) -> tuple[int, int]:
 def test_memory_does_not_grow_with_the_input(fired: Fired) -> None:
     """Four times the items through a stream: the same memory, and a window of tasks."""
     # Fills pydantic's cache of short texts, which is the process's and bounded.
-    run_virtually(lambda: peak_of_a_stream(6_000))
-    small, tasks = run_virtually(lambda: peak_of_a_stream(1_500))
-    large, more_tasks = run_virtually(lambda: peak_of_a_stream(6_000))
-    fired(times=13_500)
+    run_virtually(lambda: peak_of_a_stream(12_000))
+    small, tasks = run_virtually(lambda: peak_of_a_stream(3_000))
+    large, more_tasks = run_virtually(lambda: peak_of_a_stream(12_000))
+    fired(times=27_000)
 
     assert large <= 1.1 * small
     assert max(tasks, more_tasks) <= 20

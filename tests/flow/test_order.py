@@ -35,9 +35,7 @@ PROFILES = [
 
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("profile", PROFILES)
-async def test_many_items_keep_their_positions(
-    staging: Staging, profile: WireProfile
-) -> None:
+async def test_many_items_keep_their_positions(staging: Staging, profile: WireProfile) -> None:
     """400 variables with duplicates, every 50th failing: each outcome echoes its own input."""
     values = [f"v{i}" for i in range(320)] + [f"v{i}" for i in range(0, 160, 2)]
     random.Random(1).shuffle(values)
