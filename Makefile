@@ -13,6 +13,9 @@ PEER_NAMES := floor fanout official-0.7.3
 REALMODEL := .venv-realmodel
 BENCHMARKS := fan_out client_overhead limits hidden_limit outage scale server whole_flow evaluate
 
+# Programs that tests start import the package: what they compiled is kept, wherever they run.
+unexport PYTHONDONTWRITEBYTECODE
+
 # One more than the two cores that CI has, as many tests wait.
 PARALLEL := --numprocesses 3 --dist worksteal
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,10 +15,35 @@ from elluminate_async.limits import backoff
 
 pytest_plugins = ["tests.matrix", "tests.measured"]
 
-# The same cases each time; `make soak` draws others with --hypothesis-profile=fresh.
+# The same cases each time; `make soak` draws others, and more, with --hypothesis-profile=fresh.
 settings.register_profile("same", derandomize=True, deadline=None)
-settings.register_profile("fresh", deadline=None, print_blob=True)
+settings.register_profile("fresh", deadline=None, print_blob=True, max_examples=500)
 settings.load_profile("same")
+
+
+LONG = {
+    "cli/test_interrupts.py", "evaluation/test_kills.py", "faults/test_hostile.py",
+    "faults/test_load.py", "faults/test_positions.py", "flow/test_kills.py",
+    "official/test_official_clients.py", "test_benchmarks.py", "test_collection.py",
+    "test_package.py",
+}  # fmt: skip
+"""Files with tests of many seconds: begun last, one leaves all other workers without work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, each file's tests together for what they share."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported and collected out of what each test's collections look at.
+
+    Some hundred tests collect garbage, to see what it warns of. Modules and test items are a
+    million objects, none of them theirs.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import pytest
 
 real, later = time.time, float(sys.argv[1])
 time.time = lambda: real() + later
-sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests"]))
+sys.exit(pytest.main(["--collect-only", "-q", "--assert=plain", "-p", "no:cacheprovider", "tests"]))
 """
 
 

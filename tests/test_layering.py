@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Container
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -98,13 +99,18 @@ def layer_of(name: str) -> str:
     return name.split(".")[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path, *, at_once: bool = False) -> set[str]:
     """Every module that ``path`` imports anywhere, type checking and functions included.
 
     With ``at_once`` those only that it needs to be imported itself.
     """
     found: set[str] = set()
-    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    todo: list[ast.AST] = [parsed(path)]
     while todo:
         node = todo.pop()
         if at_once and _is_for_later(node):
@@ -215,7 +221,7 @@ def test_no_circle_of_imports() -> None:
 def imported_modules(path: Path, names: Container[str]) -> set[str]:
     """The modules of this package that ``path`` imports when it runs."""
     found: set[str] = set()
-    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    todo: list[ast.AST] = [parsed(path)]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -232,7 +238,7 @@ def imported_modules(path: Path, names: Container[str]) -> set[str]:
 def _called_in(path: Path, function: str) -> set[str]:
     bodies = [
         node
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
     ]
     assert bodies, function
@@ -274,6 +280,6 @@ def test_importing_the_package_needs_no_extra() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_a_docstring_says_what_a_thing_is(path: Path) -> None:
     """None opens with "What": a noun or a verb tells sooner."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             assert not (ast.get_docstring(node) or "").startswith("What"), node

@@ -1,4 +1,4 @@
-"""The command line as a user runs it, in a process of its own."""
+"""The demo: once as a user runs it, in a process of its own; else within this one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from elluminate_async.cli.rows import read_rows, shipped_rows
+from tests.cli.command import Command
 
 LAST = re.compile(r"demo: (\d+) generated, (\d+) rated, (\d+) failed in [\d.]+ s")
 
 
-def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ELLUMINATE_")}
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "elluminate_async", *arguments],
         cwd=folder,
-        env={**kept, **environment, "COLUMNS": "100"},
+        env={**kept, "COLUMNS": "100"},
         capture_output=True,
         text=True,
         timeout=600,
@@ -55,25 +56,25 @@ def test_the_demo_generates_and_rates_everything_and_reuses_it(tmp_path: Path) -
     assert len(set(experiments)) == 2
 
 
-def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
+def test_limit_takes_the_first_rows(command: Command) -> None:
     """`--limit 3` generates three."""
-    done = run("demo", "--limit", "3", "--db", str(tmp_path / "x.db"), folder=tmp_path)
+    done = command("demo", "--limit", "3", "--db", str(command.folder / "x.db"))
 
-    assert done.returncode == 0, done.stderr
-    assert LAST.search(done.stdout)
-    assert "3 generated, 3 rated, 0 failed" in done.stdout
+    assert done.code == 0, done.err
+    assert LAST.search(done.out)
+    assert "3 generated, 3 rated, 0 failed" in done.out
 
 
-def test_criteria_may_be_given(tmp_path: Path) -> None:
+def test_criteria_may_be_given(command: Command) -> None:
     """`--criteria FILE` takes the place of those that a model proposes, also of earlier ones."""
-    (tmp_path / "criteria.txt").write_text("Is there code?\n\nIs it right?\nIs there code?\n")
-    run("demo", "--limit", "2", folder=tmp_path)
-    done = run("demo", "--limit", "2", "--criteria", "criteria.txt", folder=tmp_path)
+    command.write("criteria.txt", "Is there code?\n\nIs it right?\nIs there code?\n")
+    command("demo", "--limit", "2")
+    done = command("demo", "--limit", "2", "--criteria", "criteria.txt")
 
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^criteria +2, given", done.stdout, re.MULTILINE)
-    assert "Is there code?" in done.stdout
-    assert "2 generated, 2 rated, 0 failed" in done.stdout
+    assert done.code == 0, done.err
+    assert re.search(r"^criteria +2, given", done.out, re.MULTILINE)
+    assert "Is there code?" in done.out
+    assert "2 generated, 2 rated, 0 failed" in done.out
 
 
 @pytest.mark.parametrize(
@@ -85,17 +86,19 @@ def test_criteria_may_be_given(tmp_path: Path) -> None:
     ],
 )
 def test_bad_criteria_are_one_line_and_exit_status_2(
-    tmp_path: Path, content: bytes | None, text: str
+    command: Command, content: bytes | None, text: str
 ) -> None:
     """The text says what is wrong with the file."""
+    path = command.folder / "criteria.txt"
+    path.unlink(missing_ok=True)
     if content is not None:
-        (tmp_path / "criteria.txt").write_bytes(content)
+        path.write_bytes(content)
 
-    done = run("demo", "--criteria", "criteria.txt", folder=tmp_path)
+    done = command("demo", "--criteria", "criteria.txt")
 
-    assert done.returncode == 2
-    assert text in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.code == 2
+    assert text in done.err
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -113,17 +116,19 @@ def test_bad_criteria_are_one_line_and_exit_status_2(
     ],
 )
 def test_a_bad_csv_is_one_line_and_exit_status_2(
-    tmp_path: Path, content: bytes | None, text: str
+    command: Command, content: bytes | None, text: str
 ) -> None:
     """The text says what is wrong and where; nothing else is printed as an error."""
+    path = command.folder / "rows.csv"
+    path.unlink(missing_ok=True)
     if content is not None:
-        (tmp_path / "rows.csv").write_bytes(content)
+        path.write_bytes(content)
 
-    done = run("demo", "--csv", "rows.csv", folder=tmp_path)
+    done = command("demo", "--csv", "rows.csv")
 
-    assert done.returncode == 2
-    assert text in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.code == 2
+    assert text in done.err
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -143,41 +148,50 @@ def test_a_bad_csv_is_one_line_and_exit_status_2(
     ],
 )
 def test_bad_settings_end_with_status_2(
-    tmp_path: Path, arguments: list[str], environment: dict[str, str], text: str
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    environment: dict[str, str],
+    text: str,
 ) -> None:
     """Each says what to do on stderr."""
-    done = run("demo", *arguments, folder=tmp_path, **environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
 
-    assert done.returncode == 2
-    assert text in done.stderr
-    assert "Traceback" not in done.stderr
+    done = command("demo", *arguments)
+
+    assert done.code == 2
+    assert text in done.err
+    assert "Traceback" not in done.err
 
 
-def test_a_model_that_is_not_there_fails_the_items_not_the_program(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_fails_the_items_not_the_program(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With an unreachable endpoint every row fails with its reason, and the status is 1."""
-    done = run(
+    monkeypatch.setenv("LLM_API_KEY", "canary-key")
+
+    done = command(
         "demo", "--limit", "2", "--llm-base-url", "http://127.0.0.1:9/v1", "--llm-model", "m",
         "--db", "x.db",
-        folder=tmp_path, LLM_API_KEY="canary-key",
     )  # fmt: skip
 
-    assert "Traceback" not in done.stderr
-    assert "canary-key" not in done.stdout + done.stderr
-    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.err
+    assert "canary-key" not in done.out + done.err
+    assert done.code in (1, 2)
 
 
-def test_help_names_every_command() -> None:
+def test_help_names_every_command(command: Command) -> None:
     """`--help` of the program and of its commands explains the options."""
-    folder = Path.cwd()
-    top = run("--help", folder=folder)
-    demo = run("demo", "--help", folder=folder)
-    serve = run("serve", "--help", folder=folder)
+    top = command("--help")
+    demo = command("demo", "--help")
+    serve = command("serve", "--help")
 
-    assert "demo" in top.stdout
-    assert "serve" in top.stdout
-    assert all(option in demo.stdout for option in ("--limit", "--hosted", "--llm-base-url"))
-    assert all(option in serve.stdout for option in ("--host", "--port", "--db", "--api-key"))
-    assert run("--version", folder=folder).stdout.startswith("elluminate-async ")
+    assert "demo" in top.out
+    assert "serve" in top.out
+    assert all(option in demo.out for option in ("--limit", "--hosted", "--llm-base-url"))
+    assert all(option in serve.out for option in ("--host", "--port", "--db", "--api-key"))
+    assert command("--version").out.startswith("elluminate-async ")
 
 
 def test_the_shipped_rows_are_many_and_distinct() -> None:

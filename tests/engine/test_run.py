@@ -507,13 +507,13 @@ async def test_a_source_is_read_no_further_than_the_window() -> None:
 
 @pytest.mark.unmeasured
 async def test_tasks_do_not_grow_with_the_input() -> None:
-    """100,000 generated items: a window of tasks, and the memory of the outcomes alone."""
+    """50,000 generated items: a window of tasks, and the memory of the outcomes alone."""
     service = Service(delay=0.001)
     most = 0
 
     def source() -> Iterator[Entry[str]]:
         nonlocal most
-        for position in range(100_000):
+        for position in range(50_000):
             if position % 50 == 0:
                 most = max(most, len(others()))
             yield Item(position, "v")
@@ -521,11 +521,11 @@ async def test_tasks_do_not_grow_with_the_input() -> None:
     service.outcome = lambda item: "same"
     tracemalloc.start()
     try:
-        batch = await run_batch(call_to(service, total=100_000, max_concurrency=8), source())
+        batch = await run_batch(call_to(service, total=50_000, max_concurrency=8), source())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert len(batch.succeeded) == 100_000
+    assert len(batch.succeeded) == 50_000
     assert most <= 8
-    assert peak < 40e6
+    assert peak < 20e6

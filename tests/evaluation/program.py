@@ -13,7 +13,7 @@ from pathlib import Path
 from elluminate_async import AsyncClient, BatchOptions, RatingMode
 from tests.evaluation.scene import CRITERIA, PROMPT, words
 
-ROWS = 60
+ROWS = 30
 
 
 async def main(url: str, journal: str) -> str:

@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elluminate_async import AsyncClient, BatchOptions
-from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
-from tests.flow.bench import EchoModel, Recorder
+
+if TYPE_CHECKING:
+    from elluminate_async.server import LocalServer, ModelRequest
+    from tests.flow.bench import EchoModel, Recorder
 
 PROMPT = "Say {{word}}"
 CRITERIA = ["Does it say the word?", "Is it short?"]
@@ -32,6 +34,10 @@ async def evaluating(
     db: Path | None = None, options: BatchOptions | None = None
 ) -> AsyncGenerator[Scene]:
     """A server, in memory or in that file, and a client of it."""
+    # Here, as the programs that are killed need only the words of this module.
+    from elluminate_async.server import LocalServer
+    from tests.flow.bench import EchoModel, Recorder
+
     model, recorder = EchoModel(), Recorder()
     async with (
         LocalServer(model=model, wrap=recorder.wrap, db=db) as server,
@@ -51,6 +57,9 @@ def judging(
 
     Where ``silent`` holds of it too, there is no verdict on the criterion ``on``.
     """
+
+    from elluminate_async.server import ModelAnswer
+    from tests.flow.bench import EchoModel
 
     async def complete(request: ModelRequest) -> ModelAnswer:
         if request.purpose != "judge":

@@ -11,6 +11,7 @@ import pickle
 import re
 import traceback
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import TracebackType
 from urllib.parse import quote, unquote
 
@@ -74,14 +75,17 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 def _readings(text: str) -> Iterator[str]:
     """``text`` with its escapes resolved in every way, several times over."""
-    seen = {text}
+    seen = new = {text}
     for _ in range(3):
-        for reading in [*seen]:
-            seen.add(unquote(reading))
-            seen.add(html.unescape(reading))
-            seen.add(re.sub(r"=([0-9A-F]{2})", lambda m: chr(int(m[1], 16)), reading))
+        found: set[str] = set()
+        for reading in new:
+            found.add(unquote(reading))
+            found.add(html.unescape(reading))
+            found.add(re.sub(r"=([0-9A-F]{2})", lambda m: chr(int(m[1], 16)), reading))
             slim = re.sub(r"\\+(?=[^ux0-9])", "", reading)
-            seen.add(re.sub(r"\\+(u00..|x..|[0-3]..)", _code, slim))
+            found.add(re.sub(r"\\+(u00..|x..|[0-3]..)", _code, slim))
+        new = found - seen
+        seen = seen | new
     yield from seen
 
 
@@ -107,6 +111,8 @@ def _decoded(text: str) -> Iterator[str]:
             yield found.decode("latin-1")
 
 
+# Most of what hangs on an error hangs on the next one too.
+@lru_cache(2_000)
 def shows(text: str, key: str) -> bool:
     """Whether ``text`` tells a reader with patience twelve characters of ``key``."""
     parts = {key[i : i + PART].lower() for i in range(len(key) - PART + 1)}

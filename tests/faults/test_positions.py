@@ -113,13 +113,13 @@ async def run(case: Case, service: ScriptedService) -> Batch[PromptResponse]:
 @pytest.mark.unmeasured
 @pytest.mark.row(55, 57, 59, 60, 61)
 @settings(
-    max_examples=2000,
+    max_examples=4 * settings().max_examples,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(case=CASES)
 def test_a_position_has_its_own_outcome_whatever_happens(case: Case, fired: Fired) -> None:
-    """2,000 batches against the ledger: none lost, swapped, foreign, or paid for twice."""
+    """Against the ledger: none lost, swapped, foreign, or paid for twice; `make soak` has 2,000."""
     poison = Fault(refuse(422), on=holds_poison)
     plan = FaultPlan(case.seed, case.share, [name for name in KINDS if not too_late(case, name)])
     service = ScriptedService(

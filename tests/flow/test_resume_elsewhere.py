@@ -57,7 +57,7 @@ def posts(stage: Stage) -> int:
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "moved"])
 def test_no_row_of_another_input_is_ever_a_success(way: str, fired: Fired) -> None:
     """Server replaced, restored, ids used again, entries edited: own values or none, each time."""
-    cases = [Case(way, operation, seed) for operation in OPERATIONS for seed in (0, 1)]
+    cases = [Case(way, operation, seed=0) for operation in OPERATIONS]
 
     results = run_cases(cases)
 

@@ -1,15 +1,20 @@
-"""``elluminate-async serve`` as a real process."""
+"""``elluminate-async serve`` as a real process, and commands beside it within the test's."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
+
+from elluminate_async.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,3 +83,31 @@ def serving(*options: str) -> Generator[Program, None, None]:
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+@dataclass
+class Done:
+    """What a command printed, and its exit code."""
+
+    code: object
+    out: str
+    err: str
+
+
+def run(*arguments: str | Path) -> Done:
+    """A command, in this process: it is another than the server's where there is one."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["elluminate-async", *map(str, arguments)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = before
+    return Done(ended.value.code, out.getvalue(), err.getvalue())
+
+
+def complaint(*arguments: str | Path) -> str:
+    """The line on stderr when it does not."""
+    done = run(*arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done
+    return done.err

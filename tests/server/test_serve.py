@@ -9,11 +9,9 @@ import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.flow.bench import until
 from tests.server.api import Api, batch
-from tests.server.program import command, environment, serving
+from tests.server.program import command, complaint, environment, run, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,42 +49,42 @@ def refused(*options: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_key_is_shown_once_and_signals_end_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_key_is_shown_once_and_signals_end_it(tmp_path: Path) -> None:
     """The first start shows a key, the second says that it is still valid; both end with 0."""
     db = str(tmp_path / "sub" / "s.db")
     with serving("--db", db) as program:
         assert program.lines[0].endswith(" (shown once)")
         assert program.url.startswith("http://127.0.0.1:")
         key = program.key
-        assert program.end(number) == 0
+        assert program.end(signal.SIGINT) == 0
     with serving("--db", db) as program:
         assert "still valid" in program.lines[0]
         assert key not in program.lines[0]
-        assert program.end(number) == 0
+        assert program.end(signal.SIGTERM) == 0
 
 
 def test_bad_values_exit_with_2(tmp_path: Path) -> None:
     """What cannot work is one line on stderr and exit code 2."""
     db = str(tmp_path / "s.db")
     assert "0.0.0.0" in refused("--db", db, "--host", "0.0.0.0")
-    assert "port" in refused("--db", db, "--port", "99999")
-    assert "--llm-base-url" in refused("--db", db, "--llm-base-url", "http://x/v1")
-    assert "http" in refused("--db", db, "--model", "m", "--llm-base-url", "ftp://x")
+    serve = ("serve", "--db", db)
+    assert "--llm-base-url" in complaint(*serve, "--llm-base-url", "http://x/v1")
+    assert "http" in complaint(*serve, "--model", "m", "--llm-base-url", "ftp://x")
+    assert "port" in run(*serve, "--port", "99999").err
 
 
 def test_port_in_use_exits_with_2(tmp_path: Path) -> None:
     """A port in use is named."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert port in refused("--db", str(tmp_path / "s.db"), "--port", port)
+        assert port in complaint("serve", "--db", tmp_path / "s.db", "--port", port)
 
 
 def test_database_in_use_exits_with_2(tmp_path: Path) -> None:
     """A second server on one file is told so."""
     db = str(tmp_path / "s.db")
     with serving("--db", db) as program:
-        assert "in use" in refused("--db", db, "--port", "0")
+        assert "in use" in complaint("serve", "--db", db, "--port", "0")
         assert program.end() == 0
 
 

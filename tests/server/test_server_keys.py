@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,37 +15,15 @@ import anyio.lowlevel
 import pytest
 
 from elluminate_async import ConfigurationError
-from elluminate_async.cli import main
 from elluminate_async.cli.server_key import given_key
 from elluminate_async.server import LocalServer
 from tests.flow.bench import until
 from tests.server.api import Api
-from tests.server.program import environment, serving
-from tests.server.test_serve import api_of, refused
+from tests.server.program import complaint, environment, run, serving
+from tests.server.test_serve import api_of
 
 if TYPE_CHECKING:
     import aiohttp
-
-
-@dataclass
-class Done:
-    """What a command printed, and its exit code."""
-
-    code: object
-    out: str
-    err: str
-
-
-def run(*arguments: str | Path) -> Done:
-    """A command, in this process: it is another than the server's where there is one."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["elluminate-async", *map(str, arguments)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = before
-    return Done(ended.value.code, out.getvalue(), err.getvalue())
 
 
 def started(*arguments: str | Path) -> subprocess.Popen[bytes]:
@@ -64,13 +40,6 @@ def said(*arguments: str | Path) -> str:
     done = run(*arguments)
     assert done.code == 0, done
     return done.out.strip()
-
-
-def complaint(*arguments: str | Path) -> str:
-    """The line on stderr when it does not."""
-    done = run(*arguments)
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done
-    return done.err
 
 
 async def status_of(api: Api, key: str, path: str = "//projects") -> int:
@@ -220,7 +189,7 @@ async def test_what_cannot_be_is_one_line(db: Path, tmp_path: Path) -> None:
     assert "must not be empty" in complaint("projects", "add", "  ", "--db", db)
     assert "taken for an id" in complaint("projects", "add", "12", "--db", db)
     assert "taken for an id" in complaint("projects", "rename", "Local", "1", "--db", db)
-    assert "keeps its data in a file" in refused("--db", ":memory:")
+    assert "keeps its data in a file" in complaint("serve", "--db", ":memory:")
     assert said("keys", "list", "--db", db) == ""
 
 
@@ -247,7 +216,7 @@ async def test_a_key_that_no_process_list_shows(
 def test_a_key_file_that_holds_no_key(tmp_path: Path) -> None:
     """Missing, empty, of several words, or beside --api-key: said, and no server started."""
     file, db = tmp_path / "key", tmp_path / "s.db"
-    assert "cannot be read" in refused("--db", str(db), "--api-key-file", str(file))
+    assert "cannot be read" in complaint("serve", "--db", db, "--api-key-file", file)
     assert not db.exists()
     file.write_bytes(b"\xef\xbb\xbfsk-of-an-editor\r\n")
     assert given_key(None, file) == "sk-of-an-editor"

@@ -133,12 +133,15 @@ async def test_half_an_emoji_in_the_reasoning(
 
 @pytest.mark.unmeasured
 @pytest.mark.row(133)
-def test_ten_thousand_answers(fired: Fired) -> None:
-    """Of whatever a model says either nothing leaves, with a reason, or what any file can hold."""
+def test_two_thousand_answers(fired: Fired) -> None:
+    """Whatever a model says: nothing leaves, with a reason, or what any file can hold.
+
+    `make soak` has 10,000.
+    """
     source = random.Random(1)
     requests = [ModelRequest([]), ModelRequest([], json_schema=JsonSchema("s", {}))]
     kept = failed = 0
-    for number in range(10_000):
+    for number in range(2_000):
         answer = random_answer(source)
         try:
             leaves = storable(answer, requests[number % 2])
@@ -152,9 +155,9 @@ def test_ten_thousand_answers(fired: Fired) -> None:
         assert leaves.tool_calls is None or all(isinstance(one, dict) for one in leaves.tool_calls)
         for figure in (leaves.input_tokens, leaves.output_tokens, leaves.reasoning_tokens):
             assert figure is None or (type(figure) is int and 0 <= figure < 2**63)
-    fired(times=10_000)
-    assert kept > 5_000
-    assert failed > 1_000
+    fired(times=2_000)
+    assert kept > 1_000
+    assert failed > 200
 
 
 @pytest.mark.row(133)

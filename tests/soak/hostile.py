@@ -75,11 +75,10 @@ class Cost:
 class HostileServer:
     """Answers one kind once, and afterwards with what ends the call."""
 
-    def __init__(self, kind: Kind, size: int) -> None:
+    def __init__(self, kind: Kind, body: bytes) -> None:
         self._place = kind.place.split()[0]
         if kind.place.startswith(("rating poll", "job id")):
             self._place = kind.place
-        body = kind.body(size)
         if self._place == "event":
             self._hostile = _stream(b"data: " + body + b"\n\ndata: " + _ENDED + b"\n\n")
         else:
@@ -212,9 +211,9 @@ def _measured(url: str, place: str) -> tuple[int, float, float, float, str]:
     return _memory("VmHWM") - before, cpu, longest[0], seconds, ended
 
 
-def _serve(kind: Kind, size: int, ports: Any) -> None:
+def _serve(kind: Kind, body: bytes, ports: Any) -> None:
     async def serve() -> None:
-        async with RawServer(HostileServer(kind, size).script) as server:
+        async with RawServer(HostileServer(kind, body).script) as server:
             ports.send(server.port)
             await asyncio.Event().wait()
 
@@ -222,9 +221,9 @@ def _serve(kind: Kind, size: int, ports: Any) -> None:
 
 
 @contextmanager
-def _served(kind: Kind, size: int) -> Generator[str]:
+def _served(kind: Kind, body: bytes) -> Generator[str]:
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=_serve, args=(kind, size, theirs))
+    process = multiprocessing.get_context("fork").Process(target=_serve, args=(kind, body, theirs))
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}"
@@ -235,9 +234,9 @@ def _served(kind: Kind, size: int) -> Generator[str]:
 
 def cost_of(kind: Kind, size: int) -> Cost:
     """What an answer of that kind and about so many bytes costs."""
-    with _served(kind, size) as url:
-        peak, cpu, blocked, seconds, ended = _forked(lambda: _measured(url, kind.place))
     body = kind.body(size)
+    with _served(kind, body) as url:
+        peak, cpu, blocked, seconds, ended = _forked(lambda: _measured(url, kind.place))
     loads = _forked(lambda: _seconds_of_loads(body))
     return Cost(kind.name, len(body), peak, cpu, loads, blocked, seconds, ended)
 

@@ -266,25 +266,25 @@ async def test_traffic_is_counted() -> None:
 
 
 @pytest.mark.unmeasured
-async def test_a_million_items_need_no_memory() -> None:
+async def test_any_number_of_items_needs_no_memory() -> None:
     """Without retaining nothing grows with the items but a few bytes for each."""
     service = ScriptedService(retain=False, variables=lambda id: {"x": id})
     options = BatchOptions(chunk_size=50)
     async with bench(service, inputs_of(0), options) as at:
         seen = 0
         stream = at.client.responses.stream_generate_many(
-            template_variables=iter(range(1, 40_001)), experiment=at.experiment
+            template_variables=iter(range(1, 20_001)), experiment=at.experiment
         )
         marks = [time.process_time()]
         async for position, outcome in stream:
             assert not isinstance(outcome, Exception)
             assert json.loads(outcome.response_str) == {"x": position + 1}
             seen += 1
-            if seen % 20_000 == 0:
+            if seen % 10_000 == 0:
                 marks.append(time.process_time())
-        ratings = await at.client.ratings.rate_many([1, 2, 40_000])
+        ratings = await at.client.ratings.rate_many([1, 2, 20_000])
         assert [len(ratings[i]) for i in range(3)] == [2, 2, 2]
-    assert seen == service.ledger.generations == 40_000
+    assert seen == service.ledger.generations == 20_000
     assert not service.ledger.responses
     # The work on what grows would make the second half three times the first.
     begun, half, ended = marks
