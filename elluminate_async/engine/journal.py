@@ -25,6 +25,7 @@ from elluminate_async.engine.records import (
     JournalState,
     Record,
     check_header,
+    decode_record,
     encode_record,
     read_records,
 )
@@ -34,6 +35,7 @@ from elluminate_async.errors import ItemError, JournalError
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LONGEST_HEADER = 65_536  # bytes; it holds ids and names
 _BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would write each line end as two bytes
 
 
@@ -205,6 +207,19 @@ class Journal:
                 self._broken = _unusable(self.path, error)
                 raise self._broken from None
             self._synced = reached
+
+
+def has_header(path: Path) -> bool:
+    """Whether the file begins with a whole record, as each journal does once it was begun.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            return decode_record(file.readline(_LONGEST_HEADER)) is not None
+        except ValueError:
+            return False
 
 
 _HINTS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.errors import ItemError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from elluminate_async.batch import Batch, Outcome
+    from elluminate_async.engine.operation import Operation
     from elluminate_async.engine.outcomes import Pairs, ProgressReporter
     from elluminate_async.evaluation.inputs import Inputs
     from elluminate_async.evaluation.request import EvaluationRequest
@@ -50,6 +51,7 @@ class Lane:
     Attributes:
         generated: Responses whose ratings are still to come, where no batches are made.
         responses, ratings: The batches, once there are any.
+        steps: The two operations, by the names of their journals.
     """
 
     def __init__(
@@ -77,22 +79,27 @@ class Lane:
         experiment = self.configuration.experiment
         plan = ResponsePlan.check(experiment, setup.template, None)
         total = None if request.total is None else request.total * request.epochs
+        responses, ratings = f"responses-{index}", f"ratings-{index}"
         self._generate = Generate(
             contexts[0],
             plan,
             name="add" if is_given else "generate",
             total=total,
-            journal=request.step_journal(f"responses-{index}"),
+            journal=request.step_journal(responses),
             allowance=spending,
         )
         self._rate = Rate(
             contexts[1],
             request.rating_mode,
             total=total,
-            journal=request.step_journal(f"ratings-{index}"),
+            journal=request.step_journal(ratings),
             # Those of a set are in the journal of the whole.
             pins_criteria=experiment.criterion_set is None,
         )
+        self.steps: dict[str, Operation[Any, Any]] = {
+            responses: self._generate,
+            ratings: self._rate,
+        }
         self._specs = Specs(plan, inputs, request.epochs, is_given=is_given)
         self.before_generating = StepUpstream(self._specs.items, request.epochs)
         self._before_rating = StepUpstream(

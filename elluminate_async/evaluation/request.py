@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.errors import InputError
+from elluminate_async.evaluation.directory import journal_name
 from elluminate_async.operations.json_input import check_name
 from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.rating_items import checked_mode
@@ -94,7 +95,7 @@ class EvaluationRequest:
 
     def step_journal(self, step: str) -> Path | None:
         """The path of one step's journal; None without any."""
-        return None if self.journal is None else self.journal / f"{step}.journal"
+        return None if self.journal is None else self.journal / journal_name(step)
 
     def fingerprint(self) -> dict[str, str]:
         """A short hash of each argument that a journal is bound to."""

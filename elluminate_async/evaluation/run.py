@@ -26,11 +26,12 @@ from elluminate_async.engine.outcomes import ProgressReporter
 from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import DeadlineError, ItemError
+from elluminate_async.evaluation.directory import journals_of, locked
 from elluminate_async.evaluation.evaluation import Evaluation, LaneResult
 from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
 from elluminate_async.evaluation.records import EvaluationRecord, at
-from elluminate_async.evaluation.setup import Setup, SetupMaker, locked
+from elluminate_async.evaluation.setup import Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from elluminate_async.batch import BatchOptions, ProgressCallback
+    from elluminate_async.engine.operation import Operation
     from elluminate_async.engine.outcomes import Pairs
     from elluminate_async.evaluation.request import EvaluationRequest
     from elluminate_async.operations.connection import Connection
@@ -78,6 +80,7 @@ class Evaluator:
         self._setup: Setup | None = None
         self._inputs = Inputs((), None, None)
         self._lanes: list[Lane] = []
+        self._uploading: Upload | None = None
         self._rows: Batch[TemplateVariables] | None = None
         self._entries: list[TemplateVariables] | None = None
         self._spending: Spending | None = None
@@ -119,6 +122,28 @@ class Evaluator:
 
     async def _run(self, deliver: DeliverRecords | None) -> None:
         keep = deliver is None
+        context = await self._prepare(keep=keep)
+
+        async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
+            if deliver is not None:
+                await deliver([self._record(lane, *pair) for pair in pairs])
+            self._progress.count(pairs)
+
+        try:
+            async with journals_of(self._request.journal, self._steps()):
+                async with anyio.create_task_group() as tasks:
+                    self._start(tasks, lambda: self._upload(context, keep=keep))
+                    for lane in self._lanes:
+                        self._start(tasks, lane.generate)
+                        self._start(tasks, lambda lane=lane: lane.rate(finished))
+                if self._fatal is not None:
+                    raise self._fatal
+        finally:
+            for lane in self._lanes:
+                lane.close()
+
+    async def _prepare(self, *, keep: bool) -> CallContext:
+        """Set up, check the rows, and make the operations of all steps; their context."""
         request = self._request
         if not isinstance(request.prompt, int):
             # Before anything is sent.
@@ -135,23 +160,24 @@ class Evaluator:
             self._progress.total = len(self._entries) * request.fan_out
         context = self._for_steps()
         self._make_lanes(context, setup, keep=keep)
+        if request.rows is not None:
+            self._uploading = Upload(
+                _own_memory(context),
+                setup.collection.id,
+                skip_existing=False,
+                total=request.total,
+                journal=request.step_journal("rows"),
+            )
+        return context
 
-        async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
-            if deliver is not None:
-                await deliver([self._record(lane, *pair) for pair in pairs])
-            self._progress.count(pairs)
-
-        try:
-            async with anyio.create_task_group() as tasks:
-                self._start(tasks, lambda: self._upload(context, keep=keep))
-                for lane in self._lanes:
-                    self._start(tasks, lane.generate)
-                    self._start(tasks, lambda lane=lane: lane.rate(finished))
-        finally:
-            for lane in self._lanes:
-                lane.close()
-        if self._fatal is not None:
-            raise self._fatal
+    def _steps(self) -> dict[str, Operation[Any, Any]]:
+        """The operation of each step, by the name of its journal."""
+        steps: dict[str, Operation[Any, Any]] = {}
+        if self._uploading is not None:
+            steps["rows"] = self._uploading
+        for lane in self._lanes:
+            steps |= lane.steps
+        return steps
 
     def _make_lanes(self, context: CallContext, setup: Setup, *, keep: bool) -> None:
         request, inputs, progress = self._request, self._inputs, self._progress
@@ -197,16 +223,9 @@ class Evaluator:
 
     async def _upload(self, context: CallContext, *, keep: bool) -> None:
         """Give each lane the rows, as they are there."""
-        assert self._setup is not None
-        if self._request.rows is None:
+        operation = self._uploading
+        if self._request.rows is None or operation is None:
             return await self._read_collection(context)
-        operation = Upload(
-            _own_memory(context),
-            self._setup.collection.id,
-            skip_existing=False,
-            total=self._request.total,
-            journal=self._request.step_journal("rows"),
-        )
         source = self._inputs.uploads(self._request.rows)
         if not keep:
             await deliver_all(operation.call(), source, self._give_rows)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from elluminate_async.engine.filelock import lock_file
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import InputError, JournalError, NotFoundError
+from elluminate_async.evaluation.directory import note, read_noted
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
@@ -39,13 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
-FILE = "evaluation.json"
-"""In the directory of the journals: what the evaluation is, and what was made for it."""
-
-LOCK = "evaluation.lock"
-"""In the same directory: held by the call that uses it."""
-
-_VERSION = 1
 _LONGEST_NAME = 60
 
 
@@ -101,11 +93,11 @@ class SetupMaker:
         directory = self._request.journal
         if directory is None:
             return await self._make_new()
-        known = await run_to_end(partial(_read, directory))
+        known = await run_to_end(partial(read_noted, directory))
         if known is not None:
             return await self._find(directory, known)
         setup = await self._make_new()
-        await run_to_end(partial(_write, directory, self._noted(setup)))
+        await run_to_end(partial(note, directory, self._noted(setup)))
         return setup
 
     async def template(self) -> PromptTemplate:
@@ -203,7 +195,6 @@ class SetupMaker:
 
     def _noted(self, setup: Setup) -> dict[str, Any]:
         return {
-            "version": _VERSION,
             "call": self._request.fingerprint(),
             "template": setup.template.id,
             "collection": setup.collection.id,
@@ -282,48 +273,6 @@ async def _unique(name: str, get_or_create: Callable[[str], Awaitable[tuple[T, b
     return (await get_or_create(f"{name} {now} {secrets.token_hex(3)}"))[0]
 
 
-@asynccontextmanager
-async def locked(directory: Path | None) -> AsyncGenerator[None]:
-    """Hold the journal of an evaluation, so that no other call begins with it.
-
-    Raises:
-        JournalError: Another call has it, or it cannot be made.
-    """
-    if directory is None:
-        yield
-        return
-    descriptor = await run_to_end(partial(_lock, directory), left=os.close)
-    try:
-        yield
-    finally:
-        # Which gives the lock back.
-        os.close(descriptor)
-
-
-def _lock(directory: Path) -> int:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    except FileExistsError:
-        raise _no_directory(directory) from None
-    except OSError as error:
-        raise JournalError(f"{directory} cannot be used: {error}", path=directory) from error
-    if lock_file(descriptor):
-        return descriptor
-    os.close(descriptor)
-    raise JournalError(
-        f"the journal {directory} is in use by another call: await that, or pass another path",
-        path=directory,
-    )
-
-
-def _no_directory(path: Path) -> JournalError:
-    return JournalError(
-        f"the journal of an evaluation is a directory, and {path} is none: pass another path",
-        path=path,
-    )
-
-
 def _criteria_hash(experiments: Sequence[Experiment]) -> str:
     """Of what the judge is asked."""
     sets = [one.criterion_set for one in experiments]
@@ -333,56 +282,3 @@ def _criteria_hash(experiments: Sequence[Experiment]) -> str:
         if one is not None
     ]
     return hashlib.blake2b(json.dumps(asked).encode(), digest_size=8).hexdigest()
-
-
-def _read(directory: Path) -> dict[str, Any] | None:
-    path = directory / FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        raise _no_directory(directory) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise JournalError(f"{path} cannot be read: {error}", path=path) from error
-    try:
-        known: object = json.loads(text)
-    except ValueError:
-        known = None
-    if not _is_complete(known):
-        raise JournalError(f"{path} is not of an evaluation: pass another path", path=path)
-    return cast("dict[str, Any]", known)
-
-
-def _is_complete(known: object) -> bool:
-    if not isinstance(known, dict):
-        return False
-    parts = cast("dict[str, object]", known)
-    experiments = parts.get("experiments")
-    return (
-        parts.get("version") == _VERSION
-        and isinstance(parts.get("call"), dict)
-        and isinstance(parts.get("criteria"), str)
-        and all(isinstance(parts.get(key), int) for key in ("template", "collection"))
-        and isinstance(experiments, list)
-        and all(isinstance(id, int) for id in cast("list[object]", experiments))
-    )
-
-
-def _write(directory: Path, known: dict[str, Any]) -> None:
-    """Write the file whole or not at all: under another name, synced, then renamed."""
-    path = directory / FILE
-    beside = path.with_suffix(".new")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with open(beside, "w", encoding="utf-8", opener=_for_its_owner) as file:
-            json.dump(known, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise JournalError(f"{path} cannot be written: {error}", path=path) from error
-
-
-def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
