@@ -14,11 +14,12 @@ from elluminate_async.evaluation.comparing import Comparison, compare
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.measures import (
     EvaluationSummary,
+    RunRows,
     criteria_of,
     gate_of,
     of_config,
-    row_keys,
     summary_of,
+    twins_of,
     verdicts_of,
 )
 from elluminate_async.evaluation.records import EvaluationRecord, at
@@ -85,6 +86,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         lanes: One for each configuration.
         epochs: Repetitions of each row.
         spending: What it was allowed to cost; None where that was not bounded.
+        paired_by: See `EvaluationRecord.paired_by`; empty where it is not known.
 
     Attributes:
         configs: The names of the configurations, in order.
@@ -101,12 +103,14 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         epochs: int,
         *,
         spending: Spending | None = None,
+        paired_by: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.epochs = epochs
         self.configs = tuple(lane.config for lane in lanes)
         self.experiments = tuple(lane.experiment for lane in lanes if lane.experiment is not None)
         self._inputs = inputs
+        self._paired_by = tuple(paired_by)
         self._rows = rows
         self._lanes = tuple(lanes)
         self._spending = spending
@@ -147,6 +151,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             outcome=at(lane.responses.outcomes[within], position),
             rated=at(lane.ratings.outcomes[within], position),
             llm_config=lane.llm_config,
+            paired_by=self._paired_by,
         )
 
     @property
@@ -227,7 +232,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
 
         Args:
             a: The configuration that is compared with; or an earlier `Evaluation` of the same
-                rows, which are paired by their content.
+                rows, which are paired by the values that the prompt asks for.
             b: The configuration in question. With an earlier evaluation the one to compare on
                 both sides; None where each has one.
             confidence: Of the intervals, and of what counts as shown.
@@ -291,8 +296,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
     def _compare_runs(
         self, before: Evaluation, config: str | None, confidence: float
     ) -> Comparison:
-        rows = {key: index for index, key in enumerate(row_keys(self._inputs))}
-        keys = [rows.get(key, key) for key in row_keys(before._inputs)]
+        keys = twins_of(before._rows_to_pair(), self._rows_to_pair())
         first = before._records_of(config)
         second = self._records_of(config)
         return compare(
@@ -300,6 +304,9 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             verdicts_of(second, self._criteria()),
             confidence=confidence,
         )
+
+    def _rows_to_pair(self) -> RunRows:
+        return RunRows(self._inputs, self._paired_by)
 
     def _records_of(self, config: str | None) -> list[EvaluationRecord]:
         if config is None and len(self.configs) > 1:
@@ -348,7 +355,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             LaneResult(lane.config, None, configs.get(lane.config), lane.responses, lane.ratings)
             for lane in saved.lanes
         ]
-        return cls(name, saved.inputs, None, lanes, saved.epochs)
+        return cls(name, saved.inputs, None, lanes, saved.epochs, paired_by=saved.paired_by)
 
     def write_records(self, target: Target) -> None:
         """Write `EvaluationRecord.to_dict` of each record, one a line: `from_records` reads them.

@@ -33,6 +33,9 @@ class Inputs:
         placeholders: Of the template: a row needs a value for each.
         answers: See `Answers`.
         uses: How often a row is asked for before it is forgotten; None keeps all.
+
+    Attributes:
+        paired_by: See `EvaluationRecord.paired_by`; known from the first row on.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Inputs:
         self._uses = uses
         self._left: dict[int, int] = {}
         self._rows: dict[int, Mapping[str, Any]] = {}
+        self.paired_by = tuple(sorted(self._placeholders))
 
     def kept(self) -> list[Mapping[str, Any]]:
         """The rows that were read, in order."""
@@ -55,6 +59,8 @@ class Inputs:
     def note(self, position: int, row: Mapping[str, Any]) -> None:
         """Keep a copy of a row for its records: a generator may use one mapping for all."""
         self._rows[position] = dict(row)
+        if not self.paired_by:
+            self.paired_by = tuple(sorted(name for name in row if name != self._answers))
         if self._uses is not None:
             self._left[position] = self._uses
 

@@ -33,6 +33,8 @@ class EvaluationRecord:
         outcome: The response, or why there is none.
         rated: The ratings, or why there are none; where there is no response, its error.
         llm_config: The configuration, with its prices; None where it is not known.
+        paired_by: The columns of `input` that make the row the same in another evaluation: those
+            that the prompt asks for; where it asks for none, all but that of the answers.
     """
 
     position: int
@@ -43,6 +45,7 @@ class EvaluationRecord:
     outcome: Outcome[PromptResponse]
     rated: Outcome[list[Rating]]
     llm_config: LLMConfig | None = None
+    paired_by: tuple[str, ...] = ()
 
     @property
     def response(self) -> PromptResponse | None:
@@ -110,6 +113,7 @@ class EvaluationRecord:
             "output_tokens": None if metadata is None else metadata.output_tokens,
             "duration_seconds": None if metadata is None else metadata.duration_seconds,
             "cost": self.cost,
+            "paired_by": list(self.paired_by),
         }
 
 

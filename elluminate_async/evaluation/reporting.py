@@ -11,8 +11,9 @@ from elluminate_async.evaluation.comparing import Comparison, Difference, compar
 from elluminate_async.evaluation.measures import (
     UNKNOWN_CRITERION,
     EvaluationSummary,
+    RunRows,
     gate_of,
-    row_keys,
+    twins_of,
 )
 from elluminate_async.evaluation.statistics import Rate, Verdict, summarize
 from elluminate_async.report.data import (
@@ -97,8 +98,8 @@ def report_data_of_records(
         pass_rate: As of `report_data`.
         max_error_rate: As of `report_data`.
         per_criterion: As of `report_data`.
-        compare_with: The records of an earlier run of the same rows, which are paired by their
-            content.
+        compare_with: The records of an earlier run of the same rows, which are paired as
+            those of `Evaluation.compare`.
 
     Raises:
         InputError: A record lacks its row or configuration, a rating its criterion, or a
@@ -157,13 +158,14 @@ class _Run:
         """Each row, by itself."""
         return {record["row"]: record["row"] for record in self.records}
 
-    def contents(self) -> dict[int, Hashable]:
-        """The key of each row in another run: its content."""
+    def rows_to_pair(self) -> tuple[list[int], RunRows]:
+        """The rows there are, by their index, and what pairs them with those of another run."""
         inputs: dict[int, Mapping[str, Any]] = {
             record["row"]: record.get("input") or {} for record in self.records
         }
         order = sorted(inputs)
-        return dict(zip(order, row_keys([inputs[row] for row in order]), strict=True))
+        paired_by = next((r["paired_by"] for r in self.records if r.get("paired_by")), ())
+        return order, RunRows([inputs[row] for row in order], paired_by)
 
     def verdicts(self, config: str, keys: Mapping[int, Hashable]) -> Iterator[Verdict]:
         """One for each record and criterion, as `measures.verdicts_of`."""
@@ -238,9 +240,13 @@ def _pairs(before: _Run, run: _Run) -> list[tuple[_Run, str, str]]:
 def _compared(before: _Run, a: str, run: _Run, b: str) -> ComparisonData:
     keys = before.rows()
     if before is not run:
-        rows = {content: row for row, content in run.contents().items()}
+        (earlier, before_rows), (order, rows) = before.rows_to_pair(), run.rows_to_pair()
+        twins = twins_of(before_rows, rows)
         # What is not in this run keeps a key that is no row of it.
-        keys = {row: rows.get(content, content) for row, content in before.contents().items()}
+        keys = {
+            row: order[twin] if isinstance(twin, int) else twin
+            for row, twin in zip(earlier, twins, strict=True)
+        }
     result: Comparison = compare(before.verdicts(a, keys), run.verdicts(b, run.rows()))
     return ComparisonData(
         a=a if before is run else f"{a} (earlier run)",

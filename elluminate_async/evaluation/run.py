@@ -280,6 +280,7 @@ class Evaluator:
             outcome=at(outcome, position),
             rated=at(rated, position),
             llm_config=lane.configuration.llm_config,
+            paired_by=self._inputs.paired_by,
         )
 
     def _evaluation(self, error: BaseException | None) -> Evaluation:
@@ -303,6 +304,7 @@ class Evaluator:
             lanes,
             self._request.epochs,
             spending=self._spending,
+            paired_by=self._inputs.paired_by,
         )
 
 

@@ -37,6 +37,7 @@ class SavedRecords:
     inputs: Sequence[Mapping[str, Any]]
     lanes: Sequence[SavedLane]
     epochs: int
+    paired_by: tuple[str, ...] = ()
 
 
 def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
@@ -47,10 +48,13 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
     """
     found: dict[tuple[str, int, int], tuple[Outcome[PromptResponse], Outcome[list[Rating]]]] = {}
     inputs: dict[int, Mapping[str, Any]] = {}
+    paired_by: tuple[str, ...] = ()
     for index, document in enumerate(documents):
         try:
             key = (str(document["config"]), int(document["row"]), int(document["epoch"]))
             inputs[key[1]] = dict(document["input"])
+            # Records of before have none.
+            paired_by = paired_by or tuple(map(str, document.get("paired_by", ())))
             found[key] = _outcomes(document)
         except (KeyError, TypeError, ValueError, ValidationError):
             raise InputError(f"record {index} is none of an evaluation's") from None
@@ -70,7 +74,7 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
         lanes.append(
             SavedLane(config, Batch(one for one, _ in pairs), Batch(one for _, one in pairs))
         )
-    return SavedRecords([inputs[row] for row in range(rows)], lanes, epochs)
+    return SavedRecords([inputs[row] for row in range(rows)], lanes, epochs, paired_by)
 
 
 def _outcomes(

@@ -121,3 +121,15 @@ def test_what_is_not_there_is_2(command: Command, arguments: list[str], text: st
 
     assert done.code == 2
     assert text in done.err
+
+
+def test_answers_of_two_files_are_compared_row_by_row(command: Command) -> None:
+    """The answers are a column of the rows, and tell no row from another."""
+    for name in ("a", "b"):
+        command.write(f"{name}.csv", f"question,answer\nWhy?,{name} so\nWho?,{name} he\n")
+        rate = ("rate", f"{name}.csv", "--response-column", "answer", *CRITERIA)
+        assert command(*rate, "--out", f"{name}.jsonl").code == 0
+
+    for names in (("a", "b"), ("a.jsonl", "b.jsonl")):
+        found = json.loads(command("compare", *names, "--json").out)
+        assert (found["overall"]["n"], found["overall"]["unpaired"]) == (2, 0)

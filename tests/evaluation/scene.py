@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elluminate_async import AsyncClient, BatchOptions
-from elluminate_async.server import LocalServer
+from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
 from tests.flow.bench import EchoModel, Recorder
 
 PROMPT = "Say {{word}}"
@@ -37,6 +37,23 @@ async def evaluating(
         AsyncClient(base_url=server.url, api_key=server.api_key, options=options) as client,
     ):
         yield Scene(server, client, model, recorder)
+
+
+def judging(scene: Scene, is_yes: Callable[[str], bool]) -> None:
+    """Have the judge say YES where ``is_yes`` holds of what it is shown, else NO."""
+
+    async def complete(request: ModelRequest) -> ModelAnswer:
+        if request.purpose != "judge":
+            return await EchoModel.complete(scene.model, request)
+        prompt = " ".join(str(message["content"]) for message in request.messages)
+        verdict = "YES" if is_yes(prompt) else "NO"
+        keys: list[str] = (
+            list(request.json_schema.schema["properties"]) if request.json_schema else []
+        )
+        said = ", ".join(f'"{key}": {{"verdict": "{verdict}"}}' for key in keys)
+        return ModelAnswer(text=f"{{{said}}}" if said else verdict)
+
+    scene.model.complete = complete
 
 
 def words(count: int, start: int = 0) -> list[dict[str, Any]]:

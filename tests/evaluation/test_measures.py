@@ -8,27 +8,13 @@ from typing import Any
 import pytest
 
 from elluminate_async import Evaluation, InputError, RatingMode
-from elluminate_async.server import ModelAnswer, ModelRequest
 from tests.evaluation.scene import PROMPT, Scene, evaluating, words
-from tests.flow.bench import EchoModel
+from tests.evaluation.scene import judging as scene_judging
 
 
 def judging(scene: Scene, is_yes: Callable[[int], bool]) -> None:
     """Have the judge say YES where ``is_yes`` holds of the number of the row."""
-
-    async def complete(request: ModelRequest) -> ModelAnswer:
-        if request.purpose != "judge":
-            return await EchoModel.complete(scene.model, request)
-        prompt = " ".join(str(message["content"]) for message in request.messages)
-        number = int(prompt.split("echo Say word")[1].split()[0])
-        verdict = "YES" if is_yes(number) else "NO"
-        keys: list[str] = (
-            list(request.json_schema.schema["properties"]) if request.json_schema else []
-        )
-        said = ", ".join(f'"{key}": {{"verdict": "{verdict}"}}' for key in keys)
-        return ModelAnswer(text=f"{{{said}}}" if said else verdict)
-
-    scene.model.complete = complete
+    scene_judging(scene, lambda prompt: is_yes(int(prompt.split("echo Say word")[1].split()[0])))
 
 
 async def evaluate(scene: Scene, count: int = 20, **arguments: Any) -> Evaluation:

@@ -1,0 +1,94 @@
+"""Which rows of two evaluations are the same: those with the values that the prompt asks for."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from elluminate_async import Evaluation, RatingMode
+from elluminate_async.evaluation.measures import RunRows, twins_of
+from elluminate_async.evaluation.reporting import report_data
+from tests.evaluation.scene import Scene, evaluating, judging
+
+
+def answered(count: int, answer: str) -> list[dict[str, Any]]:
+    """Rows with answers that were made elsewhere, and with a note that nobody asks for."""
+    return [
+        {"word": f"word{n}", "answer": f"{answer} {n}", "note": f"{answer} of {n}"}
+        for n in range(count)
+    ]
+
+
+async def rated(
+    scene: Scene, rows: list[dict[str, Any]], prompt: str = "Say {{word}}"
+) -> Evaluation:
+    """An evaluation of these answers, by a judge that dislikes those that say "bad"."""
+    judging(scene, lambda prompt: "bad" not in prompt)
+    return await scene.client.evaluate(
+        rows, prompt=prompt, criteria=["A?"], responses="answer", rating_mode=RatingMode.FAST
+    )
+
+
+def read_back(evaluation: Evaluation) -> Evaluation:
+    file = io.BytesIO()
+    evaluation.write_records(file)
+    return Evaluation.from_records(json.loads(line) for line in file.getvalue().splitlines())
+
+
+@pytest.mark.parametrize("prompt", ["Say {{word}}", "Say something"])
+async def test_answers_of_a_column_do_not_tell_rows_apart(prompt: str) -> None:
+    """Nor do columns that the prompt does not ask for; without placeholders only the answers."""
+    async with evaluating() as scene:
+        notes = {} if "{{" in prompt else {"note": ""}
+        before = await rated(scene, [row | notes for row in answered(6, "good")], prompt)
+        after = await rated(scene, [row | notes for row in answered(6, "bad")[::-1]], prompt)
+
+        comparison = after.compare(before)
+        assert (comparison.overall.n, comparison.overall.unpaired) == (6, 0)
+        assert comparison.overall.regressed == [5, 4, 3, 2, 1, 0]
+        assert report_data(after, compare_with=before).comparisons[0].overall.n == 6
+
+
+async def test_records_that_are_read_back_are_paired_alike() -> None:
+    """They know the columns of the prompt; those of before take them from the other side."""
+    async with evaluating() as scene:
+        before = await rated(scene, answered(6, "good"))
+        after = await rated(scene, answered(6, "bad"))
+        old = [{k: v for k, v in r.to_dict().items() if k != "paired_by"} for r in before]
+
+        assert read_back(after).compare(read_back(before)).overall.n == 6
+        assert after.compare(Evaluation.from_records(old)).overall.n == 6
+        assert Evaluation.from_records(old).compare(after).overall.n == 6
+
+
+async def test_a_stream_tells_how_its_records_are_paired() -> None:
+    """So that what was kept of it can be compared."""
+    async with evaluating() as scene:
+        rows = answered(6, "good")
+        before = await rated(scene, rows)
+        async with scene.client.stream_evaluate(
+            answered(6, "bad"), prompt="Say {{word}}", criteria=["A?"], responses="answer"
+        ) as records:
+            kept = [record.to_dict() async for record in records]
+
+        assert Evaluation.from_records(kept).compare(before).overall.n == 6
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "twins"),
+    [
+        pytest.param(("q",), ("q", "lang"), [1, 0], id="either asks for it"),
+        pytest.param(("q",), ("q", "context"), [0, 1], id="one side lacks it"),
+        pytest.param((), (), [1, 0], id="nobody knows"),
+        pytest.param(("x",), ("y",), [1, 0], id="nothing in common"),
+    ],
+)
+def test_rows_are_paired_by_what_both_have(
+    before: tuple[str, ...], now: tuple[str, ...], twins: list[int]
+) -> None:
+    """Of the columns of either prompt; equal rows in their order."""
+    rows = [{"q": "a", "lang": "en"}, {"q": "a", "lang": "de"}]
+    assert twins_of(RunRows(rows, before), RunRows(rows[::-1], now)) == twins
