@@ -20,6 +20,7 @@ import anyio
 from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
 from elluminate_async.engine.filelock import lock_file, unlock_file
 from elluminate_async.engine.records import (
+    CONTENT,
     FORMAT,
     Header,
     JournalState,
@@ -128,7 +129,7 @@ class Journal:
     ) -> None:
         """Note what became of positions, in one writing."""
         errors = [
-            {name: value for name, value in error.to_dict().items() if name != "output"}
+            {name: value for name, value in error.to_dict().items() if name not in CONTENT}
             for error in failed
         ]
         records: list[Record] = []

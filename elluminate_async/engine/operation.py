@@ -73,6 +73,10 @@ class Operation(Protocol[V, R]):
         """Where the service keeps a result, and what tells it from others; plain JSON."""
         ...
 
+    def partial_reference(self, value: V, error: ItemError) -> Any:
+        """The same of what there is beside an error, which `fetch` gives again; None of nothing."""
+        return None
+
     @abstractmethod
     async def header(self) -> Header:
         """Which call a journal is of; asks the service for the project where need be."""

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Raised whenever another version could misread a journal, or cannot tell what it must."""
 
+CONTENT = frozenset({"output", "ratings"})
+"""Parts of an item's error that are content, which a journal does not hold."""
+
 _PREFIX = 18  # two numbers of eight hex digits, a space after each
 _SECTOR = 512  # bytes that a disk writes as one
 _MOST_IDS = 100_000_000  # in one range of them

@@ -225,6 +225,8 @@ class Recovery(Generic[V, R]):
                 unknown.append(position)
             elif outcome.is_passing:
                 spared.append(position)
+            elif reference := self.operation.partial_reference(values[position], outcome):
+                done[position] = reference
             else:
                 failed.append(outcome)
         spared = [] if chunk.unfinished is not None else spared

@@ -29,6 +29,8 @@ _OTHERS: Final = {
     "retryable": core_schema.bool_schema(),
     # Of a `GenerationError` alone.
     "output": core_schema.str_schema(),
+    # Of a `RatingError` alone.
+    "ratings": core_schema.list_schema(core_schema.dict_schema(core_schema.str_schema())),
 }
 
 

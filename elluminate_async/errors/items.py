@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from elluminate_async.errors.base import ElluminateError, InputError, one_line
@@ -196,9 +196,22 @@ class GenerationError(ItemError):
 
 
 class RatingError(ItemError):
-    """The judge gave no verdict, or not one for every criterion. Never a NO."""
+    """The judge gave no verdict, or not one for every criterion. Never a NO.
+
+    Attributes:
+        ratings: The verdicts that there are all the same, as `Rating.model_dump` in JSON's types.
+    """
 
     default_code: ClassVar[ItemErrorCode] = "rating_failed"
+    _fields: ClassVar[frozenset[str]] = ItemError._fields | {"ratings"}
+    # Of errors that an earlier version pickled.
+    ratings: Sequence[Mapping[str, Any]] = ()
+
+    def __init__(
+        self, text: str, *, ratings: Iterable[Mapping[str, Any]] = (), **rest: Any
+    ) -> None:
+        super().__init__(text, **rest)
+        self.ratings = [dict(rating) for rating in ratings]
 
 
 class InputChangedError(ItemError):

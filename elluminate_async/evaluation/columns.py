@@ -14,7 +14,7 @@
 | ``cost`` | float | of the generation, in the prices' currency; null where it is not known |
 | ``rating.<criterion>`` | text | YES or NO; null where it was not measured |
 | ``reasoning.<criterion>`` | text | why, in DETAILED mode |
-| ``passed`` | bool | whether all are YES; null where it was not measured |
+| ``passed`` | bool | whether all are YES; null where that was not measured |
 | ``error_step`` | text | ``add``, ``generate`` or ``rate``: what failed; null where nothing did |
 | ``error_code``, ``error`` | text | `ItemError.code` and `ItemError.text` |
 
@@ -95,18 +95,17 @@ def record_rows(
 def record_cases(
     records: Sequence[EvaluationRecord], criteria: Mapping[int, str]
 ) -> Iterator[Case]:
-    """A case for each record: failed by a NO of the judge, in error where a step failed."""
+    """A case for each record: failed by a NO of the judge, else in error where a step failed."""
     for record in records:
         name = f"row {record.row}, epoch {record.epoch}, position {record.position}"
         error = record.error
-        if error is not None:
+        noes = [rating for rating in record.ratings or () if rating.rating != "YES"]
+        if error is not None and not noes:
             finding = Finding(error.code, one_line(error.text), str(error))
             yield Case(name, record.config, error=finding)
             continue
-        noes = [rating for rating in record.ratings or () if rating.rating != "YES"]
-        text = "\n".join(
-            f"{criteria[r.criterion.id]}: {r.rating}. {r.reasoning or ''}" for r in noes
-        )
+        lines = [f"{criteria[r.criterion.id]}: {r.rating}. {r.reasoning or ''}" for r in noes]
+        text = "\n".join([*lines, *([] if error is None else [str(error)])])
         message = one_line("; ".join(f"{r.rating}: {criteria[r.criterion.id]}" for r in noes))
         metadata = record.response and record.response.generation_metadata
         yield Case(

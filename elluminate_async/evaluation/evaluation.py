@@ -33,6 +33,7 @@ from elluminate_async.tables.texts import json_text
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
     from elluminate_async.evaluation.spending import Spending
+    from elluminate_async.schemas.criteria import Criterion
     from elluminate_async.schemas.experiments import Experiment
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
@@ -49,6 +50,7 @@ class LaneResult:
 
     Attributes:
         config: The configuration's name.
+        criteria: Those of its records, as far as they are known.
     """
 
     config: str
@@ -56,6 +58,7 @@ class LaneResult:
     llm_config: LLMConfig | None
     responses: Batch[PromptResponse]
     ratings: Batch[list[Rating]]
+    criteria: Sequence[Criterion] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             rated=at(lane.ratings.outcomes[within], position),
             llm_config=lane.llm_config,
             paired_by=self._paired_by,
+            criteria=lane.criteria,
         )
 
     @property
@@ -326,9 +330,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         return len(self)
 
     def _criteria(self) -> dict[int, str]:
-        sets = [experiment.criterion_set for experiment in self.experiments]
-        known = [criterion for one in sets if one is not None for criterion in one.criteria or ()]
-        return criteria_of(self, known)
+        return criteria_of(self, [one for lane in self._lanes for one in lane.criteria])
 
     @classmethod
     def from_records(
@@ -352,7 +354,14 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         """
         saved, configs = read_records(records), llm_configs or {}
         lanes = [
-            LaneResult(lane.config, None, configs.get(lane.config), lane.responses, lane.ratings)
+            LaneResult(
+                lane.config,
+                None,
+                configs.get(lane.config),
+                lane.responses,
+                lane.ratings,
+                lane.criteria,
+            )
             for lane in saved.lanes
         ]
         return cls(name, saved.inputs, None, lanes, saved.epochs, paired_by=saved.paired_by)

@@ -51,10 +51,17 @@ def verdicts_of(
     for record in records:
         said = {rating.criterion.id: str(rating.rating) for rating in record.ratings or ()}
         key = record.row if keys is None else keys[record.row]
-        if not criteria:
-            yield Verdict(key, record.epoch, UNKNOWN_CRITERION, None)
-        for id, name in criteria.items():
-            yield Verdict(key, record.epoch, name, _PASSED.get(said.get(id, "")))
+        yield from verdicts_by(said, criteria, key, record.epoch)
+
+
+def verdicts_by(
+    said: Mapping[int, str], criteria: Mapping[int, str], key: Hashable, epoch: int
+) -> Iterator[Verdict]:
+    """The verdict by each of the ``criteria``, where the judge said this, by their ids."""
+    if not criteria:
+        yield Verdict(key, epoch, UNKNOWN_CRITERION, None)
+    for id, name in criteria.items():
+        yield Verdict(key, epoch, name, _PASSED.get(said.get(id, "")))
 
 
 class EvaluationSummary(Mapping[str, Summary]):

@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from elluminate_async.errors import ItemError
+from elluminate_async.errors import ItemError, RatingError
 from elluminate_async.evaluation.prices import cost_of
+from elluminate_async.operations.new_ratings import ratings_of
 from elluminate_async.schemas.ratings import RatingValue
 
 if TYPE_CHECKING:
     from elluminate_async.batch import Outcome
+    from elluminate_async.schemas.criteria import Criterion
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.responses import PromptResponse
 
 T = TypeVar("T")
+
+_VERDICTS = frozenset(RatingValue)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -31,10 +35,12 @@ class EvaluationRecord:
         config: The name of the configuration that answered.
         epoch: Which repetition of the row it is, from 1.
         outcome: The response, or why there is none.
-        rated: The ratings, or why there are none; where there is no response, its error.
+        rated: The ratings, or why there are none, or not all; where there is no response, its
+            error.
         llm_config: The configuration, with its prices; None where it is not known.
         paired_by: The columns of `input` that make the row the same in another evaluation: those
             that the prompt asks for; where it asks for none, all but that of the answers.
+        criteria: Those that it is rated by, as far as they are known.
     """
 
     position: int
@@ -46,6 +52,7 @@ class EvaluationRecord:
     rated: Outcome[list[Rating]]
     llm_config: LLMConfig | None = None
     paired_by: tuple[str, ...] = ()
+    criteria: Sequence[Criterion] = ()
 
     @property
     def response(self) -> PromptResponse | None:
@@ -54,8 +61,20 @@ class EvaluationRecord:
 
     @property
     def ratings(self) -> Sequence[Rating] | None:
-        """The ratings, one per criterion; None when there are none: never an empty NO."""
+        """The ratings that there are, one per criterion; None without any: never an empty NO.
+
+        Where the judge failed by some of the criteria they are those of the others, and `error`
+        is why there are no more.
+        """
+        if isinstance(self.rated, RatingError):
+            return ratings_of(self.rated) or None
         return None if isinstance(self.rated, ItemError) else self.rated
+
+    @property
+    def not_measured(self) -> list[Criterion]:
+        """The criteria without a YES or a NO, of those that are known."""
+        said = {rating.criterion.id for rating in self.ratings or () if rating.rating in _VERDICTS}
+        return [criterion for criterion in self.criteria if criterion.id not in said]
 
     @property
     def error(self) -> ItemError | None:
@@ -66,10 +85,17 @@ class EvaluationRecord:
 
     @property
     def passed(self) -> bool | None:
-        """Whether every criterion was answered with YES; None when it was not measured."""
-        if not self.ratings:
+        """Whether every criterion was answered with YES; None when it was not measured.
+
+        Of criteria that were not all measured one NO is enough for False, as the others could
+        not make it True; without a NO it is None.
+        """
+        ratings = self.ratings
+        if not ratings:
             return None
-        return all(rating.rating == RatingValue.YES for rating in self.ratings)
+        if any(rating.rating != RatingValue.YES for rating in ratings):
+            return False
+        return None if isinstance(self.rated, ItemError) else True
 
     @property
     def response_str(self) -> str:
@@ -105,9 +131,10 @@ class EvaluationRecord:
             "input": dict(self.input),
             "response_id": None if response is None else response.id,
             "response": None if response is None else response.response_str,
-            "error": self.outcome.to_dict() if isinstance(self.outcome, ItemError) else None,
+            "error": _error(self.outcome) if isinstance(self.outcome, ItemError) else None,
             "ratings": None if ratings is None else [_rating(rating) for rating in ratings],
-            "rating_error": None if rating_error is None else rating_error.to_dict(),
+            "rating_error": None if rating_error is None else _error(rating_error),
+            "not_measured": [_criterion(one) for one in self.not_measured],
             "passed": self.passed,
             "input_tokens": None if metadata is None else metadata.input_tokens,
             "output_tokens": None if metadata is None else metadata.output_tokens,
@@ -122,12 +149,23 @@ def at(outcome: Outcome[T], position: int) -> Outcome[T]:
     return outcome.at(position) if isinstance(outcome, ItemError) else outcome
 
 
+def _criterion(criterion: Criterion) -> dict[str, Any]:
+    return {
+        "criterion_id": criterion.id,
+        "criterion": criterion.criterion_str,
+        "label": criterion.label,
+    }
+
+
+def _error(error: ItemError) -> dict[str, Any]:
+    """Without the verdicts that there are, which the record has."""
+    return {name: part for name, part in error.to_dict().items() if name != "ratings"}
+
+
 def _rating(rating: Rating) -> dict[str, Any]:
     return {
         "id": rating.id,
-        "criterion_id": rating.criterion.id,
-        "criterion": rating.criterion.criterion_str,
-        "label": rating.criterion.label,
+        **_criterion(rating.criterion),
         "rating": str(rating.rating),
         "reasoning": rating.reasoning,
     }

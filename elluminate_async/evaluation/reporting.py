@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from elluminate_async.errors import InputError, MissingExtraError
 from elluminate_async.evaluation.comparing import Comparison, Difference, compare
 from elluminate_async.evaluation.measures import (
-    UNKNOWN_CRITERION,
     EvaluationSummary,
     RunRows,
     gate_of,
     twins_of,
+    verdicts_by,
 )
 from elluminate_async.evaluation.statistics import Rate, Verdict, summarize
 from elluminate_async.report.data import (
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 Record: TypeAlias = Mapping[str, Any]
 
-_PASSED = {"YES": True, "NO": False}
 _CONFIDENCE = 0.95
 _NO_COMPARISON = (
     "There is no comparison: it needs the extra 'stats', pip install 'elluminate-async[stats]'."
@@ -174,10 +173,7 @@ class _Run:
                 continue
             key, epoch = keys[record["row"]], record.get("epoch", 1)
             said = {r["criterion_id"]: str(r.get("rating")) for r in record.get("ratings") or ()}
-            if not self.criteria:
-                yield Verdict(key, epoch, UNKNOWN_CRITERION, None)
-            for id, name in self.criteria.items():
-                yield Verdict(key, epoch, name, _PASSED.get(said.get(id, "")))
+            yield from verdicts_by(said, self.criteria, key, epoch)
 
 
 def _check(index: int, record: object) -> None:

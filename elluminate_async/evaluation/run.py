@@ -281,6 +281,7 @@ class Evaluator:
             rated=at(rated, position),
             llm_config=lane.configuration.llm_config,
             paired_by=self._inputs.paired_by,
+            criteria=lane.configuration.criteria,
         )
 
     def _evaluation(self, error: BaseException | None) -> Evaluation:
@@ -294,6 +295,7 @@ class Evaluator:
                 lane.configuration.llm_config,
                 _whole(lane.responses, length, "generate", error),
                 _whole(lane.ratings, length, "rate", error),
+                lane.configuration.criteria,
             )
             for lane in self._lanes
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.errors import InputError, ItemError
+from elluminate_async.operations.new_ratings import with_ratings
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import (
@@ -28,6 +29,7 @@ class SavedLane:
     config: str
     responses: Batch[PromptResponse]
     ratings: Batch[list[Rating]]
+    criteria: tuple[Criterion, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
     found: dict[tuple[str, int, int], tuple[Outcome[PromptResponse], Outcome[list[Rating]]]] = {}
     inputs: dict[int, Mapping[str, Any]] = {}
     paired_by: tuple[str, ...] = ()
+    criteria: dict[str, dict[int, Criterion]] = {}
     for index, document in enumerate(documents):
         try:
             key = (str(document["config"]), int(document["row"]), int(document["epoch"]))
@@ -56,6 +59,7 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
             # Records of before have none.
             paired_by = paired_by or tuple(map(str, document.get("paired_by", ())))
             found[key] = _outcomes(document)
+            criteria.setdefault(key[0], {}).update((one.id, one) for one in _criteria(document))
         except (KeyError, TypeError, ValueError, ValidationError):
             raise InputError(f"record {index} is none of an evaluation's") from None
     configs = list(dict.fromkeys(config for config, _, _ in found))
@@ -71,9 +75,10 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
     lanes: list[SavedLane] = []
     for config in configs:
         pairs = [found[config, *place] for place in places]
-        lanes.append(
-            SavedLane(config, Batch(one for one, _ in pairs), Batch(one for _, one in pairs))
-        )
+        # A record of which the judge failed has them in another order.
+        known = tuple(criteria[config][id] for id in sorted(criteria[config]))
+        responses, ratings = Batch(one for one, _ in pairs), Batch(one for _, one in pairs)
+        lanes.append(SavedLane(config, responses, ratings, known))
     return SavedRecords([inputs[row] for row in range(rows)], lanes, epochs, paired_by)
 
 
@@ -98,19 +103,30 @@ def _outcomes(
         ),
         epoch=document["epoch"],
     )
-    if document["ratings"] is None:
-        return response, ItemError.from_dict(document["rating_error"])
-    return response, [_rating(one) for one in document["ratings"]]
+    ratings = [_rating(one) for one in document["ratings"] or ()]
+    if document["rating_error"] is not None:
+        return response, with_ratings(ItemError.from_dict(document["rating_error"]), ratings)
+    return response, ratings
+
+
+def _criteria(document: Mapping[str, Any]) -> Iterator[Criterion]:
+    """Those that a record was to be rated by: with a verdict, or without."""
+    for one in (*(document["ratings"] or ()), *document.get("not_measured", ())):
+        yield _criterion(one)
+
+
+def _criterion(document: Mapping[str, Any]) -> Criterion:
+    return Criterion(
+        id=document["criterion_id"],
+        criterion_str=document["criterion"],
+        label=document["label"],
+    )
 
 
 def _rating(document: Mapping[str, Any]) -> Rating:
     return Rating(
         id=document["id"],
-        criterion=Criterion(
-            id=document["criterion_id"],
-            criterion_str=document["criterion"],
-            label=document["label"],
-        ),
+        criterion=_criterion(document),
         rating=document["rating"],
         reasoning=document["reasoning"],
     )

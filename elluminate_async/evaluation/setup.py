@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from elluminate_async.evaluation.request import EvaluationRequest
     from elluminate_async.operations.connection import Connection
     from elluminate_async.schemas.collections import Collection
-    from elluminate_async.schemas.criteria import CriterionIn
+    from elluminate_async.schemas.criteria import Criterion, CriterionIn
     from elluminate_async.schemas.criterion_sets import CriterionSet
     from elluminate_async.schemas.experiments import Experiment
 
@@ -53,6 +53,12 @@ class Configuration:
     name: str
     llm_config: LLMConfig | None
     experiment: Experiment
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """Those of the experiment, where it has a set of its own."""
+        own = self.experiment.criterion_set
+        return () if own is None else tuple(own.criteria or ())
 
 
 @dataclass(frozen=True, slots=True)

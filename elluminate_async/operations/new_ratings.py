@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Final, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -35,7 +36,9 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
     for index, (id, document) in enumerate(zip(ids, result, strict=True)):
         if failure := failures.get(index):
             code = item_code(failure.code, "rating_failed")
-            outcomes[id] = _rating_error(id, failure.message, code)
+            outcomes[id] = with_ratings(
+                _rating_error(id, failure.message, code), _verdicts_in(document)
+            )
             continue
         if not document:
             continue
@@ -51,8 +54,32 @@ def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] |
         outcomes[id] = ratings
         if not all([type(rating.rating) is RatingValue for rating in ratings]):
             bad = [rating.criterion.id for rating in ratings if not _is_verdict(rating)]
-            outcomes[id] = _incomplete(id, bad, len(ratings))
+            outcomes[id] = with_ratings(
+                _incomplete(id, bad, len(ratings)), filter(_is_verdict, ratings)
+            )
     return outcomes
+
+
+def _verdicts_in(document: object) -> list[Rating]:
+    """The verdicts in the result of an item that has not all; what cannot be read is none."""
+    try:
+        return [*filter(_is_verdict, _RATINGS.validate_python(document))]
+    except ValidationError:
+        return []
+
+
+def with_ratings(error: ItemError, ratings: Iterable[Rating]) -> ItemError:
+    """The error of a response, with the verdicts that it has all the same."""
+    if not isinstance(error, RatingError):
+        return error
+    twin = copy.copy(error)
+    twin.ratings = [rating.model_dump(mode="json") for rating in ratings]
+    return twin
+
+
+def ratings_of(error: RatingError) -> list[Rating]:
+    """The verdicts beside an error, as objects."""
+    return _RATINGS.validate_python(error.ratings)
 
 
 def _was_read(document: object) -> bool:
@@ -100,7 +127,8 @@ def new_ratings(
             continue
         verdicts = {id for id, rating in ratings.items() if _is_verdict(rating)}
         if missing := wanted - verdicts:
-            outcomes[id] = _incomplete(id, missing, len(wanted))
+            known = [ratings[criterion] for criterion in sorted(verdicts)]
+            outcomes[id] = with_ratings(_incomplete(id, missing, len(wanted)), known)
         else:
             outcomes[id] = [ratings[criterion] for criterion in sorted(ratings)]
     return outcomes

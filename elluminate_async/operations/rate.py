@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.item_errors import unknown_outcome
 from elluminate_async.engine.operation import ChunkRefusedError
-from elluminate_async.engine.records import UnfinishedChunk
+from elluminate_async.engine.records import CONTENT, UnfinishedChunk
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import (
     AnswerTooLargeError,
@@ -21,6 +21,7 @@ from elluminate_async.errors import (
     NotFoundError,
     OutcomeUnknownError,
     PayloadTooLargeError,
+    RatingError,
     RejectedError,
 )
 from elluminate_async.operations.base import ChunkOperation
@@ -36,7 +37,13 @@ from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import Subject, hash_of_ratings, hash_of_response
 from elluminate_async.operations.jobs import follow_job, job_failure, unknown_or_raise
 from elluminate_async.operations.matching import ENDED_SETTLE
-from elluminate_async.operations.new_ratings import NO_RESULT, by_result, incomplete_ones
+from elluminate_async.operations.new_ratings import (
+    NO_RESULT,
+    by_result,
+    incomplete_ones,
+    ratings_of,
+    with_ratings,
+)
 from elluminate_async.operations.rating_matcher import RatingMatcher
 from elluminate_async.operations.starting import start_job
 from elluminate_async.schemas.jobs import RatingJobStatus
@@ -112,6 +119,13 @@ class Rate(ChunkOperation[Subject, Ratings]):
     def reference(self, value: Subject, result: Ratings) -> list[Any]:
         """Which ratings a response has, and a hash of both."""
         return [[rating.id for rating in result], hash_of_ratings(value.hash() or "", result)]
+
+    def partial_reference(self, value: Subject, error: ItemError) -> list[Any] | None:
+        """The verdicts that there are of a response which has not all, and its error."""
+        if not isinstance(error, RatingError) or not error.ratings:
+            return None
+        plain = {name: part for name, part in error.to_dict().items() if name not in CONTENT}
+        return [*self.reference(value, ratings_of(error)), plain]
 
     async def _send(
         self, items: Sequence[Item[Subject]], unfinished: UnfinishedChunk | None
@@ -304,22 +318,28 @@ class Rate(ChunkOperation[Subject, Ratings]):
     ) -> Outcomes[Ratings]:
         """The ratings of these references, by position, as they are at the service now."""
         with self.log.reading():
-            ids = {position: [int(id) for id in ids] for position, (ids, _) in references.items()}
-            said = {position: hash for position, (_, hash) in references.items()}
+            ids = {position: [int(id) for id in one[0]] for position, one in references.items()}
+            said = {position: one[1] for position, one in references.items()}
+            errors = {
+                position: ItemError.from_dict(one[2])
+                for position, one in references.items()
+                if len(one) > 2
+            }
         rows = await self._matcher.ratings_now([item.value.id for item in items])
         if self._pins_criteria:
             await self._matcher.pin_criteria(rows.values())
         for item in items:
             position, row = item.position, rows.get(item.value.id)
             there = {rating.id: rating for rating in row.ratings} if row is not None else {}
+            error = errors.get(position)
             if row is None or not there.keys() >= {*ids[position]}:
-                yield position, not_there(position, "rate", "ratings")
+                yield position, error or not_there(position, "rate", "ratings")
                 continue
             ratings = [there[id] for id in ids[position]]
             content = hash_of_response(row)
             own = item.value.response is None or item.value.hash() == content
             if own and hash_of_ratings(content, ratings) == said[position]:
-                yield position, ratings
+                yield position, ratings if error is None else with_ratings(error, ratings)
             else:
                 yield position, not_own(position, "rate", f"a rating of the response {row.id}")
 

@@ -162,7 +162,8 @@ def _said(epochs: Sequence[Record]) -> tuple[str, int]:
         if record.get("response") is not None:
             error = mapping(record.get("rating_error"))
             if error is not None:
-                return f"not rated, {excerpt(error.get('code'), 40)}: {_of(record)}", 1
+                how = "partly rated" if record.get("ratings") else "not rated"
+                return f"{how}, {excerpt(error.get('code'), 40)}: {_of(record)}", 1
             return _of(record), 0
     error = mapping(epochs[0].get("error")) or mapping(epochs[0].get("rating_error")) or {}
     code = excerpt(error.get("code", "failed"), 40)

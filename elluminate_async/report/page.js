@@ -242,7 +242,7 @@
       error ? errorBlock("No response", error) : null,
       response === null ? null : block("Response", textBlock(response)),
       ratings && ratings.length ? block("Ratings", ratingsBlock(ratings)) : null,
-      ratingError && !error ? errorBlock("Not rated", ratingError) : null,
+      ratingError && !error ? errorBlock(ratings ? "Partly rated" : "Not rated", ratingError) : null,
       !ratings && !ratingError && !error ? make("p", {class: "missing", text: "– not rated" }) : null);
   };
 

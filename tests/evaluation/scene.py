@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,19 +40,32 @@ async def evaluating(
         yield Scene(server, client, model, recorder)
 
 
-def judging(scene: Scene, is_yes: Callable[[str], bool]) -> None:
-    """Have the judge say YES where ``is_yes`` holds of what it is shown, else NO."""
+def judging(
+    scene: Scene,
+    is_yes: Callable[[str], bool],
+    *,
+    silent: Callable[[str], bool] = lambda prompt: False,
+    on: str = CRITERIA[1],
+) -> None:
+    """Have the judge say YES where ``is_yes`` holds of what it is shown, else NO.
+
+    Where ``silent`` holds of it too, there is no verdict on the criterion ``on``.
+    """
 
     async def complete(request: ModelRequest) -> ModelAnswer:
         if request.purpose != "judge":
             return await EchoModel.complete(scene.model, request)
         prompt = " ".join(str(message["content"]) for message in request.messages)
         verdict = "YES" if is_yes(prompt) else "NO"
-        keys: list[str] = (
-            list(request.json_schema.schema["properties"]) if request.json_schema else []
-        )
-        said = ", ".join(f'"{key}": {{"verdict": "{verdict}"}}' for key in keys)
-        return ModelAnswer(text=f"{{{said}}}" if said else verdict)
+        if request.json_schema is None:
+            return ModelAnswer(text="Hm." if silent(prompt) and on in prompt else verdict)
+        asked = request.json_schema.schema["properties"]
+        said = {
+            key: {"verdict": verdict}
+            for key, one in asked.items()
+            if one["description"] != on or not silent(prompt)
+        }
+        return ModelAnswer(text=json.dumps(said))
 
     scene.model.complete = complete
 
