@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 Record: TypeAlias = Mapping[str, Any]
 
 _CONFIDENCE = 0.95
+_PARTS_BY_CRITERION = ("ratings", "not_measured")
+"""Of a record: what has a criterion, which the report is to know."""
+
 _NO_COMPARISON = (
     "There is no comparison: it needs the extra 'stats', pip install 'elluminate-async[stats]'."
 )
@@ -143,15 +146,17 @@ class _Run:
             _check(index, record)
         self.configs = [*dict.fromkeys([*configs, *(record["config"] for record in records)])]
         found = {
-            rating["criterion_id"]: Criterion.model_construct(
-                id=rating["criterion_id"],
-                label=_text(rating.get("label")),
-                criterion_str=_text(rating.get("criterion")) or f"({rating['criterion_id']})",
+            one["criterion_id"]: Criterion.model_construct(
+                id=one["criterion_id"],
+                label=_text(one.get("label")),
+                criterion_str=_text(one.get("criterion")) or f"({one['criterion_id']})",
             )
             for record in records
-            for rating in record.get("ratings") or ()
+            for part in _PARTS_BY_CRITERION
+            for one in record.get(part) or ()
         }
-        self.criteria = criterion_names(found.values())
+        # What was not measured may be told of first.
+        self.criteria = criterion_names(found[id] for id in sorted(found))
 
     def rows(self) -> dict[int, Hashable]:
         """Each row, by itself."""
@@ -185,15 +190,14 @@ def _check(index: int, record: object) -> None:
             f"records[{index}] has no 'row', a whole number, and 'config', a text: pass records "
             "as EvaluationRecord.to_dict has them"
         )
-    ratings = fields.get("ratings")
-    if ratings is None:
-        return
-    if not isinstance(ratings, list | tuple):
-        raise InputError(f"records[{index}]['ratings'] is no list")
-    for rating in cast("Sequence[object]", ratings):
-        known = isinstance(rating, Mapping) and cast("Mapping[str, object]", rating)
-        if not known or not _is_whole(known.get("criterion_id")):
-            raise InputError(f"records[{index}] has a rating without its 'criterion_id'")
+    for part in _PARTS_BY_CRITERION:
+        found: object = fields.get(part) or []
+        if not isinstance(found, list | tuple):
+            raise InputError(f"records[{index}][{part!r}] is no list")
+        for one in cast("Sequence[object]", found):
+            known = isinstance(one, Mapping) and cast("Mapping[str, object]", one)
+            if not known or not _is_whole(known.get("criterion_id")):
+                raise InputError(f"records[{index}][{part!r}] has one without its 'criterion_id'")
 
 
 def _is_whole(value: object) -> bool:

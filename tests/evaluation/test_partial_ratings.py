@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from elluminate_async import Evaluation, ItemError, RatingError, RatingMode
 from elluminate_async.evaluation.reporting import report_data
 from tests.evaluation.scene import CRITERIA, PROMPT, Scene, evaluating, judging, words
@@ -157,3 +159,19 @@ async def test_a_stream_has_them_too() -> None:
 
         assert [len(found[row].ratings or ()) for row in range(ROWS)] == [2, 2, 1, 2, 1, 2]
         assert [one.criterion_str for one in found[2].not_measured] == CRITERIA[1:]
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+async def test_criteria_are_known_where_nothing_was_measured(is_saved: bool) -> None:
+    """To summaries, tables and reports; of records that were saved and read back, too."""
+    async with evaluating() as scene:
+        scene.model.judge_failing = lambda prompt: True
+        evaluation = await scene.client.evaluate(words(ROWS), prompt=PROMPT, criteria=CRITERIA)
+        if is_saved:
+            evaluation = Evaluation.from_records(documents(evaluation))
+
+        assert list(evaluation.summary()["default"].criteria) == CRITERIA
+        data = report_data(evaluation)
+        assert [*data.criteria.values()] == CRITERIA
+        assert [one.not_measured for one in data.configurations[0].criteria] == [ROWS, ROWS]
+        assert f"rating.{CRITERIA[0]}" in evaluation.to_dicts()[0]
