@@ -21,7 +21,7 @@ from elluminate_async.cli.runs import RunFile, SavedRun, find_run, last_run, new
 from elluminate_async.cli.service import Where, checked_where, of_environment
 from elluminate_async.cli.spec import Spec, checked_spec, is_spec, read_spec
 from elluminate_async.cli.talk import Talk
-from elluminate_async.cli.writing import check_suffix, write_results
+from elluminate_async.cli.writing import check_suffix, make_folder, write_results
 from elluminate_async.errors import ElluminateError, InputError
 from elluminate_async.tables.files import written
 from elluminate_async.tables.texts import json_text
@@ -73,6 +73,7 @@ def carry_out(wish: Wish, *, dry_run: bool, as_json: bool, is_quiet: bool) -> in
             document = RunDocument(status="planned", exit_code=EXIT_PASSED, plan=plan)
         else:
             _refuse(plan)
+            _make_folders(job.file.spec)
             talk.warnings(plan)
             document = _evaluated(job, talk)
     except KeyboardInterrupt:
@@ -136,6 +137,12 @@ def _check_files(spec: Spec) -> None:
         check_suffix(path)
     if spec.report is not None:
         check_report()
+
+
+def _make_folders(spec: Spec) -> None:
+    """Make the folders of all files, before anything is paid for."""
+    for path in (*spec.out, *([] if spec.report is None else [spec.report])):
+        make_folder(path)
 
 
 def _rows(spec: Spec) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,23 @@ def check_suffix(path: str) -> None:
         )
 
 
+def make_folder(path: str) -> None:
+    """Make the folder that the file is to be in.
+
+    Raises:
+        InputError: It cannot be made or written into, or ``path`` is a folder itself.
+    """
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {folder}: {error.strerror or error}") from None
+    if Path(path).is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"cannot write {path}: the folder may not be written into")
+
+
 def write_results(evaluation: Evaluation, path: str) -> None:
     """Write the results; the file that is there is kept until the new one is whole.
 
@@ -35,8 +53,8 @@ def write_results(evaluation: Evaluation, path: str) -> None:
         MissingExtraError: The format needs a library that is not installed.
     """
     check_suffix(path)
+    make_folder(path)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         _WRITERS[Path(path).suffix.lower()](evaluation, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None

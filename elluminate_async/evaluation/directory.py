@@ -26,6 +26,7 @@ from elluminate_async.engine.filelock import lock_file
 from elluminate_async.engine.journal import Journal, has_header
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import JournalError
+from elluminate_async.tables.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,23 +209,15 @@ def _is_complete(known: object) -> bool:
 
 
 def note(directory: Path, known: Mapping[str, Any]) -> None:
-    """Write the file whole or not at all: under another name, synced, then renamed.
+    """Write the file, whole or not at all.
 
     Raises:
         JournalError: It cannot be written.
     """
     path = directory / FILE
-    beside = path.with_suffix(".new")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with open(beside, "w", encoding="utf-8", opener=_for_its_owner) as file:
-            json.dump({"version": _VERSION, **known}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with replacing(path, mode=0o600) as file:
+            file.write(json.dumps({"version": _VERSION, **known}).encode())
     except OSError as error:
         raise JournalError(f"{path} cannot be written: {error}", path=path) from error
-
-
-def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

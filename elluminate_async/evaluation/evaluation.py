@@ -278,7 +278,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
                 without it the report says that there is none.
 
         Raises:
-            InputError: A threshold is no number from 0 to 1.
+            InputError: A threshold is no number from 0 to 1, or the folder is not there.
             MissingExtraError: jinja2 is not installed: the extra ``report`` brings it.
             OSError: The file cannot be written.
 
@@ -373,7 +373,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             target: A path, or an open file of bytes or text.
 
         Raises:
-            InputError: ``target`` is neither.
+            InputError: ``target`` is neither, or its folder is not there.
             OSError: It cannot be written.
         """
         self._write(target, (f"{json_text(record.to_dict())}\n".encode() for record in self))

@@ -37,6 +37,7 @@ def write_report(path: str | os.PathLike[str], data: ReportData) -> None:
 
     Raises:
         MissingExtraError: jinja2 is not installed: the extra ``report`` brings it.
+        InputError: The folder is not there.
         OSError: It cannot be written.
     """
     page = render_report(data).encode()

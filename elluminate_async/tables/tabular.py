@@ -97,7 +97,7 @@ class Tabular:
             target: A path, or an open file of bytes or text.
 
         Raises:
-            InputError: ``target`` is neither.
+            InputError: ``target`` is neither, or its folder is not there.
             OSError: It cannot be written.
         """
         self._write(target, texts.jsonl_parts(self._names(), self._iter_rows()))
@@ -119,12 +119,15 @@ class Tabular:
 
         Raises:
             MissingExtraError: The extra ``tables`` is not installed.
-            InputError: ``target`` is neither.
+            InputError: ``target`` is neither, or its folder is not there.
             OSError: It cannot be written.
         """
         library = parquet("write_parquet()")
         form = ArrowForm(self._columns(), self._iter_rows)
-        with written(target) as file, library.ParquetWriter(file, form.schema) as writer:
+        with (
+            written(target, is_text=False) as file,
+            library.ParquetWriter(file, form.schema) as writer,
+        ):
             for batch in form.batches(self._iter_rows()):
                 writer.write_batch(batch, row_group_size=ROWS_AT_ONCE)
 

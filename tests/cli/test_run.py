@@ -158,6 +158,32 @@ def test_results_are_written_as_the_suffix_says(command: Command) -> None:
     assert (suite.get("name"), suite.get("tests")) == ("rows", "3")
 
 
+def test_folders_of_files_are_made(command: Command) -> None:
+    """Those of a report too."""
+    found, _ = document(command, *RUN, "--report", "new/deep/x.html", "--out", "other/x.csv")
+
+    assert found["written"] == ["other/x.csv", "new/deep/x.html"]
+    assert command("report", "rows", "--out", "third/x.html").code == 0
+    assert Path("third/x.html").is_file()
+
+
+@pytest.mark.parametrize("option", ["--report", "--out"])
+def test_a_file_that_cannot_be_is_told_before_anything_is_paid_for(
+    command: Command, option: str
+) -> None:
+    """As misuse: a folder in the file's place, or a file in that of its folder."""
+    command.write("file", "")
+    Path("folder.csv").mkdir()
+    for path, text in (("file/x.csv", "cannot write file/x.csv"), ("folder.csv", "is a folder")):
+        with endpoint() as model:
+            llm = ("--llm-base-url", model.url, "--llm-model", "m", "--judge-model", "offline")
+            found, code = document(command, *RUN, *llm, option, path)
+
+        assert (code, found["status"]) == (2, "error")
+        assert text in found["error"]
+        assert not model.requests
+
+
 def test_a_dry_run_sends_nothing(command: Command) -> None:
     """It has the numbers, and leaves no trace; `plan` says the same."""
     found, code = document(command, *RUN, "--epochs", "2", "--model", "a", "--model", "b",

@@ -136,6 +136,35 @@ def test_what_is_no_file_is_refused(writer: str) -> None:
         getattr(Batch([1]), writer)(3)
 
 
+def test_a_file_of_text_takes_no_parquet() -> None:
+    """And says what does."""
+    with pytest.raises(InputError, match=r"is a file of text.*opened for bytes"):
+        Batch([1]).write_parquet(io.StringIO())
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_folder_that_is_not_there_is_named(writer: str, tmp_path: Path) -> None:
+    """It is not made: a slip of the pen would not be noticed."""
+    with pytest.raises(InputError, match=r"cannot write .*results.*no folder .*missing"):
+        getattr(Batch([1]), writer)(tmp_path / "missing" / "results")
+
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_a_kill_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """But nothing that is being written, and nothing of another file."""
+    path = tmp_path / "a[1].csv"
+    left, fresh = (tmp_path / f".{path.name}.{c * 16}.part" for c in "01")
+    other = tmp_path / f".other.csv.{'0' * 16}.part"
+    for one in (left, fresh, other):
+        one.write_text("half")
+    for one in (left, other):
+        os.utime(one, (1, 1))
+    Batch([1]).write_csv(path)
+
+    assert {*tmp_path.iterdir()} == {path, fresh, other}
+
+
 def test_lines_of_json() -> None:
     """An object a row, with all columns, and null for what JSON does not have."""
     lines = written(responses(), "write_jsonl").splitlines()
