@@ -69,7 +69,7 @@ LIBRARIES = {
     "operations": {"pydantic", "pydantic_core", "anyio"},
     "resources": {"pydantic"},
     # The extra `stats`, numpy, inside of functions: summaries do not need it.
-    "evaluation": {"anyio", "numpy", "pydantic"},
+    "evaluation": {"anyio", "numpy", "pydantic", "pydantic_core"},
     # The extra's, inside of functions.
     "report": {"jinja2", "markupsafe"},
     "client": set[str](),
