@@ -70,7 +70,7 @@ LIBRARIES = {
     "operations": {"pydantic", "pydantic_core", "anyio"},
     "resources": {"pydantic"},
     # Those of the extras, inside of functions: summaries do not need them.
-    "evaluation": {"anyio", "numpy", "pydantic", "tiktoken"},
+    "evaluation": {"anyio", "numpy", "pydantic", "pydantic_core", "tiktoken"},
     # The extra's, inside of functions.
     "report": {"jinja2", "markupsafe"},
     "client": set[str](),

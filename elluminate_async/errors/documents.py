@@ -34,15 +34,20 @@ _OTHERS: Final = {
 }
 
 
-def item_error_schema(cls: type[ItemError]) -> core_schema.CoreSchema:
-    """An error of that class, or a document that `ItemError.from_dict` reads as one."""
+def item_error_document() -> core_schema.CoreSchema:
+    """A document of `ItemError.to_dict`."""
     fields = {name: core_schema.typed_dict_field(kind) for name, kind in _NEEDED.items()}
     for name, kind in _OTHERS.items():
         fields[name] = core_schema.typed_dict_field(kind, required=False)
     for name, kind in _NULLABLE.items():
         nullable = core_schema.nullable_schema(kind)
         fields[name] = core_schema.typed_dict_field(nullable, required=False)
-    document = core_schema.typed_dict_schema(fields, cls_name="ItemError")
+    return core_schema.typed_dict_schema(fields, cls_name="ItemError")
+
+
+def item_error_schema(cls: type[ItemError]) -> core_schema.CoreSchema:
+    """An error of that class, or a document that `ItemError.from_dict` reads as one."""
+    document = item_error_document()
 
     def read(data: dict[str, Any]) -> ItemError:
         error = cls.from_dict(data)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from elluminate_async.errors import InputError, MissingExtraError
+from elluminate_async.evaluation.documents import Documented
 from elluminate_async.evaluation.intervals import Interval, check_confidence
 from elluminate_async.evaluation.statistics import Cell, Verdict, tally
 
@@ -23,7 +24,7 @@ _BLOCK = 2_000_000  # numbers of the bootstrap that are held at once, 16 MB
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Documented):
     """How run b differs from run a, by one criterion or by all.
 
     Attributes:
@@ -57,7 +58,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Documented):
     """How run b differs from run a.
 
     Attributes:

@@ -11,6 +11,7 @@ from elluminate_async.batch import Batch
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.evaluation.columns import record_cases, record_columns, record_rows
 from elluminate_async.evaluation.comparing import Comparison, compare
+from elluminate_async.evaluation.documents import Documented
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.measures import (
     EvaluationSummary,
@@ -62,7 +63,7 @@ class LaneResult:
     criteria: Sequence[Criterion] = ()
 
 
-class Evaluation(Sequence[EvaluationRecord], Tabular):
+class Evaluation(Sequence[EvaluationRecord], Tabular, Documented):
     """The records of an evaluation: rows in order, their configurations, their epochs.
 
     Reading a record never raises: it holds a response or its error, ratings or their error. As a
@@ -74,8 +75,8 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         rows: The rows as they were uploaded; None where the collection existed.
         lanes: One for each configuration.
         epochs: Repetitions of each row.
-        paired_by: See `EvaluationRecord.paired_by`; empty where it is not known.
         spending: What it was allowed to cost; None where that was not bounded.
+        paired_by: See `EvaluationRecord.paired_by`; empty where it is not known.
 
     Attributes:
         configs: The names of the configurations, in order.
@@ -90,9 +91,9 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
         rows: Batch[TemplateVariables] | None,
         lanes: Sequence[LaneResult],
         epochs: int,
-        paired_by: Sequence[str] = (),
         *,
         spending: Spending | None = None,
+        paired_by: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.epochs = epochs
@@ -340,7 +341,15 @@ class Evaluation(Sequence[EvaluationRecord], Tabular):
             )
             for lane in saved.lanes
         ]
-        return cls(name, saved.inputs, None, lanes, saved.epochs, saved.paired_by)
+        return cls(name, saved.inputs, None, lanes, saved.epochs, paired_by=saved.paired_by)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: the ``name``, and `EvaluationRecord.to_dict` of each of the ``records``."""
+        return {"name": self.name, "records": [record.to_dict() for record in self]}
+
+    @classmethod
+    def _read_document(cls, document: dict[str, Any]) -> Self:
+        return cls.from_records(document["records"], name=document["name"])
 
     def write_records(self, target: Target) -> None:
         """Write `EvaluationRecord.to_dict` of each record, one a line: `from_records` reads them.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from elluminate_async.errors import InputError
+from elluminate_async.evaluation.documents import Documented
 from elluminate_async.evaluation.statistics import Rate, Summary
 
 GateStatus: TypeAlias = Literal["passed", "failed", "not measured"]
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(Documented):
     """The gate's decision.
 
     Attributes:
@@ -23,6 +24,8 @@ class Gate:
 
     status: GateStatus
     reasons: list[str]
+
+    _derived: ClassVar[tuple[str, ...]] = ("passed",)
 
     @property
     def passed(self) -> bool:

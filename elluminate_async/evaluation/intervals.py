@@ -11,10 +11,11 @@ from functools import lru_cache
 from statistics import NormalDist
 
 from elluminate_async.errors import InputError
+from elluminate_async.evaluation.documents import Documented
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(Documented):
     """A confidence interval.
 
     Attributes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.errors import InputError
+from elluminate_async.evaluation.documents import Documented
 from elluminate_async.evaluation.gate import Gate, GateStatus, gate
 from elluminate_async.evaluation.statistics import Summary, Verdict, summarize
 from elluminate_async.tables.columns import criterion_names
@@ -64,7 +65,7 @@ def verdicts_by(
         yield Verdict(key, epoch, name, _PASSED.get(said.get(id, "")))
 
 
-class EvaluationSummary(Mapping[str, Summary]):
+class EvaluationSummary(Mapping[str, Summary], Documented):
     """The rates of each configuration, by its name; as a text a table of them.
 
     Attributes:
@@ -86,6 +87,11 @@ class EvaluationSummary(Mapping[str, Summary]):
 
     def __repr__(self) -> str:
         return f"<EvaluationSummary of {', '.join(map(repr, self._summaries))}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: the rates of each of the ``configurations``, and the ``confidence``."""
+        rates = {config: summary.to_dict() for config, summary in self._summaries.items()}
+        return {"confidence": self.confidence, "configurations": rates}
 
     def __str__(self) -> str:
         interval = f"{100 * self.confidence:g} % interval"

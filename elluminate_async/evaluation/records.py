@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from elluminate_async.errors import ItemError, RatingError
+from elluminate_async.evaluation.documents import Documented
 from elluminate_async.evaluation.prices import cost_of
+from elluminate_async.evaluation.saved import criteria_in, outcomes_in
 from elluminate_async.operations.new_ratings import ratings_of
 from elluminate_async.schemas.ratings import RatingValue
 
@@ -24,7 +26,7 @@ _VERDICTS = frozenset(RatingValue)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class EvaluationRecord:
+class EvaluationRecord(Documented):
     """One row under one configuration in one epoch: its response or error, its ratings or error.
 
     Attributes:
@@ -142,6 +144,21 @@ class EvaluationRecord:
             "cost": self.cost,
             "paired_by": list(self.paired_by),
         }
+
+    @classmethod
+    def _read_document(cls, document: dict[str, Any]) -> EvaluationRecord:
+        outcome, rated = outcomes_in(document)
+        return cls(
+            position=document["position"],
+            row=document["row"],
+            input=document["input"],
+            config=document["config"],
+            epoch=document["epoch"],
+            outcome=at(outcome, document["position"]),
+            rated=at(rated, document["position"]),
+            paired_by=tuple(document.get("paired_by", ())),
+            criteria=[*criteria_in(document)],
+        )
 
 
 def at(outcome: Outcome[T], position: int) -> Outcome[T]:

@@ -305,8 +305,9 @@ class Evaluator:
             self._rows,
             lanes,
             self._request.epochs,
-            self._inputs.paired_by,
+            paired_by=self._inputs.paired_by,
             spending=self._spending,
+            paired_by=self._inputs.paired_by,
         )
 
 

@@ -58,8 +58,8 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
             inputs[key[1]] = dict(document["input"])
             # Records of before have none.
             paired_by = paired_by or tuple(map(str, document.get("paired_by", ())))
-            found[key] = _outcomes(document)
-            criteria.setdefault(key[0], {}).update((one.id, one) for one in _criteria(document))
+            found[key] = outcomes_in(document)
+            criteria.setdefault(key[0], {}).update((one.id, one) for one in criteria_in(document))
         except (KeyError, TypeError, ValueError, ValidationError):
             raise InputError(f"record {index} is none of an evaluation's") from None
     configs = list(dict.fromkeys(config for config, _, _ in found))
@@ -82,9 +82,10 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> SavedRecords:
     return SavedRecords([inputs[row] for row in range(rows)], lanes, epochs, paired_by)
 
 
-def _outcomes(
+def outcomes_in(
     document: Mapping[str, Any],
 ) -> tuple[Outcome[PromptResponse], Outcome[list[Rating]]]:
+    """The response and the ratings of a record, or their errors."""
     if document["error"] is not None:
         error = ItemError.from_dict(document["error"])
         return error, error
@@ -109,7 +110,7 @@ def _outcomes(
     return response, ratings
 
 
-def _criteria(document: Mapping[str, Any]) -> Iterator[Criterion]:
+def criteria_in(document: Mapping[str, Any]) -> Iterator[Criterion]:
     """Those that a record was to be rated by: with a verdict, or without."""
     for one in (*(document["ratings"] or ()), *document.get("not_measured", ())):
         yield _criterion(one)

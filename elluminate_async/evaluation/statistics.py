@@ -3,7 +3,7 @@
 A verdict is YES, NO or not measured, on one answer and one criterion. What was not measured is
 counted beside the rate and never in it: a judge that failed said nothing of the answer.
 
-Nothing but the standard library is needed; `comparing` needs the extra ``stats``.
+No extra is needed; `comparing` needs the extra ``stats``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from elluminate_async.errors import InputError
+from elluminate_async.evaluation.documents import Documented
 from elluminate_async.evaluation.intervals import (
     ClusterSums,
     Interval,
@@ -41,7 +43,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Documented):
     """How many verdicts passed, of one criterion or of all.
 
     Attributes:
@@ -68,6 +70,8 @@ class Rate:
     interval: Interval | None
     agreement: float | None
 
+    _derived: ClassVar[tuple[str, ...]] = ("rate", "error_rate")
+
     @property
     def rate(self) -> float | None:
         """``passed / n``; None, and never 0, when nothing was measured."""
@@ -86,7 +90,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Documented):
     """The rates of an evaluation.
 
     Attributes:

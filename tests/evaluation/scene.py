@@ -57,7 +57,6 @@ def judging(
 
     Where ``silent`` holds of it too, there is no verdict on the criterion ``on``.
     """
-
     from elluminate_async.server import ModelAnswer
     from tests.flow.bench import EchoModel
 
