@@ -64,6 +64,7 @@ class ChunkOperation(Operation[V, R]):
         )
         self._total = total
         self._journal = journal
+        self._header: Header | None = None
         self._allowance = allowance
 
     @property
@@ -102,7 +103,12 @@ class ChunkOperation(Operation[V, R]):
         """The arguments by which a journal knows the call; plain JSON."""
 
     async def header(self) -> Header:
-        """Which call a journal is of; asks the service for the project where need be."""
+        """Which call a journal is of; asks the service, once a call."""
+        if self._header is None:
+            self._header = await self._ask_header()
+        return self._header
+
+    async def _ask_header(self) -> Header:
         connection, policy = self.context.connection, self.context.policy
         project = await connection.open(policy)
         server = await connection.server_id(policy)

@@ -27,14 +27,13 @@ class Answer(BaseModel):
     first: EvaluationRecord
 
 
-async def evaluated(**more: Any) -> Evaluation:
-    """Of six rows one has no response, one no verdict by one criterion, and one has a NaN."""
+async def evaluated() -> Evaluation:
+    """Of six rows one has no response, and one no verdict by one criterion."""
     async with evaluating() as scene:
         scene.model.failing = lambda prompt: prompt.endswith("word1")
         judging(scene, lambda shown: "word4" not in shown, silent=lambda shown: "word2" in shown)
-        rows = [row | more for row in words(6)]
         return await scene.client.evaluate(
-            rows, prompt=PROMPT, criteria=CRITERIA, name="n", rating_mode=RatingMode.FAST
+            words(6), prompt=PROMPT, criteria=CRITERIA, name="n", rating_mode=RatingMode.FAST
         )
 
 
