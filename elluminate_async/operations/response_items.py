@@ -97,7 +97,7 @@ class ResponsePlan:
         """
         template = experiment.prompt_template if isinstance(experiment, Experiment) else None
         if prompt_template is not None:
-            wanted = id_of(prompt_template, "prompt_template")
+            wanted = id_of(prompt_template, PromptTemplate, "prompt_template")
             if template is not None and template.id != wanted:
                 raise InputError(
                     f"the experiment is on the prompt template {template.id}, and "
@@ -109,9 +109,9 @@ class ResponsePlan:
         if isinstance(prompt_template, int):
             template_id = prompt_template
         return cls(
-            experiment_id=id_of(experiment, "experiment"),
+            experiment_id=id_of(experiment, Experiment, "experiment"),
             template_id=template_id,
-            llm_config_id=optional_id(llm_config, "llm_config"),
+            llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
             placeholders=frozenset(template.placeholders if template is not None else ()),
             template_bytes=size_of(template.messages) if template is not None else 0,
             lookalikes=_lookalikes_of(template) if template is not None else {},
@@ -161,7 +161,7 @@ class ResponsePlan:
                 "first, with client.template_variables.add_many(...), and pass what that returns"
             )
         try:
-            id_of(entry, f"template_variables[{position}]")
+            id_of(entry, TemplateVariables, f"template_variables[{position}]")
         except InputError as error:
             return str(error)
         return None

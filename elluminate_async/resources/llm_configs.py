@@ -34,7 +34,7 @@ class LLMConfigsResource(Resource):
         if id is not None:
             return decode(
                 LLMConfig,
-                await self._connection.call("GET", "llm_configs", id_of(id, "id", "llm_config")),
+                await self._connection.call("GET", "llm_configs", id_of(id, LLMConfig, "id")),
             )
         query = {"name": name}
         listing = Listing(self._connection, LLMConfig, "llm_configs", query=query)
@@ -79,4 +79,6 @@ class LLMConfigsResource(Resource):
 
     async def delete(self, llm_config: LLMConfig | int) -> None:
         """Delete a configuration; experiments that use it go over to the project's default."""
-        await self._connection.call("DELETE", "llm_configs", id_of(llm_config, "llm_config"))
+        await self._connection.call(
+            "DELETE", "llm_configs", id_of(llm_config, LLMConfig, "llm_config")
+        )
