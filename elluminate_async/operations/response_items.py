@@ -21,6 +21,7 @@ from elluminate_async.engine.call import Upstream
 from elluminate_async.engine.chunks import USUAL_ANSWER, Entry, Item, Passed, Source, closing
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.operations.context import check_many, first_problems
 from elluminate_async.operations.echoes import hash_of
 from elluminate_async.operations.json_input import warn_of_lookalikes
@@ -152,7 +153,8 @@ class ResponsePlan:
                 return None
             names = ", ".join(f"{{{{{name}}}}}" for name in sorted(missing))
             has = ", ".join(sorted(entry.input_values)) or "nothing"
-            return f"template_variables[{position}] has no value for {names}; it has {has}"
+            meant = did_you_mean(min(missing), entry.input_values, "{{{{{}}}}}") or ";"
+            return f"template_variables[{position}] has no value for {names}{meant} it has {has}"
         if isinstance(entry, ItemError):
             return None
         if isinstance(entry, Mapping):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Unpack, cast
 
-from elluminate_async.errors import InputError
+from elluminate_async.errors import InputError, NotFoundError
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
 from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig, LLMConfigFields
+
+_MOST_NAMED = 20
 
 
 class LLMConfigsResource(Resource):
@@ -27,7 +30,7 @@ class LLMConfigsResource(Resource):
         """The configuration of that id or name.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There is none; of a name the text lists those that there are.
             InputError: Neither is given, or both, or the name is no text.
         """
         check_lookup(name, id, "an LLM configuration")
@@ -38,7 +41,14 @@ class LLMConfigsResource(Resource):
             )
         query = {"name": name}
         listing = Listing(self._connection, LLMConfig, "llm_configs", query=query)
-        return await listing.named("LLM configuration", name)
+        try:
+            return await listing.named("LLM configuration", name)
+        except NotFoundError as error:
+            problem = str(error)
+        names = [config.name async for config in self.list() if config.name]
+        meant = did_you_mean(name or "", names) or ";"
+        there = ", ".join(names[:_MOST_NAMED]) or "none"
+        raise NotFoundError(f"{problem}{meant} there are: {there}", status=404)
 
     async def create(
         self, name: str, llm_model_name: str, **fields: Unpack[LLMConfigFields]
