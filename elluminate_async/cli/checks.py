@@ -30,8 +30,11 @@ _EXTRAS: Final = {
     "Excel": ("openpyxl",),
 }
 _SKEW: Final = 60.0  # seconds: then a `Retry-After` that is a date, or a token, is misread
+_SET_CLOCK: Final = "see that this machine's is right, as by NTP"
 _FEW_FILES: Final = 256
 _MODEL_SECONDS: Final = 60.0
+_PUT_ONE: Final = "put a model behind it by --llm-base-url and --llm-model"
+_CHECK_MODEL: Final = "check --llm-base-url, --llm-model and the key in LLM_API_KEY"
 
 
 class CheckDocument(Document):
@@ -143,32 +146,51 @@ async def _service(checks: Checks, client: AsyncClient, where: Where) -> None:
         checks.ok("ping", f"{1_000 * seconds:.0f} ms")
         answer = await client.compatibility()
         if answer is None:
-            checks.warn("protocol", "the service has no version check")
+            checks.warn(
+                "protocol",
+                "the service has no version check, and is taken for one without idempotency keys: "
+                "where that is wrong, see whether the address is the service's own",
+            )
         elif answer.is_compatible:
             able = ", ".join(sorted(answer.capabilities)) or "nothing beyond the protocol"
             checks.ok("protocol", f"spoken by the service, which has: {able}")
         else:
-            checks.fail("protocol", f"the service wants {answer.required_sdk_version} or later")
+            checks.fail(
+                "protocol",
+                f"the service wants version {answer.required_sdk_version} of the protocol or a "
+                "later one: pip install -U elluminate-async",
+            )
         configs = [config.name or str(config.id) async for config in client.llm_configs.list()]
-        checks.ok("models", ", ".join(configs[:10]) or "none configured at the service")
+        if configs:
+            checks.ok("models", ", ".join(configs[:10]))
+        else:
+            checks.warn(
+                "models", "none is configured at the service: client.llm_configs.create makes one"
+            )
     except ElluminateError as error:
         checks.fail("service", error)
     if not where.is_embedded:
-        await _clock(checks, client.base_url)
+        await check_clock(checks, client.base_url)
     else:
         checks.ok("clock", "the server's is this machine's")
 
 
-async def _clock(checks: Checks, base_url: str) -> None:
+async def check_clock(checks: Checks, base_url: str) -> None:
+    """Compare this machine's clock with the service's."""
     try:
         skew = await asyncio.to_thread(_skew, base_url)
     except (OSError, http.client.HTTPException) as error:
-        checks.fail("clock", OSError(f"the service's cannot be read: {error}"))
+        # What is needed of the service the other checks have asked.
+        checks.warn("clock", f"the service's cannot be read ({error}): {_SET_CLOCK}")
         return
     if skew is None:
-        checks.warn("clock", "the service does not tell the time")
+        checks.warn("clock", f"the service does not tell the time: {_SET_CLOCK}")
     elif abs(skew) > _SKEW:
-        checks.warn("clock", f"{skew:+.0f} s to the service's: set one of them")
+        checks.warn(
+            "clock",
+            f"{skew:+.0f} s to the service's, so that waits and keys with an end are misread: "
+            f"{_SET_CLOCK}",
+        )
     else:
         checks.ok("clock", f"within {max(1.0, abs(skew)):.0f} s of the service's")
 
@@ -194,7 +216,7 @@ def _skew(base_url: str) -> float | None:
 
 async def _model(checks: Checks, where: Where) -> None:
     if where.llm_model == OFFLINE and where.llm_base_url is None:
-        checks.warn("model", "the offline stand-in, whose verdicts mean nothing: --llm-model")
+        checks.warn("model", f"the offline stand-in, whose verdicts mean nothing: {_PUT_ONE}")
         return
     try:
         from elluminate_async.server import ModelError, ModelRequest
@@ -209,9 +231,11 @@ async def _model(checks: Checks, where: Where) -> None:
         async with asyncio.timeout(_MODEL_SECONDS):
             await model.complete(request)
     except TimeoutError:
-        checks.fail("model", OSError(f"no answer within {_MODEL_SECONDS:.0f} s"))
+        checks.fail(
+            "model", OSError(f"no answer within {_MODEL_SECONDS:.0f} s: see whether it is loaded")
+        )
     except ModelError as error:
-        checks.fail("model", OSError(f"{where.llm_model}: {error}"))
+        checks.fail("model", OSError(f"{where.llm_model}: {error}; {_CHECK_MODEL}"))
     else:
         seconds = time.monotonic() - started
         checks.ok("model", f"{where.llm_model} answered in {seconds:.1f} s")

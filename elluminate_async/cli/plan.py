@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elluminate_async.cli.documents import PlanDocument
 from elluminate_async.cli.spec import Spec
 from elluminate_async.errors import InputError
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.schemas.prompt_templates import lookalikes_in, placeholders_in
 
 _SHOWN = 5
@@ -51,7 +53,9 @@ def plan_of(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> PlanDocument:
     prompt = prompt_of(spec, columns)
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     placeholders = placeholders_in(messages)
-    needed = [*placeholders, *([] if spec.responses is None else [spec.responses])]
+    needed = dict.fromkeys(placeholders, True)
+    if spec.responses is not None:
+        needed.setdefault(spec.responses, False)
     configs = [one if isinstance(one, str) else one.name for one in spec.models] or ["(default)"]
     if spec.responses is not None:
         configs = ["given"]
@@ -66,26 +70,43 @@ def plan_of(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> PlanDocument:
         generations=0 if spec.responses is not None else records,
         ratings=records,
         criteria=None if spec.criteria is None else len(spec.criteria),
-        problems=_problems(rows, needed, columns) + _of_spec(spec, configs),
-        warnings=_warnings(messages, placeholders),
+        problems=_problems(rows, needed, columns)
+        + _unfilled(messages, columns)
+        + _of_spec(spec, configs),
+        warnings=_warnings(messages, placeholders, columns),
     )
 
 
 def _problems(
-    rows: Sequence[Mapping[str, Any]], needed: Sequence[str], columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]], needed: Mapping[str, bool], columns: Sequence[str]
 ) -> list[str]:
-    """The columns that rows lack."""
+    """The columns that rows lack, of those needed: for a placeholder, or else for answers."""
     problems: list[str] = []
-    for name in needed:
+    for name, is_placeholder in needed.items():
         if lacking := [index for index, row in enumerate(rows) if name not in row]:
             if len(lacking) == len(rows):
+                meant = did_you_mean(name, columns, "{{{{{}}}}}" if is_placeholder else "{!r}")
                 has = ", ".join(columns)
-                problems.append(f"no row has a column {name!r}; the columns are {has}")
+                problems.append(f"no row has a column {name!r}{meant or ';'} the columns are {has}")
                 continue
             shown = ", ".join(map(str, lacking[:_SHOWN]))
             more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
             problems.append(f"rows without a value for {name!r}: {shown}{more} (from 0)")
     return problems
+
+
+def _unfilled(messages: list[dict[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Columns that the prompt names in double braces, under a name that no placeholder has."""
+    return [
+        f"{text} would not be filled in, as a placeholder's name has letters, digits and _ only: "
+        f"rename the column {column!r} to {re.sub(r'[^0-9A-Za-z_]+', '_', column)!r}"
+        for text in lookalikes_in(messages)
+        if (column := _braced(text)) in columns
+    ]
+
+
+def _braced(text: str) -> str:
+    return text.strip("{}").strip()
 
 
 def _of_spec(spec: Spec, configs: Sequence[str]) -> list[str]:
@@ -98,10 +119,13 @@ def _of_spec(spec: Spec, configs: Sequence[str]) -> list[str]:
     return []
 
 
-def _warnings(messages: list[dict[str, Any]], placeholders: Sequence[str]) -> list[str]:
+def _warnings(
+    messages: list[dict[str, Any]], placeholders: Sequence[str], columns: Sequence[str]
+) -> list[str]:
     warnings = [
         f"{text} looks like a placeholder and is none: names have letters, digits and _"
         for text in lookalikes_in(messages)
+        if _braced(text) not in columns
     ]
     if not placeholders:
         warnings.append("the prompt has no {{placeholders}}: it is the same for each row")

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from elluminate_async.cli.files import read_text
 from elluminate_async.errors import InputError
+from elluminate_async.errors.closest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,15 +184,22 @@ def checked_spec(content: Mapping[str, Any], source: str) -> Spec:
 
 
 def _problem(error: ValidationError) -> str:
-    # Of a union every member complains: the one that got furthest knows best.
+    # Of a union every member complains: the one that got furthest knows best. A key that is missing
+    # is so as it is misspelt.
     first = max(
         error.errors(include_url=False, include_input=False),
-        key=lambda one: (one["type"] == "value_error", len(one["loc"])),
+        key=lambda one: (
+            one["type"] == "value_error",
+            len(one["loc"]),
+            one["type"] == "extra_forbidden",
+        ),
     )
     of_fields = [part for part in first["loc"] if _is_place(part)]
     where = ".".join(map(str, of_fields))
     if first["type"] == "extra_forbidden":
-        return f"no such key as {where}: there are {_keys(_model_at(first['loc']))}"
+        model = _model_at(first["loc"])
+        meant = did_you_mean(str(of_fields[-1]), model.model_fields)
+        return f"no such key as {where}{meant or ':'} there are {_keys(model)}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.engine.chunks import Entry, Item, Passed, closing
 from elluminate_async.errors import InputError, ItemError, NoTextError
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
 from elluminate_async.operations.stored_items import Output, bad_input, output_messages, stored_item
 from elluminate_async.resources.template_variables import check_rows, encode_row
@@ -109,7 +110,8 @@ class Inputs:
             missing = sorted(self._placeholders - values.keys())
             names = ", ".join(f"{{{{{name}}}}}" for name in missing)
             has = ", ".join(sorted(values)) or "nothing"
-            raise InputError(f"rows[{position}] has no value for {names}; it has {has}")
+            meant = did_you_mean(missing[0], values, "{{{{{}}}}}") or ";"
+            raise InputError(f"rows[{position}] has no value for {names}{meant} it has {has}")
         for name in self._placeholders:
             if is_missing(values[name]):  # the prompt would say "None"
                 raise InputError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import InputError, JournalError, NotFoundError
 from elluminate_async.evaluation.directory import note, read_noted
+from elluminate_async.operations.references import id_of
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
@@ -181,7 +182,10 @@ class SetupMaker:
         return self._request.name or f"Evaluation of {template.name}"
 
     async def _config(self, config: str | LLMConfig | int | None) -> LLMConfig | None:
-        if config is None or isinstance(config, LLMConfig):
+        if config is None:
+            return None
+        if isinstance(config, LLMConfig):
+            id_of(config, LLMConfig, "llm_configs")
             return config
         if isinstance(config, int):
             return await self._configs.get(id=config)

@@ -10,13 +10,13 @@ from elluminate_async.errors import AnswerTooLargeError
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.listing import Listing, Query
 from elluminate_async.operations.references import id_of
+from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.responses import PromptResponse
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 if TYPE_CHECKING:
     from elluminate_async.operations.connection import Connection
-    from elluminate_async.schemas.collections import Collection
     from elluminate_async.transport.retry import Policy
 
 
@@ -39,7 +39,7 @@ def list_entries(
     connection: Connection, collection: Collection | int | None, policy: Policy | None
 ) -> Listing[TemplateVariables]:
     """All rows of a collection; one left out would shift the positions of those behind it."""
-    path = ("collections", id_of(collection, "collection"), "entries")
+    path = ("collections", id_of(collection, Collection, "collection"), "entries")
     return Listing(connection, TemplateVariables, *path, policy=policy, strict=True)
 
 

@@ -133,7 +133,7 @@ def repaired(responses: Mapping[int, Any], outcomes: Sequence[object]) -> Iterat
 def _subject(response: object, position: int) -> Subject:
     if isinstance(response, PromptResponse):
         return Subject(response.id, response)
-    return Subject(id_of(response, f"responses[{position}]"))
+    return Subject(id_of(response, PromptResponse, f"responses[{position}]"))
 
 
 async def _async_source(
@@ -185,7 +185,7 @@ def check_responses(responses: Sequence[object]) -> None:
         if type(entry) is PromptResponse or isinstance(entry, ItemError):
             continue
         try:
-            id_of(entry, f"responses[{position}]")
+            id_of(entry, PromptResponse, f"responses[{position}]")
         except InputError as error:
             problems.append(str(error))
     if problems:

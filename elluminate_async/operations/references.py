@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from elluminate_async.batch.options import shown
@@ -20,7 +19,7 @@ from elluminate_async.schemas.template_variables import TemplateVariables
 
 MAX_ID: Final = 2**63 - 1
 
-_Kind: TypeAlias = (
+Kind: TypeAlias = (
     type[Collection]
     | type[Criterion]
     | type[CriterionSet]
@@ -31,32 +30,16 @@ _Kind: TypeAlias = (
     | type[PromptTemplate]
     | type[TemplateVariables]
 )
-
-_KINDS: Final[Mapping[str, _Kind]] = {
-    "collection": Collection,
-    "compatible_collection": Collection,
-    "compatible_prompt_template": PromptTemplate,
-    "criterion": Criterion,
-    "criterion_set": CriterionSet,
-    "experiment": Experiment,
-    "llm_config": LLMConfig,
-    "project": Project,
-    "parent_prompt_template": PromptTemplate,
-    "prompt_template": PromptTemplate,
-    "response": PromptResponse,
-    "responses": PromptResponse,
-    "template_variables": TemplateVariables,
-}
-"""The class of the objects that an argument, or an entry of it, may be."""
+"""A noun whose objects have an id."""
 
 
-def id_of(reference: object, what: str, noun: str | None = None) -> int:
+def id_of(reference: object, kind: Kind, what: str) -> int:
     """The id of an object of the service, or the id itself.
 
     Args:
         reference: The object or its id.
+        kind: Whose objects it may be.
         what: Name of the argument, such as ``collection`` or ``responses[3]``.
-        noun: Which objects it may be, such as ``collection``; None where ``what`` tells.
 
     Raises:
         InputError: It is neither, or an object of another kind.
@@ -65,9 +48,13 @@ def id_of(reference: object, what: str, noun: str | None = None) -> int:
         if 0 <= reference <= MAX_ID:
             return reference
         raise InputError(f"{what} must be an id, from 0 to 2**63 - 1, not {shown(reference)}")
-    kind = _KINDS[noun or what.partition("[")[0]]
-    if isinstance(reference, kind) and reference.id is not None:
-        return reference.id
+    if isinstance(reference, kind):
+        if reference.id is not None:
+            return reference.id
+        raise InputError(
+            f"{what} is of the type {kind.__name__} and has no id, which the service gives: pass "
+            "what `get`, `create` or `get_or_create` returned"
+        )
     if isinstance(reference, tuple):
         raise InputError(
             f"{what} is a tuple: get_or_create returns (object, created), take the first of the two"
@@ -76,6 +63,6 @@ def id_of(reference: object, what: str, noun: str | None = None) -> int:
     raise InputError(f"{what} must be {kind.__name__} or an id, not {came}")
 
 
-def optional_id(reference: object, what: str) -> int | None:
+def optional_id(reference: object, kind: Kind, what: str) -> int | None:
     """`id_of` of what was given; None for nothing."""
-    return None if reference is None else id_of(reference, what)
+    return None if reference is None else id_of(reference, kind, what)

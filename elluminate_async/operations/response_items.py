@@ -21,6 +21,7 @@ from elluminate_async.engine.call import Upstream
 from elluminate_async.engine.chunks import USUAL_ANSWER, Entry, Item, Passed, Source, closing
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.operations.context import check_many, first_problems
 from elluminate_async.operations.echoes import hash_of
 from elluminate_async.operations.json_input import warn_of_lookalikes
@@ -97,7 +98,7 @@ class ResponsePlan:
         """
         template = experiment.prompt_template if isinstance(experiment, Experiment) else None
         if prompt_template is not None:
-            wanted = id_of(prompt_template, "prompt_template")
+            wanted = id_of(prompt_template, PromptTemplate, "prompt_template")
             if template is not None and template.id != wanted:
                 raise InputError(
                     f"the experiment is on the prompt template {template.id}, and "
@@ -109,9 +110,9 @@ class ResponsePlan:
         if isinstance(prompt_template, int):
             template_id = prompt_template
         return cls(
-            experiment_id=id_of(experiment, "experiment"),
+            experiment_id=id_of(experiment, Experiment, "experiment"),
             template_id=template_id,
-            llm_config_id=optional_id(llm_config, "llm_config"),
+            llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
             placeholders=frozenset(template.placeholders if template is not None else ()),
             template_bytes=size_of(template.messages) if template is not None else 0,
             lookalikes=_lookalikes_of(template) if template is not None else {},
@@ -152,7 +153,8 @@ class ResponsePlan:
                 return None
             names = ", ".join(f"{{{{{name}}}}}" for name in sorted(missing))
             has = ", ".join(sorted(entry.input_values)) or "nothing"
-            return f"template_variables[{position}] has no value for {names}; it has {has}"
+            meant = did_you_mean(min(missing), entry.input_values, "{{{{{}}}}}") or ";"
+            return f"template_variables[{position}] has no value for {names}{meant} it has {has}"
         if isinstance(entry, ItemError):
             return None
         if isinstance(entry, Mapping):
@@ -161,7 +163,7 @@ class ResponsePlan:
                 "first, with client.template_variables.add_many(...), and pass what that returns"
             )
         try:
-            id_of(entry, f"template_variables[{position}]")
+            id_of(entry, TemplateVariables, f"template_variables[{position}]")
         except InputError as error:
             return str(error)
         return None

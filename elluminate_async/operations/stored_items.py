@@ -92,7 +92,7 @@ def stored_specs(
     items: list[Entry[ResponseSpec]] = []
     for position, (response, entry) in enumerate(zip(responses, variables, strict=True)):
         messages = output_messages(response, position)
-        id = id_of(entry, f"template_variables[{position}]")
+        id = id_of(entry, TemplateVariables, f"template_variables[{position}]")
         seen[id] += 1
         made = None
         if metadata is not None:

@@ -43,7 +43,7 @@ class CollectionsResource(Resource):
         """
         query = {
             "compatible_prompt_template_id": optional_id(
-                compatible_prompt_template, "compatible_prompt_template"
+                compatible_prompt_template, PromptTemplate, "compatible_prompt_template"
             )
         }
         return Listing(self._connection, Collection, "collections", query=query, strict=strict)
@@ -59,7 +59,7 @@ class CollectionsResource(Resource):
         if id is not None:
             return decode(
                 Collection,
-                await self._connection.call("GET", "collections", id_of(id, "id", "collection")),
+                await self._connection.call("GET", "collections", id_of(id, Collection, "id")),
             )
         query = {"name": name}
         listing = Listing(self._connection, Collection, "collections", query=query)
@@ -142,13 +142,15 @@ class CollectionsResource(Resource):
                 columns=_columns_of(columns),
             )
         _check_names(body.columns)
-        id = id_of(collection, "collection")
+        id = id_of(collection, Collection, "collection")
         answer = await self._connection.call("PUT", "collections", id, body=body, omit_nulls=True)
         return decode(Collection, answer)
 
     async def delete(self, collection: Collection | int) -> None:
         """Delete a collection and its rows, with its experiments and all their responses."""
-        await self._connection.call("DELETE", "collections", id_of(collection, "collection"))
+        await self._connection.call(
+            "DELETE", "collections", id_of(collection, Collection, "collection")
+        )
 
 
 def _creation(

@@ -45,13 +45,13 @@ class CriteriaResource(Resource):
 
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
-        id = id_of(prompt_template, "prompt_template")
+        id = id_of(prompt_template, PromptTemplate, "prompt_template")
         query = {"prompt_template_id": id}
         return Listing(self._connection, Criterion, "criteria", query=query, strict=strict)
 
     async def get(self, id: int) -> Criterion:
         """The criterion of that id."""
-        answer = await self._connection.call("GET", "criteria", id_of(id, "id", "criterion"))
+        answer = await self._connection.call("GET", "criteria", id_of(id, Criterion, "id"))
         return decode(Criterion, answer)
 
     async def add_many(
@@ -89,8 +89,8 @@ class CriteriaResource(Resource):
         given = criteria_of(criteria)
         with checked_input("the criteria"):
             body = AddCriteriaRequest(
-                prompt_template_id=optional_id(prompt_template, "prompt_template"),
-                criterion_set_id=optional_id(criterion_set, "criterion_set"),
+                prompt_template_id=optional_id(prompt_template, PromptTemplate, "prompt_template"),
+                criterion_set_id=optional_id(criterion_set, CriterionSet, "criterion_set"),
                 criteria=given,
                 delete_existing=delete_existing,
             )
@@ -116,7 +116,7 @@ class CriteriaResource(Resource):
                 still be at it, and add or replace criteria later.
         """
         body = AddCriteriaRequest(
-            prompt_template_id=id_of(prompt_template, "prompt_template"),
+            prompt_template_id=id_of(prompt_template, PromptTemplate, "prompt_template"),
             delete_existing=delete_existing,
         )
         policy = CallContext.begin(self._connection, options).policy
@@ -152,10 +152,10 @@ class CriteriaResource(Resource):
             body = EditCriterionRequest(criterion_str=criterion_str, label=label)
         if body.criterion_str is not None:
             check_question(body.criterion_str, "criterion_str")
-        id = id_of(criterion, "criterion")
+        id = id_of(criterion, Criterion, "criterion")
         answer = await self._connection.call("PUT", "criteria", id, body=body, omit_nulls=True)
         return decode(Criterion, answer)
 
     async def delete(self, criterion: Criterion | int) -> None:
         """Delete a criterion and its ratings."""
-        await self._connection.call("DELETE", "criteria", id_of(criterion, "criterion"))
+        await self._connection.call("DELETE", "criteria", id_of(criterion, Criterion, "criterion"))

@@ -40,9 +40,7 @@ class CriterionSetsResource(Resource):
         if id is not None:
             return decode(
                 CriterionSet,
-                await self._connection.call(
-                    "GET", "criterion_sets", id_of(id, "id", "criterion_set")
-                ),
+                await self._connection.call("GET", "criterion_sets", id_of(id, CriterionSet, "id")),
             )
         query = {"name": name}
         listing = Listing(self._connection, CriterionSet, "criterion_sets", query=query)
@@ -78,7 +76,7 @@ class CriterionSetsResource(Resource):
     async def delete(self, criterion_set: CriterionSet | int) -> None:
         """Delete a set and its criteria."""
         await self._connection.call(
-            "DELETE", "criterion_sets", id_of(criterion_set, "criterion_set")
+            "DELETE", "criterion_sets", id_of(criterion_set, CriterionSet, "criterion_set")
         )
 
     async def link_template(
@@ -104,7 +102,7 @@ def _link(
 ) -> tuple[str | int, ...]:
     return (
         "criterion_sets",
-        id_of(criterion_set, "criterion_set"),
+        id_of(criterion_set, CriterionSet, "criterion_set"),
         "prompt_templates",
-        id_of(prompt_template, "prompt_template"),
+        id_of(prompt_template, PromptTemplate, "prompt_template"),
     )

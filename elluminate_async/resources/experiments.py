@@ -43,9 +43,9 @@ class ExperimentsResource(Resource):
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
         query = {
-            "prompt_template_id": optional_id(prompt_template, "prompt_template"),
-            "collection_id": optional_id(collection, "collection"),
-            "llm_config_id": optional_id(llm_config, "llm_config"),
+            "prompt_template_id": optional_id(prompt_template, PromptTemplate, "prompt_template"),
+            "collection_id": optional_id(collection, Collection, "collection"),
+            "llm_config_id": optional_id(llm_config, LLMConfig, "llm_config"),
         }
         return Listing(self._connection, Experiment, "experiments", query=query, strict=strict)
 
@@ -60,7 +60,7 @@ class ExperimentsResource(Resource):
         if id is not None:
             return decode(
                 Experiment,
-                await self._connection.call("GET", "experiments", id_of(id, "id", "experiment")),
+                await self._connection.call("GET", "experiments", id_of(id, Experiment, "id")),
             )
         query = {"experiment_name": name}
         listing = Listing(self._connection, Experiment, "experiments", query=query)
@@ -164,7 +164,7 @@ class ExperimentsResource(Resource):
             JobError: The service ended the run without success.
             OutcomeUnknownError: It had not ended in time; it goes on at the service.
         """
-        id = id_of(experiment, "experiment")
+        id = id_of(experiment, Experiment, "experiment")
         deadline = self._connection.options.deadline
         seconds = deadline if timeout is None else checked_seconds(timeout)
         policy = self._connection.policy(deadline_at=time.monotonic() + seconds)
@@ -195,7 +195,9 @@ class ExperimentsResource(Resource):
 
     async def delete(self, experiment: Experiment | int) -> None:
         """Delete an experiment and its responses."""
-        await self._connection.call("DELETE", "experiments", id_of(experiment, "experiment"))
+        await self._connection.call(
+            "DELETE", "experiments", id_of(experiment, Experiment, "experiment")
+        )
 
 
 def _creation(
@@ -210,10 +212,10 @@ def _creation(
     with checked_input("the experiment"):
         return CreateExperimentRequest(
             name=name,
-            prompt_template_id=id_of(prompt_template, "prompt_template"),
-            collection_id=id_of(collection, "collection"),
-            criterion_set_id=optional_id(criterion_set, "criterion_set"),
-            llm_config_id=optional_id(llm_config, "llm_config"),
+            prompt_template_id=id_of(prompt_template, PromptTemplate, "prompt_template"),
+            collection_id=id_of(collection, Collection, "collection"),
+            criterion_set_id=optional_id(criterion_set, CriterionSet, "criterion_set"),
+            llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
             **others,
         )
 
@@ -222,8 +224,8 @@ def _check_same(
     existing: Experiment, prompt_template: PromptTemplate | int, collection: Collection | int
 ) -> None:
     wanted = {
-        "prompt_template": id_of(prompt_template, "prompt_template"),
-        "collection": id_of(collection, "collection"),
+        "prompt_template": id_of(prompt_template, PromptTemplate, "prompt_template"),
+        "collection": id_of(collection, Collection, "collection"),
     }
     for what, id in wanted.items():
         found = getattr(existing, what)

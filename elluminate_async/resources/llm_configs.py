@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Unpack, cast
 
-from elluminate_async.errors import InputError
+from elluminate_async.errors import InputError, NotFoundError
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
 from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig, LLMConfigFields
+
+_MOST_NAMED = 20
 
 
 class LLMConfigsResource(Resource):
@@ -27,18 +30,25 @@ class LLMConfigsResource(Resource):
         """The configuration of that id or name.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There is none; of a name the text lists those that there are.
             InputError: Neither is given, or both, or the name is no text.
         """
         check_lookup(name, id, "an LLM configuration")
         if id is not None:
             return decode(
                 LLMConfig,
-                await self._connection.call("GET", "llm_configs", id_of(id, "id", "llm_config")),
+                await self._connection.call("GET", "llm_configs", id_of(id, LLMConfig, "id")),
             )
         query = {"name": name}
         listing = Listing(self._connection, LLMConfig, "llm_configs", query=query)
-        return await listing.named("LLM configuration", name)
+        try:
+            return await listing.named("LLM configuration", name)
+        except NotFoundError as error:
+            problem = str(error)
+        names = [config.name async for config in self.list() if config.name]
+        meant = did_you_mean(name or "", names) or ";"
+        there = ", ".join(names[:_MOST_NAMED]) or "none"
+        raise NotFoundError(f"{problem}{meant} there are: {there}", status=404)
 
     async def create(
         self, name: str, llm_model_name: str, **fields: Unpack[LLMConfigFields]
@@ -79,4 +89,6 @@ class LLMConfigsResource(Resource):
 
     async def delete(self, llm_config: LLMConfig | int) -> None:
         """Delete a configuration; experiments that use it go over to the project's default."""
-        await self._connection.call("DELETE", "llm_configs", id_of(llm_config, "llm_config"))
+        await self._connection.call(
+            "DELETE", "llm_configs", id_of(llm_config, LLMConfig, "llm_config")
+        )

@@ -33,7 +33,7 @@ class ProjectsResource(Resource):
         """
         check_lookup(name, id, "a project")
         if id is not None:
-            path = ("projects", id_of(id, "id", "project"))
+            path = ("projects", id_of(id, Project, "id"))
             return decode(Project, await self._connection.call("GET", *path, of_project=False))
         return await self.list().named("project", name)
 

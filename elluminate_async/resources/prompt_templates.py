@@ -54,8 +54,10 @@ class PromptTemplatesResource(Resource):
         """
         query = {
             "name": name,
-            "criterion_set_id": optional_id(criterion_set, "criterion_set"),
-            "compatible_collection_id": optional_id(compatible_collection, "compatible_collection"),
+            "criterion_set_id": optional_id(criterion_set, CriterionSet, "criterion_set"),
+            "compatible_collection_id": optional_id(
+                compatible_collection, Collection, "compatible_collection"
+            ),
         }
         return Listing(
             self._connection, PromptTemplate, "prompt_templates", query=query, strict=strict
@@ -75,7 +77,7 @@ class PromptTemplatesResource(Resource):
             return decode(
                 PromptTemplate,
                 await self._connection.call(
-                    "GET", "prompt_templates", id_of(id, "id", "prompt_template")
+                    "GET", "prompt_templates", id_of(id, PromptTemplate, "id")
                 ),
             )
         query = {"name": name, "version": version}
@@ -151,7 +153,7 @@ class PromptTemplatesResource(Resource):
     async def delete(self, prompt_template: PromptTemplate | int) -> None:
         """Delete one version, with its experiments and all their responses and ratings."""
         await self._connection.call(
-            "DELETE", "prompt_templates", id_of(prompt_template, "prompt_template")
+            "DELETE", "prompt_templates", id_of(prompt_template, PromptTemplate, "prompt_template")
         )
 
 
@@ -164,7 +166,7 @@ def _creation(
     tool_choice: str | Mapping[str, Any] | None,
 ) -> CreatePromptTemplateRequest:
     check_name(name, "a prompt template")
-    parent_id = optional_id(parent_prompt_template, "parent_prompt_template")
+    parent_id = optional_id(parent_prompt_template, PromptTemplate, "parent_prompt_template")
     with checked_input("the prompt template"):
         return CreatePromptTemplateRequest(
             name=name,

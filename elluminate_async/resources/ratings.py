@@ -53,7 +53,7 @@ class RatingsResource(Resource):
 
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
-        query = {"prompt_response_id": id_of(response, "response")}
+        query = {"prompt_response_id": id_of(response, PromptResponse, "response")}
         return Listing(self._connection, Rating, "ratings", query=query, strict=strict)
 
     async def rate(
@@ -75,7 +75,7 @@ class RatingsResource(Resource):
             OutcomeUnknownError: Sent, and whether it was processed is not known.
             ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
-        id = id_of(response, "response")
+        id = id_of(response, PromptResponse, "response")
         body = RatingRequest(prompt_response_id=id, rating_mode=checked_mode(rating_mode))
         policy = single_policy(self._connection, options)
         with one_sending("rate", response_id=id):

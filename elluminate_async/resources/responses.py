@@ -66,10 +66,12 @@ class ResponsesResource(Resource):
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
         query = {
-            "experiment_id": optional_id(experiment, "experiment"),
-            "prompt_template_id": optional_id(prompt_template, "prompt_template"),
-            "template_variables_id": optional_id(template_variables, "template_variables"),
-            "collection_id": optional_id(collection, "collection"),
+            "experiment_id": optional_id(experiment, Experiment, "experiment"),
+            "prompt_template_id": optional_id(prompt_template, PromptTemplate, "prompt_template"),
+            "template_variables_id": optional_id(
+                template_variables, TemplateVariables, "template_variables"
+            ),
+            "collection_id": optional_id(collection, Collection, "collection"),
             "epoch": epoch,
         }
         return list_responses(self._connection, query, strict=strict)
@@ -78,7 +80,7 @@ class ResponsesResource(Resource):
         """The response of that id, with its ratings."""
         return decode(
             PromptResponse,
-            await self._connection.call("GET", "responses", id_of(id, "id", "response")),
+            await self._connection.call("GET", "responses", id_of(id, PromptResponse, "id")),
         )
 
     async def generate(
@@ -139,7 +141,7 @@ class ResponsesResource(Resource):
             ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         plan = ResponsePlan.check(experiment, None, None)
-        id_of(template_variables, "template_variables")
+        id_of(template_variables, TemplateVariables, "template_variables")
         if epoch is not None:
             check_epoch(epoch)
         made = metadata_of(metadata, "metadata")
@@ -299,7 +301,7 @@ class ResponsesResource(Resource):
 
     async def update(self, response: PromptResponse | int, *, annotation: str) -> PromptResponse:
         """Change the note that is attached to a response; an empty one takes it away."""
-        id = id_of(response, "response")
+        id = id_of(response, PromptResponse, "response")
         with checked_input("the response"):
             body = AnnotateRequest(annotation=annotation)
         answer = await self._connection.call("PATCH", "responses", id, body=body, harmless=True)
@@ -307,4 +309,6 @@ class ResponsesResource(Resource):
 
     async def delete(self, response: PromptResponse | int) -> None:
         """Delete a response and its ratings."""
-        await self._connection.call("DELETE", "responses", id_of(response, "response"))
+        await self._connection.call(
+            "DELETE", "responses", id_of(response, PromptResponse, "response")
+        )

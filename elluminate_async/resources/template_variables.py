@@ -59,7 +59,7 @@ class TemplateVariablesResource(Resource):
     async def get(self, id: int, *, collection: Collection | int) -> TemplateVariables:
         """The row of that id."""
         answer = await self._connection.call(
-            "GET", *_entries(collection), id_of(id, "id", "template_variables")
+            "GET", *_entries(collection), id_of(id, TemplateVariables, "id")
         )
         return decode(TemplateVariables, answer)
 
@@ -136,7 +136,7 @@ class TemplateVariablesResource(Resource):
             check_rows(rows, _encode)
         operation = Upload(
             context,
-            id_of(collection, "collection"),
+            id_of(collection, Collection, "collection"),
             skip_existing=skip_existing,
             total=length_of(rows),
             journal=journal_path(journal),
@@ -158,7 +158,7 @@ class TemplateVariablesResource(Resource):
         rows = rows_of(values, "values")
         operation = Upload(
             context,
-            id_of(collection, "collection"),
+            id_of(collection, Collection, "collection"),
             skip_existing=skip_existing,
             total=length_of(rows),
             journal=journal_path(journal),
@@ -180,7 +180,9 @@ class TemplateVariablesResource(Resource):
             DeadlineError: The deadline passed. Where its ``ambiguous`` is True the service may
                 still be at it, and add the row later.
         """
-        body = EntryRequest(prompt_template_id=id_of(prompt_template, "prompt_template"))
+        body = EntryRequest(
+            prompt_template_id=id_of(prompt_template, PromptTemplate, "prompt_template")
+        )
         policy = single_policy(self._connection, options)
         answer = await self._connection.call(
             "POST", *_entries(collection), body=body, keyed=True, policy=policy
@@ -192,7 +194,9 @@ class TemplateVariablesResource(Resource):
     ) -> None:
         """Delete one row."""
         await self._connection.call(
-            "DELETE", *_entries(collection), id_of(template_variables, "template_variables")
+            "DELETE",
+            *_entries(collection),
+            id_of(template_variables, TemplateVariables, "template_variables"),
         )
 
     async def delete_all(self, collection: Collection | int) -> None:
@@ -201,7 +205,7 @@ class TemplateVariablesResource(Resource):
 
 
 def _entries(collection: Collection | int) -> tuple[str | int, ...]:
-    return ("collections", id_of(collection, "collection"), "entries")
+    return ("collections", id_of(collection, Collection, "collection"), "entries")
 
 
 def _items(values: Iterable[Row] | AsyncIterable[Row]) -> Source[bytes]:

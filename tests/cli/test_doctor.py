@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
+from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 
-from elluminate_async.cli.checks import checks_of
+from elluminate_async.cli.checks import Checks, check_clock, checks_of
 from elluminate_async.cli.service import Where
 from elluminate_async.server import LocalServer
 from tests.cli.command import Command, endpoint
@@ -54,6 +58,54 @@ async def test_a_service_elsewhere_tells_its_time(monkeypatch: pytest.MonkeyPatc
     by_name = {check.name: check for check in checks}
     assert {check.status for check in checks} == {"ok"}
     assert "of the service's" in by_name["clock"].detail
+
+
+@pytest.mark.parametrize(
+    ("ahead", "status", "text"),
+    [
+        (0, "ok", "of the service's"),
+        # A busy machine may take some of the seconds between.
+        (6_000, "warning", r"^-(59\d\d|6000) s to the service's"),
+        (-6_000, "warning", r"^\+60\d\d s to the service's"),
+        (None, "warning", "does not tell the time"),
+        ("", "warning", "cannot be read"),
+    ],
+)
+async def test_a_clock_is_no_more_than_a_warning(
+    ahead: int | str | None, status: str, text: str
+) -> None:
+    """Whatever it shows, runs work: the exit code stays 0, and the text says what to do."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if not isinstance(ahead, str):
+            date = "" if ahead is None else f"Date: {formatdate(time.time() + ahead)}\r\n"
+            writer.write(f"HTTP/1.1 200 OK\r\n{date}Content-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    checks = Checks()
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        await check_clock(checks, f"http://127.0.0.1:{port}")
+
+    (found,) = checks.found
+    assert (found.status, found.exit_code) == (status, 0)
+    assert re.search(text, found.detail)
+    assert status == "ok" or "see that this machine's is right" in found.detail
+
+
+async def test_what_is_not_well_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A warning and a failure both name an option, a command or a place to look."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ELLUMINATE_API_KEY", "k")
+    offline = await checks_of(Where())
+    down = await checks_of(Where(base_url="http://127.0.0.1:9"))
+
+    told = {check.name: check.detail for check in [*offline, *down] if check.status != "ok"}
+    assert "by --llm-base-url and --llm-model" in told["model"]
+    assert "check that the service runs" in told["server"]
 
 
 def test_a_key_that_is_missing_or_refused_is_2(

@@ -66,6 +66,16 @@ def test_the_shipped_example_passes_its_gate(command: Command) -> None:
     assert found["is_offline"]
 
 
+def test_a_column_that_no_placeholder_can_name_is_told(command: Command) -> None:
+    """In braces it would be sent as it stands, row after row: the text has the name to take."""
+    command.write("spaces.csv", "first name,b\nx,y\n")
+    found, code = document(command, "run", "spaces.csv", "--prompt", "{{ first name }} {{b}}")
+
+    assert code == 2
+    assert found["error"].startswith("{{ first name }} would not be filled in")
+    assert "rename the column 'first name' to 'first_name'" in found["error"]
+
+
 def test_below_the_threshold_is_1(command: Command) -> None:
     """The reason is told in numbers."""
     done = command(*RUN, "--fail-under", "1")
@@ -100,7 +110,12 @@ def test_a_judge_that_is_down_is_3_and_no_no(command: Command) -> None:
         (["run", "none.csv", *PROMPT], "cannot read none.csv: No such file"),
         (["run", "rows.txt", *PROMPT], "a file of rows ends in .csv"),
         (["run", "rows.csv"], "there is no prompt: give --prompt"),
-        (["run", "rows.csv", "--prompt", "{{nope}}"], "no row has a column 'nope'"),
+        (["run", "rows.csv", "--prompt", "{{nope}}"], "no row has a column 'nope'; the columns"),
+        (
+            ["run", "rows.csv", "--prompt", "{{quesion}}"],
+            "did you mean {{question}}? the columns",
+        ),
+        ([*RUN, "--response-column", "Anwser"], "'Anwser', did you mean 'answer'? the columns"),
         (["run", "rows.csv", "--prompt", "@none.txt"], "cannot read none.txt"),
         ([*RUN, "--out", "x.doc"], "results are written as .jsonl, .csv"),
         ([*RUN, "--hosted"], "no API key"),

@@ -263,6 +263,10 @@ async def test_a_name_that_is_taken_gets_the_time() -> None:
         ({"rows": {"word": "x"}}, r"pass \[x\] for one"),
         ({"rows": "word"}, "rows must be a list of rows, or a table"),
         ({"rows": [{"word": "a"}, {"other": "b"}]}, r"rows\[1\] has no value for {{word}}"),
+        (
+            {"rows": [{"Words": "a"}]},
+            r"{{word}}, did you mean {{Words}}\? it has Words",
+        ),
         ({"rows": [{"word": "a"}, {"word": float("nan")}]}, r"\[1\].*nan"),
         ({"rows": [{"word": "a"}, 5]}, r"\[1\] must be a mapping"),
         ({"epochs": 0}, "epochs"),

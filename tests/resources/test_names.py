@@ -105,6 +105,26 @@ async def test_a_service_that_takes_names_loosely(kind: str) -> None:
         assert (existing.id, created) == (3, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("smal", "'smal', did you mean 'small'? there are: "), ("x" * 9, "x'; there are: ")],
+)
+async def test_a_misspelt_configuration_is_told_with_those_that_there_are(
+    name: str, text: str
+) -> None:
+    """Also where an evaluation names it; nothing is generated then."""
+    async with local() as client:
+        await client.llm_configs.create("small", "m")
+        with pytest.raises(NotFoundError) as caught:
+            await client.llm_configs.get(name)
+        with pytest.raises(NotFoundError) as told:
+            await client.evaluate([{"a": 1}], prompt="{{a}}", llm_configs=[name], criteria=["b?"])
+
+    assert text in str(caught.value)
+    assert "small" in str(caught.value).partition("there are: ")[2]
+    assert text in str(told.value)
+
+
 @pytest.mark.parametrize("filters", [False, True])
 @pytest.mark.parametrize("kind", ["collections", "criterion_sets", "llm_configs"])
 async def test_a_name_that_only_looks_alike(kind: str, filters: bool) -> None:

@@ -118,19 +118,38 @@ def test_an_object_of_the_noun_is_its_id() -> None:
     class Mine(Collection):
         """A program's own."""
 
-    assert id_of(Mine(id=7, name="c"), "collection") == 7
-    assert id_of(COLLECTION, "id", "collection") == 1
-    kinds = {
-        "criterion": Criterion(id=2, criterion_str="a?"),
-        "criterion_set": CriterionSet(id=2, name="s"),
-        "experiment": Experiment(id=2, name="e"),
-        "llm_config": LLMConfig(id=2, name="m", llm_model_name="m"),
-        "project": Project(id=2, name="p"),
-        "prompt_template": TEMPLATE.model_copy(update={"id": 2}),
-        "responses[3]": RESPONSE.model_copy(update={"id": 2}),
-        "template_variables[3]": ROW.model_copy(update={"id": 2}),
+    assert id_of(Mine(id=7, name="c"), Collection, "collection") == 7
+    assert id_of(COLLECTION, Collection, "id") == 1
+    objects = (
+        Criterion(id=2, criterion_str="a?"),
+        CriterionSet(id=2, name="s"),
+        Experiment(id=2, name="e"),
+        LLMConfig(id=2, name="m", llm_model_name="m"),
+        Project(id=2, name="p"),
+        TEMPLATE.model_copy(update={"id": 2}),
+        RESPONSE.model_copy(update={"id": 2}),
+        ROW.model_copy(update={"id": 2}),
+    )
+    assert [id_of(one, type(one), "x") for one in objects] == [2] * len(objects)
+
+
+@pytest.mark.parametrize("where", ["experiments", "evaluate"])
+async def test_a_configuration_that_the_service_did_not_make_is_told(where: str) -> None:
+    """One that was made by hand has no id, and creates nothing by being passed."""
+    made = LLMConfig(name="m", llm_model_name="m")
+    options = BatchOptions(retry_for=0)
+    client = AsyncClient(base_url="http://127.0.0.1:9", api_key="k", options=options)
+    calls: dict[str, Callable[[], Any]] = {
+        "experiments": lambda: client.experiments.create(
+            "e", prompt_template=1, collection=1, llm_config=made
+        ),
+        "evaluate": lambda: client.evaluate([{"a": 1}], prompt="{{a}}", llm_configs=made),
     }
-    assert {what: id_of(one, what) for what, one in kinds.items()} == dict.fromkeys(kinds, 2)
+    try:
+        with pytest.raises(InputError, match="LLMConfig and has no id, which the service gives"):
+            await calls[where]()
+    finally:
+        await client.close()
 
 
 @pytest.mark.parametrize("id", [-1, 2**63, True, False])
