@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.template_variables import TemplateVariables
 
+MOST_OPENED_AHEAD = 32
+"""Connections that are opened during the set-up at most, for the first chunks."""
+
 T = TypeVar("T")
 
 DeliverRecords: TypeAlias = Callable[[list[EvaluationRecord]], Awaitable[None]]
@@ -145,6 +148,7 @@ class Evaluator:
         rows in a collection that no journal names would be uploaded again.
         """
         keep, journal = deliver is None, self._request.journal
+        self._connection.open_ahead(self._first_chunks(), self._context.policy)
 
         def begin(template: PromptTemplate, collection: Collection) -> None:
             self._prepare_upload(template, collection, keep=keep)
@@ -229,6 +233,12 @@ class Evaluator:
         """Chunks small enough to keep every permit busy, and no progress of their own."""
         options = self._request.step_options(self._context.options)
         return replace(self._context, options=options.replace(on_progress=None))
+
+    def _first_chunks(self) -> int:
+        """How many chunks begin together, once there are rows."""
+        at_once = min(self._context.options.max_concurrency, MOST_OPENED_AHEAD)
+        total = self._request.total
+        return at_once if total is None else min(at_once, total * self._request.fan_out)
 
     def _start(self, tasks: TaskGroup, step: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:

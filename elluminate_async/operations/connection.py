@@ -173,6 +173,15 @@ class Connection:
         self.tasks.add(self._version_check)
         self._version_check.add_done_callback(self.tasks.discard)
 
+    def open_ahead(self, count: int, policy: Policy) -> None:
+        """Have ``count`` connections opened beside what is asked for meanwhile.
+
+        For work that is to begin with so many requests together.
+        """
+        opening = asyncio.create_task(self.transport.open_ahead(count, policy))
+        self.tasks.add(opening)
+        opening.add_done_callback(self.tasks.discard)
+
     async def server_id(self, policy: Policy) -> str | None:
         """The service's own id, wherever it is served; None when it advertises nothing.
 
