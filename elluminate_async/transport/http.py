@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -253,7 +253,9 @@ class HttpTransport:
     async def open_ahead(self, count: int, policy: Policy) -> None:
         """Have ``count`` connections, as far as they are allowed and can be opened."""
         url = Trail(PROBE, self._settings.base_url).url
-        await self._session.open_ahead(url, min(count, self._connections), policy)
+        # A head start: what is in its way meets the requests too, and they tell.
+        with suppress(Exception):
+            await self._session.open_ahead(url, min(count, self._connections), policy)
 
     @asynccontextmanager
     async def stream(

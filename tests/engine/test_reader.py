@@ -84,10 +84,10 @@ async def test_a_chunk_grows_while_it_cannot_be_sent() -> None:
 async def test_one_chunk_is_read_ahead() -> None:
     """While a full chunk waits to be taken, its source is left alone."""
     read: list[Entry[str]] = []
+    seen: list[int] = []
     reader = reader_of(BatchOptions(chunk_size=10))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reader.read, source([0.0] * 1000), read.append)
-        seen: list[int] = []
         for _ in range(3):
             await anyio.sleep(60)
             seen.append(len(read))
