@@ -171,6 +171,10 @@ class BatchRun(Generic[V, R]):
         try:
             with anyio.move_on_after(self._remaining()) as scope:
                 while await reader.is_ready():
+                    if self._call.allowance is not None:
+                        # It is asked about the items, and no permit is held meanwhile.
+                        await self._start(reader.take(), tasks)
+                        continue
                     has_permit = await self._has_permit(is_needed=reader.has_items)
                     await self._start_or_end(reader.take(), tasks, has_permit=has_permit)
         finally:
