@@ -171,7 +171,7 @@ def test_aiohttps_client_is_used_in_the_transport_only() -> None:
         if "aiohttp" in imports(path) and layer_of(name := module_name(path)) != "testing"
     }
 
-    assert users == {"transport.session", "transport.exchange"}
+    assert users == {"transport.connector", "transport.session", "transport.exchange"}
 
 
 OPERATIONS = {

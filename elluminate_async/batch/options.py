@@ -74,7 +74,9 @@ class BatchOptions:
         chunk_size: Items in one request at most, fewer where an answer would be over 8 MiB;
             uploads of rows take 1,000, as no model is called for them.
         chunk_bytes: Bytes in one request's body at most, a single larger item excepted.
-        chunk_linger: Seconds a part-filled chunk waits for more of a slow async iterable.
+        chunk_linger: Seconds that the first entry of a part-filled chunk waits for more of a slow
+            async iterable; longer only while ``max_concurrency`` chunks are in flight. One chunk
+            is read ahead of these: some ``(max_concurrency + 1) * chunk_size`` entries in all.
         rate_limit: Strict limit on requests of any kind; None for none.
         item_limit: Strict limit on items sent to be generated or rated, such as
             ``RateLimit(3000, 60.0)``, singly too; those of a repeated chunk count again, uploads

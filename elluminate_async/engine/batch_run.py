@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
@@ -22,15 +22,13 @@ from elluminate_async.engine.chunks import (
     Item,
     Passed,
     Source,
-    chunks_of_buffer,
     chunks_of_iterable,
-    closing,
-    read_into,
     uncancelled,
 )
 from elluminate_async.engine.memory import KeptChunk
 from elluminate_async.engine.operation import ChunkRefusedError
 from elluminate_async.engine.outcomes import Pairs, ProgressReporter
+from elluminate_async.engine.reader import ChunkReader
 from elluminate_async.engine.worker_pool import WorkerPool
 from elluminate_async.errors import (
     DeadlineError,
@@ -143,13 +141,6 @@ class BatchRun(Generic[V, R]):
             yield entry
         self.exhausted = True
 
-    async def _counted_async(self, source: AsyncIterable[Entry[V]]) -> AsyncIterator[Entry[V]]:
-        async with closing(source):
-            async for entry in source:
-                self._count(entry)
-                yield entry
-        self.exhausted = True
-
     def _count(self, entry: Entry[V]) -> None:
         if entry.position >= self.positions:
             self.positions = entry.position + 1
@@ -159,14 +150,14 @@ class BatchRun(Generic[V, R]):
     async def _send_async_source(
         self, source: AsyncIterable[Entry[V]], builder: ChunkBuilder[V], tasks: TaskGroup
     ) -> None:
-        # Room for one chunk: the source is read while chunks wait for permits.
-        send, receive = anyio.create_memory_object_stream[Entry[V]](self._call.options.chunk_size)
+        reader = ChunkReader(builder, self._call.options.chunk_linger)
         reading = anyio.CancelScope()
 
         async def read() -> None:
             try:
                 with reading:
-                    await read_into(self._counted_async(source), send)
+                    await reader.read(source, self._count)
+                    self.exhausted = True
             except anyio.get_cancelled_exc_class():
                 if anyio.current_effective_deadline() != -math.inf:
                     # Nobody cancelled this: what the source awaits was cancelled, and taking
@@ -176,17 +167,20 @@ class BatchRun(Generic[V, R]):
             except BaseException as error:
                 self._stop(error)
 
-        async with receive:
-            tasks.start_soon(read)
-            try:
-                with anyio.move_on_after(self._remaining()) as scope:
-                    linger = self._call.options.chunk_linger
-                    async for chunk in chunks_of_buffer(receive, builder, linger):
-                        await self._start(chunk, tasks)
-            finally:
-                reading.cancel()
-            if scope.cancelled_caught:
-                raise _OutOfTime
+        tasks.start_soon(read)
+        try:
+            with anyio.move_on_after(self._remaining()) as scope:
+                while await reader.is_ready():
+                    if self._call.allowance is not None:
+                        # It is asked about the items, and no permit is held meanwhile.
+                        await self._start(reader.take(), tasks)
+                        continue
+                    has_permit = await self._has_permit(is_needed=reader.has_items)
+                    await self._start_or_end(reader.take(), tasks, has_permit=has_permit)
+        finally:
+            reading.cancel()
+        if scope.cancelled_caught:
+            raise _OutOfTime
 
     async def _start(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
         """Start as much of ``chunk`` as is let through, and the rest once it is too."""
@@ -222,6 +216,11 @@ class BatchRun(Generic[V, R]):
 
     async def _start_admitted(self, chunk: Chunk[V], tasks: TaskGroup) -> None:
         """Start ``chunk`` once it has its permits: before that there is no task for it."""
+        has_permit = await self._has_permit(is_needed=bool(chunk.items))
+        await self._start_or_end(chunk, tasks, has_permit=has_permit)
+
+    async def _start_or_end(self, chunk: Chunk[V], tasks: TaskGroup, *, has_permit: bool) -> None:
+        """Start ``chunk``, or where it got no permit in time end it unsent."""
         if (
             chunk.unfinished is not None
             and self._keep_failed
@@ -230,7 +229,7 @@ class BatchRun(Generic[V, R]):
             chunk = replace(
                 chunk, unfinished=self._call.memory.adopt(chunk.unfinished, chunk.items)
             )
-        if not self.out_of_time and await self._permitted(chunk):
+        if has_permit:
             if self._workers.submit(chunk, tasks):
                 # It comes as far as it can before the next: all at once would be a burst.
                 await asyncio.sleep(0)
@@ -247,17 +246,22 @@ class BatchRun(Generic[V, R]):
             raise _OutOfTime
         # The rest of the source ends likewise: what fails is kept to be sent again.
 
-    async def _permitted(self, chunk: Chunk[V]) -> bool:
-        """Wait for what ``chunk`` needs to start; False when the deadline came first."""
+    async def _has_permit(self, *, is_needed: bool) -> bool:
+        """Wait for what a chunk needs to start; False when the deadline came first.
+
+        A permit of the limits is needed by one that has items.
+        """
+        if self.out_of_time:
+            return False
         limits, now = self._call.limits, time.monotonic()
         if now - self._gave_way_at > _GIVE_WAY or now >= self._call.deadline_at:
             # A source that takes its time does not keep back what it gave before.
             await asyncio.sleep(0)
-        elif self._workers.has_room and (not chunk.items or limits.try_acquire_chunk()):
+        elif self._workers.has_room and (not is_needed or limits.try_acquire_chunk()):
             return True
         with anyio.move_on_after(self._remaining()) as scope:
             await self._workers.room()
-            if chunk.items:
+            if is_needed:
                 await limits.acquire_chunk()
         self._gave_way_at = time.monotonic()
         return not scope.cancelled_caught

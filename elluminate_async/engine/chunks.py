@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Iterable,
     Iterator,
     Mapping,
@@ -22,8 +21,6 @@ from elluminate_async.errors import InputError, ItemError
 from elluminate_async.schemas.base import MOST_ROWS
 
 if TYPE_CHECKING:
-    from anyio.abc import ObjectReceiveStream, ObjectSendStream
-
     from elluminate_async.batch import BatchOptions
     from elluminate_async.engine.records import UnfinishedChunk
 
@@ -172,6 +169,11 @@ class ChunkBuilder(Generic[V]):
         """Whether nothing waits for a chunk to be completed."""
         return not self._items and not self._passed
 
+    @property
+    def has_items(self) -> bool:
+        """Whether the chunk that `take` would give has any; more entries do not change that."""
+        return bool(self._items)
+
     def take(self) -> Chunk[V] | None:
         """The entries collected so far as a chunk; None when there are none."""
         if self.is_empty:
@@ -211,40 +213,6 @@ def uncancelled(source: Iterable[T]) -> Iterator[T]:
         yield from source
     except (asyncio.CancelledError, StopAsyncIteration) as error:
         raise InputError(f"the input raised {error!r} when it was read") from error
-
-
-async def read_into(source: AsyncIterable[T], buffer: ObjectSendStream[T]) -> None:
-    """Pass ``source`` on, as far as ``buffer`` has room; close both at the end."""
-    async with buffer, closing(source):
-        async for entry in source:
-            await buffer.send(entry)
-
-
-async def chunks_of_buffer(
-    buffer: ObjectReceiveStream[Entry[V]], builder: ChunkBuilder[V], linger: float
-) -> AsyncIterator[Chunk[V]]:
-    """The chunks of what arrives.
-
-    When nothing arrives for ``linger`` seconds, a part-filled chunk goes out as it is.
-    """
-    ended = False
-    while not ended:
-        chunk: Chunk[V] | None = None
-        entry: Entry[V] | None = None
-        # No yield inside the scope: a scope must be left by the task that entered it.
-        with anyio.move_on_after(None if builder.is_empty else linger):
-            try:
-                entry = await buffer.receive()
-            except anyio.EndOfStream:
-                ended = True
-        if entry is not None:
-            chunk = builder.add(entry)
-        elif not ended:
-            chunk = builder.take()
-        if chunk is not None:
-            yield chunk
-    while chunk := builder.take_rest():
-        yield chunk
 
 
 def chunks_of_iterable(source: Iterable[Entry[V]], builder: ChunkBuilder[V]) -> Iterator[Chunk[V]]:

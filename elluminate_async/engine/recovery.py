@@ -315,9 +315,16 @@ class ResumingBuilder(ChunkBuilder[V]):
         """Whether nothing waits that could go out part-filled."""
         return super().is_empty and not self._done_items
 
+    @property
+    def has_items(self) -> bool:
+        """Whether the chunk that `take` would give has any."""
+        return super().has_items or bool(self._done_items)
+
     def take(self) -> Chunk[V] | None:
         """A chunk that may go out part-filled: any but one of an earlier run."""
-        return self._take_done() if super().is_empty and self._done_items else super().take()
+        if self._done_items and not super().has_items:
+            return self._take_done()
+        return super().take()
 
     def take_rest(self) -> Chunk[V] | None:
         """One chunk of what is left at the input's end."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -31,11 +31,11 @@ from elluminate_async.evaluation.evaluation import Evaluation, LaneResult
 from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
 from elluminate_async.evaluation.records import EvaluationRecord, at
-from elluminate_async.evaluation.setup import Setup, SetupMaker
+from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
-from elluminate_async.operations.upload import Upload
+from elluminate_async.operations.upload import ROWS_PER_UPLOAD, Upload
 from elluminate_async.progress import Showing
 from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholders_in
 
@@ -49,8 +49,15 @@ if TYPE_CHECKING:
     from elluminate_async.engine.outcomes import Pairs
     from elluminate_async.evaluation.request import EvaluationRequest
     from elluminate_async.operations.connection import Connection
+    from elluminate_async.schemas.collections import Collection
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.template_variables import TemplateVariables
+
+FEWEST_ROWS = 20
+"""Rows of an upload that is not the last, however few are generated at once."""
+
+MOST_OPENED_AHEAD = 32
+"""Connections that are opened during the set-up at most, for the first chunks."""
 
 T = TypeVar("T")
 
@@ -78,6 +85,7 @@ class Evaluator:
         self._request = request
         self._context = CallContext.begin(connection, options)
         self._setup: Setup | None = None
+        self._has_lanes = anyio.Event()
         self._inputs = Inputs((), None, None)
         self._lanes: list[Lane] = []
         self._uploading: Upload | None = None
@@ -121,54 +129,76 @@ class Evaluator:
                 await self._run(deliver)
 
     async def _run(self, deliver: DeliverRecords | None) -> None:
-        keep = deliver is None
-        context = await self._prepare(keep=keep)
-
-        async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
-            if deliver is not None:
-                await deliver([self._record(lane, *pair) for pair in pairs])
-            self._progress.count(pairs)
-
+        if not isinstance(self._request.prompt, int):
+            # Before anything is sent.
+            self._check_rows(_placeholders(self._request.prompt))
         try:
-            async with journals_of(self._request.journal, self._steps()):
+            async with AsyncExitStack() as journals:
                 async with anyio.create_task_group() as tasks:
-                    self._start(tasks, lambda: self._upload(context, keep=keep))
-                    for lane in self._lanes:
-                        self._start(tasks, lane.generate)
-                        self._start(tasks, lambda lane=lane: lane.rate(finished))
+                    self._start(tasks, lambda: self._begin(tasks, journals, deliver))
                 if self._fatal is not None:
                     raise self._fatal
         finally:
             for lane in self._lanes:
                 lane.close()
 
-    async def _prepare(self, *, keep: bool) -> CallContext:
-        """Set up, check the rows, and make the operations of all steps; their context."""
-        request = self._request
-        if not isinstance(request.prompt, int):
-            # Before anything is sent.
-            self._check_rows(_placeholders(request.prompt))
-        setup = self._setup = await self._make_setup()
-        uses = None if keep else request.fan_out
-        self._inputs = Inputs(setup.template.placeholders, request.answers, uses)
-        if isinstance(request.prompt, int):
-            self._check_rows(setup.template.placeholders)
-        if request.rows is None and keep:
+    async def _begin(
+        self, tasks: TaskGroup, journals: AsyncExitStack, deliver: DeliverRecords | None
+    ) -> None:
+        """Set up, and start the steps.
+
+        Without a journal the upload begins as soon as there is a collection. With one it waits:
+        rows in a collection that no journal names would be uploaded again.
+        """
+        keep, journal = deliver is None, self._request.journal
+        self._connection.open_ahead(self._first_chunks(), self._context.policy)
+
+        def begin(template: PromptTemplate, collection: Collection) -> None:
+            self._prepare_upload(template, collection, keep=keep)
+            if journal is None:
+                self._start(tasks, lambda: self._upload(keep=keep))
+
+        setup = self._setup = await self._make_setup(begin)
+        if self._request.rows is None and keep:
             policy = self._context.policy
             self._entries = await list_entries(self._connection, setup.collection, policy)
-            request = self._request = replace(request, total=len(self._entries))
-            self._progress.total = len(self._entries) * request.fan_out
-        context = self._for_steps()
-        self._make_lanes(context, setup, keep=keep)
+            self._request = replace(self._request, total=len(self._entries))
+            self._progress.total = len(self._entries) * self._request.fan_out
+        self._make_lanes(self._for_steps(), setup, keep=keep)
+        await journals.enter_async_context(journals_of(journal, self._steps()))
+        self._has_lanes.set()
+
+        async def finished(lane: Lane, pairs: Pairs[list[Rating]]) -> None:
+            if deliver is not None:
+                await deliver([self._record(lane, *pair) for pair in pairs])
+            self._progress.count(pairs)
+
+        if journal is not None:
+            self._start(tasks, lambda: self._upload(keep=keep))
+        if self._uploading is None:
+            self._start(tasks, lambda: self._read_collection(setup.collection))
+        for lane in self._lanes:
+            self._start(tasks, lane.generate)
+            self._start(tasks, lambda lane=lane: lane.rate(finished))
+
+    def _prepare_upload(
+        self, template: PromptTemplate, collection: Collection, *, keep: bool
+    ) -> None:
+        """Check the rows by the template's placeholders, and make the operation of their upload."""
+        request = self._request
+        uses = None if keep else request.fan_out
+        self._inputs = Inputs(template.placeholders, request.answers, uses)
+        if isinstance(request.prompt, int):
+            self._check_rows(template.placeholders)
         if request.rows is not None:
             self._uploading = Upload(
-                _own_memory(context),
-                setup.collection.id,
+                _own_memory(self._for_steps()),
+                collection.id,
                 skip_existing=False,
                 total=request.total,
                 journal=request.step_journal("rows"),
+                rows_at_once=self._rows_at_once(),
             )
-        return context
 
     def _steps(self) -> dict[str, Operation[Any, Any]]:
         """The operation of each step, by the name of its journal."""
@@ -197,16 +227,30 @@ class Evaluator:
         if (rows := self._request.listed()) is not None:
             Inputs(placeholders, self._request.answers, None).check(rows)
 
-    async def _make_setup(self) -> Setup:
+    async def _make_setup(self, begin: Begin) -> Setup:
         seconds = self._context.policy.deadline_at - time.monotonic()
         with anyio.move_on_after(max(0.0, seconds)):
-            return await SetupMaker(self._connection, self._request).make()
+            return await SetupMaker(self._connection, self._request).make(begin)
         raise DeadlineError("the deadline passed before the evaluation was set up")
 
     def _for_steps(self) -> CallContext:
         """Chunks small enough to keep every permit busy, and no progress of their own."""
         options = self._request.step_options(self._context.options)
         return replace(self._context, options=options.replace(on_progress=None))
+
+    def _rows_at_once(self) -> int:
+        """Rows of one upload; where they are not all here, few, as five uploads are read ahead."""
+        if self._request.total is not None:
+            return ROWS_PER_UPLOAD
+        options = self._context.options
+        in_flight = options.max_concurrency * options.chunk_size // self._request.fan_out
+        return min(ROWS_PER_UPLOAD, max(FEWEST_ROWS, in_flight // 4))
+
+    def _first_chunks(self) -> int:
+        """How many chunks begin together, once there are rows."""
+        at_once = min(self._context.options.max_concurrency, MOST_OPENED_AHEAD)
+        total = self._request.total
+        return at_once if total is None else min(at_once, total * self._request.fan_out)
 
     def _start(self, tasks: TaskGroup, step: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
@@ -221,31 +265,33 @@ class Evaluator:
 
         tasks.start_soon(run)
 
-    async def _upload(self, context: CallContext, *, keep: bool) -> None:
+    async def _upload(self, *, keep: bool) -> None:
         """Give each lane the rows, as they are there."""
         operation = self._uploading
-        if self._request.rows is None or operation is None:
-            return await self._read_collection(context)
+        if operation is None or self._request.rows is None:
+            return
         source = self._inputs.uploads(self._request.rows)
-        if not keep:
-            await deliver_all(operation.call(), source, self._give_rows)
-        else:
-            try:
+        try:
+            if not keep:
+                await deliver_all(operation.call(), source, self._give_rows)
+            else:
                 self._rows = await run_batch(operation.call(), source, self._give_rows)
-            except BaseException as error:
-                self._rows = getattr(error, "partial", None)
-                raise
+        except BaseException as error:
+            self._rows = getattr(error, "partial", None)
+            if not isinstance(error, anyio.get_cancelled_exc_class()):
+                # What is raised has the evaluation as its partial, with the experiments.
+                await self._has_lanes.wait()
+            raise
         await self._finish_rows(self._rows)
 
-    async def _read_collection(self, context: CallContext) -> None:
-        assert self._setup is not None
+    async def _read_collection(self, collection: Collection) -> None:
         if (entries := self._entries) is not None:
             for position, row in enumerate(entries):
                 self._note_entry(position, row)
             await self._give_rows([*enumerate(entries)])
             return await self._finish_rows(Batch(entries))
         position = 0
-        async for row in list_entries(self._connection, self._setup.collection, context.policy):
+        async for row in list_entries(self._connection, collection, self._context.policy):
             self._note_entry(position, row)
             await self._give_rows([(position, row)])
             position += 1
@@ -256,10 +302,12 @@ class Evaluator:
         self._inputs.note(position, row.input_values)
 
     async def _give_rows(self, pairs: Pairs[TemplateVariables]) -> None:
+        await self._has_lanes.wait()
         for lane in self._lanes:
             await lane.rows.deliver(pairs)
 
     async def _finish_rows(self, rows: Batch[TemplateVariables] | None) -> None:
+        await self._has_lanes.wait()
         for lane in self._lanes:
             if rows is not None:
                 lane.before_generating.follow(rows)

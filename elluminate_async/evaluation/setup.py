@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import InputError, JournalError, NotFoundError
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+Begin: TypeAlias = "Callable[[PromptTemplate, Collection], None]"
+"""Told of the template and the collection once there are both."""
 
 _LONGEST_NAME = 60
 
@@ -91,20 +94,25 @@ class SetupMaker:
         self._configs = LLMConfigsResource(connection)
         self._template: PromptTemplate | None = None
 
-    async def make(self) -> Setup:
+    async def make(self, begin: Begin) -> Setup:
         """The setup; with a journal the same one each time.
+
+        Args:
+            begin: Called once: without a journal before there are experiments.
 
         Raises:
             JournalError: The journal is of another evaluation, or what it names is gone.
         """
         directory = self._request.journal
         if directory is None:
-            return await self._make_new()
+            return await self._make_new(begin)
         known = await run_to_end(partial(read_noted, directory))
         if known is not None:
-            return await self._find(directory, known)
-        setup = await self._make_new()
-        await run_to_end(partial(note, directory, self._noted(setup)))
+            setup = await self._find(directory, known)
+        else:
+            setup = await self._make_new()
+            await run_to_end(partial(note, directory, self._noted(setup)))
+        begin(setup.template, setup.collection)
         return setup
 
     async def template(self) -> PromptTemplate:
@@ -119,18 +127,20 @@ class SetupMaker:
         name = self._request.name or _first_words(prompt)
         return (await self._templates.get_or_create(prompt, name))[0]
 
-    async def _make_new(self) -> Setup:
+    async def _make_new(self, begin: Begin | None = None) -> Setup:
         """Make all; at once where nothing needs the other, as each wait is a round trip."""
         request = self._request
         # Alone: where one of them is not there, nothing is made.
-        configs = [await self._config(one) for one in request.llm_configs]
+        configs = await _all(map(self._config, request.llm_configs))
         label = await self._label()
         base = request.name or f"Evaluation of {label}"
         (template, criterion_set), collection = await _both(
             self._template_and_set(label), self._collection(base)
         )
-        made: list[Configuration] = []
-        for config in configs:
+        if begin is not None:
+            begin(template, collection)
+
+        async def made(config: LLMConfig | None) -> Configuration:
             create = partial(
                 self._experiments.get_or_create,
                 prompt_template=template,
@@ -139,8 +149,9 @@ class SetupMaker:
                 criterion_set=criterion_set,
             )
             name = base if config is None or len(configs) == 1 else f"{base} · {config.name}"
-            made.append(self._configuration(config, await _unique(name, create)))
-        return Setup(base, template, collection, tuple(made))
+            return self._configuration(config, await _unique(name, create))
+
+        return Setup(base, template, collection, tuple(await _all(map(made, configs))))
 
     async def _label(self) -> str:
         """The name of the template, which others are named after, before there is one."""
@@ -223,9 +234,11 @@ class SetupMaker:
             )
         request = self._request
         try:
-            template = await self._templates.get(id=known["template"])
-            collection = await self._collections.get(id=known["collection"])
-            experiments = [await self._experiments.get(id=id) for id in known["experiments"]]
+            template, collection = await _both(
+                self._templates.get(id=known["template"]),
+                self._collections.get(id=known["collection"]),
+            )
+            experiments = await _all(self._experiments.get(id=id) for id in known["experiments"])
         except NotFoundError as error:
             raise JournalError(
                 f"the journal {directory} names what the service does not have: {error.detail}. "
@@ -238,7 +251,7 @@ class SetupMaker:
                 "since. Change it back, or pass another path",
                 path=directory,
             )
-        configs = [await self._config(one) for one in request.llm_configs]
+        configs = await _all(map(self._config, request.llm_configs))
         return Setup(
             self._name(template),
             template,
@@ -258,13 +271,19 @@ def _first_words(prompt: str | Sequence[object]) -> str:
     return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 1] + "…"
 
 
+async def _all(awaitables: Iterable[Awaitable[T]]) -> list[T]:
+    """All at once; where one fails the others still come to their end, and the error is bare."""
+    found: list[T] = []
+    for one in await asyncio.gather(*awaitables, return_exceptions=True):
+        if isinstance(one, BaseException):
+            raise one
+        found.append(one)
+    return found
+
+
 async def _both(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:
-    """Both at once; where one fails the other still comes to its end, and the error is bare."""
-    first, second = await asyncio.gather(one, other, return_exceptions=True)
-    if isinstance(first, BaseException):
-        raise first
-    if isinstance(second, BaseException):
-        raise second
+    """The same of two that differ."""
+    first, second = await _all(cast("tuple[Awaitable[Any], ...]", (one, other)))
     return first, second
 
 

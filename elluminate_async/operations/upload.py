@@ -44,6 +44,7 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         skip_existing: Give an equal value the row that exists.
         total: Number of positions, where it is known beforehand.
         journal: Path of the call's journal.
+        rows_at_once: In one upload at most.
     """
 
     of: ClassVar[type | None] = TemplateVariables
@@ -59,9 +60,11 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         skip_existing: bool,
         total: int | None,
         journal: Path | None,
+        rows_at_once: int = ROWS_PER_UPLOAD,
     ) -> None:
         super().__init__(context, "add", total=total, journal=journal)
         self._collection_id = collection_id
+        self._rows_at_once = rows_at_once
         self._entries = ("collections", collection_id, "entries")
         self._skip_existing = skip_existing
         self._existing = ExistingRows(context, self._entries)
@@ -74,12 +77,13 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
             skip_existing=self._skip_existing,
             total=self._total,
             journal=self._journal,
+            rows_at_once=self._rows_at_once,
         )
 
     @property
     def options(self) -> BatchOptions:
         """The options of the call, with chunks of the size of an upload."""
-        return self.context.options.replace(chunk_size=ROWS_PER_UPLOAD)
+        return self.context.options.replace(chunk_size=self._rows_at_once)
 
     @property
     def arguments(self) -> Mapping[str, Any]:

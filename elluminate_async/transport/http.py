@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,7 @@ class HttpTransport:
         self._settings = settings
         self._limits = limits
         self._session = Session(settings, ssl_context)
+        self._connections = connections
         self._admission = Admission(self._session, limits, connections)
         self._blotter = self._session.blotter
         limits.probe_with(self._probe)
@@ -248,6 +249,13 @@ class HttpTransport:
         if result.status in (401, 403):
             raise api_error(PROBE, result)
         return took
+
+    async def open_ahead(self, count: int, policy: Policy) -> None:
+        """Have ``count`` connections, as far as they are allowed and can be opened."""
+        url = Trail(PROBE, self._settings.base_url).url
+        # A head start: what is in its way meets the requests too, and they tell.
+        with suppress(Exception):
+            await self._session.open_ahead(url, min(count, self._connections), policy)
 
     @asynccontextmanager
     async def stream(

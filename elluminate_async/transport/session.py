@@ -16,6 +16,7 @@ from elluminate_async._version import __version__
 from elluminate_async.errors import ClientClosedError, WrongEventLoopError
 from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
 from elluminate_async.transport.blotting import Blotter
+from elluminate_async.transport.connector import Connector
 from elluminate_async.transport.encoding import ACCEPTED
 from elluminate_async.transport.exchange import NETWORK_ERRORS, Incoming
 
@@ -91,6 +92,12 @@ class Session:
                 session.connector.clear_dns_cache()
             raise
 
+    async def open_ahead(self, url: URL, count: int, policy: Policy) -> None:
+        """Have ``count`` connections to the origin of ``url``, as far as they can be opened."""
+        connector = self._opened(fresh=False).connector
+        assert isinstance(connector, Connector)
+        await connector.open_ahead(url, count, policy.connect_timeout)
+
     def _headers(self, request: Request) -> dict[str, str]:
         headers = {
             "Accept": "application/json, text/event-stream",
@@ -157,9 +164,7 @@ class Session:
             trace.on_request_headers_sent.append(_mark_sent)
             session = self._sessions[fresh] = aiohttp.ClientSession(
                 # Permits are ours, so that a wait for one never runs on a request's clock.
-                connector=aiohttp.TCPConnector(
-                    limit=0, ssl=self._ssl_context or True, force_close=fresh
-                ),
+                connector=Connector(limit=0, ssl=self._ssl_context or True, force_close=fresh),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
                 trace_configs=[trace],

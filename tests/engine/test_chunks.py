@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,17 +17,9 @@ from elluminate_async.engine.chunks import (
     Entry,
     Item,
     Passed,
-    chunks_of_buffer,
     chunks_of_iterable,
-    read_into,
 )
 from elluminate_async.errors import ItemError
-from elluminate_async.testing.clock import VIRTUAL_TIME
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> object:
-    return VIRTUAL_TIME
 
 
 def items(count: int, size: int = 0) -> list[Entry[str]]:
@@ -143,74 +133,6 @@ def test_a_source_is_read_only_as_far_as_asked() -> None:
         seen.append(read)
 
     assert seen == [10, 20, 30]
-
-
-async def read_slowly(pauses: list[float], options: BatchOptions) -> list[tuple[float, list[int]]]:
-    """When each chunk came, and with which positions, from a source with these pauses."""
-
-    async def source() -> AsyncIterator[Entry[str]]:
-        for position, pause in enumerate(pauses):
-            await anyio.sleep(pause)
-            yield Item(position, "v")
-
-    send, receive = anyio.create_memory_object_stream[Entry[str]](options.chunk_size)
-    started = time.monotonic()
-    came: list[tuple[float, list[int]]] = []
-    async with anyio.create_task_group() as tasks, receive:
-        tasks.start_soon(read_into, source(), send)
-        async for chunk in chunks_of_buffer(receive, ChunkBuilder(options), options.chunk_linger):
-            at = round(time.monotonic() - started, 3)
-            came.append((at, [item.position for item in chunk.items]))
-    return came
-
-
-async def test_a_slow_source_lingers() -> None:
-    """A part-filled chunk goes out when nothing has come for `chunk_linger`."""
-    options = BatchOptions(chunk_size=3, chunk_linger=0.5)
-
-    came = await read_slowly([0, 0.1, 10, 0.4, 0.4, 0], options)
-
-    assert came == [(0.6, [0, 1]), (10.9, [2, 3, 4]), (10.9, [5])]
-
-
-async def test_a_source_that_pauses_before_its_first_item() -> None:
-    """There is nothing to send, so nothing goes out, however long it takes."""
-    assert await read_slowly([3600.0], BatchOptions(chunk_linger=0.01)) == [(3600.0, [0])]
-
-
-async def test_a_fast_source_fills_its_chunks() -> None:
-    """No lingering where there is no waiting."""
-    came = await read_slowly([0.0] * 10, BatchOptions(chunk_size=4))
-
-    assert [positions for _, positions in came] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-
-
-async def test_an_empty_source() -> None:
-    """No chunk at all."""
-    assert await read_slowly([], BatchOptions()) == []
-
-
-async def test_a_source_is_closed_at_its_end_and_at_a_cancellation() -> None:
-    """Its `finally` runs at once, awaits included, and not when the collector comes by."""
-    closed: list[str] = []
-
-    async def source(name: str, count: int) -> AsyncIterator[Entry[str]]:
-        try:
-            for entry in items(count):
-                yield entry
-        finally:
-            await anyio.sleep(1)
-            closed.append(name)
-
-    send, receive = anyio.create_memory_object_stream[Entry[str]](10)
-    with receive:
-        await read_into(source("ended", 3), send)
-    assert closed == ["ended"]
-
-    send, receive = anyio.create_memory_object_stream[Entry[str]](10)
-    with receive, anyio.move_on_after(5):
-        await read_into(source("cancelled", 100), send)
-    assert closed == ["ended", "cancelled"]
 
 
 def test_a_chunk_fits_the_answers_that_came() -> None:

@@ -483,7 +483,8 @@ async def test_one_warning_per_batch(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-async def test_a_source_is_read_no_further_than_the_window() -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_source_is_read_no_further_than_the_window(is_async: bool) -> None:
     """Before a chunk has its permit its items are read, and no more than that."""
     service = Service(delay=1)
     read = done = ahead = 0
@@ -499,8 +500,12 @@ async def test_a_source_is_read_no_further_than_the_window() -> None:
         nonlocal done
         done = progress.done
 
+    async def source_async() -> AsyncIterator[Entry[str]]:
+        for entry in source():
+            yield entry
+
     call = call_to(service, chunk_size=10, max_concurrency=4, on_progress=on_progress)
-    await run_batch(call, source())
+    await run_batch(call, source_async() if is_async else source())
 
     assert ahead <= (4 + 1) * 10
 

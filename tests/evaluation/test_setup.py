@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 
 import anyio
 import pytest
@@ -57,3 +58,82 @@ async def test_a_failure_of_one_is_raised_bare() -> None:
             await evaluate(scene)
 
         assert scene.recorder.count("/entries") == 0
+
+
+async def test_rows_go_out_while_experiments_are_made() -> None:
+    """They need the collection alone: neither waits for an answer to the other."""
+    both_there = asyncio.Barrier(2)
+
+    async def hold(seen: Seen, send: Send) -> bool:
+        if seen.method == "POST" and seen.path.endswith(("/experiments", "/entries/batches")):
+            await both_there.wait()
+        return False
+
+    async with evaluating() as scene:
+        scene.recorder.before = hold
+        with anyio.fail_after(20):
+            await evaluate(scene)
+
+
+async def test_the_experiments_of_all_configurations_are_made_at_once() -> None:
+    """So are the configurations looked up: each list costs one round trip."""
+    names = ["small", "medium", "large"]
+    all_there = asyncio.Barrier(len(names))
+
+    async def hold(seen: Seen, send: Send) -> bool:
+        if seen.method == "POST" and seen.path.endswith("/experiments"):
+            await all_there.wait()
+        return False
+
+    async with evaluating() as scene:
+        for name in names:
+            await scene.client.llm_configs.create(name, f"{name}-model")
+        scene.recorder.before = hold
+        with anyio.fail_after(20):
+            evaluation = await scene.client.evaluate(
+                words(2), prompt=PROMPT, criteria=CRITERIA, llm_configs=names
+            )
+
+        assert [record.config for record in evaluation] == names * 2
+
+
+async def test_a_journal_names_the_collection_before_rows_go_into_it(tmp_path: Path) -> None:
+    """Where the experiments fail, no row was sent that a second call would send again."""
+
+    async def refuse(seen: Seen, send: Send) -> bool:
+        if seen.method != "POST" or not seen.path.endswith("/experiments"):
+            return False
+        await answer(send, 403, b'{"detail": "no experiments for you"}')
+        return True
+
+    async with evaluating() as scene:
+        scene.recorder.before = refuse
+        with pytest.raises(PermissionDeniedError, match="no experiments for you"):
+            await scene.client.evaluate(
+                words(2), prompt=PROMPT, criteria=CRITERIA, journal=tmp_path / "run.journal"
+            )
+
+        assert scene.recorder.count("/entries") == 0
+
+
+async def test_an_experiment_that_fails_ends_the_upload_beside_it() -> None:
+    """Its own error comes out bare, though rows are under way."""
+
+    async def hold_rows_and_refuse(seen: Seen, send: Send) -> bool:
+        if seen.path.endswith("/entries/batches"):
+            under_way.set()
+            await asyncio.Event().wait()
+        if seen.method != "POST" or not seen.path.endswith("/experiments"):
+            return False
+        await under_way.wait()
+        await answer(send, 403, b'{"detail": "no experiments for you"}')
+        return True
+
+    async with evaluating() as scene:
+        under_way = asyncio.Event()
+        scene.recorder.before = hold_rows_and_refuse
+        with (
+            anyio.fail_after(20),
+            pytest.raises(PermissionDeniedError, match="no experiments for you"),
+        ):
+            await evaluate(scene)

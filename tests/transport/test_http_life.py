@@ -36,9 +36,11 @@ from tests.transport.wiring import (
     budget,
     failing,
     hang,
+    nobody_listens,
     serving,
     settings_for,
     transport_to,
+    until_accepted,
     until_received,
 )
 
@@ -218,6 +220,42 @@ async def test_connections_bound_what_is_on_the_wire() -> None:
 
     assert server.peak == 7
     assert server.connections == 7
+
+
+async def test_connections_are_opened_ahead() -> None:
+    """As many as are asked for, an idle one counted in: the requests that follow open no more."""
+    begun = asyncio.Barrier(5)
+
+    async def script(received: Received, connection: Connection) -> bytes:
+        if received.method == "POST":
+            await begun.wait()
+        return OK
+
+    async with serving(script) as (server, transport):
+        await transport.send(GET, budget())
+        await transport.open_ahead(5, budget())
+        await until_accepted(server, 5)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(transport.send, POST, budget())
+
+        assert server.connections == 5
+        await transport.close()
+        await all_closed(server)
+
+
+async def test_what_cannot_be_opened_ahead_is_left_to_the_requests() -> None:
+    """Nothing is raised where nobody listens, and a client's bound on connections holds."""
+    with nobody_listens() as sock:
+        async with transport_to(f"http://127.0.0.1:{sock.getsockname()[1]}") as transport:
+            await transport.open_ahead(3, budget())
+
+    async with serving(hang, connections=2) as (server, transport):
+        await transport.open_ahead(100, budget())
+        await until_accepted(server, 2)
+        await anyio.sleep(1)
+
+        assert server.connections == 2
 
 
 async def test_more_connections_than_aiohttps_default() -> None:

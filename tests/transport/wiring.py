@@ -82,6 +82,13 @@ async def all_closed(server: RawServer) -> None:
             await anyio.sleep(0.002)
 
 
+async def until_accepted(server: RawServer, count: int) -> None:
+    """Return when so many connections have been accepted."""
+    with anyio.fail_after(60):
+        while server.connections < count:  # noqa: ASYNC110
+            await anyio.sleep(0.002)
+
+
 async def until_received(server: RawServer, count: int) -> None:
     """Return when so many requests have come in."""
     with anyio.fail_after(60):
