@@ -18,10 +18,11 @@ from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import (
     Chunk,
     ChunkBuilder,
+    Cut,
+    CutSource,
     Entry,
     Item,
     Passed,
-    Source,
     chunks_of_iterable,
     uncancelled,
 )
@@ -84,7 +85,7 @@ class BatchRun(Generic[V, R]):
         self._gave_way_at = -math.inf
         self._fatal: BaseException | None = None
 
-    async def run(self, source: Source[V], sent_before: Sequence[Chunk[V]] = ()) -> None:
+    async def run(self, source: CutSource[V], sent_before: Sequence[Chunk[V]] = ()) -> None:
         """Send everything and deliver everything, or raise the first fatal error, bare."""
         recovery, allowance = self._call.recovery, self._call.allowance
         if recovery is None:
@@ -110,7 +111,7 @@ class BatchRun(Generic[V, R]):
             await recovery.close()
 
     async def _send_all(
-        self, source: Source[V], builder: ChunkBuilder[V], sent_before: Sequence[Chunk[V]]
+        self, source: CutSource[V], builder: ChunkBuilder[V], sent_before: Sequence[Chunk[V]]
     ) -> None:
         async with anyio.create_task_group() as tasks:
             self._scope = tasks.cancel_scope
@@ -148,7 +149,7 @@ class BatchRun(Generic[V, R]):
             self.positions = max(self.positions, max(entry.aliases) + 1)
 
     async def _send_async_source(
-        self, source: AsyncIterable[Entry[V]], builder: ChunkBuilder[V], tasks: TaskGroup
+        self, source: AsyncIterable[Entry[V] | Cut], builder: ChunkBuilder[V], tasks: TaskGroup
     ) -> None:
         reader = ChunkReader(builder, self._call.options.chunk_linger)
         reading = anyio.CancelScope()

@@ -67,8 +67,15 @@ class Passed:
     error: ItemError
 
 
+class Cut:
+    """A mark between the entries of an async source: those after it share no chunk with others."""
+
+
+CUT = Cut()
+
 Entry: TypeAlias = Item[V] | Passed
 Source: TypeAlias = Iterable[Entry[V]] | AsyncIterable[Entry[V]]
+CutSource: TypeAlias = Source[V] | AsyncIterable[Entry[V] | Cut]
 
 
 @dataclass(frozen=True, slots=True)

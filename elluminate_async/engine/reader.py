@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from elluminate_async.engine.chunks import Chunk, ChunkBuilder, Entry, closing
+from elluminate_async.engine.chunks import Chunk, ChunkBuilder, Cut, Entry, closing
 
 V = TypeVar("V")
 
@@ -17,9 +17,9 @@ V = TypeVar("V")
 class ChunkReader(Generic[V]):
     """Reads a source in one task, and has its chunks for another: one is read ahead.
 
-    A chunk is ready when it is full, or ``linger`` seconds after its first entry came. It is cut
-    when it is taken, so that it grows while no permit is free to send it. One entry a second,
-    chunks of four at most, a linger of 2.5::
+    A chunk is ready when it is full, at a `Cut`, or ``linger`` seconds after its first entry came.
+    The last grows until it is taken, which is once a permit is free to send it. One entry a
+    second, chunks of four at most, a linger of 2.5::
 
         second           0  1  2  3  4  5  6  7
         entry            a  b  c  d  e  f  g  h
@@ -41,23 +41,31 @@ class ChunkReader(Generic[V]):
         self._taken = anyio.Event()
 
     async def read(
-        self, source: AsyncIterable[Entry[V]], count: Callable[[Entry[V]], None]
+        self, source: AsyncIterable[Entry[V] | Cut], count: Callable[[Entry[V]], None]
     ) -> None:
         """Read ``source`` to its end and close it; ``count`` is told of each entry."""
         builder = self._builder
         async with closing(source):
             async for entry in source:
+                if isinstance(entry, Cut):
+                    while chunk := builder.take():
+                        await self._hand_over(chunk)
+                    continue
                 count(entry)
-                self._full = builder.add(entry)
-                if self._full is not None:
-                    self._news.set()
-                    self._taken = anyio.Event()
-                    await self._taken.wait()
+                if chunk := builder.add(entry):
+                    await self._hand_over(chunk)
                 elif self._due == math.inf and not builder.is_empty:
                     self._due = self._time() + self._linger
                     self._news.set()
         self._is_read = True
         self._news.set()
+
+    async def _hand_over(self, chunk: Chunk[V]) -> None:
+        """Wait until a chunk that takes no more entries is taken."""
+        self._full = chunk
+        self._news.set()
+        self._taken = anyio.Event()
+        await self._taken.wait()
 
     async def is_ready(self) -> bool:
         """Wait for a chunk to `take`; False when there will be none any more."""

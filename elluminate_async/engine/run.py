@@ -12,7 +12,7 @@ from typing import TypeVar
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.batch_run import BatchRun, Deliver
 from elluminate_async.engine.call import Call
-from elluminate_async.engine.chunks import Chunk, Item, Source
+from elluminate_async.engine.chunks import Chunk, CutSource, Item
 from elluminate_async.engine.outcomes import OutcomeCollector, Pairs, bare
 from elluminate_async.engine.retrier import Retrier
 from elluminate_async.engine.stream import OutcomeStream
@@ -25,7 +25,7 @@ logger = logging.getLogger("elluminate_async")
 
 
 async def run_batch(
-    call: Call[V, R], source: Source[V], deliver: Deliver[R] | None = None
+    call: Call[V, R], source: CutSource[V], deliver: Deliver[R] | None = None
 ) -> Batch[R]:
     """All outcomes of ``call``, in input order.
 
@@ -96,7 +96,7 @@ async def _run_again(
 
 def stream_batch(
     call: Call[V, R],
-    source: Source[V],
+    source: CutSource[V],
     registry: set[asyncio.Task[None]],
 ) -> OutcomeStream[tuple[int, Outcome[R]]]:
     """The outcomes of ``call`` as (position, outcome), as chunks finish.
@@ -107,7 +107,7 @@ def stream_batch(
     return OutcomeStream(partial(deliver_all, call, source), registry, of=call.name)
 
 
-async def deliver_all(call: Call[V, R], source: Source[V], deliver: Deliver[R]) -> None:
+async def deliver_all(call: Call[V, R], source: CutSource[V], deliver: Deliver[R]) -> None:
     """Give ``deliver`` the outcomes of ``call`` as chunks finish, and keep none.
 
     Raises:

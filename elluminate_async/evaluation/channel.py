@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from elluminate_async.engine.call import Upstream
+from elluminate_async.engine.chunks import CUT, Cut
 from elluminate_async.errors import ItemError
 
 if TYPE_CHECKING:
@@ -23,11 +24,17 @@ _BUNCHES = 2  # that wait for the next step, which is to slow the one before it 
 
 
 class Channel(Generic[T]):
-    """Outcomes by position, from one step to the next, in bunches."""
+    """Outcomes by position, from one step to the next, in bunches.
 
-    def __init__(self, *, keep: bool) -> None:
+    Args:
+        keep: Whether `finish` is given all outcomes, and passes on those that had not come.
+        is_cut: Whether bunches stay apart, so that their chunks can be told beforehand.
+    """
+
+    def __init__(self, *, keep: bool, is_cut: bool) -> None:
         self._send, self._receive = anyio.create_memory_object_stream["Pairs[T]"](_BUNCHES)
         self._keep = keep
+        self._is_cut = is_cut
         self._seen: set[int] = set()
 
     async def deliver(self, pairs: Pairs[T]) -> None:
@@ -46,12 +53,14 @@ class Channel(Generic[T]):
                 await self.deliver(rest)
         self._send.close()
 
-    async def read(self) -> AsyncGenerator[tuple[int, Outcome[T]]]:
+    async def read(self) -> AsyncGenerator[tuple[int, Outcome[T]] | Cut]:
         """The outcomes as they come, until the step before has ended."""
         with self._receive:
             async for pairs in self._receive:
                 for position, outcome in pairs:
                     yield position, outcome
+                if self._is_cut:
+                    yield CUT
 
     def close(self) -> None:
         """Close both ends, whatever is left in it."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.engine.chunks import Chunk, ChunkBuilder, Item
 from elluminate_async.operations.rate import MAX_CHUNK
 from elluminate_async.operations.response_items import BODY_BYTES, answer_bytes
-from elluminate_async.operations.upload import ROWS_PER_UPLOAD
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
@@ -20,6 +19,7 @@ class ChunkCounts:
 
     Args:
         options: Of the steps.
+        rows_at_once: Rows of one upload at most.
         epochs: Responses to each row.
         template_bytes: About the size of the template's messages.
         is_list: Whether the rows are a list: then responses to rows of different uploads share
@@ -31,13 +31,19 @@ class ChunkCounts:
     """
 
     def __init__(
-        self, options: BatchOptions, epochs: int, template_bytes: int, *, is_list: bool
+        self,
+        options: BatchOptions,
+        rows_at_once: int,
+        epochs: int,
+        template_bytes: int,
+        *,
+        is_list: bool,
     ) -> None:
         self.upload = self.generate = self.rate = 0
         self._epochs = epochs
         self._template_bytes = template_bytes
         self._is_list = is_list
-        self._rows = ChunkBuilder[Mapping[str, Any]](options.replace(chunk_size=ROWS_PER_UPLOAD))
+        self._rows = ChunkBuilder[Mapping[str, Any]](options.replace(chunk_size=rows_at_once))
         self._responses = ChunkBuilder[None](options)
         self._rate_size = min(MAX_CHUNK, options.chunk_size)
 

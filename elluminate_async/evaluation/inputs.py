@@ -14,7 +14,7 @@ from collections.abc import (
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
-from elluminate_async.engine.chunks import Entry, Item, Passed, closing
+from elluminate_async.engine.chunks import Cut, Entry, Item, Passed, closing
 from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
@@ -149,11 +149,16 @@ class Specs:
         self._epochs = epochs
         self._is_given = is_given
 
-    async def source(self, rows: Channel[TemplateVariables]) -> AsyncGenerator[Entry[ResponseSpec]]:
+    async def source(
+        self, rows: Channel[TemplateVariables]
+    ) -> AsyncGenerator[Entry[ResponseSpec] | Cut]:
         """The items of the rows that come; what failed passes through."""
         async with aclosing(rows.read()) as pairs:
-            async for row, outcome in pairs:
-                for entry in self.entries(row, outcome):
+            async for pair in pairs:
+                if isinstance(pair, Cut):
+                    yield pair
+                    continue
+                for entry in self.entries(*pair):
                     yield entry
 
     def entries(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from elluminate_async.engine.chunks import Cut
 from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.errors import ItemError
 from elluminate_async.evaluation.channel import Channel, StepUpstream
@@ -11,13 +13,14 @@ from elluminate_async.evaluation.inputs import Specs
 from elluminate_async.evaluation.prices import cost_of
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.rate import Rate
-from elluminate_async.operations.rating_items import repaired, source_of
+from elluminate_async.operations.rating_items import entry_of, repaired
 from elluminate_async.operations.response_items import ResponsePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from elluminate_async.batch import Batch, Outcome
+    from elluminate_async.engine.chunks import Entry
     from elluminate_async.engine.operation import Operation
     from elluminate_async.engine.outcomes import Pairs, ProgressReporter
     from elluminate_async.evaluation.inputs import Inputs
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from elluminate_async.evaluation.setup import Configuration, Setup
     from elluminate_async.evaluation.spending import LaneSpending
     from elluminate_async.operations.context import CallContext
+    from elluminate_async.operations.echoes import Subject
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.responses import PromptResponse
     from elluminate_async.schemas.template_variables import TemplateVariables
@@ -73,8 +77,10 @@ class Lane:
         self.ratings: Batch[list[Rating]] | None = None
         self._keep = keep
         self._progress = progress
-        self._to_generate = Channel["TemplateVariables"](keep=keep)
-        self._to_rate = Channel["PromptResponse"](keep=keep)
+        self._to_generate = Channel["TemplateVariables"](
+            keep=keep, is_cut=request.total is not None
+        )
+        self._to_rate = Channel["PromptResponse"](keep=keep, is_cut=request.total is not None)
         is_given = request.answers is not None
         experiment = self.configuration.experiment
         plan = ResponsePlan.check(experiment, setup.template, None)
@@ -138,7 +144,7 @@ class Lane:
             await finished(self, pairs)
 
         call = self._rate.call(self._before_rating)
-        source = source_of(self._to_rate.read(), pairs=True)
+        source = self._subjects()
         if not self._keep:
             return await deliver_all(call, source, deliver)
         try:
@@ -146,6 +152,12 @@ class Lane:
         except BaseException as error:
             self.ratings = getattr(error, "partial", None)
             raise
+
+    async def _subjects(self) -> AsyncGenerator[Entry[Subject] | Cut]:
+        """The responses that come, to be rated; what failed passes through."""
+        async with aclosing(self._to_rate.read()) as pairs:
+            async for pair in pairs:
+                yield pair if isinstance(pair, Cut) else entry_of(*pair)
 
     async def _pass_on(self, pairs: Pairs[PromptResponse]) -> None:
         for _, outcome in pairs:

@@ -66,6 +66,7 @@ class Planner:
         self._survey = RowSurvey(placeholders, answers if isinstance(answers, str) else None)
         self._counts = ChunkCounts(
             request.step_options(options),
+            request.rows_at_once(options),
             request.epochs,
             0 if self._messages is None else size_of(self._messages),
             is_list=request.total is not None,
@@ -141,8 +142,7 @@ class Planner:
         steps = chunks.upload + 2 * (chunks.generate + chunks.rate)
         if request.journal is not None:
             # Who serves, and the objects of each step; before each rating those that exist.
-            of_template = request.criteria is None and request.criterion_set is None
-            steps += 1 + (4 if of_template else 3) * len(request.llm_configs) + chunks.rate
+            steps += 1 + 3 * len(request.llm_configs) + chunks.rate
         return template + criteria + 1 + configs + steps
 
     def _seconds(self, requests: int, items: int) -> float | None:

@@ -15,6 +15,7 @@ from elluminate_async.operations.json_input import check_name
 from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.rating_items import checked_mode
 from elluminate_async.operations.stored_items import Output, output_messages
+from elluminate_async.operations.upload import ROWS_PER_UPLOAD
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -45,6 +46,9 @@ Answers: TypeAlias = str | Iterable[Output]
 """Responses that were made elsewhere: the column that has them, or one for each row."""
 
 MOST_EPOCHS = 1_000
+
+FEWEST_ROWS = 20
+"""Rows of an upload that is not the last, however few are generated at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,17 @@ class EvaluationRequest:
             return options
         # All that may be in flight has work at once; larger ones would wait for their slowest.
         size = max(1, self.total * self.fan_out // options.max_concurrency)
-        return options.replace(chunk_size=min(options.chunk_size, size))
+        # Chunks are cut where a step's bunch ends, and wait for nothing else.
+        return options.replace(
+            chunk_size=min(options.chunk_size, size), chunk_linger=options.deadline
+        )
+
+    def rows_at_once(self, options: BatchOptions) -> int:
+        """Rows of one upload; where they are not all here, few, as five uploads are read ahead."""
+        if self.total is not None:
+            return ROWS_PER_UPLOAD
+        in_flight = options.max_concurrency * options.chunk_size // self.fan_out
+        return min(ROWS_PER_UPLOAD, max(FEWEST_ROWS, in_flight // 4))
 
     def step_journal(self, step: str) -> Path | None:
         """The path of one step's journal; None without any."""

@@ -35,7 +35,7 @@ from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
-from elluminate_async.operations.upload import ROWS_PER_UPLOAD, Upload
+from elluminate_async.operations.upload import Upload
 from elluminate_async.progress import Showing
 from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholders_in
 
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.collections import Collection
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.template_variables import TemplateVariables
-
-FEWEST_ROWS = 20
-"""Rows of an upload that is not the last, however few are generated at once."""
 
 MOST_OPENED_AHEAD = 32
 """Connections that are opened during the set-up at most, for the first chunks."""
@@ -197,7 +194,7 @@ class Evaluator:
                 skip_existing=False,
                 total=request.total,
                 journal=request.step_journal("rows"),
-                rows_at_once=self._rows_at_once(),
+                rows_at_once=request.rows_at_once(self._context.options),
             )
 
     def _steps(self) -> dict[str, Operation[Any, Any]]:
@@ -237,14 +234,6 @@ class Evaluator:
         """Chunks small enough to keep every permit busy, and no progress of their own."""
         options = self._request.step_options(self._context.options)
         return replace(self._context, options=options.replace(on_progress=None))
-
-    def _rows_at_once(self) -> int:
-        """Rows of one upload; where they are not all here, few, as five uploads are read ahead."""
-        if self._request.total is not None:
-            return ROWS_PER_UPLOAD
-        options = self._context.options
-        in_flight = options.max_concurrency * options.chunk_size // self._request.fan_out
-        return min(ROWS_PER_UPLOAD, max(FEWEST_ROWS, in_flight // 4))
 
     def _first_chunks(self) -> int:
         """How many chunks begin together, once there are rows."""

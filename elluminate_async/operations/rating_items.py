@@ -87,7 +87,7 @@ def source_of(responses: Responses | ResponsePairs, *, pairs: bool = False) -> S
         # A copy: the caller may change the list, or repair the batch, while this one runs.
         outcomes = responses.outcomes if isinstance(responses, Batch) else tuple(responses)
         return _unique(outcomes, place)
-    return (_entry(*place(count, entry)) for count, entry in enumerate(responses))
+    return (entry_of(*place(count, entry)) for count, entry in enumerate(responses))
 
 
 def _in_order(count: int, entry: object) -> tuple[int, object]:
@@ -142,7 +142,7 @@ async def _async_source(
     count = 0
     async with closing(responses):
         async for entry in responses:
-            yield _entry(*place(count, entry))
+            yield entry_of(*place(count, entry))
             count += 1
 
 
@@ -171,7 +171,8 @@ def noted(
     return each() if isinstance(source, AsyncIterable) else map(note, source)
 
 
-def _entry(position: int, response: object) -> Entry[Subject]:
+def entry_of(position: int, response: object) -> Entry[Subject]:
+    """The entry of a response, or of the error in its place."""
     if isinstance(response, ItemError):
         return Passed(position, response)
     return Item(position, _subject(response, position), size=_ID_BYTES)

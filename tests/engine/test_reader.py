@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from elluminate_async.batch import BatchOptions
-from elluminate_async.engine.chunks import ChunkBuilder, Entry, Item
+from elluminate_async.engine.chunks import CUT, ChunkBuilder, Cut, Entry, Item
 from elluminate_async.engine.reader import ChunkReader
 from elluminate_async.testing.clock import VIRTUAL_TIME
 
@@ -132,3 +132,20 @@ async def test_a_source_is_closed_at_its_end_and_at_a_cancellation() -> None:
     with anyio.move_on_after(5):
         await reader_of(BatchOptions()).read(closing_source("cancelled", 100), ignore)
     assert closed == ["ended", "cancelled"]
+
+
+async def test_a_mark_ends_a_chunk() -> None:
+    """At once and whatever is free; marks beside one another make no empty chunks."""
+
+    async def marked() -> AsyncIterator[Entry[str] | Cut]:
+        for entry in [CUT, 0, 1, CUT, CUT, 2, 3, 4, CUT, 5]:
+            yield entry if isinstance(entry, Cut) else Item(entry, "v")
+
+    reader = reader_of(BatchOptions(chunk_size=2, chunk_linger=60.0))
+    started, found = time.monotonic(), list[list[int]]()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reader.read, marked(), ignore)
+        while await reader.is_ready():
+            found.append([item.position for item in reader.take().items])
+    assert found == [[0, 1], [2, 3], [4], [5]]
+    assert time.monotonic() == started
