@@ -148,4 +148,4 @@ async def test_a_mark_ends_a_chunk() -> None:
         while await reader.is_ready():
             found.append([item.position for item in reader.take().items])
     assert found == [[0, 1], [2, 3], [4], [5]]
-    assert time.monotonic() == started
+    assert time.monotonic() - started < 1.0
