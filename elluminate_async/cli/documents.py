@@ -71,11 +71,24 @@ class UsageDocument(Document):
     unknown: int
 
 
+class ChunksDocument(Document):
+    """Requests that send work, by what they send."""
+
+    upload: int
+    generate: int
+    rate: int
+
+
 class PlanDocument(Document):
-    """A run that is planned.
+    """A run that is planned; see `EvaluationPlan`.
 
     Attributes:
         unused: Columns that no placeholder asks for.
+        duplicates: Rows that ask the same as an earlier one.
+        chunks, requests: As the evaluation sends them, if nothing fails.
+        cost: Of the generations, in the currency of the prices; the judge's is not in it.
+        seconds: The least that it takes, by the limits that are given.
+        notes: Where the figures are from, and why some are not known.
         problems: Why it cannot be run; empty where it can.
         warnings: What is probably not meant.
         generations: Answers of models; 0 where they exist.
@@ -87,13 +100,21 @@ class PlanDocument(Document):
     columns: list[str]
     placeholders: list[str]
     unused: list[str]
+    duplicates: int
     configurations: list[str]
     epochs: int
     generations: int
     ratings: int
     criteria: int | None
+    chunks: ChunksDocument
+    requests: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
+    seconds: float | None
     problems: list[str]
     warnings: list[str]
+    notes: list[str]
 
 
 class RunDocument(Document):

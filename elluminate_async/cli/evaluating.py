@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from elluminate_async import (
-    BatchOptions,
     ConfigurationError,
-    CriterionIn,
     DeadlineError,
     ElluminateError,
     Evaluation,
     JournalError,
     LLMConfig,
     NotFoundError,
-    RateLimit,
     RateLimitError,
     RatingMode,
     ServerError,
@@ -42,6 +39,7 @@ from elluminate_async.cli.exits import (
 )
 from elluminate_async.cli.plan import columns_of, prompt_of
 from elluminate_async.cli.service import OpenService, opened
+from elluminate_async.cli.settings import criteria_of, options_of
 from elluminate_async.cli.talk import offline_note
 
 if TYPE_CHECKING:
@@ -49,14 +47,11 @@ if TYPE_CHECKING:
     from elluminate_async.cli.data import Row
     from elluminate_async.cli.interrupts import Interrupts
     from elluminate_async.cli.runs import RunFile, SavedRun
-    from elluminate_async.cli.spec import ModelSpec, OptionsSpec, Spec
+    from elluminate_async.cli.spec import ModelSpec, Spec
     from elluminate_async.cli.talk import Talk
 
 DRAIN_SECONDS: Final = 30.0
 """Seconds that what is in flight has to end after the first Ctrl-C."""
-
-CHUNK_SIZE: Final = 25
-"""Items in one request to the embedded server."""
 
 OUTAGES: Final = (
     DeadlineError,
@@ -117,10 +112,7 @@ class Runner:
     async def run(self, interrupts: Interrupts) -> int:
         """Evaluate; the exit code is that of the document, which is complete then."""
         try:
-            options = _options(self._file.spec.options)
-            if self._file.where.is_embedded:
-                # Its requests cost nothing, and progress comes as chunks end.
-                options = options.replace(chunk_size=CHUNK_SIZE)
+            options = options_of(self._file)
             async with opened(self._file.where, options) as service:
                 self._note(service=service.client.base_url)
                 self._talk.service(service.told, self._file.where)
@@ -178,13 +170,14 @@ class Runner:
         evaluation = await client.evaluate(
             self._rows,
             prompt=prompt_of(spec, columns_of(self._rows)),
-            criteria=None if spec.criteria is None else _criteria(spec),
+            criteria=criteria_of(spec),
             llm_configs=configs or None,
             responses=spec.responses,
             name=self._file.title,
             epochs=spec.epochs,
             rating_mode=RatingMode(spec.rating_mode),
             journal=self._run.journal,
+            max_cost=spec.max_cost,
             progress=not self._talk.is_quiet,
         )
         if self._resumes and evaluation.failed:
@@ -214,28 +207,6 @@ class Runner:
             cost=evaluation.cost,
             resume=self.document.resume if evaluation.failed else None,
         )
-
-
-def _options(spec: OptionsSpec) -> BatchOptions:
-    given: dict[str, Any] = {}
-    if spec.concurrency is not None:
-        given["max_concurrency"] = spec.concurrency
-    if spec.requests_per_second is not None:
-        given["rate_limit"] = RateLimit(spec.requests_per_second, 1.0)
-    if spec.items_per_minute is not None:
-        given["item_limit"] = RateLimit(spec.items_per_minute, 60.0)
-    if spec.deadline is not None:
-        given["deadline"] = spec.deadline
-    return BatchOptions(**given)
-
-
-def _criteria(spec: Spec) -> list[CriterionIn]:
-    return [
-        CriterionIn(criterion_str=one)
-        if isinstance(one, str)
-        else CriterionIn(criterion_str=one.criterion, label=one.label)
-        for one in spec.criteria or ()
-    ]
 
 
 async def _configurations(client: AsyncClient, spec: Spec, *, is_own: bool) -> list[LLMConfig]:

@@ -84,6 +84,20 @@ RateOption: TypeAlias = Annotated[
 DeadlineOption: TypeAlias = Annotated[
     float | None, typer.Option(min=0.001, metavar="SECONDS", help="For the whole run.")
 ]
+MaxCostOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="AMOUNT",
+        help="Ask for no answer that might cost more than is left of this, by the models' prices; "
+        "--resume goes on with a larger one.",
+    ),
+]
+OutputTokensOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Tokens that an answer is expected to have, for the cost of a plan."
+    ),
+]
 DryRunOption: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and send nothing.")
 ]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from elluminate_async.cli.documents import PlanDocument
-from elluminate_async.cli.spec import Spec
-from elluminate_async.errors import InputError
-from elluminate_async.errors.closest import did_you_mean
-from elluminate_async.schemas.prompt_templates import lookalikes_in, placeholders_in
+from elluminate_async import AsyncClient, EvaluationPlan, InputError, LLMConfig, RatingMode
+from elluminate_async.cli.documents import ChunksDocument, PlanDocument
+from elluminate_async.cli.settings import criteria_of, options_of
+from elluminate_async.cli.spec import ModelSpec, Spec
+from elluminate_async.schemas.prompt_templates import lookalikes_in
 
-_SHOWN = 5
+if TYPE_CHECKING:
+    from elluminate_async.cli.data import Row
+    from elluminate_async.cli.runs import RunFile
+
+
+_NOWHERE: Final = "http://127.0.0.1"
 
 
 def prompt_of(spec: Spec, columns: Sequence[str]) -> str | list[dict[str, Any]]:
@@ -43,56 +49,70 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def plan_of(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> PlanDocument:
-    """The plan of an evaluation of ``rows``.
+def plan_of(file: RunFile, rows: Sequence[Row]) -> PlanDocument:
+    """The plan of a run over ``rows``.
 
     Raises:
-        InputError: There is no prompt.
+        InputError: There is no prompt, or the spec contradicts itself.
     """
-    columns = columns_of(rows)
-    prompt = prompt_of(spec, columns)
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    placeholders = placeholders_in(messages)
-    needed = dict.fromkeys(placeholders, True)
-    if spec.responses is not None:
-        needed.setdefault(spec.responses, False)
-    configs = [one if isinstance(one, str) else one.name for one in spec.models] or ["(default)"]
-    if spec.responses is not None:
-        configs = ["given"]
-    records = len(rows) * len(configs) * spec.epochs
-    return PlanDocument(
-        rows=len(rows),
-        columns=columns,
-        placeholders=placeholders,
-        unused=[name for name in columns if name not in needed],
-        configurations=configs,
+    spec = file.spec
+    _check(spec)
+    prompt = prompt_of(spec, columns_of(rows))
+    # Which is never entered: a plan needs no service.
+    client = AsyncClient(api_key="none", base_url=_NOWHERE, options=options_of(file))
+    plan = client.plan(
+        rows,
+        prompt=prompt,
+        criteria=criteria_of(spec),
+        llm_configs=[_config(one) for one in spec.models] or None,
+        responses=spec.responses,
+        name=file.title,
         epochs=spec.epochs,
-        generations=0 if spec.responses is not None else records,
-        ratings=records,
-        criteria=None if spec.criteria is None else len(spec.criteria),
-        problems=_problems(rows, needed, columns)
-        + _unfilled(messages, columns)
-        + _of_spec(spec, configs),
-        warnings=_warnings(messages, placeholders, columns),
+        rating_mode=RatingMode(spec.rating_mode),
+        journal=file.title,
+        max_cost=spec.max_cost,
+        output_tokens=spec.output_tokens,
+    )
+    return _document(asyncio.run(plan), prompt)
+
+
+def _document(plan: EvaluationPlan, prompt: str | list[dict[str, Any]]) -> PlanDocument:
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    unfilled, told = _unfilled(messages, plan.columns), lookalikes_in(messages)
+    # Of these it is told how to mend them.
+    known = [text for text in told if _braced(text) in plan.columns]
+    warnings = [text for text in plan.warnings if not text.startswith(tuple(known))]
+    return PlanDocument(
+        rows=plan.rows,
+        columns=list(plan.columns),
+        placeholders=list(plan.placeholders or ()),
+        unused=list(plan.unused),
+        duplicates=len(plan.duplicates),
+        configurations=[one.name for one in plan.configurations],
+        epochs=plan.epochs,
+        generations=plan.generations,
+        ratings=plan.ratings,
+        criteria=plan.criteria,
+        chunks=ChunksDocument(
+            upload=plan.chunks.upload, generate=plan.chunks.generate, rate=plan.chunks.rate
+        ),
+        requests=plan.requests,
+        input_tokens=plan.input_tokens,
+        output_tokens=plan.output_tokens,
+        cost=plan.cost,
+        seconds=plan.seconds,
+        problems=[*plan.problems, *unfilled],
+        warnings=warnings,
+        notes=list(plan.notes),
     )
 
 
-def _problems(
-    rows: Sequence[Mapping[str, Any]], needed: Mapping[str, bool], columns: Sequence[str]
-) -> list[str]:
-    """The columns that rows lack, of those needed: for a placeholder, or else for answers."""
-    problems: list[str] = []
-    for name, is_placeholder in needed.items():
-        if lacking := [index for index, row in enumerate(rows) if name not in row]:
-            if len(lacking) == len(rows):
-                meant = did_you_mean(name, columns, "{{{{{}}}}}" if is_placeholder else "{!r}")
-                has = ", ".join(columns)
-                problems.append(f"no row has a column {name!r}{meant or ';'} the columns are {has}")
-                continue
-            shown = ", ".join(map(str, lacking[:_SHOWN]))
-            more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
-            problems.append(f"rows without a value for {name!r}: {shown}{more} (from 0)")
-    return problems
+def _config(model: str | ModelSpec) -> str | LLMConfig:
+    """The configuration of a model that the spec describes; of one by name only the name."""
+    if isinstance(model, str):
+        return model
+    fields = model.model_dump(exclude_none=True, exclude={"base_url", "api_key_env"})
+    return LLMConfig.model_validate({"llm_model_name": model.name, **fields})
 
 
 def _unfilled(messages: list[dict[str, Any]], columns: Sequence[str]) -> list[str]:
@@ -109,24 +129,11 @@ def _braced(text: str) -> str:
     return text.strip("{}").strip()
 
 
-def _of_spec(spec: Spec, configs: Sequence[str]) -> list[str]:
+def _check(spec: Spec) -> None:
+    names = [one if isinstance(one, str) else one.name for one in spec.models]
     if spec.responses is not None and (spec.models or spec.epochs > 1):
-        return ["answers that exist are rated as they are: leave out models and epochs"]
-    if len(set(configs)) < len(configs):
-        return ["two models have the same name"]
+        raise InputError("answers that exist are rated as they are: leave out models and epochs")
+    if len(set(names)) < len(names):
+        raise InputError("two models have the same name")
     if spec.criteria is not None and not spec.criteria:
-        return ["the list of criteria is empty: leave it out to have them proposed"]
-    return []
-
-
-def _warnings(
-    messages: list[dict[str, Any]], placeholders: Sequence[str], columns: Sequence[str]
-) -> list[str]:
-    warnings = [
-        f"{text} looks like a placeholder and is none: names have letters, digits and _"
-        for text in lookalikes_in(messages)
-        if _braced(text) not in columns
-    ]
-    if not placeholders:
-        warnings.append("the prompt has no {{placeholders}}: it is the same for each row")
-    return warnings
+        raise InputError("the list of criteria is empty: leave it out to have them proposed")

@@ -21,9 +21,12 @@ def plan(
         str | None, typer.Option(metavar="NAME", help="As for `rate`.")
     ] = None,
     limit: o.LimitOption = None,
+    output_tokens: o.OutputTokensOption = None,
+    concurrency: o.ConcurrencyOption = None,
+    requests_per_second: o.RateOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Say what `run` would do: rows, columns, placeholders, generations, ratings.
+    """Say what `run` would do, take and cost: rows, placeholders, requests, tokens, prices, time.
 
     Nothing is started, sent or written; exit code 2 tells that it could not be run.
     """
@@ -36,6 +39,9 @@ def plan(
             epochs=epochs,
             responses=response_column,
             limit=limit,
+            output_tokens=output_tokens,
+            concurrency=concurrency,
+            requests_per_second=requests_per_second,
         ),
         Where(),
     )

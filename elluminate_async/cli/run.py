@@ -41,6 +41,8 @@ def run(
     concurrency: o.ConcurrencyOption = None,
     requests_per_second: o.RateOption = None,
     deadline: o.DeadlineOption = None,
+    max_cost: o.MaxCostOption = None,
+    output_tokens: o.OutputTokensOption = None,
     dry_run: o.DryRunOption = False,
     resume: Annotated[
         bool,
@@ -81,6 +83,8 @@ def run(
             concurrency=concurrency,
             requests_per_second=requests_per_second,
             deadline=deadline,
+            max_cost=max_cost,
+            output_tokens=output_tokens,
             epochs=epochs,
             responses=response_column,
             name=name,

@@ -14,6 +14,7 @@
     rating_mode: detailed                  # or fast, without the judge's reasoning
     gate: {pass_rate: 0.8, max_error_rate: 0.05, per_criterion: false}
     options: {concurrency: 10, requests_per_second: 20, items_per_minute: 3000, deadline: 3600}
+    max_cost: 5.0                          # left out, no bound
     out: [results.jsonl, results.xml]
     report: report.html
 
@@ -126,6 +127,8 @@ class Spec(SpecModel):
     Attributes:
         responses: The column of answers that exist, which are rated and not generated.
         limit: Only so many rows, the first.
+        max_cost: What the answers may cost; see `AsyncClient.evaluate`.
+        output_tokens: Tokens that one answer is expected to have, for plans.
     """
 
     data: Annotated[str, Field(min_length=1)]
@@ -139,6 +142,8 @@ class Spec(SpecModel):
     responses: str | None = None
     gate: GateSpec = GateSpec()
     options: OptionsSpec = OptionsSpec()
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    output_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     out: list[str] = []
     report: str | None = None
 

@@ -66,7 +66,7 @@ def carry_out(wish: Wish, *, dry_run: bool, as_json: bool, is_quiet: bool) -> in
     document = RunDocument(status="interrupted", exit_code=EXIT_INTERRUPTED)
     try:
         job = _prepared(wish, talk)
-        plan = plan_of(job.file.spec, job.rows)
+        plan = plan_of(job.file, job.rows)
         if dry_run:
             talk.plan(plan)
             _refuse(plan)

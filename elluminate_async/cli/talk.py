@@ -58,7 +58,7 @@ class Talk:
         """The plan of a run, as text."""
         criteria = "proposed by the model" if plan.criteria is None else str(plan.criteria)
         for name, value in (
-            ("rows", str(plan.rows)),
+            ("rows", f"{plan.rows}{_twice(plan.duplicates)}"),
             ("columns", ", ".join(plan.columns)),
             ("placeholders", ", ".join(plan.placeholders) or "none"),
             ("unused", ", ".join(plan.unused) or "none"),
@@ -67,9 +67,15 @@ class Talk:
             ("criteria", criteria),
             ("generations", str(plan.generations)),
             ("ratings", str(plan.ratings)),
+            ("requests", f"{plan.requests}, in {_chunks(plan)}"),
+            ("tokens", f"{_known(plan.input_tokens)} in, {_known(plan.output_tokens)} out"),
+            ("cost", _known(plan.cost)),
+            ("time", "no limit" if plan.seconds is None else f"at least {plan.seconds:g} s"),
         ):
             self.say(f"{name:<13} {value}", always=True)
         self.warnings(plan)
+        for note in plan.notes:
+            self.say(f"note: {note}")
 
     def warnings(self, plan: PlanDocument) -> None:
         """Warnings of what is probably not meant."""
@@ -122,6 +128,21 @@ def offline_note(where: Where, *, names_models: bool, has_answers: bool) -> str 
     if where.has_offline_judge:
         return OFFLINE_NOTE if is_made_up else OFFLINE_JUDGE
     return OFFLINE_MODEL if is_made_up else None
+
+
+def _chunks(plan: PlanDocument) -> str:
+    chunks = plan.chunks
+    return f"{chunks.upload} + {chunks.generate} + {chunks.rate} chunks of rows, answers, ratings"
+
+
+def _twice(count: int) -> str:
+    return f", {count} of them as an earlier one" if count else ""
+
+
+def _known(figure: float | None) -> str:
+    if figure is None:
+        return "unknown"
+    return f"{figure:.4g}" if isinstance(figure, float) else str(figure)
 
 
 def _model(name: str, base_url: str | None) -> str:

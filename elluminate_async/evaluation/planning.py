@@ -10,7 +10,7 @@ Two rows of a list, two epochs, chunks of one item::
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.batch.options import shown
@@ -78,7 +78,7 @@ class Planner:
         self._tokens = dict.fromkeys(self._counters, 0)
 
     async def plan(self) -> EvaluationPlan:
-        """Read all rows, and tell."""
+        """Read all rows of the request, and tell."""
         rows = self._request.rows
         assert rows is not None
         if isinstance(rows, AsyncIterable):
@@ -159,39 +159,33 @@ class Planner:
     def _configurations(self) -> tuple[tuple[ConfigurationPlan, ...], tuple[str, ...]]:
         if self._request.answers is not None:
             return (ConfigurationPlan("given", 0, 0, 0, 0.0, 0.0),), ()
-        notes: dict[str, None] = {}
-        plans = tuple(
-            self._configuration(one, notes.setdefault) for one in self._request.llm_configs
-        )
-        return plans, tuple(notes)
+        notes: dict[str, list[str]] = {}
+        plans = tuple(self._configuration(one, notes) for one in self._request.llm_configs)
+        return plans, tuple(told.format(", ".join(names)) for told, names in notes.items())
 
     def _configuration(
-        self, one: str | LLMConfig | int | None, note: Callable[[str], object]
+        self, one: str | LLMConfig | int | None, notes: dict[str, list[str]]
     ) -> ConfigurationPlan:
+        """The plan of one; notes are for the names that they are true of."""
         name, config = _name_of(one), one if isinstance(one, LLMConfig) else None
-        epochs = self._request.epochs
-        count = self._survey.rows * epochs
-        tokens_in = tokens_out = None
+        count = self._survey.rows * self._request.epochs
+        tokens_in = tokens_out = input_cost = cost = None
         if self._messages is not None:
-            tokens_in = self._tokens[_model_of(one)] * epochs
-            note(f"tokens of {name!r}: {self._counters[_model_of(one)].by}")
-        each = self._output_tokens or (config and config.max_tokens)
-        if each:
+            counter = self._counters[_model_of(one)]
+            tokens_in = self._tokens[_model_of(one)] * self._request.epochs
+            notes.setdefault(f"prompts of {{}}: tokens by {counter.by}", []).append(name)
+        if each := self._output_tokens or (config and config.max_tokens):
             tokens_out = each * count
-            told = "output_tokens" if self._output_tokens else "max_tokens, the most that it may be"
-            note(f"answers of {name!r}: {each} tokens each, by {told}")
+            how = "as output_tokens tells" if self._output_tokens else "at most, by max_tokens"
+            notes.setdefault(f"answers of {{}}: {each} tokens each, {how}", []).append(name)
         else:
-            note(f"answers of {name!r}: not known; output_tokens= tells how long one is expected")
-        prices = Prices.of(config)
-        if prices is None:
-            reason = (
-                "it has none" if config else "pass the LLMConfig, as await llm_configs.get() gives"
-            )
-            note(f"prices of {name!r}: not known; {reason}")
-        input_cost = prices.cost(tokens_in, 0) if prices and tokens_in is not None else None
-        cost = None
-        if prices and input_cost is not None and tokens_out is not None:
-            cost = input_cost + prices.cost(0, tokens_out)
+            told = "answers of {}: their tokens are not known; output_tokens is there to tell them"
+            notes.setdefault(told, []).append(name)
+        if (prices := Prices.of(config)) is None:
+            notes.setdefault("prices of {}: not known", []).append(name)
+        elif tokens_in is not None:
+            input_cost = prices.cost(tokens_in, 0)
+            cost = None if tokens_out is None else prices.cost(tokens_in, tokens_out)
         return ConfigurationPlan(name, count, tokens_in, tokens_out, input_cost, cost)
 
     def _warnings(self, configurations: Sequence[ConfigurationPlan]) -> Iterator[str]:

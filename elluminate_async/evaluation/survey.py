@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from elluminate_async.errors import InputError, NoTextError
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.resources.template_variables import encode_row
 from elluminate_async.tables.json_checks import is_missing
 
@@ -78,8 +79,10 @@ class RowSurvey:
             problems.append(f"and {more} more rows like these")
         for name, lacking in self._lacking.items():
             if name not in self.columns:
+                shape = "{!r}" if name == self._answers else "{{{{{}}}}}"
+                meant = did_you_mean(name, tuple(self.columns), shape)
                 has = ", ".join(self.columns) or "none"
-                problems.append(f"no row has a column {name!r}; the columns are {has}")
+                problems.append(f"no row has a column {name!r}{meant or ';'} the columns are {has}")
                 continue
             first = ", ".join(map(str, lacking[:_SHOWN]))
             rest = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""

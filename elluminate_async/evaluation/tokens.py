@@ -51,7 +51,7 @@ def counter_for(model: str | None, count: CountTokens | None = None) -> Counter:
             encoding = tiktoken.get_encoding(name)
             return Counter(_counting(encoding), f"tiktoken {name}", is_exact=name == own)
     name = own or _VOCABULARIES[0]
-    told = f"estimate of 4 bytes a token, as tiktoken's vocabulary {name} is not on this machine"
+    told = f"estimate of 4 bytes a token (tiktoken has no vocabulary {name} on this machine)"
     return Counter(estimated, told, is_exact=False)
 
 

@@ -73,7 +73,9 @@ class Command:
 def environment() -> dict[str, str]:
     """That of a process of its own, which finds this code."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ELLUMINATE_")}
-    return {**kept, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120"}
+    # No vocabulary, whatever tiktoken has on this machine.
+    own = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", "TIKTOKEN_CACHE_DIR": ""}
+    return {**kept, **own}
 
 
 def arguments(*given: str) -> list[str]:
