@@ -36,11 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG)
 
 
-def pytest_collection_finish() -> None:
-    """Leave all that was imported and collected out of what each test's collections look at.
+@pytest.fixture(scope="module", autouse=True)
+def only_its_own_garbage() -> None:
+    """Leave what was there before a file's tests out of what their collections look at.
 
-    Some hundred tests collect garbage, to see what it warns of. Modules and test items are a
-    million objects, none of them theirs.
+    Some hundred tests collect garbage, to see what it warns of. The modules, the tests and the
+    validators of the server's routes are a million objects, none of them theirs.
     """
     gc.collect()
     gc.freeze()
