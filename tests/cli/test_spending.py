@@ -79,7 +79,7 @@ def test_a_run_that_reached_its_cost_goes_on_with_more(command: Command) -> None
         second = json.loads(command("run", name, "--resume", "--max-cost", "5", "--json").out)
         assert second["failed"] == 0
         assert len(server.requests) > asked
-        assert len({*server.asked}) == len(server.requests)
+        assert len({*server.requests}) == len(server.requests)
 
 
 def test_a_bound_without_prices_is_misuse(command: Command) -> None:
