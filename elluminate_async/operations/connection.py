@@ -59,10 +59,6 @@ SINGLE_CALL_DEADLINE = 300.0
 ENTERING_PATIENCE = 5.0
 """Seconds for which ``async with`` waits for a service that is away: nothing is lost by then."""
 
-_FIRST_CONNECTIONS = 3
-"""What follows on the project often begins with so many requests together, the set-up of an
-evaluation for one; selecting it and the version check take two."""
-
 _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
 _JOBS_KNOWN = 64
@@ -100,7 +96,6 @@ class Connection:
         self._jobs: dict[str, str] = {}
         self._wanted = project
         self._project: Project | None = None
-        self._is_begun = False
         self._selecting = anyio.Lock()
         self._skip_version_check = skip_version_check
         self._version_check: asyncio.Task[None] | None = None
@@ -148,9 +143,6 @@ class Connection:
         async with holding(self._selecting, policy):
             self._begin_version_check()
             if self._project is None:
-                if not self._is_begun:
-                    self._is_begun = True
-                    self.open_ahead(_FIRST_CONNECTIONS, policy)
                 self._project = await self._select_project(policy)
         return self._project
 

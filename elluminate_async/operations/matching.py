@@ -336,7 +336,7 @@ class ListingMatcher:
                     with recovery.reading():
                         before = frozenset(ids_of_ranges(state.baseline["ids"]))
                         mine = [key for chunk in state.open_chunks for key in keys_left(chunk)]
-                        taken = {int(id) for id, _ in state.done.values()}
+                        taken = {int(id) for id, *_ in state.done.values()}
                     await self._rows.recover(self._context, mine, before | taken)
             self._before = before
 
