@@ -55,7 +55,11 @@ from elluminate_async.evaluation.evaluation import Evaluation
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.intervals import Interval
 from elluminate_async.evaluation.measures import EvaluationSummary
-from elluminate_async.evaluation.plan import ConfigurationPlan, EvaluationPlan, PlannedChunks
+from elluminate_async.evaluation.planning.plan import (
+    ConfigurationPlan,
+    EvaluationPlan,
+    PlannedChunks,
+)
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.evaluation.usage import Usage

@@ -11,8 +11,9 @@ from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.evaluation.evaluation import Evaluation
-from elluminate_async.evaluation.plan import EvaluationPlan
-from elluminate_async.evaluation.planning import Planner, checked_output_tokens, limits_of
+from elluminate_async.evaluation.planning.plan import EvaluationPlan
+from elluminate_async.evaluation.planning.planner import Planner, checked_output_tokens, limits_of
+from elluminate_async.evaluation.planning.tokens import CountTokens
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.request import (
     Answers,
@@ -23,7 +24,6 @@ from elluminate_async.evaluation.request import (
     checked_request,
 )
 from elluminate_async.evaluation.run import Evaluator
-from elluminate_async.evaluation.tokens import CountTokens
 from elluminate_async.limits.limits import Limits, Traffic
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection

@@ -24,7 +24,7 @@ from elluminate_async import (
     RateLimit,
     RatingMode,
 )
-from elluminate_async.evaluation.tokens import counter_for
+from elluminate_async.evaluation.planning.tokens import counter_for
 from tests.evaluation.scene import CRITERIA, PROMPT, Scene, evaluating, words
 from tests.tables.libraries import pd, pl
 

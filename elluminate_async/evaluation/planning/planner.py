@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from elluminate_async.batch.options import shown
 from elluminate_async.errors import InputError
-from elluminate_async.evaluation.chunk_counts import ChunkCounts
-from elluminate_async.evaluation.plan import ConfigurationPlan, EvaluationPlan, PlannedChunks
+from elluminate_async.evaluation.planning.chunk_counts import ChunkCounts
+from elluminate_async.evaluation.planning.plan import (
+    ConfigurationPlan,
+    EvaluationPlan,
+    PlannedChunks,
+)
+from elluminate_async.evaluation.planning.survey import RowSurvey
+from elluminate_async.evaluation.planning.tokens import Counter, CountTokens, counter_for, tokens_of
 from elluminate_async.evaluation.prices import Prices
-from elluminate_async.evaluation.survey import RowSurvey
-from elluminate_async.evaluation.tokens import Counter, CountTokens, counter_for, tokens_of
 from elluminate_async.operations.response_items import size_of
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.llm_configs import LLMConfig

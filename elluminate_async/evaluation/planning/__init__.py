@@ -1,0 +1,1 @@
+"""The plan of an evaluation, made without sending anything."""
