@@ -130,6 +130,7 @@ class RunDocument(Document):
         note: What is to be known of stand-ins.
         records: Rows × configurations × epochs.
         failed: Of these, those that are not whole.
+        unfinished: Of an interrupted run: records that had not come to their end.
         failures: Their number by `ItemError.code`.
         configurations: By name.
         cost: In the currency of the prices; null where one is not known.
@@ -149,6 +150,7 @@ class RunDocument(Document):
     note: str | None = None
     records: int = 0
     failed: int = 0
+    unfinished: int = 0
     failures: dict[str, int] = {}
     configurations: dict[str, ConfigurationDocument] = {}
     gate: GateDocument | None = None

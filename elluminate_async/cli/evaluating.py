@@ -15,6 +15,7 @@ from elluminate_async import (
     DeadlineError,
     ElluminateError,
     Evaluation,
+    InputError,
     JournalError,
     LLMConfig,
     NotFoundError,
@@ -129,6 +130,9 @@ class Runner:
             self._note(status="error", exit_code=EXIT_MISUSE, error=text, resume=None)
         except ElluminateError as error:
             self._note(status="error", exit_code=EXIT_MISUSE, error=str(error))
+            if isinstance(error, InputError) and error.partial is None:
+                # The same again would be refused again.
+                self._note(resume=None)
         if self.document.status == "interrupted":
             self._note(exit_code=interrupts.exit_code)
         if self.evaluation is None and self.document.status != "error":
@@ -143,10 +147,11 @@ class Runner:
     async def _evaluate(self, service: OpenService, interrupts: Interrupts) -> None:
         try:
             evaluation = await self._evaluation(service.client)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if not interrupts.count:
                 raise
             interrupts.caught()
+            self._tell_unfinished(getattr(error, "partial", None))
             await self._drain(service, interrupts)
             return
         self.evaluation = evaluation
@@ -185,10 +190,29 @@ class Runner:
             await evaluation.retry_failed()
         return evaluation
 
+    def _way_on(self, evaluation: Evaluation) -> str | None:
+        """The command that goes on; None where there is nothing left."""
+        if not evaluation.failed or self.document.resume is None:
+            return None
+        is_cut = self._file.spec.max_cost is not None and any(
+            error.code == "not_sent" for error in evaluation.failed.values()
+        )
+        return f"{self.document.resume} --max-cost MORE" if is_cut else self.document.resume
+
+    def _tell_unfinished(self, partial: Evaluation | None) -> None:
+        """Note what had come when it was interrupted; what had not is unfinished."""
+        failed = [] if partial is None else [*partial.failed.values()]
+        cut = sum(error.is_passing or error.code == "outcome_unknown" for error in failed)
+        self._note(
+            failed=len(failed) - cut,
+            unfinished=self.document.records if partial is None else cut,
+            usage=None if partial is None else _usage(partial),
+            cost=None if partial is None else partial.cost,
+        )
+
     def _tell(self, evaluation: Evaluation) -> None:
         wanted = self._file.spec.gate
         gate = evaluation.gate(**wanted.model_dump())
-        usage = evaluation.usage
         codes = Counter(error.code for error in evaluation.failed.values())
         self._note(
             status=gate.status,
@@ -198,15 +222,20 @@ class Runner:
             failures=dict(codes.most_common()),
             configurations=configurations_of(evaluation.summary()),
             gate=GateDocument(status=gate.status, reasons=gate.reasons, **wanted.model_dump()),
-            usage=UsageDocument(
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                responses=usage.responses,
-                unknown=usage.unknown,
-            ),
+            usage=_usage(evaluation),
             cost=evaluation.cost,
-            resume=self.document.resume if evaluation.failed else None,
+            resume=self._way_on(evaluation),
         )
+
+
+def _usage(evaluation: Evaluation) -> UsageDocument:
+    usage = evaluation.usage
+    return UsageDocument(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        responses=usage.responses,
+        unknown=usage.unknown,
+    )
 
 
 async def _configurations(client: AsyncClient, spec: Spec, *, is_own: bool) -> list[LLMConfig]:

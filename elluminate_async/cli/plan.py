@@ -73,7 +73,11 @@ def plan_of(file: RunFile, rows: Sequence[Row]) -> PlanDocument:
         max_cost=spec.max_cost,
         output_tokens=spec.output_tokens,
     )
-    return _document(asyncio.run(plan), prompt)
+    document = _document(asyncio.run(plan), prompt)
+    if spec.prompt is None and document.problems:
+        told = "the prompt was made of all columns but the answers': give --prompt to choose"
+        document.problems.append(told)
+    return document
 
 
 def _document(plan: EvaluationPlan, prompt: str | list[dict[str, Any]]) -> PlanDocument:

@@ -24,6 +24,9 @@ def plan(
     output_tokens: o.OutputTokensOption = None,
     concurrency: o.ConcurrencyOption = None,
     requests_per_second: o.RateOption = None,
+    max_cost: o.MaxCostOption = None,
+    base_url: o.BaseUrlOption = None,
+    hosted: o.HostedOption = False,
     as_json: o.JsonOption = False,
 ) -> None:
     """Say what `run` would do, take and cost: rows, placeholders, requests, tokens, prices, time.
@@ -42,7 +45,8 @@ def plan(
             output_tokens=output_tokens,
             concurrency=concurrency,
             requests_per_second=requests_per_second,
+            max_cost=max_cost,
         ),
-        Where(),
+        Where(base_url=base_url, hosted=hosted),
     )
     raise typer.Exit(carry_out(wish, dry_run=True, as_json=as_json, is_quiet=False))

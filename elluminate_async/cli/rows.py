@@ -58,7 +58,7 @@ def parse_rows(text: str, name: str, *, delimiter: str = ",") -> list[dict[str, 
     rows: list[dict[str, str]] = []
     line = 1
     try:
-        header = next(reader, None) or ()
+        header = next((cells for cells in reader if any(map(str.strip, cells))), ())
         names = column_names(header, name)
         line = reader.line_num + 1
         for cells in reader:
@@ -77,7 +77,7 @@ def parse_rows(text: str, name: str, *, delimiter: str = ",") -> list[dict[str, 
 def _check_width(
     cells: list[str], width: int, names: list[str], place: str, delimiter: str
 ) -> None:
-    if len(cells) != width:
+    if len(cells) < width or any(cell.strip() for cell in cells[width:]):
         raise InputError(
             f"{place}: {len(cells)} cells, and the header has {width} ({', '.join(names)}): "
             f"quote cells that hold a {delimiter}"

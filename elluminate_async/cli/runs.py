@@ -160,6 +160,10 @@ def known_run(name: str) -> SavedRun:
     if (run := find_run(name)) is not None:
         return run
     there = sorted(path.parent.name for path in RUNS.glob("*/run.json"))
+    if Path(name).is_file():
+        raise InputError(
+            f"{name} is no run: of files those are read that --out or export wrote as .jsonl"
+        )
     listed = ", ".join(there[:20]) or "none yet"
     raise InputError(f"there is no run {name!r} in {RUNS}; there are: {listed}")
 

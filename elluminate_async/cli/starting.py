@@ -102,7 +102,7 @@ def _prepared(wish: Wish, talk: Talk) -> _Job:
         return _of_run(run, content, given, wish.where)
     spec = checked_spec(merged(content, given), wish.source)
     if wish.resumes:
-        talk.say(f"There is no run {title!r} to go on with: beginning one.")
+        talk.say(f"There is no run {title!r} to go on with: beginning one.", always=True)
     _check_files(spec)
     file = RunFile(title=title, spec=spec, where=checked_where(of_environment(wish.where)))
     return _Job(file, _rows(spec), None)

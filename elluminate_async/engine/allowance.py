@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from elluminate_async.engine.chunks import Chunk, Item
     from elluminate_async.engine.outcomes import Pairs
+    from elluminate_async.engine.records import UnfinishedChunk
     from elluminate_async.errors import ItemError
 
 V = TypeVar("V")
@@ -19,8 +20,18 @@ class Allowance(Protocol[V]):
     """Lets items through as long as what they take is there."""
 
     @abstractmethod
-    def begin(self, done: Mapping[int, Any]) -> None:
-        """The call begins; an earlier run had the results of ``done``, references by position."""
+    def begin(self, done: Mapping[int, Any], unfinished: Iterable[UnfinishedChunk]) -> None:
+        """The call begins.
+
+        Args:
+            done: References to results that an earlier run had, by position.
+            unfinished: Chunks that it may have sent, with the facts that it noted of them.
+        """
+        ...
+
+    @abstractmethod
+    def facts(self, positions: Iterable[int]) -> Mapping[str, Any]:
+        """Facts to note of a chunk before it is sent, for `begin` of a later run; plain JSON."""
         ...
 
     @abstractmethod

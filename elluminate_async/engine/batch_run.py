@@ -90,14 +90,14 @@ class BatchRun(Generic[V, R]):
         recovery, allowance = self._call.recovery, self._call.allowance
         if recovery is None:
             if allowance is not None:
-                allowance.begin({})
+                allowance.begin({}, ())
             builder = ChunkBuilder[V](self._call.options, self._call.sizes)
             return await self._send_all(source, builder, sent_before)
         try:
             await recovery.open()
             self._call.memory.unread = recovery.may_be_sent
             if allowance is not None:
-                allowance.begin(recovery.done)
+                allowance.begin(recovery.done, recovery.open_chunks)
             if self._call.total is not None and isinstance(source, Iterable):
                 source = list(uncancelled(source))
                 recovery.check_inputs(source)

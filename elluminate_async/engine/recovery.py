@@ -168,6 +168,11 @@ class Recovery(Generic[V, R]):
         """References to the results that an earlier run had, by position."""
         return {} if self.unread is not None else self.journal.state.done
 
+    @property
+    def open_chunks(self) -> Sequence[UnfinishedChunk]:
+        """Chunks that an earlier run may have sent and whose outcomes are not all known."""
+        return () if self.unread is not None else self.journal.state.open_chunks
+
     def builder(self, options: BatchOptions, sizes: AnswerSizes) -> ChunkBuilder[V]:
         """A builder that sorts entries by what is to be done about them."""
         if self.unread is not None:

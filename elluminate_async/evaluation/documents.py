@@ -60,7 +60,17 @@ class Documented:
 
 
 def _written(value: Documented) -> Any:
-    return json_of_any(value.to_dict())
+    return _whole(json_of_any(value.to_dict()))
+
+
+def _whole(value: object) -> object:
+    """``value`` without half characters, which no JSON in UTF-8 has."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        parts = cast("dict[str, object]", value)
+        return {cast("str", _whole(key)): _whole(part) for key, part in parts.items()}
+    return [*map(_whole, cast("list[object]", value))] if isinstance(value, list) else value
 
 
 def _plain(value: object) -> object:

@@ -162,10 +162,13 @@ class Evaluation(Sequence[EvaluationRecord], Tabular, Documented):
 
     @property
     def cost(self) -> float | None:
-        """The sum of the records' costs; None where that of one response is not known."""
+        """The sum of the records' costs; None where that of one response is not known.
+
+        And where there is no response: what a failure may have cost is not told.
+        """
         costs = [record.cost for record in self if record.response is not None]
         known = [cost for cost in costs if cost is not None]
-        return sum(known) if len(known) == len(costs) else None
+        return sum(known) if known and len(known) == len(costs) else None
 
     @property
     def usage(self) -> Usage:
@@ -291,7 +294,10 @@ class Evaluation(Sequence[EvaluationRecord], Tabular, Documented):
 
     def _records_of(self, config: str | None) -> list[EvaluationRecord]:
         if config is None and len(self.configs) > 1:
-            raise InputError(f"name the configuration to compare: {', '.join(self.configs)}")
+            raise InputError(
+                f"{self.name!r:.60} has several configurations: name the one to compare, as in "
+                f"compare(other, b={self.configs[0]!r}), of {', '.join(self.configs)}"
+            )
         return self[:] if config is None else of_config(self[:], config)
 
     def _columns(self) -> Sequence[TableColumn]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,12 @@ class Prices:
 
     @classmethod
     def of(cls, config: LLMConfig | None) -> Prices | None:
-        """Those of ``config``; None where one of them is not known, which is not 0."""
-        if config is None or config.input_price_per_mtok is None:
+        """Those of ``config``; None where one of them is not known, or is none."""
+        if config is None:
             return None
-        if config.output_price_per_mtok is None:
-            return None
-        return cls(config.input_price_per_mtok, config.output_price_per_mtok)
+        prices = (config.input_price_per_mtok, config.output_price_per_mtok)
+        known = [price for price in prices if price is not None and 0 <= price < math.inf]
+        return cls(*known) if len(known) == len(prices) else None
 
     def cost(self, input_tokens: float, output_tokens: float) -> float:
         """The cost of so many tokens."""

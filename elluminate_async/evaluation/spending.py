@@ -13,7 +13,7 @@ What waits is refused once nothing is set aside any more that could become free.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -28,6 +28,7 @@ from elluminate_async.schemas.template_variables import TemplateVariables
 if TYPE_CHECKING:
     from elluminate_async.engine.chunks import Item
     from elluminate_async.engine.outcomes import Pairs
+    from elluminate_async.engine.records import UnfinishedChunk
     from elluminate_async.evaluation.setup import Setup
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -38,6 +39,7 @@ FIRST_GUESS = 1_000
 
 _PER_MESSAGE = 16  # tokens that mark its role and its ends, in any chat format
 _ROUNDING = 1e-9
+_MOST = "most"  # of a chunk's facts in the journal
 
 
 class Spending:
@@ -65,9 +67,10 @@ class Spending:
         while self._to_begin > 0:
             await self._changed.wait()
 
-    def begin(self, spent: float) -> None:
-        """One more has told what it has spent."""
+    def begin(self, spent: float, aside: float = 0.0) -> None:
+        """One more has told what it has spent, and what may have been sent and is yet to come."""
         self._to_begin -= 1
+        self._aside += aside
         self.settle(0.0, spent)
 
     async def set_aside(self, cost: float) -> bool:
@@ -115,38 +118,54 @@ class LaneSpending(Allowance[ResponseSpec]):
         self._in_doubt: dict[int, float] = {}
         self._known: set[int] = set()
         self._has_begun = False
-        self._longest = 0
-        self._refused_at: float | None = None
+        self._longest = config.max_tokens or 0
+        # How many times its estimate a prompt was at most.
+        self._scale = 1.0
+        self._asked: dict[int, int] = {}
+        self._refusal: str | None = None
 
-    def begin(self, done: Mapping[int, Any]) -> None:
-        """The configuration begins, or some of it is sent once more."""
-        self._refused_at = None
+    def begin(self, done: Mapping[int, Any], unfinished: Iterable[UnfinishedChunk]) -> None:
+        """The configuration begins, or some of it is sent once more.
+
+        The most that unfinished chunks may cost is set aside at once: they are asked for later.
+        """
+        self._refusal = None
         if self._has_begun:
             return
         self._has_begun = True
         tokens = {position: of[2] for position, of in done.items() if len(of) > 2 and of[2]}
         self._known = set(tokens)
-        self._whole.begin(sum(self._prices.cost(*pair) for pair in tokens.values()))
+        for chunk in unfinished:
+            most = dict(zip(chunk.positions, chunk.facts.get(_MOST, ()), strict=False))
+            self._aside |= {position: most[position] for position in chunk.left & most.keys()}
+        spent = sum(self._prices.cost(*pair) for pair in tokens.values())
+        self._whole.begin(spent, sum(self._aside.values()))
+
+    def facts(self, positions: Iterable[int]) -> Mapping[str, Any]:
+        """The most that each item of a chunk may cost."""
+        return {_MOST: [self._aside.get(position, 0.0) for position in positions]}
 
     async def admit(self, items: Sequence[Item[ResponseSpec]]) -> int:
         """How many of ``items``, the first ones, fit in what is left; see `Allowance`."""
         await self._whole.begun()
         for count, item in enumerate(items):
-            cost = self._most(item.value)
+            asked = self._asked_tokens(item.value)
+            cost = self._prices.cost(asked * self._scale, self._longest or FIRST_GUESS)
             fits = self._whole.set_aside_now(cost)
             if not fits and count:
                 return count
-            if not fits and (self._refused_at is not None or not await self._whole.set_aside(cost)):
+            if not fits and (self._refusal is not None or not await self._whole.set_aside(cost)):
                 # For good: small ones that still fit would be sent one by one.
-                self._refused_at = self._whole.spent
+                self._refusal = self._refusal or self._refusal_of(cost)
                 return 0
-            self._aside[item.position] = cost
+            self._aside[item.position], self._asked[item.position] = cost, asked
         return len(items)
 
     def settle(self, pairs: Pairs[Any]) -> None:
         """Take what ``pairs`` did cost in the place of what was set aside for them."""
         aside = cost = 0.0
         for position, outcome in pairs:
+            self._learn(outcome, self._asked.pop(position, 0))
             own = self._aside.pop(position, None)
             if own is not None:
                 aside += own
@@ -155,6 +174,15 @@ class LaneSpending(Allowance[ResponseSpec]):
                 cost += self._cost_of_earlier(position, outcome)
         self._whole.settle(aside, cost)
 
+    def _learn(self, outcome: PromptResponse | ItemError, asked: int) -> None:
+        """Count on what a provider bills beyond what was asked for, from now on."""
+        metadata = None if isinstance(outcome, ItemError) else outcome.generation_metadata
+        if metadata is None or metadata.tokens is None:
+            return
+        self._longest = max(self._longest, metadata.tokens[1])
+        if asked:
+            self._scale = max(self._scale, metadata.tokens[0] / asked)
+
     def _cost(self, position: int, outcome: PromptResponse | ItemError, aside: float) -> float:
         if isinstance(outcome, OutcomeUnknownError):
             # It may have been paid for.
@@ -162,10 +190,7 @@ class LaneSpending(Allowance[ResponseSpec]):
             return aside
         if isinstance(outcome, ItemError):
             return 0.0
-        metadata = outcome.generation_metadata
-        if metadata is not None and metadata.output_tokens is not None:
-            self._longest = max(self._longest, metadata.output_tokens)
-        cost = cost_of(metadata, self._config)
+        cost = cost_of(outcome.generation_metadata, self._config)
         return aside if cost is None else cost
 
     def _cost_of_earlier(self, position: int, outcome: PromptResponse | ItemError) -> float:
@@ -176,18 +201,26 @@ class LaneSpending(Allowance[ResponseSpec]):
 
     def refused(self, position: int, operation: str) -> ItemError:
         """The error of an item that would have passed ``max_cost``."""
-        spent = self._whole.spent if self._refused_at is None else self._refused_at
         return ItemError(
-            f"not sent, as max_cost={self._whole.most:g} might have been passed: {spent:.4g} was "
-            "spent",
+            self._refusal or "not sent, as max_cost might have been passed",
             position=position,
             code="not_sent",
             operation=operation,
             attempts=0,
         )
 
-    def _most(self, spec: ResponseSpec) -> float:
-        """The most that a response may cost; without ``max_tokens``, as the dearest one did."""
+    def _refusal_of(self, cost: float) -> str:
+        text = (
+            f"not sent, as max_cost={self._whole.most:g} might have been passed: "
+            f"{self._whole.spent:.4g} was spent, and one more may cost {cost:.4g}"
+        )
+        if self._config.max_tokens:
+            return text
+        assumed = self._longest or FIRST_GUESS
+        return f"{text}, at {assumed} tokens, as the configuration has no max_tokens"
+
+    def _asked_tokens(self, spec: ResponseSpec) -> int:
+        """The most tokens that a prompt has."""
         variables = spec.variables
         values = variables.input_values if isinstance(variables, TemplateVariables) else {}
         texts = [
@@ -196,8 +229,7 @@ class LaneSpending(Allowance[ResponseSpec]):
             for text in texts_in(message.get("content"))
         ]
         # A token is one byte at least.
-        asked = self._fixed + sum(len(text.encode(errors="replace")) for text in texts)
-        return self._prices.cost(asked, self._config.max_tokens or self._longest or FIRST_GUESS)
+        return self._fixed + sum(len(text.encode(errors="replace")) for text in texts)
 
 
 def spending_of(max_cost: float, setup: Setup) -> tuple[Spending, list[LaneSpending]]:
@@ -212,9 +244,9 @@ def spending_of(max_cost: float, setup: Setup) -> tuple[Spending, list[LaneSpend
         prices = Prices.of(one.llm_config)
         if one.llm_config is None or prices is None:
             raise InputError(
-                f"max_cost= needs the prices of the configuration {one.name!r}, and it has none: "
-                "set input_price_per_mtok= and output_price_per_mtok= by llm_configs.update, or "
-                "leave max_cost= out"
+                f"max_cost needs the prices of the configuration {one.name!r}, and it has none: "
+                "use one that was created with input_price_per_mtok and output_price_per_mtok, or "
+                "leave max_cost out"
             )
         lanes.append(LaneSpending(whole, one.llm_config, prices, setup.template))
     return whole, lanes

@@ -198,8 +198,11 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
 
     def _intend(self, wanted: Sequence[ExpectedRow], body: bytes) -> ChunkIntent:
         """How to send a chunk that was never sent."""
-        facts = {"keys": [entry.key for entry in wanted]}
-        return self.log.intend([entry.position for entry in wanted], body, facts)
+        positions = [entry.position for entry in wanted]
+        facts: dict[str, Any] = {"keys": [entry.key for entry in wanted]}
+        if self._allowance is not None:
+            facts |= self._allowance.facts(positions)
+        return self.log.intend(positions, body, facts)
 
     def _body(self, wanted: Sequence[ExpectedRow], items: Sequence[Item[ResponseSpec]]) -> bytes:
         """The request for those of ``items`` that are wanted."""

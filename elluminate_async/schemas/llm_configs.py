@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from pydantic import (
+    Field,
     SecretStr,
     SerializerFunctionWrapHandler,
     field_serializer,
@@ -105,6 +106,8 @@ class CreateLLMConfigRequest(Sampling):
 
     name: str
     api_key: SecretStr | None = None
+    input_price_per_mtok: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    output_price_per_mtok: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @field_serializer("api_key", when_used="json-unless-none")
     def _reveal(self, value: SecretStr) -> str:

@@ -74,7 +74,7 @@ class ArrowForm:
         forms = self._forms(columns, rows)
         self._cells = [cell for _, cell in forms]
         self.schema: Any = self._arrow.schema(
-            [(column.name, form[0]) for column, form in zip(columns, forms, strict=True)]
+            [(_whole(column.name), form[0]) for column, form in zip(columns, forms, strict=True)]
         )
 
     def _forms(self, columns: Sequence[TableColumn], rows: Rows) -> list[_Form]:
@@ -112,15 +112,17 @@ class ArrowForm:
         values = cells if form is None else [None if c is None else form(c) for c in cells]
         try:
             return self._arrow.array(values, kind)
-        except UnicodeEncodeError:  # half a character, which no text of Arrow has
-            whole = (
-                v.encode(errors="replace").decode() if isinstance(v, str) else v for v in values
-            )
-            return self._arrow.array([*whole], kind)
+        except UnicodeEncodeError:
+            return self._arrow.array([_whole(v) if isinstance(v, str) else v for v in values], kind)
 
 
 _Cell: TypeAlias = Callable[[Any], object]
 _Form: TypeAlias = tuple[Any, _Cell | None]
+
+
+def _whole(text: str) -> str:
+    """``text`` without half characters, which no text of Arrow has."""
+    return text.encode(errors="replace").decode()
 
 
 def _as_text(value: object) -> str:

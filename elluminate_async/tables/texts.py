@@ -98,14 +98,17 @@ def _quoted(text: str) -> str:
 
 # The beginnings of formulas; four have a wide form too, which some spreadsheets take alike.
 _FORMULA: Final = re.compile("'*[=+\\-@\t\r\n\0＝＋－＠]")
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 def formula_safe(text: str) -> str:
     """``text`` with an apostrophe before it where a spreadsheet would run it as a formula.
 
-    One that has apostrophes and then such a beginning gets one more, so that to take one away
-    from what `formula_safe` changed always gives the text again: ``'=1`` is of ``=1`` alone.
+    One that is a number, such as ``-3.5``, is none. One that has apostrophes and then such a
+    beginning gets one more, so that to take one away from what `formula_safe` changed always
+    gives the text again: ``'=1`` is of ``=1`` alone.
 
     Source: OWASP, CSV Injection, and ASVS 5.0, 1.2.10.
     """
-    return f"'{text}" if _FORMULA.match(text) else text
+    is_formula = _FORMULA.match(text) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if is_formula else text

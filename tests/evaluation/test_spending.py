@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -177,7 +178,9 @@ async def test_a_price_that_is_not_known_is_told() -> None:
     async with priced() as scene:
         configs = await scene.configs("one")
         bare = await scene.client.llm_configs.create("bare", "bare", input_price_per_mtok=1.0)
-        with pytest.raises(InputError, match=r"the prices of the configuration 'bare'.*update"):
+        with pytest.raises(
+            InputError, match=r"the prices of the configuration 'bare'.*created"
+        ):
             await scene.evaluate(words(3), llm_configs=[*configs, bare], max_cost=1.0)
         with pytest.raises(InputError, match=r"the prices of the configuration"):
             await scene.evaluate(words(3), max_cost=1.0)
@@ -316,3 +319,65 @@ async def test_who_waits_is_told_of_room() -> None:
     spending.settle(0.5, 0.5)
     assert spending.spent == pytest.approx(0.85)
     assert not await spending.set_aside(0.2)
+
+
+async def test_what_an_interrupted_run_may_have_sent_is_set_aside(tmp_path: Path) -> None:
+    """However often it is cut short: what is in flight by then counts from the first moment on."""
+    async with priced(tmp_path / "db", BatchOptions(chunk_size=3)) as scene:
+        scene.model.delay = 0.05
+        configs = await scene.configs("one", "two")
+        rest: dict[str, Any] = {
+            "llm_configs": configs, "journal": tmp_path / "journal", "max_cost": 0.7,
+        }  # fmt: skip
+        for answers in (3, 9, 15, 21):
+            reached = asyncio.Event()
+
+            def look(answers: int = answers, reached: asyncio.Event = reached) -> None:
+                if sum(scene.model.answered.values()) >= answers:
+                    reached.set()
+
+            scene.model.noticed = look
+            task = asyncio.create_task(scene.evaluate(words(60), **rest))
+            waiting = asyncio.create_task(reached.wait())
+            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+            task.cancel()
+            waiting.cancel()
+            await asyncio.wait([task])
+        evaluation = await scene.evaluate(words(60), **rest)
+
+        assert unsent(evaluation)
+        assert scene.model.cost <= 0.7
+        assert {*scene.model.answered.values()} <= {1, 2}
+        assert evaluation.cost == pytest.approx(scene.model.cost)
+
+
+async def test_longer_answers_than_asked_for_are_learned() -> None:
+    """A provider that bills more than ``max_tokens`` passes the bound by what is in flight."""
+    options = BatchOptions(chunk_size=1, max_concurrency=1)
+    async with priced(options=options) as scene:
+        configs = await scene.configs("one", max_tokens=2)
+        evaluation = await scene.evaluate(words(100), llm_configs=configs, max_cost=0.5)
+
+        assert unsent(evaluation)
+        # One is asked for while another is in flight.
+        assert scene.model.cost <= 0.5 + 2 * MOST_TOKENS * OUT / 1e6
+
+
+async def test_a_price_below_0_is_none() -> None:
+    """It is refused where it is given, and an object's own is not known."""
+    async with priced() as scene:
+        with pytest.raises(InputError, match="price"):
+            await scene.client.llm_configs.create("x", "x", input_price_per_mtok=-1.0)
+    odd = LLMConfig(id=1, name="odd", input_price_per_mtok=-5.0, output_price_per_mtok=1.0)
+    client = AsyncClient(api_key="k", base_url="https://127.0.0.1:9")
+    plan = await client.plan(words(1), **call(llm_configs=odd, max_cost=1.0), output_tokens=3)
+    assert plan.cost is None
+    assert "max_cost needs the prices of 'odd'" in plan.problems[0]
+
+
+@pytest.mark.parametrize("counted", [None, math.nan, -5, True, "9"])
+async def test_an_own_count_of_tokens_is_checked(counted: Any) -> None:
+    """It gives whole numbers, or an error says so."""
+    client = AsyncClient(api_key="k", base_url="https://127.0.0.1:9")
+    with pytest.raises(InputError, match="count_tokens must give"):
+        await client.plan(words(1), **call(), count_tokens=lambda text: counted)

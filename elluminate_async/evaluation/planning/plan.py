@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -116,6 +117,10 @@ class EvaluationPlan:
         sums = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
         return {**asdict(self), **sums, "cost": self.cost}
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"<pre>{html.escape(str(self))}</pre>"
+
     def __str__(self) -> str:
         """A line for each figure, for people."""
         return "\n".join(f"{name:<13} {value}" for name, value in self.lines().items())
@@ -123,7 +128,9 @@ class EvaluationPlan:
     def lines(self) -> Mapping[str, str]:
         """The figures by their names, in words."""
         shown = {
-            "rows": _with(self.rows, f"{len(self.duplicates)} of them twice", self.duplicates),
+            "rows": _with(
+                self.rows, f"{len(self.duplicates)} of them as an earlier one", self.duplicates
+            ),
             "columns": ", ".join(self.columns),
             "placeholders": _names(self.placeholders, "those of the template"),
             "unused": _names(self.unused, ""),

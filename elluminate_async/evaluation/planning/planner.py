@@ -131,7 +131,7 @@ class Planner:
             chunks=chunks,
             requests=requests,
             seconds=self._seconds(requests, generations + ratings),
-            problems=tuple(survey.problems()),
+            problems=(*survey.problems(), *self._without_price()),
             warnings=(*self._warnings(configurations), *survey.warnings()),
             notes=notes,
         )
@@ -192,6 +192,12 @@ class Planner:
             cost = None if tokens_out is None else prices.cost(tokens_in, tokens_out)
         return ConfigurationPlan(name, count, tokens_in, tokens_out, input_cost, cost)
 
+    def _without_price(self) -> Iterator[str]:
+        """Configurations that have no price, where there is to be a bound."""
+        for one in self._request.llm_configs if self._request.max_cost is not None else ():
+            if isinstance(one, LLMConfig) and Prices.of(one) is None:
+                yield f"max_cost needs the prices of {_name_of(one)!r}, and it has none"
+
     def _warnings(self, configurations: Sequence[ConfigurationPlan]) -> Iterator[str]:
         for text in lookalikes_in(self._messages or []):
             yield f"{text} looks like a placeholder and is none: names have letters, digits and _"
@@ -199,6 +205,12 @@ class Planner:
             yield "the prompt has no {{placeholders}}: it is the same for each row"
         known = sum(one.cost for one in configurations if one.cost is not None)
         most = self._request.max_cost
+        if most is not None and (
+            unknown := [
+                _name_of(one) for one in self._request.llm_configs if not isinstance(one, LLMConfig)
+            ]
+        ):
+            yield f"max_cost needs prices, and those of {', '.join(unknown)} are not known here"
         if most is not None and known > most:
             yield f"the cost may come to {known:.4g}, and max_cost is {most:g}"
 

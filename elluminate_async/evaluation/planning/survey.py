@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -35,6 +36,7 @@ class RowSurvey:
         self._answers = answers
         self._needed = [*(placeholders or ()), *([] if answers is None else [answers])]
         self._lacking: dict[str, list[int]] = {}
+        self._empty: Counter[str] = Counter()
         self._refused: list[str] = []
         self._without_text = 0
         self._seen: set[str] = set()
@@ -55,6 +57,8 @@ class RowSurvey:
         for name in self._needed:
             if name not in values or (name != self._answers and is_missing(values[name])):
                 self._lacking.setdefault(name, []).append(position)
+            elif values[name] == "":
+                self._empty[name] += 1
         self._note_duplicate(position, values)
         return values, len(encoded) + 1
 
@@ -62,6 +66,8 @@ class RowSurvey:
         names = values if self._placeholders is None else self._needed
         asked = {name: values[name] for name in names if name in values}
         key = json.dumps(asked, sort_keys=True, default=str)
+        if not asked:
+            return
         if key in self._seen:
             self.duplicates.append(position)
         self._seen.add(key)
@@ -95,11 +101,13 @@ class RowSurvey:
         """Oddities of the rows that are probably not meant."""
         warnings: list[str] = []
         if count := len(self.duplicates):
-            warnings.append(
-                f"{count} rows have the values of an earlier one: epochs= is there to repeat rows"
-            )
+            warnings.append(f"{_rows(count)} the same as an earlier one in all that is asked for")
+        warnings += [f"{_rows(count)} empty in {name!r}" for name, count in self._empty.items()]
         if self._without_text:
-            warnings.append(
-                f"{self._without_text} rows have a text with half a character, and fail alone"
-            )
+            count = self._without_text
+            warnings.append(f"{_rows(count)} not to be sent, for a text with half a character")
         return warnings
+
+
+def _rows(count: int) -> str:
+    return "1 row is" if count == 1 else f"{count} rows are"

@@ -8,7 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
+
+from elluminate_async.batch.options import shown
+from elluminate_async.errors import InputError
 
 CountTokens: TypeAlias = Callable[[str], int]
 
@@ -40,7 +43,7 @@ def counter_for(model: str | None, count: CountTokens | None = None) -> Counter:
         count: The caller's own way.
     """
     if count is not None:
-        return Counter(count, "count_tokens", is_exact=True)
+        return Counter(_checked(count), "count_tokens", is_exact=True)
     try:
         import tiktoken
     except ImportError:
@@ -53,6 +56,17 @@ def counter_for(model: str | None, count: CountTokens | None = None) -> Counter:
     name = own or _VOCABULARIES[0]
     told = f"estimate of 4 bytes a token (tiktoken has no vocabulary {name} on this machine)"
     return Counter(estimated, told, is_exact=False)
+
+
+def _checked(count: CountTokens) -> CountTokens:
+    def counted(text: str) -> int:
+        tokens = cast("object", count(text))
+        if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0:
+            return tokens
+        told = shown(tokens)
+        raise InputError(f"count_tokens must give a whole number of tokens, not {told}")
+
+    return counted
 
 
 def estimated(text: str) -> int:
