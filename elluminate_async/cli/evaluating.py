@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from elluminate_async import (
@@ -15,6 +15,7 @@ from elluminate_async import (
     DeadlineError,
     ElluminateError,
     Evaluation,
+    EvaluationRecord,
     InputError,
     JournalError,
     LLMConfig,
@@ -130,8 +131,9 @@ class Runner:
             self._note(status="error", exit_code=EXIT_MISUSE, error=text, resume=None)
         except ElluminateError as error:
             self._note(status="error", exit_code=EXIT_MISUSE, error=str(error))
-            if isinstance(error, InputError) and error.partial is None:
-                # The same again would be refused again.
+            partial: Iterable[EvaluationRecord] = error.partial or ()
+            if isinstance(error, InputError) and not any(one.response for one in partial):
+                # Nothing was begun, and the same again would be refused again.
                 self._note(resume=None)
         if self.document.status == "interrupted":
             self._note(exit_code=interrupts.exit_code)

@@ -91,6 +91,8 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
         assert code == 130, err
         found = json.loads(out)
         assert (found["status"], found["exit_code"]) == ("interrupted", 130)
+        assert (found["failed"], found["records"]) == (0, ROWS)
+        assert 0 < found["unfinished"] <= ROWS
         assert found["resume"] == "elluminate-async run rows --resume"
         assert f"To go on: {found['resume']}" in err
         assert "Traceback" not in err

@@ -87,7 +87,7 @@ def test_a_bound_without_prices_is_misuse(command: Command) -> None:
     """Nothing is asked, and the text says what is missing."""
     done = command("run", "rows.csv", "--prompt", "{{question}}", "--max-cost", "1")
     assert done.code == 2
-    assert "max_cost= needs the prices" in done.err
+    assert "max_cost needs the prices" in done.err
 
 
 def test_an_amount_that_is_none_is_misuse(command: Command, tmp_path: Path) -> None:
@@ -95,3 +95,40 @@ def test_an_amount_that_is_none_is_misuse(command: Command, tmp_path: Path) -> N
     for amount in ("0", "-1", "nan", "a lot"):
         assert command("run", spec(command), "--max-cost", amount).code == 2
     assert command("run", spec(command, max_cost="5")).code == 2
+
+
+def test_a_plan_tells_that_a_bound_cannot_hold(command: Command) -> None:
+    """Of a model without a price; where only the service may know them it is a warning."""
+    named = ("--prompt", "{{question}}", "--criteria", "Is it right?", "--max-cost", "1")
+    command.write(
+        "free.yaml",
+        "data: rows.csv\nprompt: '{{question}}'\nmodels: [{name: m, input_price_per_mtok: 1}]\n",
+    )
+    done = command("plan", "free.yaml", "--max-cost", "1")
+    assert done.code == 2
+    assert "max_cost needs the prices of 'm'" in done.err
+    done = command("plan", "rows.csv", *named)
+    assert done.code == 0
+    assert "warning: max_cost needs prices, and those of default are not known" in done.err
+
+
+def test_what_was_refused_is_not_to_be_gone_on_with(command: Command) -> None:
+    """No command to resume is told, which would be refused as well."""
+    done = command("run", "rows.csv", "--prompt", "{{question}}", "--max-cost", "1", "--json")
+    assert json.loads(done.out)["resume"] is None
+    assert "To go on" not in done.err
+
+
+def test_empty_cells_are_warned_of(command: Command) -> None:
+    """A CSV tells no missing cell from an empty text."""
+    command.write("gaps.csv", "q,a\nx,1\n,2\n")
+    done = command("plan", "gaps.csv", "--prompt", "{{q}}")
+    assert done.code == 0
+    assert "warning: 1 row is empty in 'q'" in done.err
+
+
+def test_a_file_that_is_no_run_is_told(command: Command) -> None:
+    """Which files are read is in the text."""
+    done = command("compare", "rows.csv", "rows.csv")
+    assert done.code == 2
+    assert "rows.csv is no run: of files those are read that" in done.err

@@ -25,8 +25,8 @@ def answered(count: int, answer: str) -> list[dict[str, Any]]:
 async def rated(
     scene: Scene, rows: list[dict[str, Any]], prompt: str = "Say {{word}}"
 ) -> Evaluation:
-    """An evaluation of these answers, by a judge that dislikes those that say "bad"."""
-    judging(scene, lambda prompt: "bad" not in prompt)
+    """An evaluation of these answers, by a judge that dislikes those that say "poor"."""
+    judging(scene, lambda prompt: "poor" not in prompt)
     return await scene.client.evaluate(
         rows, prompt=prompt, criteria=["A?"], responses="answer", rating_mode=RatingMode.FAST
     )
@@ -44,7 +44,7 @@ async def test_answers_of_a_column_do_not_tell_rows_apart(prompt: str) -> None:
     async with evaluating() as scene:
         notes = {} if "{{" in prompt else {"note": ""}
         before = await rated(scene, [row | notes for row in answered(6, "good")], prompt)
-        after = await rated(scene, [row | notes for row in answered(6, "bad")[::-1]], prompt)
+        after = await rated(scene, [row | notes for row in answered(6, "poor")[::-1]], prompt)
 
         comparison = after.compare(before)
         assert (comparison.overall.n, comparison.overall.unpaired) == (6, 0)
@@ -56,7 +56,7 @@ async def test_records_that_are_read_back_are_paired_alike() -> None:
     """They know the columns of the prompt; those of before take them from the other side."""
     async with evaluating() as scene:
         before = await rated(scene, answered(6, "good"))
-        after = await rated(scene, answered(6, "bad"))
+        after = await rated(scene, answered(6, "poor"))
         old = [{k: v for k, v in r.to_dict().items() if k != "paired_by"} for r in before]
 
         assert read_back(after).compare(read_back(before)).overall.n == 6
@@ -70,7 +70,7 @@ async def test_a_stream_tells_how_its_records_are_paired() -> None:
         rows = answered(6, "good")
         before = await rated(scene, rows)
         async with scene.client.stream_evaluate(
-            answered(6, "bad"), prompt="Say {{word}}", criteria=["A?"], responses="answer"
+            answered(6, "poor"), prompt="Say {{word}}", criteria=["A?"], responses="answer"
         ) as records:
             kept = [record.to_dict() async for record in records]
 

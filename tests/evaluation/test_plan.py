@@ -217,7 +217,7 @@ async def test_rows_are_described() -> None:
     assert (plan.unused, plan.duplicates) == (("x", "y"), (2, 3))
     assert (plan.generations, plan.ratings, plan.criteria) == (24, 24, 2)
     assert [one.name for one in plan.configurations] == ["one", "two"]
-    assert any("2 rows have the values of an earlier one" in told for told in plan.warnings)
+    assert any("2 rows are the same as an earlier one" in told for told in plan.warnings)
     assert plan.raise_for_problems() is plan
     assert plan.to_dict()["cost"] is None
 

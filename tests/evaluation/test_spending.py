@@ -178,9 +178,7 @@ async def test_a_price_that_is_not_known_is_told() -> None:
     async with priced() as scene:
         configs = await scene.configs("one")
         bare = await scene.client.llm_configs.create("bare", "bare", input_price_per_mtok=1.0)
-        with pytest.raises(
-            InputError, match=r"the prices of the configuration 'bare'.*created"
-        ):
+        with pytest.raises(InputError, match=r"the prices of the configuration 'bare'.*created"):
             await scene.evaluate(words(3), llm_configs=[*configs, bare], max_cost=1.0)
         with pytest.raises(InputError, match=r"the prices of the configuration"):
             await scene.evaluate(words(3), max_cost=1.0)
