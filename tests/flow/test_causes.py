@@ -342,7 +342,7 @@ async def test_a_limit_after_an_outage_is_one_error(deadline: float) -> None:
     async with bench(service, inputs_of(20), options) as at:
         service.faults = [Fault("503")]
         await at.generate()
-        await anyio.sleep(1.2)
+        await anyio.sleep(2.2)
         service.faults = [Fault("429")]
         batch = await at.generate()
 
