@@ -6,7 +6,7 @@ from typing import Final
 
 EXIT_PASSED: Final = 0
 EXIT_FAILED: Final = 1
-"""What was asked about is there, and is not as wanted."""
+"""The subject of the question is there, and is not as wanted."""
 EXIT_MISUSE: Final = 2
 EXIT_NOT_MEASURED: Final = 3
 EXIT_INTERRUPTED: Final = 130

@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 
 from elluminate_async.errors import InputError
 from elluminate_async.errors.documents import item_error_document
+from elluminate_async.tables.texts import whole
 from elluminate_async.tables.values import json_of_any
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _written(value: Documented) -> Any:
 def _whole(value: object) -> object:
     """``value`` without half characters, which no JSON in UTF-8 has."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode(errors="replace").decode()
+        return whole(value)
     if isinstance(value, dict):
         parts = cast("dict[str, object]", value)
         return {cast("str", _whole(key)): _whole(part) for key, part in parts.items()}

@@ -29,7 +29,7 @@ from uuid import UUID
 
 from elluminate_async.tables.json_checks import is_missing
 from elluminate_async.tables.libraries import pyarrow
-from elluminate_async.tables.texts import json_text
+from elluminate_async.tables.texts import json_text, whole
 
 Kind: TypeAlias = Literal["int", "float", "text", "bool", "json", "any"]
 
@@ -74,7 +74,7 @@ class ArrowForm:
         forms = self._forms(columns, rows)
         self._cells = [cell for _, cell in forms]
         self.schema: Any = self._arrow.schema(
-            [(_whole(column.name), form[0]) for column, form in zip(columns, forms, strict=True)]
+            [(whole(column.name), form[0]) for column, form in zip(columns, forms, strict=True)]
         )
 
     def _forms(self, columns: Sequence[TableColumn], rows: Rows) -> list[_Form]:
@@ -113,16 +113,11 @@ class ArrowForm:
         try:
             return self._arrow.array(values, kind)
         except UnicodeEncodeError:
-            return self._arrow.array([_whole(v) if isinstance(v, str) else v for v in values], kind)
+            return self._arrow.array([whole(v) if isinstance(v, str) else v for v in values], kind)
 
 
 _Cell: TypeAlias = Callable[[Any], object]
 _Form: TypeAlias = tuple[Any, _Cell | None]
-
-
-def _whole(text: str) -> str:
-    """``text`` without half characters, which no text of Arrow has."""
-    return text.encode(errors="replace").decode()
 
 
 def _as_text(value: object) -> str:

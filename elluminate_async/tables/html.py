@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from elluminate_async.tables.texts import json_text
+from elluminate_async.tables.texts import json_text, whole
 
 ROWS_SHOWN: Final = 20
 _COLUMNS_SHOWN: Final = 30
@@ -54,4 +54,4 @@ def _cell(value: object) -> str:
 def _text(text: str) -> str:
     cut = text if len(text) <= _CHARACTERS_SHOWN else text[:_CHARACTERS_SHOWN] + "…"
     # Half a character cannot be sent to the browser.
-    return escape(cut.encode(errors="replace").decode())
+    return escape(whole(cut))

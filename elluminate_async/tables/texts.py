@@ -42,6 +42,11 @@ def _is_whole(text: str) -> bool:
     return True
 
 
+def whole(text: str) -> str:
+    """``text`` without half characters, which what is UTF-8 does not have."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 def jsonl_parts(names: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
     """The lines of JSON of all rows, one object a row, some thousand lines a part."""
     return _parts(rows, lambda row: json_text(dict(zip(names, row, strict=True))) + "\n")

@@ -38,7 +38,7 @@ from elluminate_async.tables.json_checks import MAX_DEPTH, below, is_missing, pr
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
 
 Otherwise: TypeAlias = Callable[[object, str], JSON]
-"""What stands for a value that JSON does not have: it is given the value and the problem."""
+"""Gives the stand-in for a value that JSON does not have, by the value and the problem."""
 
 _MOST_DIGITS: Final = 4_000
 
