@@ -229,6 +229,19 @@ def _checked_prompt(prompt: object) -> str | list[dict[str, Any]] | PromptTempla
     return messages
 
 
+def messages_of(
+    prompt: str | Sequence[Mapping[str, Any]] | PromptTemplate | int,
+) -> list[dict[str, Any]] | None:
+    """The messages of a prompt; None of a template that is known by its id."""
+    if isinstance(prompt, int):
+        return None
+    if isinstance(prompt, PromptTemplate):
+        return prompt.messages
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [dict(message) for message in prompt]
+
+
 def _checked_criteria(
     criteria: Criteria | None,
 ) -> tuple[list[CriterionIn] | None, CriterionSet | int | None]:

@@ -31,6 +31,7 @@ from elluminate_async.evaluation.evaluation import Evaluation, LaneResult
 from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
 from elluminate_async.evaluation.records import EvaluationRecord, at
+from elluminate_async.evaluation.request import messages_of
 from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
@@ -369,6 +370,4 @@ def _own_memory(context: CallContext) -> CallContext:
 def _placeholders(prompt: str | Sequence[Mapping[str, Any]] | PromptTemplate) -> list[str]:
     if isinstance(prompt, PromptTemplate):
         return prompt.placeholders
-    if isinstance(prompt, str):
-        return placeholders_in([{"role": "user", "content": prompt}])
-    return placeholders_in([dict(message) for message in prompt])
+    return placeholders_in(messages_of(prompt) or [])

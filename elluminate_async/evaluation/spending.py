@@ -22,7 +22,7 @@ from elluminate_async.engine.allowance import Allowance
 from elluminate_async.errors import InputError, ItemError, OutcomeUnknownError
 from elluminate_async.evaluation.prices import Prices, cost_of
 from elluminate_async.operations.response_items import ResponseSpec
-from elluminate_async.schemas.prompt_templates import render, texts_in
+from elluminate_async.schemas.prompt_templates import filled_texts
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 if TYPE_CHECKING:
@@ -223,11 +223,7 @@ class LaneSpending(Allowance[ResponseSpec]):
         """The most tokens that a prompt has."""
         variables = spec.variables
         values = variables.input_values if isinstance(variables, TemplateVariables) else {}
-        texts = [
-            text
-            for message in render(self._messages, values)
-            for text in texts_in(message.get("content"))
-        ]
+        texts = filled_texts(self._messages, values)
         # A token is one byte at least.
         return self._fixed + sum(len(text.encode(errors="replace")) for text in texts)
 

@@ -72,6 +72,13 @@ def _parts(content: Any) -> list[dict[str, Any]]:
     return [cast("dict[str, Any]", part) for part in parts if isinstance(part, dict)]
 
 
+def filled_texts(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> list[str]:
+    """The texts of `render`, in order."""
+    return [
+        text for message in render(messages, values) for text in texts_in(message.get("content"))
+    ]
+
+
 def render(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The messages with every placeholder replaced once, literally.
 

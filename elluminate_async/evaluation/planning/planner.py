@@ -10,8 +10,8 @@ Two rows of a list, two epochs, chunks of one item::
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from elluminate_async.batch.options import shown
 from elluminate_async.errors import InputError
@@ -24,15 +24,15 @@ from elluminate_async.evaluation.planning.plan import (
 from elluminate_async.evaluation.planning.survey import RowSurvey
 from elluminate_async.evaluation.planning.tokens import Counter, CountTokens, counter_for, tokens_of
 from elluminate_async.evaluation.prices import Prices
+from elluminate_async.evaluation.request import messages_of
 from elluminate_async.operations.response_items import size_of
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import (
     PromptTemplate,
+    filled_texts,
     lookalikes_in,
     placeholders_in,
-    render,
-    texts_in,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Planner:
         self._request = request
         self._limits = limits
         self._output_tokens = output_tokens
-        self._messages = _messages_of(request.prompt)
+        self._messages = messages_of(request.prompt)
         placeholders = None if self._messages is None else placeholders_in(self._messages)
         self._placeholders = placeholders
         answers = request.answers
@@ -100,11 +100,7 @@ class Planner:
         self._counts.add(values, size)
         if self._messages is None or not self._counters:
             return
-        texts = [
-            text
-            for message in render(self._messages, values)
-            for text in texts_in(message.get("content"))
-        ]
+        texts = filled_texts(self._messages, values)
         for model, counter in self._counters.items():
             self._tokens[model] += tokens_of(texts, counter)
 
@@ -240,17 +236,6 @@ def checked_output_tokens(output_tokens: int | None) -> int | None:
             f"output_tokens must be a whole number of at least 1, not {shown(output_tokens)}"
         )
     return output_tokens
-
-
-def _messages_of(prompt: object) -> list[dict[str, Any]] | None:
-    """The messages of a prompt; None of one that is known by its id."""
-    if isinstance(prompt, int):
-        return None
-    if isinstance(prompt, PromptTemplate):
-        return prompt.messages
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    return [dict(message) for message in cast("Sequence[Mapping[str, Any]]", prompt)]
 
 
 def _model_of(config: str | LLMConfig | int | None) -> str | None:
