@@ -47,6 +47,8 @@ ALLOWED = {
     "server": L0 | {"limits", "server"},
     "cli": PUBLIC | L0 | {"config", "report", "tables", "server", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
+    # No integration imports another, and none is imported.
+    "integrations": PUBLIC | L0 | {"batch", "integrations"},
     "": L0 | L1 | L2 | {"client", "engine", "evaluation", "operations"},
     "__main__": {"cli"},
     "_version": set[str](),
@@ -80,6 +82,7 @@ LIBRARIES = {
     },
     "cli": {"typer", "rich", "click", "pydantic", "yaml", "openpyxl"},
     "testing": {"_typeshed", "aiohttp", "anyio", "pydantic", "pytest"},
+    "integrations": {"anyio", "fastapi", "opentelemetry", "pydantic", "pytest", "starlette"},
     "": set[str](),
     "__main__": set[str](),
     "_version": set[str](),

@@ -1,0 +1,4 @@
+"""The client in other worlds: one module for each, which nothing else here imports.
+
+Each needs its extra, and says so where that is missing.
+"""

@@ -1,0 +1,1 @@
+"""The integrations, each over real sockets with what it integrates."""
