@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, get_ar
 
 from elluminate_async.batch.options import BatchOptionChanges as BatchOptionChanges
 from elluminate_async.batch.options import BatchOptions as BatchOptions
+from elluminate_async.batch.options import Priority as Priority
 from elluminate_async.batch.options import Progress as Progress
 from elluminate_async.batch.options import ProgressCallback as ProgressCallback
 from elluminate_async.batch.options import RateLimit as RateLimit

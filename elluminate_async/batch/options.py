@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import NoReturn, TypeAlias, TypedDict, Unpack
+from typing import Final, Literal, NoReturn, TypeAlias, TypedDict, Unpack, get_args
 
 from elluminate_async.errors import ConfigurationError
 
@@ -43,6 +43,11 @@ class Progress:
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+Priority: TypeAlias = Literal["interactive", "normal", "bulk"]
+"""Whose requests go first, where several calls wait for the same permit."""
+
+PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,10 @@ class BatchOptions:
         job_stall: Seconds in which a job's status stays the same before the job is given up as
             stalled; what rows it made until then still count.
         deadline: Seconds for the whole call.
+        priority: Which call goes first where several of a client wait for a permit or a window:
+            ``"interactive"`` before ``"normal"`` before ``"bulk"``, and of the same priority the
+            call that has the least in flight. Bulk calls leave the last permit to others. Whom
+            others keep waiting has one chunk in flight all the same, now and then.
         settle: Where a service has no idempotency keys, and whether it applied a request is
             not known: its rows are looked at until no new one came for so many seconds.
         replay_after_settle: Then send again what has no row. A service that takes longer
@@ -125,6 +134,7 @@ class BatchOptions:
     stream_silence: float = 45.0
     job_stall: float = 1800.0
     deadline: float = 3600.0
+    priority: Priority = "normal"
     settle: float = 60.0
     replay_after_settle: bool = False
     on_progress: ProgressCallback | None = None
@@ -145,6 +155,9 @@ class BatchOptions:
             limit: object = getattr(self, name)
             if not isinstance(limit, RateLimit | None):
                 _refuse(f"BatchOptions.{name}", limit, "a RateLimit, such as RateLimit(20, 2.0)")
+        if self.priority not in PRIORITIES:
+            names = ", ".join(map(repr, PRIORITIES))
+            _refuse("BatchOptions.priority", self.priority, f"one of {names}")
         if self.on_progress is not None:
             check_callback("BatchOptions.on_progress", self.on_progress)
 
@@ -179,12 +192,13 @@ class BatchOptionChanges(TypedDict, total=False):
     stream_silence: float
     job_stall: float
     deadline: float
+    priority: Priority
     settle: float
     replay_after_settle: bool
     on_progress: ProgressCallback | None
 
 
-_OTHERS = frozenset({"rate_limit", "item_limit", "on_progress"})
+_OTHERS = frozenset({"rate_limit", "item_limit", "priority", "on_progress"})
 _SWITCHES = frozenset({"replay_after_settle"})
 _COUNTS = frozenset({"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"})
 

@@ -79,6 +79,7 @@ class BatchRun(Generic[V, R]):
         self._call = call
         self._deliver = deliver
         self._progress = ProgressReporter(call.name, call.total, call.options.on_progress)
+        self._share = call.share or call.limits.share(call.options.priority)
         concurrency = call.max_in_flight or call.options.max_concurrency
         # A task is busy until the consumer took the outcomes, unlike the limits' permits.
         self._workers = WorkerPool[Chunk[V]](concurrency, self._run_chunk)
@@ -254,16 +255,16 @@ class BatchRun(Generic[V, R]):
         """
         if self.out_of_time:
             return False
-        limits, now = self._call.limits, time.monotonic()
+        now = time.monotonic()
         if now - self._gave_way_at > _GIVE_WAY or now >= self._call.deadline_at:
             # A source that takes its time does not keep back what it gave before.
             await asyncio.sleep(0)
-        elif self._workers.has_room and (not is_needed or limits.try_acquire_chunk()):
+        elif self._workers.has_room and (not is_needed or self._share.try_acquire()):
             return True
         with anyio.move_on_after(self._remaining()) as scope:
             await self._workers.room()
             if is_needed:
-                await limits.acquire_chunk()
+                await self._share.acquire()
         self._gave_way_at = time.monotonic()
         return not scope.cancelled_caught
 
@@ -279,7 +280,7 @@ class BatchRun(Generic[V, R]):
                     chunk = await self._send(chunk, pairs)
                 finally:
                     # Before delivery: a slow consumer must not hold what it may wait for.
-                    self._call.limits.release_chunk()
+                    self._share.release()
             self._note(chunk, pairs, None)
         except Exception as error:
             self._note_cut(chunk, pairs, error)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from elluminate_async.engine.allowance import Allowance
     from elluminate_async.engine.operation import Operation
     from elluminate_async.engine.recovery import Recovery
+    from elluminate_async.limits.fairness import Share
     from elluminate_async.limits.limits import Limits
 
 V = TypeVar("V")
@@ -65,6 +66,7 @@ class Call(Generic[V, R]):
         upstream: The input, where it is a `Batch` with failures.
         sizes: How large its answers turn out to be, so that chunks fit them.
         allowance: What lets its items through, where not all of them may be sent.
+        share: Its part of the limits; several batches of one call have the same.
     """
 
     operation: Operation[V, R]
@@ -79,6 +81,7 @@ class Call(Generic[V, R]):
     upstream: Upstream[V] | None = None
     sizes: AnswerSizes = field(default_factory=AnswerSizes)
     allowance: Allowance[V] | None = None
+    share: Share | None = None
 
     @property
     def name(self) -> str:

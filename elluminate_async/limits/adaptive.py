@@ -10,7 +10,8 @@ from collections import deque
 from typing import Final
 
 import anyio
-import anyio.lowlevel
+
+from elluminate_async.limits.fairness import FairGate
 
 CUT: Final = 0.7
 """Share of the limit or of the rate that is left after a refusal."""
@@ -24,8 +25,8 @@ _MEASURE_SECONDS: Final = 2.0
 _STEP: Final = 0.25
 
 
-class AdaptiveGate:
-    """At most ``limit`` holders at once; the limit follows the service's refusals.
+class AdaptiveGate(FairGate):
+    """A fair gate whose limit follows the service's refusals.
 
     Additive increase, multiplicative decrease: a success while at least half of the limit
     is in use adds 1/limit, a refusal leaves 70 % and never less than one. Slowness alone
@@ -33,81 +34,31 @@ class AdaptiveGate:
     """
 
     def __init__(self, most: int) -> None:
+        super().__init__(most)
         self._most = most
         self._limit = float(most)
-        self._held = 0
-        self._waiting: deque[anyio.Event] = deque()
         self._cut_at = -CUT_INTERVAL
-
-    @property
-    def limit(self) -> int:
-        """Holders allowed now."""
-        return int(self._limit)  # never below 1
-
-    @property
-    def held(self) -> int:
-        """Permits that somebody holds."""
-        return self._held
 
     @property
     def free(self) -> int:
         """Permits of the highest limit that nobody holds."""
-        return self._most - self._held
-
-    def try_acquire(self) -> bool:
-        """Take a permit, if one is free and nobody waits for it."""
-        if self._held < self.limit and not self._waiting:
-            self._held += 1
-            return True
-        return False
-
-    async def acquire(self) -> None:
-        """Wait for a permit; first come, first served."""
-        if self.try_acquire():
-            await self._checkpoint()
-            return
-        turn = anyio.Event()
-        self._waiting.append(turn)
-        try:
-            await turn.wait()
-        except BaseException:
-            if turn.is_set():
-                self.release()
-            else:
-                self._waiting.remove(turn)
-            raise
-
-    async def _checkpoint(self) -> None:
-        try:
-            await anyio.lowlevel.checkpoint()
-        except BaseException:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        """Give a permit back."""
-        if self._held <= 0:
-            raise ValueError("a permit was released too many times")
-        self._held -= 1
-        self._wake()
+        return self._most - self.held
 
     def accepted(self) -> None:
         """The service took a request."""
-        if self._limit < self._most and self._held * 2 >= self._limit:
-            self._limit = min(float(self._most), self._limit + 1 / self._limit)
-            self._wake()
+        if self._limit < self._most and self.held * 2 >= self._limit:
+            self._set(min(float(self._most), self._limit + 1 / self._limit))
 
     def refused(self) -> None:
         """The service said that it is too much."""
         now = time.monotonic()
         if now - self._cut_at >= CUT_INTERVAL:
             self._cut_at = now
-            self._limit = max(1.0, self._limit * CUT)
+            self._set(max(1.0, self._limit * CUT))
 
-    def _wake(self) -> None:
-        while self._waiting and self._held < self.limit:
-            self._held += 1
-            self._waiting.popleft().set()
+    def _set(self, limit: float) -> None:
+        self._limit = limit
+        self.change_limit(int(limit))  # never below 1
 
 
 class AdaptivePace:

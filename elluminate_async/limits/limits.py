@@ -23,9 +23,10 @@ from elluminate_async.limits.ticket import Ticket
 from elluminate_async.limits.weights import WeightedGate
 
 if TYPE_CHECKING:
-    from elluminate_async.batch import RateLimit
+    from elluminate_async.batch import Priority, RateLimit
     from elluminate_async.errors import ServiceUnavailableError
     from elluminate_async.limits.breaker import Probe
+    from elluminate_async.limits.fairness import Share
 
 _BURST_SHARE = 0.02
 _JITTER_SHARE = 0.005
@@ -125,17 +126,12 @@ class Limits:
         """Permits for chunks that nobody holds."""
         return self._gate.free
 
-    def try_acquire_chunk(self) -> bool:
-        """Take the permit to have one more chunk in flight, if it can be had at once."""
-        return self._gate.try_acquire()
+    def share(self, priority: Priority = "normal") -> Share:
+        """The part that a call has of the permits for chunks, of which it has none yet.
 
-    async def acquire_chunk(self) -> None:
-        """Wait for the permit to have one more chunk in flight."""
-        await self._gate.acquire()
-
-    def release_chunk(self) -> None:
-        """Give the permit back; the chunk's job has ended."""
-        self._gate.release()
+        A permit is to be had for each chunk in flight, and given back when its job has ended.
+        """
+        return self._gate.share(priority)
 
     def probe_with(self, probe: Probe) -> None:
         """Send ``probe`` to find out whether a service that was away is back."""

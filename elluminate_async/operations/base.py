@@ -87,6 +87,7 @@ class ChunkOperation(Operation[V, R]):
             upstream=upstream,
             sizes=self.sizes,
             allowance=self._allowance,
+            share=self.context.policy.share,
         )
 
     def renewed(self, options: BatchOptions | None) -> Call[V, R]:

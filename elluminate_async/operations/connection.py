@@ -275,6 +275,7 @@ class Connection:
             stream_silence=chosen.stream_silence,
             job_stall=chosen.job_stall,
             limits=limits,
+            share=self.limits.share(chosen.priority),
         )
 
     async def path(

@@ -22,6 +22,7 @@ from elluminate_async.limits.backoff import back_off, throttle_back_off
 from elluminate_async.transport.exchange import Answer, Request
 
 if TYPE_CHECKING:
+    from elluminate_async.limits.fairness import Share
     from elluminate_async.limits.limits import Limits
 
 # What a retry costs, by why it is one. Source: botocore, and a fraction for what was not sent.
@@ -93,6 +94,7 @@ class Policy:
         stream_silence: Seconds without a byte on an event stream.
         job_stall: Seconds in which a job's status may stay the same.
         limits: The client's limits, narrowed for this call; None for the client's as they are.
+        share: The call's part of them, for all its requests; None for a call of this one.
     """
 
     deadline_at: float
@@ -104,6 +106,7 @@ class Policy:
     stream_silence: float = 45.0
     job_stall: float = 1800.0
     limits: Limits | None = None
+    share: Share | None = None
 
     @property
     def sends_again(self) -> bool:

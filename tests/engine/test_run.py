@@ -411,7 +411,7 @@ async def test_aliases_get_the_same_outcome() -> None:
 async def test_passed_entries_need_no_permit_and_no_request() -> None:
     """A batch of upstream failures alone sends nothing, and gives the very same errors."""
     service, limits = Service(), Limits(1, None)
-    await limits.acquire_chunk()
+    await limits.share().acquire()
     errors = [failure(Item(position, "")) for position in range(7)]
     source = [Passed(position, error) for position, error in enumerate(errors)]
 

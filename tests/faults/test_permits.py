@@ -13,6 +13,7 @@ import pytest
 
 from elluminate_async.batch import RateLimit
 from elluminate_async.limits.adaptive import AdaptiveGate
+from elluminate_async.limits.fairness import RANKS, Share
 from elluminate_async.limits.limits import Limits
 from elluminate_async.limits.ticket import Ticket
 from elluminate_async.testing import VIRTUAL_TIME
@@ -48,9 +49,29 @@ class Gate:
 Make: TypeAlias = Callable[[random.Random], Gate]
 
 
+def of_calls(
+    gate: AdaptiveGate,
+    seeded: random.Random,
+    disturb: Callable[[], None] = lambda: None,
+    lowest: int = 3,
+) -> Gate:
+    """``gate`` as several calls of each priority use it."""
+    shares = [gate.share(priority) for priority in RANKS for _ in range(3)]
+
+    async def acquire() -> Share:
+        share = seeded.choice(shares)
+        await share.acquire()
+        return share
+
+    def release(share: object) -> None:
+        assert isinstance(share, Share)
+        share.release()
+
+    return Gate(acquire, release, PERMITS, disturb, lowest)
+
+
 def fixed(seeded: random.Random) -> Gate:
-    gate = AdaptiveGate(PERMITS)
-    return Gate(gate.acquire, lambda _: gate.release(), PERMITS)
+    return of_calls(AdaptiveGate(PERMITS), seeded)
 
 
 def adaptive(seeded: random.Random) -> Gate:
@@ -60,7 +81,7 @@ def adaptive(seeded: random.Random) -> Gate:
         # Mostly recovering, so that it is not at its lowest all the time.
         seeded.choice([gate.refused, *[gate.accepted] * 9])()
 
-    return Gate(gate.acquire, lambda _: gate.release(), PERMITS, disturb, lowest=1)
+    return of_calls(gate, seeded, disturb, lowest=1)
 
 
 def strict(seeded: random.Random) -> Gate:
@@ -168,26 +189,27 @@ async def test_no_interleaving_of_cancellations_loses_a_permit(fired: Fired, mak
 async def test_a_gate_that_was_cut_gives_all_its_permits_again(fired: Fired) -> None:
     """Waiters cancelled while the limit falls and rises: at its height it is whole."""
     gate = AdaptiveGate(PERMITS)
+    share = gate.share()
     for _ in range(4):
         gate.refused()
         await asyncio.sleep(1.1)
     assert gate.limit == 1
-    await gate.acquire()
-    waiting = [asyncio.create_task(gate.acquire()) for _ in range(50)]
+    await share.acquire()
+    waiting = [asyncio.create_task(share.acquire()) for _ in range(50)]
     await asyncio.sleep(0)
     for task in waiting[::2]:
         fired()
         task.cancel()
     await asyncio.sleep(0)
-    gate.release()
+    share.release()
     for _ in range(200):
         await asyncio.sleep(0)
         gate.accepted()
         if gate.free < PERMITS:
-            gate.release()
+            share.release()
     await asyncio.gather(*waiting[1::2])
 
     assert gate.free == PERMITS
     with anyio.fail_after(1):
         for _ in range(gate.limit):
-            await gate.acquire()
+            await share.acquire()

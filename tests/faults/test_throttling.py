@@ -285,11 +285,13 @@ async def test_a_service_that_gets_slow_is_not_throttled(fired: Fired) -> None:
     async with RawServer(script) as server:
         transport = HttpTransport(settings_for(server.url), limits=limits, connections=26)
 
+        share = limits.share()
+
         async def work() -> None:
             for _ in range(100):
-                await limits.acquire_chunk()
+                await share.acquire()
                 await transport.send(POST, budget(1000))
-                limits.release_chunk()
+                share.release()
 
         async with anyio.create_task_group() as tasks:
             for _ in range(20):

@@ -53,10 +53,11 @@ def seconds_for(service: HiddenLimit, *, latency: float, adaptive: bool = True) 
 
     async def main() -> float:
         limits = Limits(SLOTS, None)
+        share = limits.share()
         started = time.monotonic()
 
         async def item() -> None:
-            await limits.acquire_chunk()
+            await share.acquire()
             refusals = 0
             while True:
                 await limits.admit()
@@ -65,7 +66,7 @@ def seconds_for(service: HiddenLimit, *, latency: float, adaptive: bool = True) 
                 await anyio.sleep(latency / 2)
                 if taken:
                     limits.accepted()
-                    limits.release_chunk()
+                    share.release()
                     return
                 refusals += 1
                 if adaptive:
@@ -141,7 +142,7 @@ async def test_the_limit_never_falls_below_one() -> None:
         gate.refused()
 
     assert gate.limit == 1
-    await gate.acquire()
+    await gate.share().acquire()
     assert gate.free == 7
 
 
@@ -155,7 +156,7 @@ async def test_the_limit_comes_back() -> None:
     holders = 0
     for _ in range(200):
         if holders < gate.limit:
-            await gate.acquire()
+            await gate.share().acquire()
             holders += 1
         gate.accepted()
 
@@ -165,15 +166,16 @@ async def test_the_limit_comes_back() -> None:
 async def test_permits_are_given_first_come_first_served() -> None:
     """Waiters are served in order, a cancelled one is passed over, and none is stranded."""
     gate = AdaptiveGate(1)
-    await gate.acquire()
+    share = gate.share()
+    await share.acquire()
     order: list[int] = []
     scopes = [anyio.CancelScope() for _ in range(4)]
 
     async def wait(number: int) -> None:
         with scopes[number]:
-            await gate.acquire()
+            await share.acquire()
             order.append(number)
-            gate.release()
+            share.release()
 
     async with anyio.create_task_group() as tasks:
         for number in range(4):
@@ -181,7 +183,7 @@ async def test_permits_are_given_first_come_first_served() -> None:
             await anyio.sleep(0.01)
         scopes[1].cancel()
         await anyio.sleep(0.01)
-        gate.release()
+        share.release()
 
     assert order == [0, 2, 3]
     assert gate.free == 1

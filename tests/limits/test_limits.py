@@ -163,18 +163,19 @@ async def test_the_limit_holds_across_a_hold() -> None:
 async def test_permits_for_chunks_are_counted() -> None:
     """The peak is the limit; waiting is in order."""
     limits = Limits(3, None)
+    share = limits.share()
     running = peak = 0
     order: list[int] = []
 
     async def chunk(number: int) -> None:
         nonlocal running, peak
-        await limits.acquire_chunk()
+        await share.acquire()
         order.append(number)
         running += 1
         peak = max(peak, running)
         await anyio.sleep(1)
         running -= 1
-        limits.release_chunk()
+        share.release()
 
     async with anyio.create_task_group() as tasks:
         for number in range(20):
@@ -188,7 +189,7 @@ async def test_permits_for_chunks_are_counted() -> None:
 async def test_a_permit_too_many_is_a_bug() -> None:
     """More permits than there are would silently raise the limit."""
     with pytest.raises(ValueError, match="released too many times"):
-        Limits(2, None).release_chunk()
+        Limits(2, None).share().release()
 
 
 async def test_a_cancelled_wait_for_a_window_costs_no_throughput() -> None:
@@ -215,10 +216,11 @@ async def test_a_cancelled_wait_for_a_window_costs_no_throughput() -> None:
 def test_traffic_tells_what_requests_are_up_to() -> None:
     """Chunks in flight now, and refusals and repetitions so far; a narrowed twin counts along."""
     limits = Limits(3, None)
-    assert limits.try_acquire_chunk()
+    share = limits.share()
+    assert share.try_acquire()
     limits.narrowed(StrictLimits(RateLimit(5))).refused()
     limits.sent_again()
 
     assert limits.traffic == Traffic(in_flight=1, throttled=1, retried=1)
-    limits.release_chunk()
+    share.release()
     assert limits.traffic.in_flight == 0

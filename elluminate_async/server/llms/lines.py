@@ -42,28 +42,29 @@ class Line:
     def __init__(self, endpoint: str, most: int) -> None:
         self.endpoint = endpoint
         self.gate = AdaptiveGate(most)
+        self._share = self.gate.share()
         self.hold = Hold()
         self.refusal = Refusal()
         self._away_since: float | None = None
 
     def try_enter(self, permits: Permits) -> bool:
         """Take a place among its calls, and a permit, if nothing is to be waited for."""
-        if self.hold.left() or not self.gate.try_acquire():
+        if self.hold.left() or not self._share.try_acquire():
             return False
         if permits.try_acquire(self.endpoint):
             return True
-        self.gate.release()
+        self._share.release()
         return False
 
     async def enter(self, permits: Permits) -> None:
         """Take both, outside of every hold."""
         while not self.try_enter(permits):
             await self.hold.wait()
-            await self.gate.acquire()
+            await self._share.acquire()
             try:
                 await permits.acquire(self.endpoint)
             except BaseException:
-                self.gate.release()
+                self._share.release()
                 raise
             if not self.hold.left():
                 return
@@ -72,7 +73,7 @@ class Line:
     def leave(self, permits: Permits) -> None:
         """Give both back."""
         permits.release(self.endpoint)
-        self.gate.release()
+        self._share.release()
 
     def accepted(self) -> None:
         """Learn that the endpoint took a call."""
@@ -112,7 +113,7 @@ class Bounds:
     """
 
     def __init__(self, config: LLMConfig) -> None:
-        self._gate = AdaptiveGate(max(1, config.max_connections))
+        self._share = AdaptiveGate(max(1, config.max_connections)).share()
         self._requests = _window(config.requests_per_minute)
         self._tokens = _window(config.tokens_per_minute)
         self._output_tokens = _FIRST_OUTPUT_TOKENS
@@ -122,7 +123,7 @@ class Bounds:
         self, permits: Permits, line: Line, request: ModelRequest
     ) -> AsyncGenerator[Callable[[ModelAnswer], None]]:
         """A place in the line that is inside all bounds; call what it yields with the answer."""
-        await self._gate.acquire()
+        await self._share.acquire()
         try:
             sent = await self._enter(permits, line, self._estimate(request))
             try:
@@ -130,7 +131,7 @@ class Bounds:
             finally:
                 line.leave(permits)
         finally:
-            self._gate.release()
+            self._share.release()
 
     async def _enter(self, permits: Permits, line: Line, tokens: int) -> Sent | None:
         async with AsyncExitStack() as turns:
