@@ -16,6 +16,7 @@ from elluminate_async.server.store.responses import GeneratedResponse
 if TYPE_CHECKING:
     from elluminate_async.schemas import PromptTemplate
     from elluminate_async.server.llms.base import ModelAnswer
+    from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.llms.pool import ModelPool
     from elluminate_async.server.store.job_inputs import Work
 
@@ -55,7 +56,7 @@ _CRITERIA = JsonSchema(
 )
 
 
-async def generate(models: ModelPool, work: Work) -> GeneratedResponse:
+async def generate(models: ModelPool, work: Work, caller: Caller) -> GeneratedResponse:
     """Answer one prompt; a model's failure becomes the answer's ``error``."""
     config = work.sampling
     request = ModelRequest(
@@ -68,7 +69,7 @@ async def generate(models: ModelPool, work: Work) -> GeneratedResponse:
     )
     started = time.perf_counter()
     try:
-        answer = await models.complete(models.of(work.config), request)
+        answer = await models.complete(models.of(work.config), request, caller)
     except ModelError as error:
         return GeneratedResponse([], str(error), config, time.perf_counter() - started)
     return GeneratedResponse(
@@ -83,7 +84,9 @@ async def generate(models: ModelPool, work: Work) -> GeneratedResponse:
     )
 
 
-async def propose_criteria(models: ModelPool, template: PromptTemplate) -> list[CriterionIn]:
+async def propose_criteria(
+    models: ModelPool, template: PromptTemplate, caller: Caller
+) -> list[CriterionIn]:
     """Let the model propose criteria for a template's responses; too few are asked for again.
 
     Raises:
@@ -104,7 +107,7 @@ async def propose_criteria(models: ModelPool, template: PromptTemplate) -> list[
             max_tokens=_CRITERIA_TOKENS,
         )
         try:
-            said = (await models.complete(models.default, request)).text
+            said = (await models.complete(models.default, request, caller)).text
         except ModelError as error:
             raise Problem(502, f"the model failed: {error}") from None
         questions = distinct([*questions, *questions_of(said, "criteria")])
@@ -125,7 +128,9 @@ async def propose_criteria(models: ModelPool, template: PromptTemplate) -> list[
     )
 
 
-async def invent_variables(models: ModelPool, template: PromptTemplate) -> dict[str, Any]:
+async def invent_variables(
+    models: ModelPool, template: PromptTemplate, caller: Caller
+) -> dict[str, Any]:
     """Let the model make one row for a template, a text for each placeholder.
 
     Raises:
@@ -152,7 +157,7 @@ async def invent_variables(models: ModelPool, template: PromptTemplate) -> dict[
         ),
         max_tokens=_VARIABLES_TOKENS * (len(names) + 1),
     )
-    answer = await _ask(models, request, names)
+    answer = await _ask(models, request, names, caller)
     if missing := [name for name in names if name not in answer]:
         raise Problem(502, f"the model gave no value for {', '.join(missing)}")
     try:
@@ -161,9 +166,12 @@ async def invent_variables(models: ModelPool, template: PromptTemplate) -> dict[
         raise Problem(502, f"the model gave a value that cannot be kept: {error}") from None
 
 
-async def _ask(models: ModelPool, request: ModelRequest, keys: list[str]) -> dict[str, Any]:
+async def _ask(
+    models: ModelPool, request: ModelRequest, keys: list[str], caller: Caller
+) -> dict[str, Any]:
     try:
-        return parse_object((await models.complete(models.default, request)).text, keys)
+        answer = await models.complete(models.default, request, caller)
+        return parse_object(answer.text, keys)
     except ModelError as error:
         raise Problem(502, f"the model failed: {error}") from None
     except ValueError:

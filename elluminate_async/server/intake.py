@@ -89,7 +89,7 @@ def _accept_hidden(
 
 def _submit(project: CurrentProject, task_id: str | None) -> None:
     if task_id is not None:
-        project.service.jobs.submit(task_id)
+        project.service.jobs.submit(task_id, project.id)
 
 
 async def take_run(

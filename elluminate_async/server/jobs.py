@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from elluminate_async.limits.fairness import FairGate
 from elluminate_async.server import judge
 from elluminate_async.server.generator import generate
 from elluminate_async.server.recorder import Recorder, RunningJob
@@ -17,6 +18,7 @@ from elluminate_async.server.store.trouble import until_it_works
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterator
 
+    from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.llms.pool import ModelPool
     from elluminate_async.server.store.database import Database
     from elluminate_async.server.store.job_inputs import Work
@@ -42,7 +44,7 @@ class Jobs:
         self._models = models
         self._recorder = Recorder(database)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(_RUNNING_JOBS)
+        self._slots = FairGate(_RUNNING_JOBS)
         self._ends: dict[str, asyncio.Event] = {}
         self._running: dict[str, RunningJob] = {}
         self._closing = asyncio.Event()
@@ -59,15 +61,16 @@ class Jobs:
 
     async def resume(self) -> None:
         """Take up the jobs that an earlier server accepted and did not finish."""
-        for task_id in await self._database.write(jobs.take_up):
-            self.submit(task_id)
+        for task_id, project_id in await self._database.write(jobs.take_up):
+            self.submit(task_id, project_id)
 
-    def submit(self, task_id: str) -> None:
+    def submit(self, task_id: str, project_id: int) -> None:
         """Start a job whose acceptance is committed."""
         if self.is_closing:
             return
         self._ends[task_id] = asyncio.Event()
-        task = asyncio.get_running_loop().create_task(self._run(task_id), name=f"job {task_id}")
+        work = self._run(task_id, self._models.caller(project_id))
+        task = asyncio.get_running_loop().create_task(work, name=f"job {task_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -106,10 +109,14 @@ class Jobs:
             await wait_for_ends(self._tasks)
         await self._recorder.close()
 
-    async def _run(self, task_id: str) -> None:
+    async def _run(self, task_id: str, caller: Caller) -> None:
+        slot = caller.share(self._slots)
         try:
-            async with self._slots:
-                await self._work(task_id)
+            await slot.acquire()
+            try:
+                await self._work(task_id, caller)
+            finally:
+                slot.release()
         except (Exception, BaseExceptionGroup):
             _LOG.exception("job %s ended by a fault of the server", task_id)
             await self._fail(task_id)
@@ -126,11 +133,11 @@ class Jobs:
         except Exception:
             _LOG.exception("the end of job %s cannot be kept", task_id)
 
-    async def _work(self, task_id: str) -> None:
+    async def _work(self, task_id: str, caller: Caller) -> None:
         plan = await until_it_works(lambda: self._database.read(jobs.plan, task_id))
         if plan is None:
             return
-        self._running[task_id] = job = RunningJob(plan)
+        self._running[task_id] = job = RunningJob(plan, caller)
         todo = iter(plan.todo)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(len(plan.todo), self._models.max_calls)):
@@ -165,7 +172,9 @@ class Jobs:
             rates = plan.kind is JobKind.EXPERIMENT and bool(work.criteria)
             work = await self._generate(job, work, ends=not rates)
         if rates and not (plan.kind is JobKind.EXPERIMENT and work.error is not None):
-            judgement = await judge.judge(self._models, work, plan.rating_mode, plan.task_id)
+            judgement = await judge.judge(
+                self._models, work, plan.rating_mode, job.caller, plan.task_id
+            )
             self._recorder.add(
                 job,
                 Step(
@@ -181,7 +190,7 @@ class Jobs:
             if ends or work.error is not None:
                 self._recorder.add(job, _generated(work.response_id, work.error))
             return work
-        answer = await generate(self._models, work)
+        answer = await generate(self._models, work, job.caller)
         if ends or answer.error is not None:
             self._recorder.add(job, _generated(work.response_id, answer.error, answer))
         else:

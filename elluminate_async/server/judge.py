@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from elluminate_async.schemas import Criterion
+    from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.llms.pool import ModelPool
     from elluminate_async.server.store.job_inputs import Work
 
@@ -84,7 +85,11 @@ class Judgement:
 
 
 async def judge(
-    models: ModelPool, work: Work, mode: RatingMode, task_id: str | None = None
+    models: ModelPool,
+    work: Work,
+    mode: RatingMode,
+    caller: Caller,
+    task_id: str | None = None,
 ) -> Judgement:
     """Rate one response by all its criteria, in one call.
 
@@ -96,7 +101,7 @@ async def judge(
         return Judgement([], "there is no answer to rate")
     if not work.criteria:
         return Judgement([], "there are no criteria to rate by")
-    hearing = _Hearing(models, work, mode)
+    hearing = _Hearing(models, work, mode, caller)
     trouble = "the judge gave no readable verdict"
     try:
         await hearing.ask()
@@ -120,9 +125,10 @@ class _Hearing:
         found: JudgeVerdict and reasoning, by criterion.
     """
 
-    def __init__(self, models: ModelPool, work: Work, mode: RatingMode) -> None:
+    def __init__(self, models: ModelPool, work: Work, mode: RatingMode, caller: Caller) -> None:
         self.found: dict[int, tuple[str, str | None]] = {}
         self._models = models
+        self._caller = caller
         self._work = work
         self._mode = mode
         self._mark_anew()
@@ -227,7 +233,8 @@ class _Hearing:
             nonce=self._nonce,
             max_tokens=max_tokens,
         )
-        text = (await self._models.complete(self._models.judge, request)).text
+        answer = await self._models.complete(self._models.judge, request, self._caller)
+        text = answer.text
         # The mark shows that it repeats what it was shown, and with that others' verdicts.
         return "" if self._nonce in text else text
 

@@ -14,6 +14,7 @@ from elluminate_async.server.store.trouble import TroubleError, pauses
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.store.database import Database
     from elluminate_async.server.store.jobs import Plan, Step
 
@@ -32,13 +33,15 @@ class RunningJob:
     """A job under way.
 
     Attributes:
+        caller: Who it is for the models.
         progress: As committed.
         deleted: Responses that nobody is to be asked for any more.
         ended: Done once its last step is committed; fails when its steps cannot be kept.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, caller: Caller) -> None:
         self.plan = plan
+        self.caller = caller
         self.progress = plan.before
         self.deleted: set[int] = set()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()

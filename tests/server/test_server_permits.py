@@ -8,13 +8,17 @@ from collections import Counter
 
 import pytest
 
+from elluminate_async.server.llms.callers import Callers
 from elluminate_async.server.llms.permits import Permits
+
+CALLERS = Callers()
+A_JOB = CALLERS.of(1)
 
 
 async def test_one_endpoint_alone_has_them_all() -> None:
     """Nothing is kept back for nobody."""
     permits = Permits(4)
-    assert [permits.try_acquire("a") for _ in range(5)] == [True] * 4 + [False]
+    assert [permits.try_acquire("a", A_JOB) for _ in range(5)] == [True] * 4 + [False]
 
 
 async def test_one_is_left_for_each_endpoint_that_is_expected() -> None:
@@ -22,9 +26,9 @@ async def test_one_is_left_for_each_endpoint_that_is_expected() -> None:
     permits = Permits(8)
     permits.expect("b")
     permits.expect("c")
-    assert [permits.try_acquire("a") for _ in range(7)] == [True] * 6 + [False]
-    assert permits.try_acquire("b")
-    assert permits.try_acquire("c")
+    assert [permits.try_acquire("a", A_JOB) for _ in range(7)] == [True] * 6 + [False]
+    assert permits.try_acquire("b", A_JOB)
+    assert permits.try_acquire("c", A_JOB)
 
 
 async def test_endpoints_that_nobody_calls_keep_back_a_quarter_at_most() -> None:
@@ -32,7 +36,7 @@ async def test_endpoints_that_nobody_calls_keep_back_a_quarter_at_most() -> None
     permits = Permits(8)
     for number in range(1000):
         permits.expect(str(number))
-    assert [permits.try_acquire("0") for _ in range(7)] == [True] * 6 + [False]
+    assert [permits.try_acquire("0", A_JOB) for _ in range(7)] == [True] * 6 + [False]
 
 
 async def test_endpoints_that_hang_together_leave_as_much_as_one() -> None:
@@ -41,9 +45,9 @@ async def test_endpoints_that_hang_together_leave_as_much_as_one() -> None:
     permits.expect("own", is_operators=True)
     permits.expect("c")
     for endpoint in "abababababab":
-        permits.try_acquire(endpoint)
-    assert permits.try_acquire("c")
-    assert permits.try_acquire("own")
+        permits.try_acquire(endpoint, A_JOB)
+    assert permits.try_acquire("c", A_JOB)
+    assert permits.try_acquire("own", A_JOB)
 
 
 async def test_two_that_hang_leave_a_turn_to_a_third_and_to_the_operators() -> None:
@@ -53,19 +57,19 @@ async def test_two_that_hang_leave_a_turn_to_a_third_and_to_the_operators() -> N
     for name in ("a", "b", "good"):
         permits.expect(name)
     for _ in range(10):
-        permits.try_acquire("a")
+        permits.try_acquire("a", A_JOB)
     for _ in range(10):
-        permits.try_acquire("b")
-    assert permits.try_acquire("good")
-    assert permits.try_acquire("own")
+        permits.try_acquire("b", A_JOB)
+    assert permits.try_acquire("good", A_JOB)
+    assert permits.try_acquire("own", A_JOB)
 
 
 async def test_the_operators_endpoint_has_a_permit_left_by_any_number_of_others() -> None:
     """Also the first permit of an endpoint is not its."""
     permits = Permits(4)
     permits.expect("own", is_operators=True)
-    assert [permits.try_acquire(name) for name in "abcd"] == [True] * 3 + [False]
-    assert permits.try_acquire("own")
+    assert [permits.try_acquire(name, A_JOB) for name in "abcd"] == [True] * 3 + [False]
+    assert permits.try_acquire("own", A_JOB)
 
 
 async def test_endpoints_take_turns() -> None:
@@ -74,10 +78,10 @@ async def test_endpoints_take_turns() -> None:
     order: list[str] = []
 
     async def call(endpoint: str) -> None:
-        await permits.acquire(endpoint)
+        await permits.acquire(endpoint, A_JOB)
         order.append(endpoint)
         await asyncio.sleep(0)
-        permits.release(endpoint)
+        permits.release(endpoint, A_JOB)
 
     async with asyncio.TaskGroup() as tasks:
         for endpoint in ["a"] * 6 + ["b"] * 3:
@@ -91,7 +95,7 @@ async def test_calls_that_are_cancelled_lose_no_permit(seed: int) -> None:
     chance, permits, held = random.Random(seed), Permits(3), Counter[str]()
 
     async def call(endpoint: str) -> None:
-        await permits.acquire(endpoint)
+        await permits.acquire(endpoint, A_JOB)
         held[endpoint] += 1
         try:
             assert held.total() <= 3
@@ -99,7 +103,7 @@ async def test_calls_that_are_cancelled_lose_no_permit(seed: int) -> None:
                 await asyncio.sleep(0)
         finally:
             held[endpoint] -= 1
-            permits.release(endpoint)
+            permits.release(endpoint, A_JOB)
 
     tasks = [asyncio.create_task(call(chance.choice("abc"))) for _ in range(200)]
     while not all(task.done() for task in tasks):
@@ -107,4 +111,4 @@ async def test_calls_that_are_cancelled_lose_no_permit(seed: int) -> None:
             chance.choice(tasks).cancel()
         await asyncio.sleep(0)
     assert permits.in_flight == 0
-    assert [permits.try_acquire("a") for _ in range(3)] == [True, True, False]
+    assert [permits.try_acquire("a", A_JOB) for _ in range(3)] == [True, True, False]

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from elluminate_async.limits.adaptive import AdaptiveGate
+from elluminate_async.limits.fairness import FairGate
 from elluminate_async.limits.hold import Hold, Refusal
 from elluminate_async.limits.weights import per_minute
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from elluminate_async.limits.weights import Sent, WeightedGate
     from elluminate_async.schemas import LLMConfig
     from elluminate_async.server.llms.base import ModelAnswer, ModelRequest
+    from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.llms.permits import Permits
 
 LONGEST_HOLD = 300.0
@@ -42,38 +44,39 @@ class Line:
     def __init__(self, endpoint: str, most: int) -> None:
         self.endpoint = endpoint
         self.gate = AdaptiveGate(most)
-        self._share = self.gate.share()
         self.hold = Hold()
         self.refusal = Refusal()
         self._away_since: float | None = None
 
-    def try_enter(self, permits: Permits) -> bool:
+    def try_enter(self, permits: Permits, caller: Caller) -> bool:
         """Take a place among its calls, and a permit, if nothing is to be waited for."""
-        if self.hold.left() or not self._share.try_acquire():
+        share = caller.share(self.gate)
+        if self.hold.left() or not share.try_acquire():
             return False
-        if permits.try_acquire(self.endpoint):
+        if permits.try_acquire(self.endpoint, caller):
             return True
-        self._share.release()
+        share.release()
         return False
 
-    async def enter(self, permits: Permits) -> None:
+    async def enter(self, permits: Permits, caller: Caller) -> None:
         """Take both, outside of every hold."""
-        while not self.try_enter(permits):
+        share = caller.share(self.gate)
+        while not self.try_enter(permits, caller):
             await self.hold.wait()
-            await self._share.acquire()
+            await share.acquire()
             try:
-                await permits.acquire(self.endpoint)
+                await permits.acquire(self.endpoint, caller)
             except BaseException:
-                self._share.release()
+                share.release()
                 raise
             if not self.hold.left():
                 return
-            self.leave(permits)
+            self.leave(permits, caller)
 
-    def leave(self, permits: Permits) -> None:
+    def leave(self, permits: Permits, caller: Caller) -> None:
         """Give both back."""
-        permits.release(self.endpoint)
-        self._share.release()
+        permits.release(self.endpoint, caller)
+        caller.share(self.gate).release()
 
     def accepted(self) -> None:
         """Learn that the endpoint took a call."""
@@ -113,27 +116,30 @@ class Bounds:
     """
 
     def __init__(self, config: LLMConfig) -> None:
-        self._share = AdaptiveGate(max(1, config.max_connections)).share()
+        self._gate = FairGate(max(1, config.max_connections))
         self._requests = _window(config.requests_per_minute)
         self._tokens = _window(config.tokens_per_minute)
         self._output_tokens = _FIRST_OUTPUT_TOKENS
 
     @asynccontextmanager
     async def place(
-        self, permits: Permits, line: Line, request: ModelRequest
+        self, permits: Permits, line: Line, request: ModelRequest, caller: Caller
     ) -> AsyncGenerator[Callable[[ModelAnswer], None]]:
         """A place in the line that is inside all bounds; call what it yields with the answer."""
-        await self._share.acquire()
+        share = caller.share(self._gate)
+        await share.acquire()
         try:
-            sent = await self._enter(permits, line, self._estimate(request))
+            sent = await self._enter(permits, line, self._estimate(request), caller)
             try:
                 yield partial(self._learn, sent)
             finally:
-                line.leave(permits)
+                line.leave(permits, caller)
         finally:
-            self._share.release()
+            share.release()
 
-    async def _enter(self, permits: Permits, line: Line, tokens: int) -> Sent | None:
+    async def _enter(
+        self, permits: Permits, line: Line, tokens: int, caller: Caller
+    ) -> Sent | None:
         async with AsyncExitStack() as turns:
             count = count_tokens = None
             if self._requests is not None:
@@ -141,7 +147,7 @@ class Bounds:
             if self._tokens is not None:
                 count_tokens = await turns.enter_async_context(self._tokens.turn(tokens))
             # The turns are held until the call begins: what is counted is what is sent.
-            await line.enter(permits)
+            await line.enter(permits, caller)
             if count is not None:
                 count()
             return count_tokens() if count_tokens is not None else None

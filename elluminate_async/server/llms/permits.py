@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from elluminate_async.server.llms.callers import Caller
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    caller: Caller
+    turn: asyncio.Future[None]
+
+    def order(self) -> tuple[int, int]:
+        return self.caller.order
 
 
 class Permits:
@@ -13,7 +27,8 @@ class Permits:
     further one leaves one for every other endpoint as well, for as many as a quarter of all. So
     endpoints that hang, and keep what they hold until their calls time out, leave the rest a
     turn: the operator's own always, others while no more than a quarter hang. Endpoints take
-    turns, and calls of one are served in the order they came.
+    turns. Of those who wait for one, the next is who has the fewest calls in flight: first its
+    project, then itself, over all endpoints; and of these who came first.
 
     Args:
         cap: Calls in flight over all endpoints.
@@ -28,7 +43,7 @@ class Permits:
         self._known: set[str] = set()
         self._operators: set[str] = set()
         self._held: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, list[_Waiter]] = {}
         self._is_draining = False
         self._drained = asyncio.Event()
 
@@ -44,39 +59,43 @@ class Permits:
         if self.in_flight:
             await self._drained.wait()
 
-    def try_acquire(self, endpoint: str) -> bool:
+    def try_acquire(self, endpoint: str, caller: Caller) -> bool:
         """Take a permit, if there is one that nobody of this endpoint waits for."""
         if endpoint not in self._known:
             self.expect(endpoint)
         if endpoint in self._waiting or not self._fits(endpoint):
             return False
-        self._held[endpoint] += 1
-        self.in_flight += 1
+        self._count(endpoint, caller, 1)
         return True
 
-    async def acquire(self, endpoint: str) -> None:
+    async def acquire(self, endpoint: str, caller: Caller) -> None:
         """Wait for a permit."""
-        if self.try_acquire(endpoint):
+        if self.try_acquire(endpoint, caller):
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(endpoint, deque()).append(turn)
+        waiter = _Waiter(caller, turn)
+        self._waiting.setdefault(endpoint, []).append(waiter)
         try:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
-                self.release(endpoint)
+                self.release(endpoint, caller)
             else:
-                self._forget(endpoint, turn)
+                self._forget(endpoint, waiter)
             raise
 
-    def release(self, endpoint: str) -> None:
+    def release(self, endpoint: str, caller: Caller) -> None:
         """Give a permit back."""
-        self._held[endpoint] -= 1
-        self.in_flight -= 1
+        self._count(endpoint, caller, -1)
         if not self.in_flight and self._is_draining:
             self._drained.set()
         if self._waiting:
             self._wake()
+
+    def _count(self, endpoint: str, caller: Caller, change: int) -> None:
+        self._held[endpoint] += change
+        self.in_flight += change
+        caller.count(change)
 
     def _fits(self, endpoint: str) -> bool:
         if self._is_draining:
@@ -103,10 +122,10 @@ class Permits:
     def _is_idle(self, one: str, asking: str) -> bool:
         return one != asking and not self._held[one]
 
-    def _forget(self, endpoint: str, turn: asyncio.Future[None]) -> None:
+    def _forget(self, endpoint: str, waiter: _Waiter) -> None:
         waiting = self._waiting.get(endpoint)
-        if waiting is not None and turn in waiting:
-            waiting.remove(turn)
+        if waiting is not None and waiter in waiting:
+            waiting.remove(waiter)
             if not waiting:
                 del self._waiting[endpoint]
 
@@ -117,13 +136,13 @@ class Permits:
             if not self._fits(endpoint):
                 continue
             # Taken out and put in last: the next permit is another endpoint's.
-            waiting = self._waiting.pop(endpoint)
-            turn = waiting.popleft()
-            while turn.done() and waiting:  # cancelled, and not yet gone
-                turn = waiting.popleft()
+            waiting = [one for one in self._waiting.pop(endpoint) if not one.turn.done()]
+            if not waiting:  # cancelled, and not yet gone
+                continue
+            # No more than have a place in a line, and the first of several that are even.
+            waiter = min(waiting, key=_Waiter.order)
+            waiting.remove(waiter)
             if waiting:
                 self._waiting[endpoint] = waiting
-            if not turn.done():
-                self._held[endpoint] += 1
-                self.in_flight += 1
-                turn.set_result(None)
+            self._count(endpoint, waiter.caller, 1)
+            waiter.turn.set_result(None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.server.llms.base import BusyError, ModelError
+from elluminate_async.server.llms.callers import Caller, Callers
 from elluminate_async.server.llms.lines import Bounds, Line
 from elluminate_async.server.llms.permits import Permits
 from elluminate_async.server.llms.retrying import Patience
@@ -85,6 +86,7 @@ class ModelPool:
         self.unread_forms = 0
         self._has_stopped = False
         self._permits = Permits(max_calls)
+        self._callers = Callers()
         self._silence = SilenceWatch()
         self._own: dict[tuple[int | None, str, str, str | None], OpenAIModel] = {}
         self._lines: dict[int, Line] = {}
@@ -134,7 +136,11 @@ class ModelPool:
         """
         await self._permits.drain()
 
-    async def complete(self, model: Model, request: ModelRequest) -> ModelAnswer:
+    def caller(self, project_id: int) -> Caller:
+        """A job or a single request of a project, which is to have its fair share of the calls."""
+        return self._callers.of(project_id)
+
+    async def complete(self, model: Model, request: ModelRequest, caller: Caller) -> ModelAnswer:
         """One call, made again where that is safe; waiting for its turn is not its time.
 
         Raises:
@@ -148,16 +154,16 @@ class ModelPool:
             self.figures.calls += 1
             try:
                 if bounds is not None:
-                    async with bounds.place(self._permits, line, request) as learn:
+                    async with bounds.place(self._permits, line, request, caller) as learn:
                         answer = await self._attempt(model, request, line)
                         learn(answer)
                 else:
-                    if not line.try_enter(self._permits):
-                        await line.enter(self._permits)
+                    if not line.try_enter(self._permits, caller):
+                        await line.enter(self._permits, caller)
                     try:
                         answer = await self._attempt(model, request, line)
                     finally:
-                        line.leave(self._permits)
+                        line.leave(self._permits, caller)
             except BusyError as error:
                 patience = patience or Patience(config.max_retries if config else None)
                 wait = patience.wait(error, line)

@@ -39,7 +39,8 @@ async def add(project: InProject, body: AddCriteriaRequest) -> list[Criterion]:
     # Before the model is asked, and again with what it says: others may have been faster.
     await project.read(_require_none, body)
     project.service.database.require_writable()
-    proposed = await propose_criteria(project.service.models, template)
+    models = project.service.models
+    proposed = await propose_criteria(models, template, models.caller(project.id))
     return await until_it_works(lambda: project.write(_add_generated, body, proposed))
 
 

@@ -49,7 +49,8 @@ async def rate(project: InProject, request: Request, body: RatingRequest) -> Res
 
     async def prepare() -> Callable[[Connection], list[Rating]]:
         one = await project.read(_ratable, body.prompt_response_id)
-        judgement = await judge.judge(project.service.models, one, body.rating_mode)
+        models = project.service.models
+        judgement = await judge.judge(models, one, body.rating_mode, models.caller(project.id))
         if judgement.failure is not None:
             raise Problem(502, judgement.failure)
         return partial(_keep, project_id=project.id, verdicts=judgement.verdicts)

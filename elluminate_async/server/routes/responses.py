@@ -167,13 +167,10 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
 
     async def prepare() -> Callable[[Connection], WireText]:
         # Nothing is kept until there is an answer: a request that is cut off leaves no row.
-        answer = (
-            None
-            if item.messages
-            else await generate(
-                project.service.models, await project.write(new_responses.preview, item)
-            )
-        )
+        answer = None
+        if not item.messages:
+            models, work = project.service.models, await project.write(new_responses.preview, item)
+            answer = await generate(models, work, models.caller(project.id))
         return partial(_keep, project_id=project.id, item=item, answer=answer)
 
     return await answer_prepared_once(

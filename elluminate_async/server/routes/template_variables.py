@@ -62,7 +62,8 @@ async def add(
         if values is None:
             await project.read(collections.require_writable, collection_id)
             template = await project.read(prompt_templates.get, body.prompt_template_id or 0)
-            values = await invent_variables(project.service.models, template)
+            models = project.service.models
+            values = await invent_variables(models, template, models.caller(project.id))
         return partial(store.add, project_id=project.id, collection_id=collection_id, values=values)
 
     is_paid = body.input_values is None

@@ -155,13 +155,14 @@ class JobReport:
     progress: JobProgress
 
 
-def take_up(connection: Connection) -> list[str]:
-    """Task ids of the jobs that have not ended, oldest first; from now on all are started."""
+def take_up(connection: Connection) -> list[tuple[str, int]]:
+    """Task and project ids of the jobs that have not ended, oldest first; all are started now."""
     accepting.discard_all(connection)
     unfinished = table.c.status.not_in(_ENDED)
     # One that told so before a restart must not tell that it is pending again.
     connection.execute(update(table).where(unfinished).values(status=JobStatusName.STARTED))
-    return list(connection.scalars(select(table.c.task_id).where(unfinished).order_by(table.c.id)))
+    found = select(table.c.task_id, table.c.project_id).where(unfinished).order_by(table.c.id)
+    return [(row.task_id, row.project_id) for row in connection.execute(found)]
 
 
 def plan(connection: Connection, task_id: str) -> Plan | None:
