@@ -20,6 +20,7 @@ from elluminate_async.limits.breaker import DOUBT, Breaker
 from elluminate_async.limits.budget import RetryBudget
 from elluminate_async.limits.hold import Hold, Refusal
 from elluminate_async.limits.ticket import Ticket
+from elluminate_async.limits.turnstile import Turnstile
 from elluminate_async.limits.weights import WeightedGate
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ class StrictLimits:
     def __init__(self, rate_limit: RateLimit | None, item_limit: RateLimit | None = None) -> None:
         self.requests = None if rate_limit is None else strict_limiter(rate_limit)
         self.items = None if item_limit is None else WeightedGate(item_limit)
+        self.turnstile = Turnstile()
+
+    async def wait(self) -> None:
+        """Return when one request more is inside the window."""
+        if self.requests is not None:
+            await self.requests.acquire()
 
 
 class Limits:
@@ -107,7 +114,8 @@ class Limits:
         self._breaker = Breaker(self._windows)
         # What answers a GET may still fail every chunk, and one that is lost is lost money.
         self._chunks = Breaker(self._windows, open_after=DOUBT, open_seconds=0.0)
-        self._strict = (StrictLimits(rate_limit, item_limit),)
+        # Those of the client last.
+        self._strict: tuple[StrictLimits, ...] = (StrictLimits(rate_limit, item_limit),)
         self._counts = _Counts()
 
     def narrowed(self, strict: StrictLimits) -> Limits:
@@ -159,7 +167,13 @@ class Limits:
         return Ticket(service, place)
 
     async def admit(
-        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+        self,
+        *,
+        items: int = 0,
+        cost: int = 0,
+        chunk: bool = False,
+        patience: float = math.inf,
+        share: Share | None = None,
     ) -> Ticket:
         """Return when one more request may start: after every hold, inside every window.
 
@@ -169,6 +183,7 @@ class Limits:
             chunk: Whether it sends a chunk: after one that failed, those go one by one until
                 the service has taken one.
             patience: Seconds without an answer to anybody after which it gives up.
+            share: Of the call that it belongs to; None for one of its own.
 
         Returns:
             A ticket, with which to call `ended`.
@@ -186,7 +201,7 @@ class Limits:
                 wary = chunk and self._chunks.is_tried
                 service = await self._breaker.enter(retry=retry, wary=wary, patience=patience)
                 try:
-                    if await self._start(items, retry=retry, wary=wary, chunk=chunk):
+                    if await self._start(items, share, retry=retry, wary=wary, chunk=chunk):
                         return Ticket(service, place)
                 except BaseException:
                     self._breaker.leave(service)
@@ -228,12 +243,15 @@ class Limits:
         if ticket is not None:
             breaker.leave(ticket)
 
-    async def _start(self, items: int, *, retry: bool, wary: bool, chunk: bool) -> bool:
+    async def _start(
+        self, items: int, share: Share | None, *, retry: bool, wary: bool, chunk: bool
+    ) -> bool:
         """Wait for all windows; False when the service went away meanwhile."""
         async with AsyncExitStack() as turns:
             gates = [scope.items for scope in self._strict if items and scope.items is not None]
-            counts = [await turns.enter_async_context(gate.turn(items)) for gate in gates]
-            await self._windows()
+            counts = [await turns.enter_async_context(gate.turn(items, share)) for gate in gates]
+            # With the turn of a gate others wait for it, whoever they are.
+            await self._windows(share, first=bool(gates))
             if self._breaker.blocks(retry=retry, wary=wary):
                 return False
             if chunk and not wary and self._chunks.blocks(retry=retry):
@@ -246,18 +264,22 @@ class Limits:
         """Return when one request more is inside every window, whatever the service does."""
         await self._windows()
 
-    async def _windows(self) -> None:
-        await self._hold.wait()
-        await self._pace.admit()
-        while True:
-            for scope in self._strict:
-                if scope.requests is not None:
-                    await scope.requests.acquire()
-            if not self._hold.left():
-                return
-            # A hold began while this request waited for its window. It needs a new one: those
-            # that came into their windows during the hold would all start at its end.
+    async def _windows(self, share: Share | None = None, *, first: bool = True) -> None:
+        async with AsyncExitStack() as turns:
+            for scope in self._strict[:-1]:
+                # Those of a call alone, before it is where others would wait behind it.
+                await turns.enter_async_context(scope.turnstile.turn(share, first=first))
+                await scope.wait()
+            await turns.enter_async_context(self._strict[-1].turnstile.turn(share, first=first))
             await self._hold.wait()
+            await self._pace.admit()
+            await self._strict[-1].wait()
+            while self._hold.left():
+                # A hold began while this request waited for its window. It needs a new one: those
+                # that came into their windows during the hold would all start at its end.
+                await self._hold.wait()
+                for scope in self._strict:
+                    await scope.wait()
 
     def ended(self, ticket: Ticket) -> None:
         """Learn that an admitted request is over, whatever became of it."""

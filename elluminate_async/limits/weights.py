@@ -7,11 +7,15 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from elluminate_async.batch import RateLimit
+from elluminate_async.limits.turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from elluminate_async.limits.fairness import Share
 
 _SLACK: Final = 0.02  # seconds that a late timer may be made up for
 
@@ -44,22 +48,26 @@ class WeightedGate:
     nearly twice the heaviest through. Requests are also spaced by their weights, so that a
     window's share is not sent at its beginning.
 
-    First come, first served, whatever the weights: a light one does not pass a heavy one. One
-    heavier than the limit waits for a whole window of its own.
+    Calls take turns (`Turnstile`). Within a call it is first come, first served, whatever the
+    weights: a light one does not pass a heavy one. One heavier than the limit waits for a whole
+    window of its own.
     """
 
     def __init__(self, limit: RateLimit) -> None:
         self._most = limit.requests
         self._period = limit.period
-        self._turn = anyio.Lock()
+        self._turnstile = Turnstile()
         self._sent: deque[Sent] = deque()
         self._in_window = 0
         self._next_at = 0.0
 
     @asynccontextmanager
-    async def turn(self, weight: int) -> AsyncGenerator[Callable[[], Sent]]:
+    async def turn(
+        self, weight: int, share: Share | None = None
+    ) -> AsyncGenerator[Callable[[], Sent]]:
         """Hold the turn once ``weight`` fits; call what it yields when that is sent.
 
+        It is the turn of the call that has ``share``, of one of its own where that is None.
         Until then nothing is counted, and nobody else gets in: one that leaves without
         sending gives its place back.
         """
@@ -74,7 +82,7 @@ class WeightedGate:
             self._next_at = max(self._next_at, now - _SLACK) + spacing
             return sent
 
-        async with self._turn:
+        async with self._turnstile.turn(share, weight):
             while (wait := self._wait_for(weight)) > 0:  # noqa: ASYNC110
                 await anyio.sleep(wait)
             yield count

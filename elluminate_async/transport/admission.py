@@ -58,7 +58,9 @@ class Admission:
         ticket = limits.try_admit(items=items, cost=cost, chunk=chunk, patience=patience)
         if ticket is None:
             async with self.waiting(policy):
-                ticket = await limits.admit(items=items, cost=cost, chunk=chunk, patience=patience)
+                ticket = await limits.admit(
+                    items=items, cost=cost, chunk=chunk, patience=patience, share=policy.share
+                )
         try:
             yield
         finally:

@@ -140,12 +140,13 @@ class Bounds:
     async def _enter(
         self, permits: Permits, line: Line, tokens: int, caller: Caller
     ) -> Sent | None:
+        share = caller.share(self._gate)
         async with AsyncExitStack() as turns:
             count = count_tokens = None
             if self._requests is not None:
-                count = await turns.enter_async_context(self._requests.turn(1))
+                count = await turns.enter_async_context(self._requests.turn(1, share))
             if self._tokens is not None:
-                count_tokens = await turns.enter_async_context(self._tokens.turn(tokens))
+                count_tokens = await turns.enter_async_context(self._tokens.turn(tokens, share))
             # The turns are held until the call begins: what is counted is what is sent.
             await line.enter(permits, caller)
             if count is not None:
