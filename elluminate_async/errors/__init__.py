@@ -71,7 +71,10 @@ class ClientClosedError(ElluminateError, RuntimeError):
 
 
 class WrongEventLoopError(ElluminateError, RuntimeError):
-    """The client was opened in another event loop. Make one client per loop."""
+    """The client was first used in another event loop, or in the process that forked this one.
+
+    Make one client per loop. One that was made and not used is as new in a forked process.
+    """
 
 
 class MissingExtraError(ElluminateError, ImportError):

@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from elluminate_async.engine.filelock import lock_file
+from elluminate_async.engine.filelock import lock_file, unlock_file
 from elluminate_async.engine.journal import Journal, has_header
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import JournalError
@@ -62,7 +62,8 @@ async def locked(directory: Path | None) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        # Which gives the lock back.
+        # By itself, as a process that was forked meanwhile has the file open too.
+        unlock_file(descriptor)
         os.close(descriptor)
 
 

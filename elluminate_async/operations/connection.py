@@ -336,7 +336,9 @@ class Connection:
     async def close(self) -> None:
         """End everything that still runs, then the connections; again does nothing."""
         with anyio.CancelScope(shield=True):
-            await end_tasks(set(self.tasks))
+            # In a forked child, what runs is the parent's, in a loop that is not here.
+            if not self.transport.is_parents:
+                await end_tasks(set(self.tasks))
             await self.transport.close()
 
 

@@ -377,9 +377,14 @@ class HttpTransport:
 
         Raises:
             ClientClosedError: `close` was called.
-            WrongEventLoopError: The transport belongs to another loop.
+            WrongEventLoopError: The transport belongs to another loop, or to another process.
         """
         self._session.check_usable()
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether this process was forked from the one that its connections belong to."""
+        return self._session.is_parents
 
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""

@@ -19,6 +19,7 @@ from elluminate_async.transport.blotting import Blotter
 from elluminate_async.transport.connector import Connector
 from elluminate_async.transport.encoding import ACCEPTED
 from elluminate_async.transport.exchange import NETWORK_ERRORS, Incoming
+from elluminate_async.transport.forks import left_to_parent_on_fork
 
 if TYPE_CHECKING:
     import ssl
@@ -65,6 +66,7 @@ class Session:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._is_parents = False
         self._clocks: set[asyncio.Timeout] = set()
 
     async def open(self, request: Request, url: URL, policy: Policy, flag: SentFlag) -> Incoming:
@@ -143,13 +145,19 @@ class Session:
 
         Raises:
             ClientClosedError: `close` was called.
-            WrongEventLoopError: The session belongs to another loop.
+            WrongEventLoopError: The session belongs to another loop, or to another process.
         """
         if self._closed:
             raise ClientClosedError("the client is closed: make a new AsyncClient")
+        if self._is_parents:
+            raise WrongEventLoopError(
+                "this client was first used in another process, before a fork, and its connections "
+                "are that one's: make one AsyncClient per process, after the fork"
+            )
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
+            left_to_parent_on_fork(self)
         elif self._loop is not loop:
             raise WrongEventLoopError(
                 "this client was first used in another event loop: make one AsyncClient per "
@@ -190,6 +198,23 @@ class Session:
         with suppress(TimeoutError, *NETWORK_ERRORS):
             async with self.running(asyncio.timeout(STREAM_END_SECONDS)):
                 await content.readany()
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether this process was forked from the one that its connections belong to."""
+        return self._is_parents
+
+    def leave_to_parent(self) -> None:
+        """Let go of all connections, in a child process: they are the parent's."""
+        self._is_parents = True
+        self._clocks.clear()
+        while self._sessions:
+            _, session = self._sessions.popitem()
+            connector = session.connector
+            # So that it does not close them as garbage either.
+            session.detach()
+            if isinstance(connector, Connector):
+                connector.leave_to_parent()
 
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""
