@@ -22,6 +22,7 @@ SAYS = {
         "generated once each: True",
     ],
     "04_testing": ["answers lost: 2, refused: 1", "50 positions: 50 ok"],
+    "05_sync": ["from the main thread: True", "from four threads: 8"],
 }
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 

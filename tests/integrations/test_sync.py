@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 
 from elluminate_async.server import ModelAnswer, ModelRequest
+from tests.docs.pages import DOCS, blocks_of
 from tests.evaluation.scene import Scene, evaluating, words
 from tests.faults.test_processes import ROOT, environment
 
@@ -293,3 +294,10 @@ async def test_a_service_that_is_away_is_told_to_each_caller(tmp_path: Path) -> 
 
     assert len(told) == 2
     assert is_of(1, said)
+
+
+def test_the_page_has_the_example() -> None:
+    """What a reader of the how-to copies is what is tested here."""
+    [block] = [one for one in blocks_of(DOCS / "how-to" / "sync.md") if one.title == "portal.py"]
+
+    assert (ROOT / "examples" / "05_sync.py").read_text("utf-8").startswith(block.code)
