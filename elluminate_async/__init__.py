@@ -50,6 +50,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
     WrongEventLoopError,
+    partial_of,
 )
 from elluminate_async.evaluation.comparing import Comparison, Difference
 from elluminate_async.evaluation.evaluation import Evaluation
@@ -65,6 +66,7 @@ from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.evaluation.usage import Usage
 from elluminate_async.limits.limits import Traffic
+from elluminate_async.operations.deadline import Deadline
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rating_items import RatedResponse
 from elluminate_async.schemas import (
@@ -117,6 +119,7 @@ __all__ = [
     "Criterion",
     "CriterionIn",
     "CriterionSet",
+    "Deadline",
     "DeadlineError",
     "Difference",
     "ElluminateError",
@@ -179,4 +182,5 @@ __all__ = [
     "WrongEventLoopError",
     "YesNoMeans",
     "__version__",
+    "partial_of",
 ]

@@ -13,6 +13,7 @@ from elluminate_async.evaluation.calls import EvaluationCalls
 from elluminate_async.limits.limits import Limits, Traffic
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
 from elluminate_async.operations.context import checked_options, checked_seconds
+from elluminate_async.operations.deadline import Deadline, bounded_at
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
@@ -155,10 +156,33 @@ class AsyncClient(EvaluationCalls):
         Raises:
             ServiceUnavailableError: No answer in time, or one of 5xx.
             AuthenticationError, PermissionDeniedError: The service is there and refuses the key.
-            DeadlineError: The client's own limits held it back for so long.
+            DeadlineError: The client's own limits held it back for so long, or a `deadline`
+                around it passed.
             InputError: ``timeout`` is no finite number above 0.
         """
-        return await self._connection.transport.ping(checked_seconds(timeout))
+        seconds, within = checked_seconds(timeout), bounded_at(self._connection)
+        return await self._connection.transport.ping(seconds, within)
+
+    def deadline(self, seconds: float) -> Deadline:
+        """One deadline for all of this client's calls that are begun within a block.
+
+        ``async with client.deadline(0.3):`` bounds them in the block itself and in every task
+        that is begun in it, together. Each ends then as by a deadline of its own: a batch gives
+        what it has, and its other items have the code ``deadline``; where there is no batch,
+        a `DeadlineError` is raised, with what had arrived as its ``partial``. Of two blocks, one
+        in the other, the sooner deadline rules, and so it does of a block's and
+        ``BatchOptions.deadline``. Nothing else in the block is interrupted, and leaving it
+        raises nothing.
+
+        A stream belongs to the block that it is made in, a listing to that in which it is read.
+
+        Args:
+            seconds: From entering the block.
+
+        Raises:
+            InputError: ``seconds`` is no finite number above 0.
+        """
+        return Deadline(self._connection, seconds)
 
     async def compatibility(self) -> CompatibilityAnswer | None:
         """The service's word on this client's version, and its own capabilities.

@@ -45,6 +45,7 @@ from elluminate_async.errors.base import ElluminateError as ElluminateError
 from elluminate_async.errors.base import InputError as InputError
 from elluminate_async.errors.base import NoTextError as NoTextError
 from elluminate_async.errors.base import one_line as one_line
+from elluminate_async.errors.base import partial_of as partial_of
 from elluminate_async.errors.codes import ItemErrorCode as ItemErrorCode
 from elluminate_async.errors.codes import http_code
 from elluminate_async.errors.items import GenerationError as GenerationError

@@ -22,6 +22,31 @@ def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str
     return error
 
 
+def partial_of(error: BaseException) -> Any:
+    """The ``partial`` of ``error``, or of what led to it: what had arrived of a call cut short.
+
+    For a clock of another library, whose error is not this package's: `asyncio.timeout` and
+    `asyncio.wait_for` raise a `TimeoutError` of their own, from the cancellation that has it.
+    Groups are looked into. `anyio.fail_after` keeps nothing of what it cancelled.
+
+    Returns:
+        A `Batch` or an `Evaluation`; None where there is none.
+    """
+    todo, seen = [error], set[int]()
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if (partial := getattr(one, "partial", None)) is not None:
+            return partial
+        if isinstance(one, BaseExceptionGroup):
+            members: tuple[BaseException, ...] = one.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            todo += reversed(members)
+        todo += [led for led in (one.__context__, one.__cause__) if led is not None]
+    return None
+
+
 class ElluminateError(Exception):
     """Base of everything this package raises on purpose.
 

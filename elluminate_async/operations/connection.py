@@ -33,6 +33,7 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.limits.limits import Limits, StrictLimits
+from elluminate_async.operations.deadline import bounded_at
 from elluminate_async.operations.json_input import check_json, checked_input
 from elluminate_async.operations.reading import decode as decode
 from elluminate_async.operations.reading import decode_list as decode_list
@@ -254,12 +255,20 @@ class Connection:
     ) -> Policy:
         """Budget and clocks by ``options``, those of a single call unless a deadline is given.
 
-        With ``patience``, seconds, an outage is not waited out for longer than that.
+        Args:
+            options: Instead of the client's.
+            deadline: Seconds for what the client does for all calls: that of the caller who
+                happened to begin it does not bound it.
+            deadline_at: `time.monotonic`, of a call that is no single one.
+            patience: Seconds; an outage is not waited out for longer.
         """
         chosen = options or self.options
-        if deadline_at is None:
-            seconds = min(SINGLE_CALL_DEADLINE, chosen.deadline) if deadline is None else deadline
-            deadline_at = time.monotonic() + seconds
+        if deadline is not None:
+            deadline_at = time.monotonic() + deadline
+        else:
+            if deadline_at is None:
+                deadline_at = time.monotonic() + min(SINGLE_CALL_DEADLINE, chosen.deadline)
+            deadline_at = min(deadline_at, bounded_at(self))
         limits = None
         rate = chosen.rate_limit if chosen.rate_limit != self.options.rate_limit else None
         items = chosen.item_limit if chosen.item_limit != self.options.item_limit else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -217,7 +218,7 @@ class HttpTransport:
         self._admission.slow_down(PROBE, result, policy)
         return None if is_answer(result) else reason_of(result)
 
-    async def ping(self, seconds: float) -> float:
+    async def ping(self, seconds: float, deadline_at: float = math.inf) -> float:
         """Seconds until the service's answer to the least that it can be asked for.
 
         It is asked once, whatever is known of an outage.
@@ -225,9 +226,10 @@ class HttpTransport:
         Raises:
             ServiceUnavailableError: There was no answer within ``seconds``, or a 5xx.
             AuthenticationError, PermissionDeniedError: It answered, and refuses the key.
-            DeadlineError: The client's own limits held it back for so long.
+            DeadlineError: The client's own limits held it back for so long, or ``deadline_at``,
+                by `time.monotonic`, came first: that tells nothing of the service.
         """
-        policy = Policy(time.monotonic() + seconds, attempt_timeout=seconds)
+        policy = Policy(min(time.monotonic() + seconds, deadline_at), attempt_timeout=seconds)
         async with self._admission.slot(Lane.CONTROL, policy):
             async with self._admission.waiting(policy):
                 await self._limits.window()
@@ -237,6 +239,8 @@ class HttpTransport:
                     PROBE, Trail(PROBE, self._settings.base_url).url, policy
                 )
             except DeadlineError:
+                if policy.deadline_at == deadline_at:
+                    raise
                 result = AttemptTimeoutError(f"no answer within {seconds:.3g} s", sent=True)
             took = time.monotonic() - began
         self._admission.learn(PROBE, result)

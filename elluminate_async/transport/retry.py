@@ -132,7 +132,7 @@ class Policy:
         if seconds <= 0:
             raise DeadlineError(
                 "the deadline of the call passed; if it is too short, raise `deadline` "
-                "in BatchOptions"
+                "in BatchOptions, or that of a client.deadline(...) around it"
             )
         return seconds
 

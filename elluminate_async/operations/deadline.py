@@ -1,0 +1,77 @@
+"""`Deadline`: one deadline for all calls that are begun within a block."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from elluminate_async.operations.context import checked_seconds
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """The bound of one block on the calls of ``owner``, and that of the block around it."""
+
+    owner: object
+    at: float
+    outer: _Bound | None
+
+
+# Inherited by every task that is begun within a block; what it holds never changes.
+_bounds: ContextVar[_Bound | None] = ContextVar("elluminate_async_bounds", default=None)
+
+
+def bounded_at(owner: object) -> float:
+    """`time.monotonic` at which a call of ``owner``'s that begins here must end; inf for never."""
+    bound = _bounds.get()
+    while bound is not None and bound.owner is not owner:
+        bound = bound.outer
+    return math.inf if bound is None else bound.at
+
+
+class Deadline:
+    """One deadline for all of a client's calls within a block, from `AsyncClient.deadline`.
+
+    Entering starts its clock. Entered again, it starts anew.
+    """
+
+    def __init__(self, owner: object, seconds: float) -> None:
+        self._owner = owner
+        self._seconds = checked_seconds(seconds, "a deadline")
+        self._outer: _Bound | None = None
+        self._bound: _Bound | None = None
+
+    def remaining(self) -> float:
+        """Seconds left for calls, by a shorter one around it too; 0.0 once it has passed.
+
+        Before it is entered, those that it gives at most.
+        """
+        if self._bound is None:
+            return self._seconds
+        return max(0.0, self._bound.at - time.monotonic())
+
+    async def __aenter__(self) -> Self:
+        self._outer = _bounds.get()
+        at = min(time.monotonic() + self._seconds, bounded_at(self._owner))
+        self._bound = _Bound(self._owner, at, self._outer)
+        _bounds.set(self._bound)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # No token: a generator, such as a fixture, may be left in another context than entered.
+        if _bounds.get() is self._bound:
+            _bounds.set(self._outer)
+
+    def __repr__(self) -> str:
+        return f"<Deadline {self.remaining():.3g} s left>"
