@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
 from elluminate_async.batch import BatchOptions
@@ -25,6 +26,8 @@ from elluminate_async.resources.ratings import RatingsResource
 from elluminate_async.resources.responses import ResponsesResource
 from elluminate_async.resources.template_variables import TemplateVariablesResource
 from elluminate_async.schemas.version import CompatibilityAnswer
+from elluminate_async.telemetry import Observer, Telemetry
+from elluminate_async.telemetry.console import show_log
 from elluminate_async.transport.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -59,6 +62,8 @@ class AsyncClient(EvaluationCalls):
             idempotency keys, are not used either.
         allow_insecure_http: Allow plain http to another machine, which shows it the key.
         ssl_context: For a private certificate authority. Verification is always on.
+        observers: Are told of calls, chunks, attempts and outages: see
+            `elluminate_async.telemetry`. The log is one without being named.
 
     Raises:
         ConfigurationError: No key was found, or a setting cannot work.
@@ -92,6 +97,7 @@ class AsyncClient(EvaluationCalls):
         skip_version_check: bool = False,
         allow_insecure_http: bool = False,
         ssl_context: ssl.SSLContext | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         settings = Settings.resolve(
             api_key=api_key,
@@ -104,12 +110,15 @@ class AsyncClient(EvaluationCalls):
         if project is not None and (not is_told or isinstance(project, bool)):
             raise ConfigurationError(f"project must be its id or its name, not {shown(project)}")
         chosen = checked_options(BatchOptions() if options is None else options)
-        limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit)
+        show_log()
+        telemetry = Telemetry(settings.base_url, observers)
+        limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit, telemetry)
         transport = HttpTransport(
             settings,
             limits=limits,
             connections=chosen.max_concurrency + _CONNECTIONS_BESIDE_CHUNKS,
             ssl_context=None if ssl_context is None else checked_ssl_context(ssl_context),
+            telemetry=telemetry,
         )
         connection = Connection(
             transport, limits, chosen, project=project, skip_version_check=skip_version_check
@@ -141,6 +150,11 @@ class AsyncClient(EvaluationCalls):
     def traffic(self) -> Traffic:
         """The client's requests now: in flight, throttled, sent again."""
         return self._connection.limits.traffic
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Where observers are subscribed, and the state of the limits is read."""
+        return self._connection.telemetry
 
     async def ping(self, timeout: float = 2.0) -> float:
         """Ask the service for the least that it can be asked for, once, and wait for its answer.

@@ -20,7 +20,7 @@ MAX_FUNCTION_LINES = 65
 # What a layer may import of this package, by the first part of a module's name below it.
 # `_version` holds one constant and is free to all.
 L0 = {"errors", "schemas"}
-L1 = {"config", "tables", "batch"}
+L1 = {"config", "tables", "batch", "telemetry"}
 L2 = {"limits"}
 L3 = {"engine", "transport"}
 PUBLIC = {""}  # the names of elluminate_async/__init__.py
@@ -30,10 +30,11 @@ ALLOWED = {
     "config": L0,
     "tables": L0 | {"tables"},
     "batch": L0 | {"tables", "batch"},
-    "limits": L0 | {"batch", "limits"},
+    "telemetry": {"errors", "telemetry"},
+    "limits": L0 | {"batch", "telemetry", "limits"},
     "progress": {"batch", "limits", "progress"},
-    "engine": L0 | L2 | {"batch", "engine"},
-    "transport": L0 | L2 | {"config", "transport"},
+    "engine": L0 | L2 | {"batch", "telemetry", "engine"},
+    "transport": L0 | L2 | {"config", "telemetry", "transport"},
     "operations": L0 | L1 | L2 | L3 | {"operations"},
     # No resource imports another, see below.
     "resources": L0 | L1 | L2 | L3 | {"operations", "progress", "resources"},
@@ -48,7 +49,7 @@ ALLOWED = {
     "cli": PUBLIC | L0 | {"config", "report", "tables", "server", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
     # No integration imports another, and none is imported.
-    "integrations": PUBLIC | L0 | {"batch", "integrations"},
+    "integrations": PUBLIC | L0 | {"batch", "telemetry", "integrations"},
     "": L0 | L1 | L2 | {"client", "engine", "evaluation", "operations"},
     "__main__": {"cli"},
     "_version": set[str](),
@@ -64,6 +65,7 @@ LIBRARIES = {
         "_typeshed", "narwhals", "pandas", "polars", "pyarrow", "pydantic", "pydantic_core",
     },
     "batch": {"pydantic", "pydantic_core"},
+    "telemetry": set[str](),
     "limits": {"anyio", "aiolimiter"},
     # The extra's, and IPython where it runs already, inside of functions.
     "progress": {"IPython", "ipywidgets", "rich"},
@@ -274,7 +276,8 @@ def test_importing_the_package_needs_no_extra() -> None:
     }  # fmt: skip
     for path in MODULES:
         layer = layer_of(module_name(path))
-        if layer not in ("server", "cli", "__main__") and path.stem != "pytest_plugin":
+        of_extra = layer in ("server", "cli", "integrations", "__main__")
+        if not of_extra and path.stem != "pytest_plugin":
             # An extra's are imported where a user asks for them.
             used = {name.partition(".")[0] for name in imports(path, at_once=True)}
             assert used <= core | set(sys.stdlib_module_names) | {PACKAGE}

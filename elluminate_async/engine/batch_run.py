@@ -6,8 +6,9 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import anyio
@@ -84,6 +85,7 @@ class BatchRun(Generic[V, R]):
         # A task is busy until the consumer took the outcomes, unlike the limits' permits.
         self._workers = WorkerPool[Chunk[V]](concurrency, self._run_chunk)
         self._gave_way_at = -math.inf
+        self._queued = 0.0  # seconds that the last permit was waited for
         self._fatal: BaseException | None = None
 
     async def run(self, source: CutSource[V], sent_before: Sequence[Chunk[V]] = ()) -> None:
@@ -232,6 +234,8 @@ class BatchRun(Generic[V, R]):
                 chunk, unfinished=self._call.memory.adopt(chunk.unfinished, chunk.items)
             )
         if has_permit:
+            if self._queued:
+                chunk = replace(chunk, queued=self._queued)
             if self._workers.submit(chunk, tasks):
                 # It comes as far as it can before the next: all at once would be a burst.
                 await asyncio.sleep(0)
@@ -256,6 +260,7 @@ class BatchRun(Generic[V, R]):
         if self.out_of_time:
             return False
         now = time.monotonic()
+        self._queued = 0.0
         if now - self._gave_way_at > _GIVE_WAY or now >= self._call.deadline_at:
             # A source that takes its time does not keep back what it gave before.
             await asyncio.sleep(0)
@@ -266,6 +271,7 @@ class BatchRun(Generic[V, R]):
             if is_needed:
                 await self._share.acquire()
         self._gave_way_at = time.monotonic()
+        self._queued = self._gave_way_at - now
         return not scope.cancelled_caught
 
     def _remaining(self) -> float:
@@ -277,7 +283,8 @@ class BatchRun(Generic[V, R]):
         try:
             if chunk.items:
                 try:
-                    chunk = await self._send(chunk, pairs)
+                    with self._observed(chunk, pairs):
+                        chunk = await self._send(chunk, pairs)
                 finally:
                     # Before delivery: a slow consumer must not hold what it may wait for.
                     self._share.release()
@@ -297,6 +304,20 @@ class BatchRun(Generic[V, R]):
             self._stop(error)
             return False
         return True
+
+    def _observed(self, chunk: Chunk[V], pairs: Pairs[R]) -> AbstractContextManager[None]:
+        operation = self._call.operation
+        job = chunk.unfinished.job_id if chunk.unfinished is not None else None
+        rated = cache(lambda: {i.position: operation.rated(i.value) for i in chunk.items})
+
+        return self._call.telemetry.chunk(
+            len(chunk.items),
+            pairs,
+            rated=lambda p: rated().get(p),
+            kind=chunk.kind,
+            queued=chunk.queued,
+            job=job,
+        )
 
     def _note(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
         """Note outcomes in the journal, and what ``error`` proves not to have been processed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from elluminate_async.engine.chunks import AnswerSizes, Item
 from elluminate_async.engine.memory import Memory
 from elluminate_async.errors import ItemError
+from elluminate_async.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from elluminate_async.batch import Batch, BatchOptions
@@ -67,6 +68,7 @@ class Call(Generic[V, R]):
         sizes: How large its answers turn out to be, so that chunks fit them.
         allowance: What lets its items through, where not all of them may be sent.
         share: Its part of the limits; several batches of one call have the same.
+        telemetry: Is told of its chunks.
     """
 
     operation: Operation[V, R]
@@ -82,6 +84,7 @@ class Call(Generic[V, R]):
     sizes: AnswerSizes = field(default_factory=AnswerSizes)
     allowance: Allowance[V] | None = None
     share: Share | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import anyio
 
@@ -85,12 +85,14 @@ class Chunk(Generic[V]):
     Attributes:
         done: Of items that an earlier run finished, where the service keeps their values.
         unfinished: What is known of the chunk as an earlier run sent it.
+        queued: Seconds that it waited for its permit.
     """
 
     items: tuple[Item[V], ...]
     passed: tuple[Passed, ...]
     done: Mapping[int, Any] | None = None
     unfinished: UnfinishedChunk | None = None
+    queued: float = 0.0
 
     @property
     def has_more_positions(self) -> bool:
@@ -101,6 +103,13 @@ class Chunk(Generic[V]):
     def is_of_earlier_run(self) -> bool:
         """Whether an earlier run sent it, so that no failure of this one proves anything."""
         return self.done is not None or self.unfinished is not None
+
+    @property
+    def kind(self) -> Literal["sent", "resumed", "fetched"]:
+        """How it comes to its outcomes, for observers."""
+        if self.done is not None:
+            return "fetched"
+        return "sent" if self.unfinished is None else "resumed"
 
 
 class AnswerSizes:

@@ -73,6 +73,10 @@ class Operation(Protocol[V, R]):
         """Where the service keeps a result, and what tells it from others; plain JSON."""
         ...
 
+    def rated(self, value: V) -> int | None:
+        """The id of the response that is rated; None of other work."""
+        return None
+
     def partial_reference(self, value: V, error: ItemError) -> Any:
         """The same of what there is beside an error, which `fetch` gives again; None of nothing."""
         return None

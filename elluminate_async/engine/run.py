@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,11 +16,10 @@ from elluminate_async.engine.outcomes import OutcomeCollector, Pairs, bare
 from elluminate_async.engine.retrier import Retrier
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import DeadlineError
+from elluminate_async.telemetry import ObservedCall
 
 V = TypeVar("V")
 R = TypeVar("R")
-
-logger = logging.getLogger("elluminate_async")
 
 
 async def run_batch(
@@ -43,6 +41,16 @@ async def run_batch(
     Whatever is raised, cancellation included, has what had arrived as its ``partial``: what
     was in flight is unknown there, and what was never sent has the code ``not_sent``.
     """
+    with call.telemetry.call(call.name, total=call.total) as observed:
+        return await _run_batch(call, source, deliver, observed)
+
+
+async def _run_batch(
+    call: Call[V, R],
+    source: CutSource[V],
+    deliver: Deliver[R] | None,
+    observed: ObservedCall,
+) -> Batch[R]:
     collector = OutcomeCollector[R](call.name, call.total, call.operation.of)
     call.memory.is_kept = call.can_be_retried
 
@@ -60,8 +68,10 @@ async def run_batch(
             await collector.final_reconcile(call.operation)
     except BaseException as error:
         # An exception of the caller's own may take no attributes.
+        partial = collector.cut_short(run.cut, run.positions, error)
+        observed.settle(partial.failed, len(partial))
         with suppress(AttributeError, TypeError):
-            error.partial = collector.cut_short(run.cut, run.positions, error)  # pyright: ignore[reportAttributeAccessIssue]
+            error.partial = partial  # pyright: ignore[reportAttributeAccessIssue]
         raise
     resend = Retrier(call, run.failed_items, _run_again) if call.can_be_retried else None
     if run.out_of_time:
@@ -69,8 +79,7 @@ async def run_batch(
         result = collector.filled(run.positions, "deadline", text, DeadlineError(text), resend)
     else:
         result = collector.batch(run.positions, resend)
-    if result.failed:
-        logger.warning("%s: %r", call.name, result)
+    observed.settle(result.failed, len(result))
     if call.can_be_retried:
         call.memory.keep_only(result.failed)
     return result
@@ -88,10 +97,13 @@ async def _run_again(
         outcomes.update(pairs)
 
     run = BatchRun(call, take, keep_failed=True)
-    try:
-        await bare(run.run(items, sent_before=chunks))
-    finally:
-        outcomes.update(run.cut)
+    total = len(items) + sum(len(chunk.items) for chunk in chunks)
+    with call.telemetry.call(call.name, kind="retry", total=total) as observed:
+        try:
+            await bare(run.run(items, sent_before=chunks))
+        finally:
+            outcomes.update(run.cut)
+            observed.count([*outcomes.items()])
 
 
 def stream_batch(
@@ -113,7 +125,16 @@ async def deliver_all(call: Call[V, R], source: CutSource[V], deliver: Deliver[R
     Raises:
         DeadlineError: The deadline left entries of ``source`` unsent.
     """
-    run = BatchRun(call, deliver)
-    await run.run(source)
-    if run.out_of_time:
-        raise DeadlineError("the deadline passed before all items were sent")
+    with call.telemetry.call(call.name, kind="stream", total=call.total) as observed:
+
+        async def counted(pairs: Pairs[R]) -> None:
+            observed.count(pairs)
+            await deliver(pairs)
+
+        run = BatchRun(call, counted)
+        try:
+            await run.run(source)
+        finally:
+            observed.count(run.cut)
+        if run.out_of_time:
+            raise DeadlineError("the deadline passed before all items were sent")

@@ -10,11 +10,11 @@ from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.errors import ItemError
 from elluminate_async.evaluation.channel import Channel, StepUpstream
 from elluminate_async.evaluation.inputs import Specs
-from elluminate_async.evaluation.prices import cost_of
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.rate import Rate
 from elluminate_async.operations.rating_items import entry_of, repaired
 from elluminate_async.operations.response_items import ResponsePlan
+from elluminate_async.schemas.prices import cost_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable

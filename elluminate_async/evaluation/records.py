@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from elluminate_async.errors import ItemError, RatingError
 from elluminate_async.evaluation.documents import Documented
-from elluminate_async.evaluation.prices import cost_of
 from elluminate_async.evaluation.saved import criteria_in, outcomes_in
 from elluminate_async.operations.new_ratings import ratings_of
+from elluminate_async.schemas.prices import cost_of
 from elluminate_async.schemas.ratings import RatingValue
 
 if TYPE_CHECKING:

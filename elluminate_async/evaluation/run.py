@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.collections import Collection
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.template_variables import TemplateVariables
+    from elluminate_async.telemetry import ObservedCall
 
 MOST_OPENED_AHEAD = 32
 """Connections that are opened during the set-up at most, for the first chunks."""
@@ -107,19 +108,32 @@ class Evaluator:
         Raises:
             ElluminateError: One that is true of all rows; its ``partial`` is an `Evaluation`.
         """
-        try:
-            await self._run_shown(None)
-        except BaseException as error:
-            if self._setup is not None:
-                # An exception of the caller's own may take no attributes.
-                with suppress(AttributeError, TypeError):
-                    error.partial = self._evaluation(error)  # pyright: ignore[reportAttributeAccessIssue]
-            raise
-        return self._evaluation(None)
+        telemetry, total = self._connection.telemetry, self._progress.total
+        with telemetry.call("evaluate", total=total) as observed:
+            try:
+                await self._run_shown(None)
+            except BaseException as error:
+                if self._setup is not None:
+                    partial = self._evaluation(error, observed)
+                    # An exception of the caller's own may take no attributes.
+                    with suppress(AttributeError, TypeError):
+                        error.partial = partial  # pyright: ignore[reportAttributeAccessIssue]
+                raise
+            return self._evaluation(None, observed)
 
     def stream(self) -> OutcomeStream[EvaluationRecord]:
         """The records as they finish, in the memory of a window of chunks."""
-        return OutcomeStream(self._run_shown, self._connection.tasks)
+        return OutcomeStream(self._run_streamed, self._connection.tasks)
+
+    async def _run_streamed(self, deliver: DeliverRecords) -> None:
+        telemetry, total = self._connection.telemetry, self._progress.total
+        with telemetry.call("evaluate", kind="stream", total=total) as observed:
+
+            async def counted(records: list[EvaluationRecord]) -> None:
+                observed.count([(record.position, record.error) for record in records])
+                await deliver(records)
+
+            await self._run_shown(counted)
 
     async def _run_shown(self, deliver: DeliverRecords | None) -> None:
         async with locked(self._request.journal):
@@ -303,11 +317,15 @@ class Evaluator:
                 lane.before_generating.follow(rows)
             await lane.rows.finish(rows)
 
+    def _position(self, lane: int, within: int) -> int:
+        """Of the record at a lane's position."""
+        row, epoch = divmod(within, self._request.epochs)
+        return (row * len(self._lanes) + lane) * self._request.epochs + epoch
+
     def _record(self, lane: Lane, within: int, rated: list[Rating] | ItemError) -> EvaluationRecord:
         """The record that a lane's ratings make whole."""
-        epochs = self._request.epochs
-        row, epoch = divmod(within, epochs)
-        position = (row * len(self._lanes) + lane.index) * epochs + epoch
+        row, epoch = divmod(within, self._request.epochs)
+        position = self._position(lane.index, within)
         outcome = lane.generated.pop(within)
         return EvaluationRecord(
             position=position,
@@ -322,7 +340,7 @@ class Evaluator:
             criteria=lane.configuration.criteria,
         )
 
-    def _evaluation(self, error: BaseException | None) -> Evaluation:
+    def _evaluation(self, error: BaseException | None, observed: ObservedCall) -> Evaluation:
         assert self._setup is not None
         inputs: Sequence[Mapping[str, Any]] = self._inputs.kept()
         length = len(inputs) * self._request.epochs
@@ -337,6 +355,12 @@ class Evaluator:
             )
             for lane in self._lanes
         ]
+        failed = {
+            self._position(lane.index, within): failure
+            for lane, result in zip(self._lanes, lanes, strict=True)
+            for within, failure in result.ratings.failed.items()
+        }
+        observed.settle(failed, length * len(lanes))
         return Evaluation(
             self._setup.name,
             inputs,

@@ -20,8 +20,8 @@ import anyio
 
 from elluminate_async.engine.allowance import Allowance
 from elluminate_async.errors import InputError, ItemError, OutcomeUnknownError
-from elluminate_async.evaluation.prices import Prices, cost_of
 from elluminate_async.operations.response_items import ResponseSpec
+from elluminate_async.schemas.prices import Prices, cost_of
 from elluminate_async.schemas.prompt_templates import filled_texts
 from elluminate_async.schemas.template_variables import TemplateVariables
 

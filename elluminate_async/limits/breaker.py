@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import anyio
 
 from elluminate_async.errors import ServiceUnavailableError
 from elluminate_async.limits.backoff import back_off
+from elluminate_async.telemetry import BreakerChange
 
 Probe: TypeAlias = Callable[[], Awaitable[str | None]]
 """Asks the service for the least that it can be asked for: None, or why there was no answer."""
@@ -80,9 +81,12 @@ class Breaker:
         ready: Waited for before each probe.
         open_after: Failures in a row from which on nothing is sent.
         open_seconds: Seconds that those must have taken.
+        of: The requests that it holds back.
+        changed: Told when it begins to hold all back, and when it ends that.
 
     Attributes:
         probe: None for none.
+        is_open: Whether all is held back, but for one that may be let in to find out.
     """
 
     def __init__(
@@ -91,11 +95,16 @@ class Breaker:
         *,
         open_after: int = OPEN,
         open_seconds: float = OPEN_SECONDS,
+        of: Literal["service", "chunks"] = "service",
+        changed: Callable[[BreakerChange], None] | None = None,
     ) -> None:
         self.probe: Probe | None = None
         self._ready = ready
         self._open_after = open_after
         self._open_seconds = open_seconds
+        self._of: Literal["service", "chunks"] = of
+        self._changed = changed
+        self.is_open = False
         self._failures = 0
         self._failing_since = 0.0
         self._failed_at = 0.0
@@ -155,6 +164,7 @@ class Breaker:
             self._failures = self._tried = 0
             self._open = self._alone = False
             self._let_in = None
+            self._tell(is_open=False)
 
     async def enter(self, *, retry: bool, wary: bool = False, patience: float = math.inf) -> int:
         """Return when the request may be sent, with the ticket to `leave` by.
@@ -284,6 +294,7 @@ class Breaker:
             self._let_in += 1
         if self._alone:
             self._alone, self._returned_at = False, time.monotonic()
+        self._tell(is_open=False)
         self._wake()
 
     def failed(self, reason: str, *, at_once: bool = False) -> None:
@@ -304,6 +315,15 @@ class Breaker:
                 self._tried += 1
                 self._ask_at = now + back_off(self._tried)
             self._open, self._alone, self._let_in = True, False, None
+            self._tell(is_open=True)
+
+    def _tell(self, *, is_open: bool) -> None:
+        if is_open == self.is_open:
+            return
+        self.is_open = is_open
+        if self._changed is not None:
+            seconds = time.monotonic() - self._failing_since
+            self._changed(BreakerChange(self._of, is_open, self._reason, seconds))
 
     def _wake(self) -> None:
         while self._waiting and not self._holds(self._waiting[0]):

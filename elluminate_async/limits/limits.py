@@ -22,6 +22,7 @@ from elluminate_async.limits.hold import Hold, Refusal
 from elluminate_async.limits.ticket import Ticket
 from elluminate_async.limits.turnstile import Turnstile
 from elluminate_async.limits.weights import WeightedGate
+from elluminate_async.telemetry import Readings, Telemetry
 
 if TYPE_CHECKING:
     from elluminate_async.batch import Priority, RateLimit
@@ -98,6 +99,7 @@ class Limits:
         max_concurrency: Chunks in flight over all calls.
         rate_limit: Requests of any kind per window; None for no limit.
         item_limit: Items sent per window; None for no limit.
+        telemetry: Is told of holds and outages; None for nobody.
     """
 
     def __init__(
@@ -105,15 +107,21 @@ class Limits:
         max_concurrency: int,
         rate_limit: RateLimit | None,
         item_limit: RateLimit | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry()
+        self._telemetry.read_by(self.readings)
         self._gate = AdaptiveGate(max_concurrency)
         self._pace = AdaptivePace()
         self._hold = Hold()
         self._refusal = Refusal()
         self._budget = RetryBudget()
-        self._breaker = Breaker(self._windows)
+        changed = self._telemetry.breaker_changed
+        self._breaker = Breaker(self._windows, changed=changed)
         # What answers a GET may still fail every chunk, and one that is lost is lost money.
-        self._chunks = Breaker(self._windows, open_after=DOUBT, open_seconds=0.0)
+        self._chunks = Breaker(
+            self._windows, open_after=DOUBT, open_seconds=0.0, of="chunks", changed=changed
+        )
         # Those of the client last.
         self._strict: tuple[StrictLimits, ...] = (StrictLimits(rate_limit, item_limit),)
         self._counts = _Counts()
@@ -128,6 +136,19 @@ class Limits:
     def traffic(self) -> Traffic:
         """The counts of the requests now."""
         return Traffic(self._gate.held, self._counts.throttled, self._counts.retried)
+
+    def readings(self) -> Readings:
+        """The state of all limits now."""
+        return Readings(
+            in_flight=self._gate.held,
+            permits=self._gate.limit,
+            pace=self._pace.rate,
+            held=self.held_for(work=True),
+            service_open=self._breaker.is_open,
+            chunks_open=self._chunks.is_open,
+            throttled=self._counts.throttled,
+            retried=self._counts.retried,
+        )
 
     @property
     def free_chunks(self) -> int:
@@ -288,6 +309,8 @@ class Limits:
 
     def hold(self, seconds: float) -> None:
         """Admit nothing for so long; a longer hold in force stays."""
+        if not self._hold.left():
+            self._telemetry.hold_began(seconds)
         self._hold.begin(seconds)
 
     def held_for(self, *, work: bool = False) -> float:
@@ -313,6 +336,8 @@ class Limits:
             seconds: What it asked for.
             longest: Seconds after which it is asked again.
         """
+        if not self._refusal.left():
+            self._telemetry.hold_began(seconds, is_waited_out=False)
         self._refusal.begin(seconds, longest)
 
     def accepted(self, spent: int = 0) -> None:

@@ -88,6 +88,7 @@ class ChunkOperation(Operation[V, R]):
             sizes=self.sizes,
             allowance=self._allowance,
             share=self.context.policy.share,
+            telemetry=self.context.connection.telemetry,
         )
 
     def renewed(self, options: BatchOptions | None) -> Call[V, R]:

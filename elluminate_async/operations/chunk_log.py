@@ -113,6 +113,7 @@ class ChunkLog:
         """Note the job that a chunk became."""
         self._failures = 0
         self._context.memory.accepted(key, job_id)
+        self._context.connection.telemetry.job(job_id)
         if self.recovery is not None:
             self.recovery.journal.task(key, job_id)
 

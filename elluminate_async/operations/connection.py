@@ -90,6 +90,7 @@ class Connection:
         skip_version_check: bool,
     ) -> None:
         self.transport = transport
+        self.telemetry = transport.telemetry
         self.limits = limits
         self.options = options
         self.tasks: set[asyncio.Task[None]] = set()

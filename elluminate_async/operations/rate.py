@@ -120,6 +120,10 @@ class Rate(ChunkOperation[Subject, Ratings]):
         """Which ratings a response has, and a hash of both."""
         return [[rating.id for rating in result], hash_of_ratings(value.hash() or "", result)]
 
+    def rated(self, value: Subject) -> int | None:
+        """The id of the response."""
+        return value.id
+
     def partial_reference(self, value: Subject, error: ItemError) -> list[Any] | None:
         """The verdicts that there are of a response which has not all, and its error."""
         if not isinstance(error, RatingError) or not error.ratings:

@@ -67,21 +67,22 @@ async def one_response(
     epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
     with checked_input("the response"):
         body = plan.body(spec, epoch=epoch)
-    with one_sending(operation):
-        answer = await connection.call(
-            "POST",
-            "responses",
-            *path,
-            body=body,
-            keyed=True,
-            policy=policy,
-            # What is stored calls no model.
-            items=1 if operation == "generate" else 0,
-        )
-    row = decode(PromptResponse, answer)
-    outcome = outcome_of(0, row, operation, connection.blotted)
-    # What is raised takes this frame along, and is to hold nothing that the row says.
-    del row
-    if isinstance(outcome, ItemError):
-        raise outcome
-    return outcome
+    with connection.telemetry.call(operation, kind="single", total=1) as observed:
+        with one_sending(operation):
+            answer = await connection.call(
+                "POST",
+                "responses",
+                *path,
+                body=body,
+                keyed=True,
+                policy=policy,
+                # What is stored calls no model.
+                items=1 if operation == "generate" else 0,
+            )
+        row = decode(PromptResponse, answer)
+        outcome = outcome_of(0, row, operation, connection.blotted)
+        # What is raised takes this frame along, and is to hold nothing that the row says.
+        del row
+        if isinstance(outcome, ItemError):
+            raise outcome
+        return connection.telemetry.came(observed, outcome)

@@ -78,11 +78,13 @@ class RatingsResource(Resource):
         id = id_of(response, PromptResponse, "response")
         body = RatingRequest(prompt_response_id=id, rating_mode=checked_mode(rating_mode))
         policy = single_policy(self._connection, options)
-        with one_sending("rate", response_id=id):
-            answer = await self._connection.call(
-                "POST", "ratings", body=body, keyed=True, policy=policy, items=1
-            )
-        return decode_list(Rating, answer)
+        telemetry = self._connection.telemetry
+        with telemetry.call("rate", kind="single", total=1) as observed:
+            with one_sending("rate", response_id=id):
+                answer = await self._connection.call(
+                    "POST", "ratings", body=body, keyed=True, policy=policy, items=1
+                )
+            return telemetry.came(observed, decode_list(Rating, answer), rated=id)
 
     async def rate_many(
         self,

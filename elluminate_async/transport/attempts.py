@@ -11,6 +11,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.telemetry import ObservedAttempt
 from elluminate_async.transport.exchange import Answer, Request, final_error
 from elluminate_async.transport.retry import (
     COST_FAILED,
@@ -36,6 +37,7 @@ class AttemptHistory:
         spent: What all sendings so far have drawn on it.
         ambiguous: Whether one of them may have been applied.
         failing_since: `time.monotonic` of the first that failed; None before that.
+        observed: The last of them, as observers see it.
     """
 
     def __init__(self, request: Request, policy: Policy) -> None:
@@ -43,6 +45,7 @@ class AttemptHistory:
         self.spent = 0
         self.ambiguous = False
         self.failing_since: float | None = None
+        self.observed: ObservedAttempt | None = None
         self._request = request
         self._policy = policy
         self._failures = 0
@@ -116,3 +119,14 @@ class AttemptHistory:
             error.attempts += self.count
         error.ambiguous = error.ambiguous or self.ambiguous
         return error
+
+
+def note(result: Answer | TransportError, attempt: ObservedAttempt) -> None:
+    """Note how an attempt ended, for observers."""
+    attempt.verdict = verdict_on(result).value
+    if isinstance(result, TransportError):
+        attempt.cause, attempt.text = type(result).__name__, str(result)
+        return
+    attempt.status, attempt.request_id = result.status, result.request_id
+    if result.status >= 400:
+        attempt.cause = str(result.status)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,9 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.telemetry import ObservedAttempt, Telemetry
 from elluminate_async.transport.admission import Admission
-from elluminate_async.transport.attempts import AttemptHistory
+from elluminate_async.transport.attempts import AttemptHistory, note
 from elluminate_async.transport.exchange import (
     NETWORK_ERRORS,
     Answer,
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from elluminate_async.config import Settings
     from elluminate_async.limits.limits import Limits
 
-logger = logging.getLogger("elluminate_async")
-
 PROBE = Request("GET", ("api", "v0", "projects"))
 """The cheapest request of the protocol; sent to see whether a service that was away is back."""
 
@@ -71,6 +69,7 @@ class HttpTransport:
         limits: Waited for before every attempt, before its clock starts.
         connections: Requests on the wire at once; as many streams may be open besides.
         ssl_context: For a private certificate authority; None for the system's.
+        telemetry: Is told of each attempt; None for nobody.
     """
 
     def __init__(
@@ -80,7 +79,9 @@ class HttpTransport:
         limits: Limits,
         connections: int,
         ssl_context: ssl.SSLContext | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self.telemetry = telemetry or Telemetry()
         self._settings = settings
         self._limits = limits
         self._session = Session(settings, ssl_context)
@@ -88,6 +89,7 @@ class HttpTransport:
         self._admission = Admission(self._session, limits, connections)
         self._blotter = self._session.blotter
         limits.probe_with(self._probe)
+        self.telemetry.blot_by(self.blotted)
 
     @property
     def base_url(self) -> str:
@@ -112,7 +114,7 @@ class HttpTransport:
         tries = AttemptHistory(request, policy)
         while True:
             try:
-                result = await self._attempt(request, policy, tries.cost)
+                result = await self._attempt(request, policy, tries)
             except ElluminateError as error:
                 raise tries.cut_short_by(error) from None
             if isinstance(result, Answer) and verdict_on(result) is Verdict.ACCEPTED:
@@ -126,12 +128,9 @@ class HttpTransport:
                 raise self._outage(request, tries) or tries.last_error()
             request = to_repeat(request, result)
             self._limits.sent_again()
-            if held:
-                continue
-            logger.debug(
-                "%s %s failed, again in %.2f s: %s", request.method, request.target, wait, result
-            )
-            await anyio.sleep(wait)
+            self.telemetry.retrying(tries.observed, wait)
+            if not held:
+                await anyio.sleep(wait)
 
     def _outage(self, request: Request, tries: AttemptHistory) -> ServiceUnavailableError | None:
         """The error of a request that was given up because nobody was answered meanwhile."""
@@ -144,19 +143,22 @@ class HttpTransport:
         return outage
 
     async def _attempt(
-        self, request: Request, policy: Policy, cost: int
+        self, request: Request, policy: Policy, tries: AttemptHistory
     ) -> Answer | TransportError:
         """One sending, and the redirects of a GET: the answer, or what went wrong."""
         trail = Trail(request, self._settings.base_url)
         lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
+        cost = tries.cost
         while True:
+            came = time.monotonic()
             async with (
                 self._admission.slot(lane, policy),
                 self._admission.leave(policy, request, cost),
             ):
                 if request.log is not None:
                     await request.log.before_sending()
-                result = await self._exchange(request, trail.url, policy)
+                waited = time.monotonic() - came
+                result = await self._exchange(request, trail.url, policy, tries, waited)
                 self._admission.learn(request, result)
             if not isinstance(result, Answer) or not trail.leads_on(result):
                 return result
@@ -167,14 +169,30 @@ class HttpTransport:
                 return error
 
     async def _exchange(
-        self, request: Request, url: URL, policy: Policy
+        self,
+        request: Request,
+        url: URL,
+        policy: Policy,
+        tries: AttemptHistory | None = None,
+        waited: float = 0.0,
     ) -> Answer | TransportError:
-        """One request on the wire: an answer of any status, or what went wrong."""
+        """One request on the wire, as observers see it: an answer of any status, or what failed."""
+        tries = tries or AttemptHistory(request, policy)
+        with self.telemetry.attempt(
+            request.method, request.path, after=tries.observed, waited=waited
+        ) as tries.observed:
+            result = await self._on_the_wire(request, url, policy, tries.observed.headers)
+            note(result, tries.observed)
+            return result
+
+    async def _on_the_wire(
+        self, request: Request, url: URL, policy: Policy, added: Mapping[str, str]
+    ) -> Answer | TransportError:
         flag = SentFlag()
         clock = asyncio.timeout(policy.clock(policy.attempt_timeout))
         try:
             async with self._session.running(clock):
-                incoming = await self._session.open(request, url, policy, flag)
+                incoming = await self._session.open(request, url, policy, flag, added)
                 try:
                     return await read_answer(incoming, self._blotter)
                 finally:
@@ -275,11 +293,21 @@ class HttpTransport:
             DeadlineError: The policy's deadline passed.
         """
         trail = Trail(request, self._settings.base_url)
+        attempt = None
         while True:
-            async with self._admission.slot(Lane.STREAM, policy):
+            came = time.monotonic()
+            async with self._admission.slot(Lane.STREAM, policy), AsyncExitStack() as until_end:
                 # Open, it is no request in flight any more: it may outlive an outage.
                 async with self._admission.leave(policy, request):
-                    incoming = await self._open_stream(request, trail, policy)
+                    observed = self.telemetry.attempt(
+                        request.method,
+                        request.path,
+                        after=attempt,
+                        waited=time.monotonic() - came,
+                        is_stream=True,
+                    )
+                    attempt = until_end.enter_context(observed)
+                    incoming = await self._open_stream(request, trail, policy, attempt)
                 if incoming is None:
                     continue
                 try:
@@ -291,7 +319,9 @@ class HttpTransport:
                     incoming.release()
                 return
 
-    async def _open_stream(self, request: Request, trail: Trail, policy: Policy) -> Incoming | None:
+    async def _open_stream(
+        self, request: Request, trail: Trail, policy: Policy, attempt: ObservedAttempt
+    ) -> Incoming | None:
         """The stream; None when ``trail`` leads elsewhere now."""
         flag = SentFlag()
         incoming = None
@@ -299,9 +329,12 @@ class HttpTransport:
         seconds = policy.clock(policy.attempt_timeout)
         try:
             async with self._session.running(asyncio.timeout(seconds)):
-                incoming = await self._session.open(request, trail.url, policy, flag)
+                incoming = await self._session.open(
+                    request, trail.url, policy, flag, attempt.headers
+                )
                 if incoming.is_event_stream:
                     opened, incoming = incoming, None
+                    attempt.status, attempt.verdict = 200, Verdict.ACCEPTED.value
                     self._limits.answered()
                     # It waited for the pace, so it counts towards it.
                     self._limits.accepted()
@@ -314,6 +347,7 @@ class HttpTransport:
         finally:
             if incoming is not None:
                 incoming.release()
+        note(answer, attempt)
         if isinstance(answer, TransportError):
             self._session.check_open(sent=flag.sent)
             policy.remaining()

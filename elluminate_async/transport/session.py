@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -38,6 +39,15 @@ STREAM_END_SECONDS = 0.02
 _MAX_HEADER_BYTES = 64 << 10
 _WHOLE_BODY_BYTES = 512 << 10
 
+# What an observer may not say for us: who asks, and how the exchange is framed.
+_NOT_ADDED = frozenset({
+    "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
+    "expect", "host", "idempotency-key", "last-event-id", "proxy-authorization", "range", "te",
+    "trailer", "transfer-encoding", "upgrade", "x-api-key",
+})  # fmt: skip
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+
 
 @dataclass(slots=True)
 class SentFlag:
@@ -69,8 +79,17 @@ class Session:
         self._is_parents = False
         self._clocks: set[asyncio.Timeout] = set()
 
-    async def open(self, request: Request, url: URL, policy: Policy, flag: SentFlag) -> Incoming:
+    async def open(
+        self,
+        request: Request,
+        url: URL,
+        policy: Policy,
+        flag: SentFlag,
+        added: Mapping[str, str],
+    ) -> Incoming:
         """Send ``request`` to ``url``, which is of the settings' origin.
+
+        With the headers ``added`` by observers, besides those that it has anyway.
 
         Gives the answer's status and headers; the caller reads and releases it.
         """
@@ -81,7 +100,7 @@ class Session:
                     request.method,
                     url,
                     data=_in_parts(request.body),
-                    headers=self._headers(request),
+                    headers=with_added(self._headers(request), added),
                     allow_redirects=False,
                     # No `total`: it would count the wait for a connection.
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
@@ -225,6 +244,19 @@ class Session:
         while self._sessions:
             _, session = self._sessions.popitem()
             await session.close()
+
+
+def with_added(own: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:
+    """``own`` headers, and those of ``added`` that are neither of them nor about the exchange."""
+    if not added:
+        return own
+    taken = {name.lower() for name in own} | _NOT_ADDED
+    fitting = {
+        name: value
+        for name, value in added.items()
+        if name.lower() not in taken and _NAME.fullmatch(name) and _VALUE.fullmatch(value)
+    }
+    return fitting | own
 
 
 def _in_parts(body: bytes | None) -> bytes | io.BytesIO | None:

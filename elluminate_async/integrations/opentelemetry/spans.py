@@ -1,0 +1,200 @@
+"""`SpanObserver`: a span for each call, chunk and attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Token
+from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+
+from elluminate_async.errors import (
+    ElluminateError,
+    InputError,
+    ItemError,
+    ProtocolError,
+    RejectedError,
+)
+from elluminate_async.telemetry import (
+    ObservedAttempt,
+    ObservedCall,
+    ObservedChunk,
+    Observer,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, SpanContext, Tracer
+    from opentelemetry.util.types import AttributeValue
+
+LONGEST_TEXT: Final = 500
+"""Characters of an error's text in a span's status."""
+
+SHORTEST_WAIT: Final = 0.001
+"""Seconds from which on a wait is one."""
+
+# Their texts may quote an input or an answer.
+_QUOTING: Final = (InputError, ItemError, ProtocolError, RejectedError)
+_QUOTING_NAMES: Final = frozenset({"AnswerTooLargeError", "ProtocolError", "RedirectError"})
+
+
+class _Scope(NamedTuple):
+    """The span of a call or of a chunk, and the context within it."""
+
+    span: Span
+    context: Context
+    token: Token[Context]
+
+
+class SpanObserver(Observer):
+    """Makes the spans.
+
+    Args:
+        tracer: Makes them.
+        capture_content: Whether texts of errors that may quote an input or an answer are told.
+    """
+
+    def __init__(self, tracer: Tracer, *, capture_content: bool) -> None:
+        self._tracer = tracer
+        self._captures = capture_content
+        # Of what has begun and not ended: what begins ends, whatever ends it.
+        self._scopes: dict[ObservedCall | ObservedChunk, _Scope] = {}
+        self._attempts: dict[ObservedAttempt, Span] = {}
+        self._sent: WeakKeyDictionary[ObservedAttempt, SpanContext] = WeakKeyDictionary()
+
+    def call_began(self, call: ObservedCall) -> None:
+        """Within the span that is current."""
+        attributes: dict[str, AttributeValue] = {
+            "elluminate.call.id": call.id,
+            "elluminate.call.kind": call.kind,
+            "elluminate.operation": call.operation,
+        }
+        if call.total is not None:
+            attributes["elluminate.items"] = call.total
+        self._begin(call, f"elluminate.{call.operation}", attributes, context.get_current())
+
+    def call_ended(self, call: ObservedCall, error: BaseException | None) -> None:
+        """With its counts."""
+        self._end(call, error, {})
+
+    def chunk_began(self, chunk: ObservedChunk) -> None:
+        """Within its call's."""
+        attributes: dict[str, AttributeValue] = {
+            "elluminate.chunk.number": chunk.number,
+            "elluminate.items": chunk.items,
+        }
+        if chunk.kind != "sent":
+            attributes["elluminate.chunk.kind"] = chunk.kind
+        if chunk.queued > SHORTEST_WAIT:
+            attributes["elluminate.queued"] = chunk.queued
+        self._begin(chunk, "elluminate.chunk", attributes, self._around(chunk.call))
+
+    def chunk_ended(self, chunk: ObservedChunk, error: BaseException | None) -> None:
+        """With its counts and its job."""
+        attributes: dict[str, AttributeValue] = {}
+        if chunk.jobs:
+            attributes["elluminate.job.id"] = chunk.jobs[0]
+        if len(chunk.jobs) > 1:
+            attributes["elluminate.job.ids"] = chunk.jobs
+        self._end(chunk, error, attributes)
+
+    def attempt_began(self, attempt: ObservedAttempt) -> None:
+        """Within its chunk's or its call's, linked to the attempt before."""
+        attributes: dict[str, AttributeValue] = {
+            "http.request.method": attempt.method,
+            "server.address": attempt.host,
+            "server.port": attempt.port,
+            "url.template": attempt.route,
+        }
+        if attempt.waited > SHORTEST_WAIT:
+            attributes["elluminate.queued"] = attempt.waited
+        links: list[Link] = []
+        if attempt.after is not None:
+            attributes["http.request.resend_count"] = attempt.number - 1
+            before = self._sent.get(attempt.after)
+            links = [Link(before)] if before is not None else links
+        around = self._around(attempt.within)
+        span = self._attempts[attempt] = self._tracer.start_span(
+            f"{attempt.method} {attempt.route}",
+            around,
+            SpanKind.CLIENT,
+            attributes=attributes,
+            links=links,
+        )
+        self._sent[attempt] = span.get_span_context()
+        propagate.inject(attempt.headers, trace.set_span_in_context(span, around))
+
+    def attempt_ended(self, attempt: ObservedAttempt) -> None:
+        """With its status and the verdict on it."""
+        span = self._attempts.pop(attempt, None)
+        if span is None:
+            return
+        attributes: dict[str, AttributeValue] = {}
+        if attempt.status is not None:
+            attributes["http.response.status_code"] = attempt.status
+        if attempt.request_id is not None:
+            attributes["elluminate.request_id"] = attempt.request_id
+        if attempt.cause is not None:
+            if attempt.verdict is not None:
+                attributes["elluminate.verdict"] = attempt.verdict
+            attributes["error.type"] = attempt.cause
+            told = self._captures or attempt.cause not in _QUOTING_NAMES
+            text = attempt.text[:LONGEST_TEXT] if attempt.text and told else None
+            span.set_status(Status(StatusCode.ERROR, text))
+        # At once, as each setting of one takes a lock.
+        span.set_attributes(attributes)
+        span.end()
+
+    def _around(self, within: ObservedCall | ObservedChunk | None) -> Context:
+        scope = self._scopes.get(within) if within is not None else None
+        if scope is not None:
+            return scope.context
+        if isinstance(within, ObservedChunk) and within.call is not None:
+            return self._around(within.call)
+        return context.get_current()
+
+    def _begin(
+        self,
+        scope: ObservedCall | ObservedChunk,
+        name: str,
+        attributes: dict[str, AttributeValue],
+        around: Context,
+    ) -> None:
+        span = self._tracer.start_span(name, around, attributes=attributes)
+        # For logs and other instrumentations: what they tell of meanwhile is within it.
+        inside = trace.set_span_in_context(span, around)
+        self._scopes[scope] = _Scope(span, inside, context.attach(inside))
+
+    def _end(
+        self,
+        scope: ObservedCall | ObservedChunk,
+        error: BaseException | None,
+        attributes: dict[str, AttributeValue],
+    ) -> None:
+        began = self._scopes.pop(scope, None)
+        if began is None:
+            return
+        span = began.span
+        if context.get_current() is began.context:
+            # Not in a coroutine that was thrown away, and is closed in another context.
+            context.detach(began.token)
+        attributes["elluminate.items.succeeded"] = scope.succeeded
+        attributes["elluminate.items.failed"] = scope.failed
+        for code, count in scope.codes.items():
+            attributes[f"elluminate.items.failed.{code}"] = count
+        if error is not None:
+            attributes["error.type"] = type(error).__name__
+            span.set_status(Status(StatusCode.ERROR, self._text(error)))
+        elif scope.failed and not scope.succeeded:
+            attributes["error.type"] = scope.most_frequent_code
+            span.set_status(Status(StatusCode.ERROR, "all items failed"))
+        span.set_attributes(attributes)
+        span.end()
+
+    def _text(self, error: BaseException) -> str | None:
+        if isinstance(error, asyncio.CancelledError):
+            return "cancelled"
+        quotes = not isinstance(error, ElluminateError) or isinstance(error, _QUOTING)
+        return str(error)[:LONGEST_TEXT] if self._captures or not quotes else None

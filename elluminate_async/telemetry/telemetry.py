@@ -1,0 +1,289 @@
+"""`Telemetry`: where a client's layers tell of what they do, and observers are told."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, Token
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from elluminate_async.errors import ConfigurationError
+from elluminate_async.telemetry.logs import LogObserver
+from elluminate_async.telemetry.observer import BreakerChange, Hold, Observer, Rated, Readings
+from elluminate_async.telemetry.scopes import (
+    CallKind,
+    ChunkKind,
+    ObservedAttempt,
+    ObservedCall,
+    ObservedChunk,
+)
+
+logger = logging.getLogger("elluminate_async")
+
+T = TypeVar("T")
+
+_Within: TypeAlias = ObservedCall | ObservedChunk | None
+_WITHIN: ContextVar[_Within] = ContextVar("elluminate_async_within", default=None)
+"""The innermost call or chunk of this task. Tasks that it begins are within it too; a task of the
+engine's, which sends one chunk after another, is within each for as long as that lasts."""
+
+_LOG: Final = LogObserver()
+
+
+def nothing_rated(_: int) -> int | None:
+    """No response was."""
+    return None
+
+
+class Telemetry:
+    """Tells the observers of one client; of nobody's, where nothing else is said.
+
+    Args:
+        base_url: Of the service.
+        observers: Those besides the log.
+
+    Raises:
+        ConfigurationError: One of them is no `Observer`.
+
+    Attributes:
+        scheme, host, port: Of the service.
+    """
+
+    def __init__(self, base_url: str = "", observers: Iterable[Observer] = ()) -> None:
+        parts = urlsplit(base_url)
+        self.scheme = parts.scheme or "http"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self.scheme == "https" else 80)
+        self._observers: tuple[Observer, ...] = (_LOG,)
+        self._faulty: set[int] = set()
+        self._read: Callable[[], Readings] = Readings
+        self._blot: Callable[[str], str] = str
+        try:
+            told = [*observers]
+        except TypeError:
+            raise ConfigurationError(f"observers must be a list, not {observers!r:.80}") from None
+        for observer in told:
+            self.subscribe(observer)
+
+    def subscribe(self, observer: Observer) -> None:
+        """Tell ``observer`` of what begins from now on; again does nothing.
+
+        Raises:
+            ConfigurationError: It is no `Observer`.
+        """
+        if not isinstance(observer, Observer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"an observer must be an Observer, not {observer!r:.80}")
+        if observer not in self._observers:
+            self._observers = (*self._observers, observer)
+            observer.subscribed(self)
+
+    def unsubscribe(self, observer: Observer) -> None:
+        """Tell it of no more than the ends of what it saw begin; again does nothing."""
+        if observer in self._observers:
+            self._observers = tuple(one for one in self._observers if one is not observer)
+            observer.unsubscribed(self)
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """Those that are told, the log first."""
+        return self._observers
+
+    def blotted(self, text: str) -> str:
+        """``text`` of the service's without the credential."""
+        return self._blot(text)
+
+    def readings(self) -> Readings:
+        """The state of the client's limits now."""
+        return self._read()
+
+    def read_by(self, read: Callable[[], Readings]) -> None:
+        """Have `readings` ask ``read``."""
+        self._read = read
+
+    def blot_by(self, blot: Callable[[str], str]) -> None:
+        """Have `blotted` ask ``blot``."""
+        self._blot = blot
+
+    @contextmanager
+    def call(
+        self, operation: str, *, kind: CallKind = "batch", total: int | None = None
+    ) -> Generator[ObservedCall]:
+        """Around one call. Who has the outcomes counts them in what this gives."""
+        call = ObservedCall(operation=operation, kind=kind, total=total, parent=_call_now())
+        observers, error, token = self._observers, None, _WITHIN.set(call)
+        self._tell(observers, lambda one: one.call_began(call))
+        try:
+            yield call
+        except BaseException as raised:
+            error, call.error = raised, type(raised)
+            if kind == "single" and isinstance(raised, Exception):
+                call.codes[str(getattr(raised, "code", "failed"))] += 1
+            raise
+        finally:
+            call.seconds, call.is_over = time.monotonic() - call.began_at, True
+            _leave(token)
+            self._tell(reversed(observers), partial(_end_call, call, error))
+            error = None
+
+    def came(self, call: ObservedCall, outcome: T, rated: int | None = None) -> T:
+        """Tell of the outcome of a single call, and give it back.
+
+        ``rated`` is the id of the response that was.
+        """
+        pairs = [(0, outcome)]
+        call.count(pairs)
+        self._tell(self._observers, lambda one: one.outcomes(call, pairs, lambda _: rated))
+        return outcome
+
+    @contextmanager
+    def chunk(
+        self,
+        items: int,
+        pairs: Sequence[tuple[int, object]],
+        *,
+        rated: Rated = nothing_rated,
+        kind: ChunkKind = "sent",
+        queued: float = 0.0,
+        job: str | None = None,
+    ) -> Generator[None]:
+        """Around the sending of so many items; ``pairs`` are their outcomes by then.
+
+        ``rated`` tells the id of the response at a position.
+        """
+        call = _call_now()
+        if call is not None:
+            call.chunks += 1
+        chunk = ObservedChunk(
+            call=call, number=call.chunks if call else 1, items=items, kind=kind, queued=queued
+        )
+        if job is not None:
+            chunk.jobs.append(job)
+        observers, error, token = self._interested(), None, _WITHIN.set(chunk)
+        self._tell(observers, lambda one: one.chunk_began(chunk))
+        try:
+            yield
+        except BaseException as raised:
+            error, chunk.error = raised, type(raised)
+            raise
+        finally:
+            chunk.seconds = time.monotonic() - chunk.began_at
+            chunk.count(pairs)
+            _leave(token)
+            told = reversed(observers)
+            self._tell(told, partial(_end_chunk, chunk, pairs, rated, error))
+            error = None
+
+    def job(self, job_id: str) -> None:
+        """Tell of the job that the items which are being sent became."""
+        within = _WITHIN.get()
+        if isinstance(within, ObservedChunk) and job_id not in within.jobs:
+            within.jobs.append(job_id)
+
+    @contextmanager
+    def attempt(
+        self,
+        method: str,
+        path: Sequence[str | int],
+        *,
+        after: ObservedAttempt | None = None,
+        waited: float = 0.0,
+        is_stream: bool = False,
+    ) -> Generator[ObservedAttempt]:
+        """Around one sending of one request; its answer is noted in what this gives."""
+        attempt = ObservedAttempt(
+            within=_within_now(),
+            method=method,
+            path=path,
+            host=self.host,
+            port=self.port,
+            number=after.number + 1 if after else 1,
+            after=after,
+            waited=waited,
+            is_stream=is_stream,
+        )
+        observers = self._interested()
+        self._tell(observers, lambda one: one.attempt_began(attempt))
+        try:
+            yield attempt
+        except BaseException as raised:
+            attempt.cause = attempt.cause or type(raised).__name__
+            raise
+        finally:
+            attempt.seconds = time.monotonic() - attempt.began_at
+            # A chain of them all would be kept for as long as the request is sent again.
+            self._tell(reversed(observers), lambda one: one.attempt_ended(attempt))
+            attempt.after = None
+
+    def retrying(self, attempt: ObservedAttempt | None, wait: float) -> None:
+        """Tell that its request is sent again after ``wait`` seconds."""
+        if attempt is not None:
+            self._tell(self._observers, lambda one: one.retrying(attempt, wait))
+
+    def hold_began(self, seconds: float, *, is_waited_out: bool = True) -> None:
+        """Tell that the service asked for a wait."""
+        hold = Hold(seconds, is_waited_out)
+        self._tell(self._observers, lambda one: one.hold_began(hold))
+
+    def breaker_changed(self, change: BreakerChange) -> None:
+        """Tell that requests are held back, or are not any more."""
+        self._tell(self._observers, lambda one: one.breaker_changed(change))
+
+    def _interested(self) -> tuple[Observer, ...]:
+        """Those that chunks and attempts are told to: none, where that is the log and it is off."""
+        observers = self._observers
+        is_off = len(observers) == 1 and not logger.isEnabledFor(logging.DEBUG)
+        return () if is_off else observers
+
+    def _tell(self, observers: Iterable[Observer], event: Callable[[Observer], None]) -> None:
+        for observer in observers:
+            try:
+                event(observer)
+            except Exception:
+                if id(observer) not in self._faulty:
+                    self._faulty.add(id(observer))
+                    logger.exception("the observer %r raised; this is told once", observer)
+
+
+def _within_now() -> _Within:
+    """The innermost call or chunk that has not ended: a task may outlive what began it."""
+    within = _WITHIN.get()
+    call = within.call if isinstance(within, ObservedChunk) else within
+    if call is None or not call.is_over:
+        return within
+    return _running(call)
+
+
+def _call_now() -> ObservedCall | None:
+    within = _WITHIN.get()
+    return _running(within.call if isinstance(within, ObservedChunk) else within)
+
+
+def _running(call: ObservedCall | None) -> ObservedCall | None:
+    while call is not None and call.is_over:
+        call = call.parent
+    return call
+
+
+def _leave(token: Token[_Within]) -> None:
+    # A coroutine that is thrown away is closed in whatever context that happens.
+    with suppress(ValueError):
+        _WITHIN.reset(token)
+
+
+def _end_call(call: ObservedCall, error: BaseException | None, observer: Observer) -> None:
+    observer.call_ended(call, error)
+
+
+def _end_chunk(
+    chunk: ObservedChunk,
+    pairs: Sequence[tuple[int, object]],
+    rated: Rated,
+    error: BaseException | None,
+    observer: Observer,
+) -> None:
+    observer.outcomes(chunk, pairs, rated)
+    observer.chunk_ended(chunk, error)
