@@ -33,7 +33,8 @@ async def run_until_disconnect(request: Request, awaitable: Awaitable[T]) -> T:
     """``await awaitable``, which is cancelled, and waited for, once the caller has hung up.
 
     The request's body is read first, as else nobody sees that the caller is gone; it can be read
-    afterwards as before. The awaitable runs in the task of the request.
+    afterwards as before. The awaitable runs in a task of its own, which is cancelled once: what
+    it does to clean up is done.
 
     Raises:
         ClientDisconnect: The caller has hung up; `problem_handlers` has its end.
@@ -46,38 +47,48 @@ async def run_until_disconnect(request: Request, awaitable: Awaitable[T]) -> T:
         if inspect.iscoroutine(awaitable):
             awaitable.close()
         raise
-    async with _until_left(request.receive):
-        return await awaitable
+    return await _until_left(request.receive, awaitable)
 
 
-@asynccontextmanager
-async def _until_left(receive: Receive) -> AsyncGenerator[None]:
-    async def watch() -> None:
+async def _until_left(receive: Receive, awaitable: Awaitable[T]) -> T:
+    async def left() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        scope.cancel()
 
-    with anyio.CancelScope() as scope:
-        async with _beside(watch()):
-            yield
-    if scope.cancelled_caught:
+    task = asyncio.ensure_future(awaitable)
+    task.add_done_callback(_mark_seen)
+    is_left = False
+    try:
+        async with _beside(left()) as watcher:
+            await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            is_left = not task.done()
+    finally:
+        await _ended(task)
+    if is_left and task.cancelled():
         raise ClientDisconnect
+    return task.result()
 
 
 @asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
     """Have ``work`` done beside what is within, until that ends."""
     task = asyncio.create_task(work)
     task.add_done_callback(_mark_seen)
     try:
-        yield
+        yield task
     finally:
-        task.cancel()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait({task})
+        await _ended(task)
 
 
-def _mark_seen(task: asyncio.Task[Any]) -> None:
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Cancel it, once, and wait for its end."""
+    task.cancel()
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait({task})
+
+
+def _mark_seen(task: asyncio.Future[Any]) -> None:
+    # Whoever waited for it may be gone.
     if not task.cancelled():
         task.exception()
 
@@ -159,8 +170,7 @@ class _Lines(StreamingResponse):
         else:
             writer = _Writer(self, send)
             try:
-                async with _until_left(receive):
-                    await self._tell(writer)
+                await _until_left(receive, self._tell(writer))
                 await writer.end()
             except ClientDisconnect:
                 if not writer.begun:
@@ -289,5 +299,4 @@ def _without_errors(record: EvaluationRecord) -> dict[str, Any]:
 
 async def _close(stream: AsyncIterable[Any]) -> None:
     if (aclose := getattr(stream, "aclose", None)) is not None:
-        with anyio.CancelScope(shield=True):
-            await aclose()
+        await aclose()
