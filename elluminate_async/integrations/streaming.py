@@ -25,6 +25,12 @@ T = TypeVar("T")
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _JSON: Final[TypeAdapter[Any]] = TypeAdapter(Any)
+# Line ends to some readers of lines, such as `str.splitlines`; in JSON only ever within a text.
+_LINE_ENDS: Final = (
+    ("\u0085".encode(), rb"\u0085"),
+    ("\u2028".encode(), rb"\u2028"),
+    ("\u2029".encode(), rb"\u2029"),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -214,8 +220,10 @@ class _Lines(StreamingResponse):
         await writer.write(self._line(last))
 
     def _line(self, told: dict[str, Any], position: int | None = None) -> bytes:
-        # Of JSON, which has no line end in it.
         data = _JSON.dump_json(told)
+        # JSON escapes the others itself.
+        for raw, escaped in _LINE_ENDS:
+            data = data.replace(raw, escaped)
         if not self._sse:
             return data + b"\n"
         head = b"event: done" if position is None else b"id: %d" % position

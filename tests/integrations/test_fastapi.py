@@ -44,9 +44,7 @@ from elluminate_async.testing import FaultProxy
 from tests.integrations.hosting import DidNotStartError, Hosted, Work, hang_up, hosted
 
 PROBLEM = "application/problem+json"
-POST = (
-    "POST {path} HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 2\n\n{{}}"
-)
+POST = "POST {path} HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 2\n\n{{}}"
 
 
 async def test_a_lifespan_opens_one_client_and_closes_it() -> None:
