@@ -384,7 +384,9 @@ class FaultProxy:
         for toxic in toxics:
             await toxic.finish(flow)
         if writer.can_write_eof() and not writer.is_closing():
-            writer.write_eof()
+            # The other end may be gone for good meanwhile.
+            with contextlib.suppress(OSError):
+                writer.write_eof()
 
     def _toxics(self, direction: Direction, connection: _Connection) -> list[Toxic]:
         found: list[Toxic] = []

@@ -87,7 +87,7 @@ async def test_starlette_alone_will_do() -> None:
 async def test_an_applications_own_lifespan_has_it_inside() -> None:
     """It enters the one here, has the client, and yields what it likes besides."""
     async with LocalServer() as server:
-        settings = {"base_url": server.url, "api_key": server.api_key}
+        settings: dict[str, Any] = {"base_url": server.url, "api_key": server.api_key}
 
         @asynccontextmanager
         async def own(app: FastAPI) -> AsyncGenerator[Mapping[str, Any]]:
