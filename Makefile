@@ -58,6 +58,7 @@ soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, ho
 	$(BIN)/python -m tests.soak.model_answers
 	$(BIN)/python -m tests.soak.trouble --seeds 20
 	$(BIN)/python -m tests.soak.connections
+	$(BIN)/python -m tests.soak.service --hangups 1000 --kills 20 --outage 10
 	$(BIN)/python -m pytest -q --hypothesis-profile=fresh tests/faults/test_positions.py tests/transport/test_sse.py
 
 check: $(VENV)/.checkers $(VENV)/.docs ## Formatting, lint, types, layering

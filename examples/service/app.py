@@ -9,9 +9,9 @@ from elluminate_async import AsyncClient, BatchOptions, Collection, Experiment
 from elluminate_async.integrations import fastapi as service
 from elluminate_async.integrations.fastapi import BackgroundStatus, Client, Job, JobName
 
-# A person waits for 20 s at most, and for 3 s where the service is away; a job for a day.
-OPTIONS = BatchOptions(deadline=20, retry_for=3)
-PATIENT = OPTIONS.replace(deadline=86_400, retry_for=3_600)
+# A person waits for 20 s at most, and for 5 s where the service is away; a job for a day.
+OPTIONS = BatchOptions(deadline=20, retry_for=3, attempt_timeout=5)
+PATIENT = OPTIONS.replace(deadline=86_400, retry_for=3_600, attempt_timeout=120)
 MADE: list[tuple[Collection, Experiment]] = []
 
 

@@ -101,7 +101,7 @@ async def kills(folder: Path, count: int, *, seed: int = 1, rows: int = ROWS) ->
             killed += await service.kill() < 0
             # The server goes on with what it has accepted; who asks meanwhile waits.
             await service.start("examples.service.app:app")
-            status = await _ended(service, "nightly")
+            status = await ended(service, "nightly")
             assert status["status"] == "succeeded", status
             assert status["result"] == [f"echo {question}" for question in questions]
             calls = service.model.answered
@@ -116,7 +116,8 @@ async def kills(folder: Path, count: int, *, seed: int = 1, rows: int = ROWS) ->
     }
 
 
-async def _ended(service: Service, name: str) -> dict[str, Any]:
+async def ended(service: Service, name: str) -> dict[str, Any]:
+    """The status of a job that has come to its end."""
     with anyio.fail_after(300):
         while True:
             _, status = await service.get(f"/batches/{name}")
@@ -153,16 +154,18 @@ async def outage(folder: Path, seconds: float, *, silent: bool = False) -> dict[
         refused = [answer for answer in answers if answer.status != 200]
         slowest = max((answer.seconds for answer in answers), default=0.0)
         statuses = Counter(answer.status for answer in answers)
+        told_when = all(answer.status == 503 and answer.retry_after for answer in refused)
         return {
             "outage": seconds,
             "silent": silent,
             "not_ready_after": round(await said_at, 2),
             "answered": dict(statuses),
+            "told_when": told_when,
             "slowest": round(slowest, 2),
             "well_after": round(well_at, 2),
             "kept": await said_at <= 3
             and bool(refused)
-            and all(answer.status == 503 and answer.retry_after for answer in refused)
+            and told_when
             and slowest <= DEADLINE
             and well_at <= 2,
         }
