@@ -37,30 +37,18 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.integrations.background import (
-    Background as Background,
-)
-from elluminate_async.integrations.background import (
-    BackgroundStatus as BackgroundStatus,
-)
-from elluminate_async.integrations.background import (
-    Job as Job,
-)
-from elluminate_async.integrations.background import (
-    JobName as JobName,
-)
-from elluminate_async.integrations.background import (
-    NameTakenError as NameTakenError,
+    Background,
+    BackgroundStatus,
+    Job,
+    JobName,
+    NameTakenError,
 )
 from elluminate_async.integrations.problems import (
     KINDS,
     MEDIA_TYPE,
+    Problem,
     internal_problem,
-)
-from elluminate_async.integrations.problems import (
-    Problem as Problem,
-)
-from elluminate_async.integrations.problems import (
-    problem_of as problem_of,
+    problem_of,
 )
 
 try:
@@ -69,9 +57,27 @@ try:
 except ImportError as _error:
     raise MissingExtraError("the client in a web application", "fastapi") from _error
 
-from elluminate_async.integrations.streaming import ndjson as ndjson
-from elluminate_async.integrations.streaming import run_until_disconnect as run_until_disconnect
-from elluminate_async.integrations.streaming import sse as sse
+from elluminate_async.integrations.streaming import ndjson, run_until_disconnect, sse
+
+__all__ = [
+    "Background",
+    "BackgroundStatus",
+    "Client",
+    "Job",
+    "JobName",
+    "NameTakenError",
+    "Problem",
+    "alive",
+    "client_of",
+    "lifespan",
+    "ndjson",
+    "problem_handlers",
+    "problem_of",
+    "problem_responses",
+    "ready",
+    "run_until_disconnect",
+    "sse",
+]
 
 COALESCE: Final = 0.005
 """Seconds for which `lifespan` has single calls wait for others, to share a request with them."""

@@ -14,6 +14,7 @@ import typer.main
 import elluminate_async
 from elluminate_async import server, testing
 from elluminate_async.cli.app import app
+from elluminate_async.integrations import fastapi
 from elluminate_async.resources.base import Resource
 
 RESOURCES = [
@@ -33,7 +34,9 @@ def anchors(site: Path) -> dict[str, str]:
     return {words[0]: words[3] for words in lines if words[1].startswith("py:")}
 
 
-@pytest.mark.parametrize("module", [elluminate_async, testing, server], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [elluminate_async, testing, server, fastapi], ids=lambda m: m.__name__
+)
 def test_every_public_name_has_an_entry(anchors: dict[str, str], module: Any) -> None:
     """Under the path that it is imported from."""
     wanted = {f"{module.__name__}.{name}" for name in module.__all__} - {

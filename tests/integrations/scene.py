@@ -131,6 +131,7 @@ class Service:
             told["tasks"],
             len(os.listdir(f"{folder}/fd")),
             round(pages * os.sysconf("SC_PAGESIZE") / (1 << 20), 1),
+            told["requests"],
         )
 
 
@@ -146,11 +147,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a process holds."""
+    """What a process holds; ``requests`` are its client's, in flight."""
 
     tasks: int
     descriptors: int
     mebibytes: float
+    requests: int
 
 
 @asynccontextmanager

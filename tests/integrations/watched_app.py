@@ -14,4 +14,4 @@ from examples.service.app import app
 async def held(client: Client) -> dict[str, Any]:
     """Its tasks, and the requests of its client that are in flight."""
     gc.collect()
-    return {"tasks": len(asyncio.all_tasks()), "in_flight": client.traffic.in_flight}
+    return {"tasks": len(asyncio.all_tasks()), "requests": client.traffic.in_flight}

@@ -47,9 +47,9 @@ async def hang_ups(folder: Path, count: int, *, seconds: float = 5.0) -> dict[st
         statuses = Counter[int]()
         for number in range(count // ROUND):
             statuses += await _round(service, f"round{number}")
-        began = time.monotonic()
         await _settled(service)
-        quiet = time.monotonic() - began
+        await _hang_up(service, "last")
+        quiet = await _settled(service)
         after = await service.held()
         return {
             "hang_ups": count // ROUND * ROUND,
@@ -67,20 +67,30 @@ async def hang_ups(folder: Path, count: int, *, seconds: float = 5.0) -> dict[st
 
 async def _round(service: Service, name: str) -> Counter[int]:
     async with asyncio.TaskGroup() as tasks:
-        for number in range(ROUND):
-            tasks.create_task(service.hang_up(f"long-{name}-{number}", 0.3))
+        tasks.create_task(_hang_up(service, name))
         asked = [
             tasks.create_task(service.ask(f"short {name} {number}")) for number in range(ROUND)
         ]
     return Counter(task.result().status for task in asked)
 
 
-async def _settled(service: Service) -> None:
-    """Return when no call of a model is in flight, and no connection of a caller is open."""
+async def _hang_up(service: Service, name: str) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(ROUND):
+            tasks.create_task(service.hang_up(f"long-{name}-{number}", 0.3))
+
+
+async def _settled(service: Service) -> float:
+    """Seconds until no call of a model is in flight; then what is left over has ended, too."""
+    began = time.monotonic()
     with anyio.fail_after(300):
         while service.model.in_flight:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+    took = time.monotonic() - began
+    with anyio.fail_after(60):
+        while (await service.held()).requests:  # noqa: ASYNC110
             await anyio.sleep(0.05)
-    await anyio.sleep(0.5)
+    return took
 
 
 async def kills(folder: Path, count: int, *, seed: int = 1, rows: int = ROWS) -> dict[str, Any]:
@@ -201,7 +211,7 @@ async def _until(model: BusyModel, calls: int) -> None:
 
 
 def _plain(held: Any) -> dict[str, Any]:
-    return {name: getattr(held, name) for name in held.__slots__}
+    return {name: getattr(held, name) for name in held.__slots__ if name != "requests"}
 
 
 def main() -> int:
