@@ -129,7 +129,7 @@ _OF_CODE: Final = {
 def problem_of(
     error: BaseException, statuses: Mapping[type[Exception], int] | None = None
 ) -> Problem | None:
-    """What may be told of ``error``; None where it is no matter of the service's.
+    """The problem that ``error`` is to others; None where it is no matter of the service's.
 
     Args:
         error: Any; of a group of errors, the worst of them, where each has a problem.

@@ -111,14 +111,14 @@ class Service:
         wait = response.headers.get("Retry-After")
         return Asked(response.status, body.decode(), wait, time.monotonic() - began)
 
-    async def hang_up(self, question: str, after: float) -> None:
-        """Ask, and end the connection after so many seconds."""
+    async def hang_up(self, question: str, leave: asyncio.Event) -> None:
+        """Ask, and end the connection then."""
         host, _, port = self.url.removeprefix("http://").partition(":")
         _, writer = await asyncio.open_connection(host, int(port))
         target = f"POST /answers?question={question} HTTP/1.1"
         writer.write(f"{target}\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
         await writer.drain()
-        await anyio.sleep(after)
+        await leave.wait()
         writer.transport.abort()
 
     async def held(self) -> Held:

@@ -54,6 +54,7 @@ async def hang_ups(folder: Path, count: int, *, seconds: float = 5.0) -> dict[st
         return {
             "hang_ups": count // ROUND * ROUND,
             "answered": dict(statuses),
+            "model_calls_of_theirs": sum("long" in asked for asked in service.model.answered),
             "model_calls_at_once": service.model.peak,
             "model_quiet_after": round(quiet, 2),
             "before": _plain(before),
@@ -75,22 +76,29 @@ async def _round(service: Service, name: str) -> Counter[int]:
 
 
 async def _hang_up(service: Service, name: str) -> None:
+    """The callers of a round leave together, 0.3 s after the model was asked for one of them."""
+    leave = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         for number in range(ROUND):
-            tasks.create_task(service.hang_up(f"long-{name}-{number}", 0.3))
+            tasks.create_task(service.hang_up(f"long-{name}-{number}-end", leave))
+        with anyio.fail_after(60):
+            while not any(f"long-{name}-" in asked for asked in service.model.answered):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.3)
+        leave.set()
 
 
 async def _settled(service: Service) -> float:
-    """Seconds until no call of a model is in flight; then what is left over has ended, too."""
-    began = time.monotonic()
+    """Seconds until the last call of a model has ended, after which there is none for a second."""
+    began = busy = time.monotonic()
     with anyio.fail_after(300):
-        while service.model.in_flight:  # noqa: ASYNC110
+        while time.monotonic() < busy + 1:
+            if service.model.in_flight:
+                busy = time.monotonic()
             await anyio.sleep(0.01)
-    took = time.monotonic() - began
-    with anyio.fail_after(60):
         while (await service.held()).requests:  # noqa: ASYNC110
             await anyio.sleep(0.05)
-    return took
+    return busy - began
 
 
 async def kills(folder: Path, count: int, *, seed: int = 1, rows: int = ROWS) -> dict[str, Any]:
