@@ -43,8 +43,8 @@ class _Queue(Generic[M]):
         self._members: dict[M, int] = {}
         self._numbers = itertools.count()
 
-    def __bool__(self) -> bool:
-        return bool(self._members)
+    def __len__(self) -> int:
+        return len(self._members)
 
     def put(self, member: M) -> None:
         """Put ``member`` where it belongs now; nowhere, when it waits no more."""

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from elluminate_async.server.llms.callers import Callers
+from elluminate_async.server.llms.callers import Caller, Callers
 from elluminate_async.server.llms.permits import Permits
 
 CALLERS = Callers()
@@ -112,3 +112,48 @@ async def test_calls_that_are_cancelled_lose_no_permit(seed: int) -> None:
         await asyncio.sleep(0)
     assert permits.in_flight == 0
     assert [permits.try_acquire("a", A_JOB) for _ in range(3)] == [True, True, False]
+
+
+async def order_of(permits: Permits, waiting: list[Caller], releases: int) -> list[Caller]:
+    """Who gets the permits that the one endpoint gives back, of those who wait for it."""
+    served: list[Caller] = []
+
+    async def call(caller: Caller) -> None:
+        await permits.acquire("a", caller)
+        served.append(caller)
+
+    tasks = [asyncio.create_task(call(caller)) for caller in waiting]
+    await asyncio.sleep(0)
+    for _ in range(releases):
+        permits.release("a", A_JOB)
+        for _ in range(3):
+            await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    return served
+
+
+async def test_a_job_with_nothing_in_flight_goes_before_one_with_much() -> None:
+    """Of one project: a row of another job is asked for before the rest of a long one."""
+    permits, other = Permits(4), CALLERS.of(1)
+    assert all(permits.try_acquire("a", A_JOB) for _ in range(4))
+
+    served = await order_of(permits, [A_JOB, A_JOB, other], 2)
+
+    assert served == [other, A_JOB]
+    for caller in (*served, A_JOB, A_JOB):
+        permits.release("a", caller)
+
+
+async def test_a_project_goes_before_one_that_has_more_in_flight() -> None:
+    """However many jobs that has, each with nothing in flight."""
+    permits, jobs, other = Permits(4), [CALLERS.of(1) for _ in range(3)], CALLERS.of(2)
+    assert all(permits.try_acquire("a", A_JOB) for _ in range(4))
+
+    served = await order_of(permits, [*jobs, other, other], 3)
+
+    # At first three calls of the one project and none of the other are in flight, then two
+    # and one; where both have two, who came first.
+    assert served == [other, other, jobs[0]]
+    for caller in (*served, A_JOB):
+        permits.release("a", caller)
