@@ -4,8 +4,9 @@
 
 One client with its defaults, and an embedded server with its default of 64 model calls, each a
 seeded log-normal of 200 ms (sigma 0.3). 100 callers send one row each, with the priority
-``"interactive"``: at once, and one after another. That alone, and while the same client generates
-3,000 rows by one call that has its permits already, of priority ``"bulk"``, or ``"normal"``.
+``"interactive"``: all at once, or a few of them one after another. That alone, and while the same
+client generates 3,000 rows by one call that has its permits already, of priority ``"bulk"``; those
+at once also beside one of ``"normal"``, which leaves no permit free.
 The latencies are the same each time, so that ratios compare like with like. Every answer is
 compared with what the model says, and the run must outlast what is measured beside it.
 """
@@ -37,7 +38,10 @@ CALLERS = 100
 IN_TURN = 15
 ROWS = 3_000
 UNDER_WAY = 1.0  # seconds after which the run has all the permits that it gets
-BESIDE: tuple[Priority | None, ...] = (None, "bulk", "normal")
+BESIDE: dict[str, tuple[Priority | None, ...]] = {
+    "at once": (None, "bulk", "normal"),
+    "in turn": (None, "bulk"),
+}
 
 Seconds = list[float]
 
@@ -116,8 +120,9 @@ async def measure(rounds: int) -> dict[tuple[str, Priority | None], list[dict[st
             bench = await Bench.make(client)
             await bench.at_once()
             for _ in range(rounds):
-                for name, load in (("at once", bench.at_once), ("in turn", bench.in_turn)):
-                    for priority in BESIDE:
+                for name, priorities in BESIDE.items():
+                    load = bench.at_once if name == "at once" else bench.in_turn
+                    for priority in priorities:
                         seconds = await bench.beside(priority, load)
                         figures = told(seconds)
                         found.setdefault((name, priority), []).append(figures)
