@@ -74,7 +74,9 @@ class Journal:
                     f"the journal {path} is no regular file: name another path", path=path
                 )
             if not lock_file(descriptor):
-                raise JournalError(f"the journal {path} is in use by another call", path=path)
+                raise JournalError(
+                    f"the journal {path} is in use by another call", path=path, in_use=True
+                )
             records, end = read_records(path, descriptor)
             if os.fstat(descriptor).st_size > end:
                 # The last record was being written when its process ended.

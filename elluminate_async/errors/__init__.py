@@ -149,12 +149,16 @@ class JournalError(ElluminateError):
     Attributes:
         path: The file.
         offset: Where the damage begins, in bytes, if it is damaged.
+        in_use: Whether another call has it, so that it can be used later.
     """
 
-    def __init__(self, message: str, *, path: Path, offset: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, path: Path, offset: int | None = None, in_use: bool = False
+    ) -> None:
         super().__init__(message)
         self.path = path
         self.offset = offset
+        self.in_use = in_use
 
 
 class TransportError(ElluminateError):

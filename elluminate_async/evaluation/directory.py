@@ -158,6 +158,7 @@ def _lock(directory: Path) -> int:
     raise JournalError(
         f"the journal {directory} is in use by another call: await that, or pass another path",
         path=directory,
+        in_use=True,
     )
 
 

@@ -169,3 +169,30 @@ async def test_the_parents_close_is_one_while_the_child_lives(tmp_path: Path) ->
             await program.communicate(b"")
 
     assert program.returncode == 0
+
+
+async def test_a_child_does_not_keep_an_evaluations_journal(tmp_path: Path) -> None:
+    """The parent gives it back at its call's end, though a child that lives has the file open."""
+    script = """
+    from pathlib import Path
+    from elluminate_async.evaluation.directory import locked
+
+    async def hold():
+        async with locked(Path("journal")):
+            child, end = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(end)
+                os.read(child, 1)
+                os._exit(0)
+            os.close(child)
+        async with locked(Path("journal")):
+            print("free")
+        os.close(end)
+        os.waitpid(pid, 0)
+
+    loop.run_until_complete(hold())
+    loop.close()
+    """
+    async with a_service(False, tmp_path) as (server, _):
+        assert await printed_by(script, tmp_path, server) == "free\n"

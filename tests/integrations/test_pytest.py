@@ -1,0 +1,334 @@
+"""The plugin for evaluations, in suites of their own against an embedded server."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from tests.evaluation.scene import Scene, evaluating, judging
+from tests.faults.test_processes import environment
+
+CONFTEST = 'pytest_plugins = ["elluminate_async.integrations.pytest"]\n'
+
+BY_PARAMETER = """
+import pytest
+
+pytestmark = pytest.mark.elluminate(
+    prompt="Say {{word}}", criteria=["Does it say the word?", "Is it short?"]
+)
+
+@pytest.mark.parametrize("word", ["one", "two", "bad", "mute"])
+def test_word(word, elluminate_record):
+    assert elluminate_record.input == {"word": word}
+    assert elluminate_record.response_str == f"echo Say {word}"
+    assert elluminate_record.passed
+"""
+
+OF_ALL = """
+import pytest
+
+ROWS = [{"word": word} for word in ("one", "two", "bad", "mute")]
+
+def asked(**more):
+    return pytest.mark.elluminate(
+        prompt="Say {{word}}", criteria=["Does it say the word?", "Is it short?"], rows=ROWS, **more
+    )
+
+@asked(pass_rate=0.5)
+def test_low():
+    pass
+
+@asked(pass_rate=0.9)
+def test_high():
+    raise AssertionError("not reached")
+
+@asked(pass_rate=0.9, max_error_rate=0.1)
+def test_strict():
+    raise AssertionError("not reached")
+
+@asked()
+def test_by_hand(elluminate_evaluation):
+    assert len(elluminate_evaluation) == 4
+    assert elluminate_evaluation.gate(pass_rate=0.5)
+
+@asked()
+def test_each(elluminate_record, elluminate_row):
+    assert elluminate_record.input == elluminate_row
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run of pytest left.
+
+    Attributes:
+        outcomes: Of the tests, by their names: passed, failed, error or skipped.
+        properties: Of the tests, by their names.
+    """
+
+    code: int
+    said: str
+    outcomes: dict[str, str]
+    properties: dict[str, dict[str, str]]
+
+
+@dataclass(slots=True)
+class Suite:
+    """A folder of tests, beside the service that they are evaluated by."""
+
+    scene: Scene
+    folder: Path
+
+    async def run(self, *arguments: str, **changed: str) -> Done:
+        """Run pytest there; warnings are errors."""
+        report = self.folder / "report.xml"
+        known = {
+            "ELLUMINATE_BASE_URL": self.scene.server.url,
+            "ELLUMINATE_API_KEY": self.scene.server.api_key,
+        }
+        found = {name: value for name, value in (known | changed).items() if value}
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider",
+            "--strict-markers", "--rootdir", str(self.folder), f"--junitxml={report}",
+            "-o", "junit_family=xunit1", *arguments,
+            cwd=self.folder, env=environment(**found),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        with anyio.fail_after(600):
+            said, _ = await program.communicate()
+        outcomes: dict[str, str] = {}
+        properties: dict[str, dict[str, str]] = {}
+        for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+            tags = [child.tag for child in case]
+            name = case.attrib["name"]
+            known_tags = ("error", "failure", "skipped")
+            outcomes[name] = next((tag for tag in known_tags if tag in tags), "passed")
+            properties[name] = {
+                one.attrib["name"]: one.attrib["value"] for one in case.iter("property")
+            }
+        assert program.returncode is not None
+        return Done(program.returncode, said.decode(), outcomes, properties)
+
+
+@asynccontextmanager
+async def a_suite(folder: Path, *files: str, conftest: str = CONFTEST) -> AsyncGenerator[Suite]:
+    """One of these files, whose judge says NO to what is bad, and nothing of what is mute."""
+    (folder / "conftest.py").write_text(conftest)
+    for number, text in enumerate(files):
+        (folder / f"test_{number}.py").write_text(text)
+    async with evaluating() as scene:
+        # Criteria are judged one by one: only the second is silent.
+        judging(scene, lambda prompt: "bad" not in prompt, silent=lambda prompt: "mute" in prompt)
+        yield Suite(scene, folder)
+
+
+async def experiments(scene: Scene) -> int:
+    return len(await scene.client.experiments.list())
+
+
+async def test_each_test_has_its_own_record(tmp_path: Path) -> None:
+    """One batch for all: a NO is a failure, and what was not measured an error of the set-up."""
+    async with a_suite(tmp_path, BY_PARAMETER) as suite:
+        done = await suite.run()
+        count = await experiments(suite.scene)
+
+    assert done.outcomes == {
+        "test_word[one]": "passed", "test_word[two]": "passed",
+        "test_word[bad]": "failure", "test_word[mute]": "error",
+    }, done.said  # fmt: skip
+    assert done.code == 1
+    assert "could not be measured: " in done.said
+    assert "Say {{word}}: 2 passed, 1 failed, 1 not measured" in done.said
+    assert count == 1
+    assert set(suite.scene.model.answered.values()) == {1}
+
+
+async def test_what_a_report_knows(tmp_path: Path) -> None:
+    """JUnit's properties: what was asked and answered, how it was rated, and why not."""
+    async with a_suite(tmp_path, BY_PARAMETER) as suite:
+        done = await suite.run()
+        [experiment] = await suite.scene.client.experiments.list()
+        responses = await suite.scene.client.responses.list(experiment=experiment)
+
+    good, bad, mute = (done.properties[f"test_word[{word}]"] for word in ("one", "bad", "mute"))
+    ids = {one.response_str: str(one.id) for one in responses}
+    assert good["elluminate_input"] == '{"word": "one"}'
+    assert good["elluminate_response_id"] == ids["echo Say one"]
+    assert good["elluminate_experiment_id"] == str(experiment.id)
+    assert good["elluminate_passed"] == "True"
+    assert good["elluminate_ratings"] == '{"Does it say the word?": "YES", "Is it short?": "YES"}'
+    assert bad["elluminate_passed"] == "False"
+    assert "elluminate_passed" not in mute
+    assert mute["elluminate_ratings"] == '{"Does it say the word?": "YES"}'
+    assert mute["elluminate_not_measured_because"]
+
+
+async def test_a_failed_test_shows_what_was_answered(tmp_path: Path) -> None:
+    """The response and the verdicts, below the assertion."""
+    async with a_suite(tmp_path, BY_PARAMETER) as suite:
+        done = await suite.run("-k", "bad")
+
+    assert "echo Say bad\nNO  Does it say the word?" in done.said
+
+
+async def test_a_threshold(tmp_path: Path) -> None:
+    """Below it is a failure, too much not measured an error, and neither calls the function."""
+    async with a_suite(tmp_path, OF_ALL) as suite:
+        done = await suite.run()
+
+    assert done.outcomes == {
+        "test_low": "passed", "test_high": "failure", "test_strict": "error",
+        "test_by_hand": "passed", "test_each[row0]": "passed", "test_each[row1]": "passed",
+        "test_each[row2]": "passed", "test_each[row3]": "error",
+    }, done.said  # fmt: skip
+    assert "a rate of" in done.said
+    assert "not reached" not in done.said.replace('AssertionError("not reached")', "")
+    assert set(suite.scene.model.answered.values()) == {1}
+    assert len(suite.scene.model.answered) == 4
+    assert done.properties["test_low"]["elluminate_not_measured"] == "1"
+
+
+async def test_what_is_deselected_is_not_sent(tmp_path: Path) -> None:
+    """Neither by a name, nor where another file is left out."""
+    async with a_suite(tmp_path, BY_PARAMETER) as suite:
+        done = await suite.run("-k", "one or two")
+
+    assert done.code == 0, done.said
+    assert [*suite.scene.model.answered] == ["Say one", "Say two"]
+
+
+async def test_workers_of_xdist_share_a_batch(tmp_path: Path) -> None:
+    """What one has done the other takes: every row is generated and rated once."""
+    words = [f"word{number}" for number in range(12)]
+    text = BY_PARAMETER.replace('["one", "two", "bad", "mute"]', repr(words))
+    async with a_suite(tmp_path, text, text) as suite:
+        done = await suite.run("-n", "2", "--dist", "loadscope", "-v")
+        ratings = 0
+        for experiment in await suite.scene.client.experiments.list():
+            async for response in suite.scene.client.responses.list(experiment=experiment):
+                ratings += len(response.ratings)
+        count = await experiments(suite.scene)
+
+    assert done.code == 0, done.said
+    assert len(done.outcomes) == 12
+    assert "[gw0]" in done.said
+    assert "[gw1]" in done.said
+    assert "Say {{word}}: 24 passed" in done.said
+    assert suite.scene.model.answered == {f"Say {word}": 1 for word in words}
+    assert (count, ratings) == (1, 24)
+
+
+async def test_without_a_key_nothing_is_measured(tmp_path: Path) -> None:
+    """Each test is an error that says what to do."""
+    async with a_suite(tmp_path, BY_PARAMETER) as suite:
+        done = await suite.run("-k", "one or two", ELLUMINATE_API_KEY="")
+
+    assert set(done.outcomes.values()) == {"error"}
+    assert done.said.count("could not be measured: ConfigurationError: no API key") >= 2
+    assert "elluminate-async serve" in done.said
+    assert "Say {{word}}: 2 not measured" in done.said
+
+
+async def test_offline(tmp_path: Path) -> None:
+    """An embedded server of the run's own, whose stand-in answers; the given one is not asked."""
+    text = BY_PARAMETER.split("@pytest.mark.parametrize")[0] + (
+        "@pytest.mark.parametrize('row', [{'word': 'one'}, {'word': 'two'}])\n"
+        "def test_word(row, elluminate_record):\n    assert elluminate_record.response_str\n"
+    )
+    async with a_suite(tmp_path, text) as suite:
+        done = await suite.run("--elluminate-offline", "-n", "2")
+
+    assert done.code == 0, done.said
+    assert len(done.outcomes) == 2
+    assert not suite.scene.model.answered
+
+
+async def test_a_journal_outlives_a_crash(tmp_path: Path) -> None:
+    """A run that is killed in the midst is taken up by the next: no row is generated twice."""
+    crash = BY_PARAMETER.replace(
+        "def test_word(word, elluminate_record):",
+        "def test_word(word, elluminate_record):\n"
+        "    import os; os.environ.get('CRASH') and os._exit(9)",
+    )
+    async with a_suite(tmp_path, crash) as suite:
+        crashed = await suite.run("--elluminate-journal=kept", CRASH="1")
+        done = await suite.run("--elluminate-journal=kept")
+
+    assert crashed.code == 9
+    assert [*done.outcomes.values()] == ["passed", "passed", "failure", "error"]
+    assert set(suite.scene.model.answered.values()) == {1}
+
+
+async def test_a_service_of_the_suites_file(tmp_path: Path) -> None:
+    """Where the service is may stand in pytest's own configuration."""
+    async with a_suite(tmp_path, BY_PARAMETER) as suite:
+        (tmp_path / "pytest.ini").write_text(
+            f"[pytest]\nelluminate_base_url = {suite.scene.server.url}\n"
+        )
+        done = await suite.run("-k", "one", ELLUMINATE_BASE_URL="")
+
+    assert done.code == 0, done.said
+
+
+async def test_tests_with_a_loop_of_their_own(tmp_path: Path) -> None:
+    """The records of async tests come from a loop beside theirs."""
+    text = BY_PARAMETER.replace("def test", "async def test").replace(
+        "pytestmark = ", "pytestmark = [pytest.mark.anyio, "
+    )
+    text = text.replace("\n)\n", "\n)]\n", 1)
+    backend = "\n@__import__('pytest').fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+    async with a_suite(tmp_path, text, conftest=CONFTEST + backend) as suite:
+        done = await suite.run("-k", "one or bad")
+
+    assert done.outcomes == {"test_word[one]": "passed", "test_word[bad]": "failure"}, done.said
+
+
+MISUSE: dict[str, tuple[str, str]] = {
+    "an unknown argument": ("promt='x'", "takes prompt, criteria"),
+    "no prompt": ("criteria=['x']", "needs prompt="),
+    "rows that are none": ("prompt='x', rows='abc'", "must be a list of mappings"),
+    "no row": ("prompt='x'", "which row is it about?"),
+}
+
+
+async def test_misuse_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    """The run ends as one with wrong usage, and the text says of which test."""
+    cases: dict[str, Any] = MISUSE
+    async with a_suite(tmp_path) as suite:
+        for marked, told in cases.values():
+            (tmp_path / "test_it.py").write_text(
+                f"import pytest\n@pytest.mark.elluminate({marked})\n"
+                "def test_it(elluminate_record): pass\n"
+            )
+            done = await suite.run()
+            assert done.code == 4 or "error" in done.said, done.said
+            assert told in done.said
+            assert "test_it" in done.said
+        (tmp_path / "test_it.py").write_text(
+            "import pytest\n@pytest.mark.elluminate(prompt='x', rows=[{}])\ndef test_it(): pass\n"
+        )
+        done = await suite.run()
+
+    assert done.code == 4
+    assert "nothing would be checked" in done.said
+    assert not suite.scene.model.answered
+
+
+async def test_a_suite_without_marks_is_as_it_was(tmp_path: Path) -> None:
+    """No summary, no thread, no request; and the plugin can be left out."""
+    text = "import threading\ndef test_it():\n    assert threading.active_count() == 1\n"
+    async with a_suite(tmp_path, text) as suite:
+        done = await suite.run(ELLUMINATE_API_KEY="")
+        without = await suite.run("-p", "no:elluminate_async.integrations.pytest")
+
+    assert (done.code, without.code) == (0, 0)
+    assert "elluminate" not in done.said.partition("test session starts")[2].partition("rootdir")[2]
