@@ -224,7 +224,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     overall = evaluation.summary()[evaluation.configs[0]].overall
     _note(item, case, _told_of_all(evaluation))
     if case.thresholds:
-        gate = evaluation.gate(**case.thresholds)
+        gate = evaluation.gate(
+            pass_rate=case.thresholds.get("pass_rate"),
+            max_error_rate=case.thresholds.get("max_error_rate"),
+        )
         if gate.status == "not measured":
             _not_measured(item, case, "; ".join(gate.reasons))
         run.gates[item] = gate
@@ -294,7 +297,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     costs: dict[str, dict[object, float]] = {}
     for category in ("passed", "failed", "error"):
         for report in terminalreporter.stats.get(category, ()):
-            told = dict(getattr(report, "user_properties", ()))
+            told: dict[str, Any] = dict(getattr(report, "user_properties", ()))
             if category == "error" and _NOT_MEASURED not in told:
                 continue
             if (label := told.get(_GROUP)) is not None:

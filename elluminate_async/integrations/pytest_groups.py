@@ -50,6 +50,7 @@ class Group:
 
     @property
     def key(self) -> str:
+        """A hash of what is asked, and of which rows."""
         told = canonical([self.asked, self.rows])
         return hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 

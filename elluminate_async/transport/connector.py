@@ -45,13 +45,13 @@ class Connector(aiohttp.TCPConnector):
 
         Nor is one closed once this is garbage, as aiohttp's own are.
         """
-        # pyright: reportPrivateUsage=false
-        idle = [protocol for of_host in self._conns.values() for protocol, _ in of_host]
-        for protocol in [*idle, *self._acquired]:
+        pool, acquired = self._conns, self._acquired  # pyright: ignore[reportPrivateUsage]
+        idle = [protocol for of_host in pool.values() for protocol, _ in of_host]
+        for protocol in [*idle, *acquired]:
             if protocol.transport is not None:
                 # One that is closed has none.
                 with suppress(AttributeError, OSError):
                     let_go_of(protocol.transport.get_extra_info("socket").fileno())
-        self._conns.clear()
-        self._acquired.clear()
+        pool.clear()
+        acquired.clear()
         self._closed = True

@@ -209,7 +209,9 @@ async def test_a_forked_child_ends(tmp_path: Path) -> None:
 
     of_child, (first, last, status) = json.loads(f"[{out}]")
     assert (code, status, err) == (0, 0, "")
-    assert [is_of(number, said) for number, said in enumerate((first, of_child, last))] == [True] * 3
+    assert [is_of(number, said) for number, said in enumerate((first, of_child, last))] == [
+        True
+    ] * 3
 
 
 def never_answering(scene: Scene) -> anyio.Event:
