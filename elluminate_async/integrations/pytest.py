@@ -43,7 +43,7 @@ _SERVER_STARTS = "Listening on "
 
 
 class _Run:
-    """What this process knows of the run of all tests."""
+    """The run of all tests, as far as this process knows it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.undo = ExitStack()
@@ -282,7 +282,7 @@ def _told_of_all(evaluation: Evaluation) -> dict[str, object]:
 
 
 def _text_of(record: EvaluationRecord) -> str:
-    """What a failed test shows."""
+    """The response and its verdicts, for a test that fails."""
     lines = [record.response_str or "(no response)"]
     for one in record.ratings or ():
         reasoning = f": {one.reasoning}" if one.reasoning else ""

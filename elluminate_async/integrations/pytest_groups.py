@@ -1,4 +1,4 @@
-"""What marked tests ask for, put together: one evaluation for all that share its arguments."""
+"""Marked tests put together: one evaluation for all that share its arguments."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one test wants of its group.
+    """One test, and its part of its group.
 
     Attributes:
         index: Of its row; None where it is about all of them.

@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 
 class ParentsOwn(Protocol):
-    """What has connections."""
+    """A holder of connections."""
 
     def leave_to_parent(self) -> None:
         """Let go of them, in a child, without a word to anybody."""
