@@ -26,7 +26,9 @@ def unknown_endpoints() -> None:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
+    # None is used again that the server may be closing, as it does after five idle seconds.
+    connector = aiohttp.TCPConnector(keepalive_timeout=1.0)
+    async with aiohttp.ClientSession(connector=connector) as session:
         yield session
 
 
