@@ -320,7 +320,7 @@ def test_an_option_that_cannot_work(name: str, value: object) -> None:
 ODD = (10**400, 10**5000, float("inf"), float("nan"), -1, True, "1")
 COUNTS = {"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"}
 SECONDS = {field.name for field in fields(BatchOptions)} - COUNTS - {
-    "rate_limit", "item_limit", "on_progress", "replay_after_settle",
+    "rate_limit", "item_limit", "on_progress", "priority", "replay_after_settle",
 }  # fmt: skip
 
 
@@ -338,6 +338,13 @@ def test_a_switch_is_true_or_false(value: Any) -> None:
     """What looks like a number of seconds is none."""
     with pytest.raises(ConfigurationError, match="replay_after_settle must be True or False"):
         BatchOptions(replay_after_settle=value)
+
+
+@pytest.mark.parametrize("value", ["urgent", "BULK", "", None, 1, ["bulk"]])
+def test_a_priority_is_one_of_three(value: object) -> None:
+    """A misspelt one is told when the options are made, with those that there are."""
+    with pytest.raises(ConfigurationError, match="priority must be one of 'interactive', 'normal'"):
+        BatchOptions(priority=value)  # type: ignore[arg-type]
 
 
 class _Asynchronous:

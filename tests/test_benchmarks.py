@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("scale", ["--items", "1000", "2000"]),
         ("limits", ["--seconds", "0.3"]),
+        ("interactive", ["--rounds", "1"]),
         ("evaluate", ["--overhead-rows", "20", "--stream-rows", "50", "--rounds", "1"]),
     ],
 )

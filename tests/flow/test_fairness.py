@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from elluminate_async import AsyncClient, Batch, BatchOptions, Priority
+from elluminate_async.limits.fairness import FairGate, Share
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
 from elluminate_async.server.llms.base import text_of
 from tests.flow.bench import EchoModel, Recorder, Stage, set_stage, until
@@ -181,6 +182,29 @@ async def test_an_evaluation_of_any_priority_comes_to_its_end(permits: int) -> N
 
             assert not evaluation.failed
         assert stage.client._connection.limits.free_chunks == permits
+
+
+async def test_an_evaluation_counts_as_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its upload, its responses and its ratings are on one account."""
+    given: list[Share] = []
+    give = FairGate._give
+
+    def note(gate: FairGate, share: Share) -> None:
+        if gate is clients:
+            given.append(share)
+        give(gate, share)
+
+    monkeypatch.setattr(FairGate, "_give", note)
+    async with staged(calls=64) as (stage, _):
+        clients = stage.client._connection.limits._gate
+        await stage.client.evaluate(
+            [{"word": str(n)} for n in range(20)],
+            prompt="Say {{word}}",
+            criteria=["Is it right?"],
+        )
+
+    assert len(given) >= 3
+    assert len({id(share) for share in given}) == 1
 
 
 async def test_a_run_that_is_cancelled_gives_its_permits_back() -> None:

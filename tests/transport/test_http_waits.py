@@ -20,6 +20,7 @@ from elluminate_async.errors import (
     RateLimitError,
     ServerError,
 )
+from elluminate_async.limits.fairness import Share
 from elluminate_async.limits.limits import Limits
 from elluminate_async.limits.ticket import Ticket
 from elluminate_async.testing.clock import VIRTUAL_TIME, VirtualLoop
@@ -344,7 +345,13 @@ class Delaying(Limits):
         return None
 
     async def admit(
-        self, *, items: int = 0, cost: int = 0, chunk: bool = False, patience: float = math.inf
+        self,
+        *,
+        items: int = 0,
+        cost: int = 0,
+        chunk: bool = False,
+        patience: float = math.inf,
+        share: Share | None = None,
     ) -> Ticket:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)

@@ -23,7 +23,7 @@ class _Project:
         self._groups: dict[FairGate, Group] = {}
 
     def group(self, gate: FairGate) -> Group:
-        """What they are at ``gate``: one beside other projects."""
+        """All of them at ``gate``, where they count as one beside other projects."""
         if gate not in self._groups:
             self._groups[gate] = Group()
         return self._groups[gate]
@@ -50,7 +50,7 @@ class Caller:
 
     @property
     def order(self) -> tuple[int, int]:
-        """By what it is compared with others that wait: who has less in flight goes first."""
+        """Of several that wait the one with the least of this goes first."""
         return self._project.in_flight, self.in_flight
 
     def count(self, change: int) -> None:
