@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from elluminate_async.errors import ConfigurationError
@@ -32,6 +32,20 @@ _WITHIN: ContextVar[_Within] = ContextVar("elluminate_async_within", default=Non
 engine's, which sends one chunk after another, is within each for as long as that lasts."""
 
 _LOG: Final = LogObserver()
+
+
+class Sent(Protocol):
+    """A request."""
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        ...
+
+    @property
+    def path(self) -> Sequence[str | int]:
+        """The segments of its path."""
+        ...
 
 
 def nothing_rated(_: int) -> int | None:
@@ -186,25 +200,32 @@ class Telemetry:
     @contextmanager
     def attempt(
         self,
-        method: str,
-        path: Sequence[str | int],
-        *,
+        request: Sent,
         after: ObservedAttempt | None = None,
-        waited: float = 0.0,
+        came: float | None = None,
+        *,
         is_stream: bool = False,
     ) -> Generator[ObservedAttempt]:
-        """Around one sending of one request; its answer is noted in what this gives."""
+        """Around one sending of one request; its answer is noted in what this gives.
+
+        Args:
+            request: What is sent.
+            after: The sending before this one.
+            came: `time.monotonic` from which on it has waited to be sent.
+            is_stream: Whether the answer is an event stream.
+        """
         attempt = ObservedAttempt(
             within=_within_now(),
-            method=method,
-            path=path,
+            method=request.method,
+            path=request.path,
             host=self.host,
             port=self.port,
             number=after.number + 1 if after else 1,
             after=after,
-            waited=waited,
             is_stream=is_stream,
         )
+        if came is not None:
+            attempt.waited = attempt.began_at - came
         observers = self._interested()
         self._tell(observers, lambda one: one.attempt_began(attempt))
         try:

@@ -157,8 +157,7 @@ class HttpTransport:
             ):
                 if request.log is not None:
                     await request.log.before_sending()
-                waited = time.monotonic() - came
-                result = await self._exchange(request, trail.url, policy, tries, waited)
+                result = await self._exchange(request, trail.url, policy, tries, came)
                 self._admission.learn(request, result)
             if not isinstance(result, Answer) or not trail.leads_on(result):
                 return result
@@ -174,13 +173,11 @@ class HttpTransport:
         url: URL,
         policy: Policy,
         tries: AttemptHistory | None = None,
-        waited: float = 0.0,
+        came: float | None = None,
     ) -> Answer | TransportError:
         """One request on the wire, as observers see it: an answer of any status, or what failed."""
         tries = tries or AttemptHistory(request, policy)
-        with self.telemetry.attempt(
-            request.method, request.path, after=tries.observed, waited=waited
-        ) as tries.observed:
+        with self.telemetry.attempt(request, tries.observed, came) as tries.observed:
             result = await self._on_the_wire(request, url, policy, tries.observed.headers)
             note(result, tries.observed)
             return result
@@ -299,13 +296,7 @@ class HttpTransport:
             async with self._admission.slot(Lane.STREAM, policy), AsyncExitStack() as until_end:
                 # Open, it is no request in flight any more: it may outlive an outage.
                 async with self._admission.leave(policy, request):
-                    observed = self.telemetry.attempt(
-                        request.method,
-                        request.path,
-                        after=attempt,
-                        waited=time.monotonic() - came,
-                        is_stream=True,
-                    )
+                    observed = self.telemetry.attempt(request, attempt, came, is_stream=True)
                     attempt = until_end.enter_context(observed)
                     incoming = await self._open_stream(request, trail, policy, attempt)
                 if incoming is None:
