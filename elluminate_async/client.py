@@ -32,6 +32,7 @@ from elluminate_async.transport.http import HttpTransport
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
     from types import TracebackType
 
 
@@ -64,6 +65,13 @@ class AsyncClient(EvaluationCalls):
         ssl_context: For a private certificate authority. Verification is always on.
         observers: Are told of calls, chunks, attempts and outages: see
             `elluminate_async.telemetry`. The log is one without being named.
+        proxy: A forward proxy, ``http://user:password@host:port`` or https, which is asked for a
+            tunnel to an https service and sees nothing of what is in it.
+        trust_env: Take the proxy from ``HTTPS_PROXY`` or ``ALL_PROXY`` where none is given, but
+            for what ``NO_PROXY`` names. As they are when the client is made; for https only,
+            never for this machine. ``.netrc`` is never read.
+        default_headers: Sent to the service besides its own, such as a gateway's. Their values
+            are shown nowhere.
 
     Raises:
         ConfigurationError: No key was found, or a setting cannot work.
@@ -98,6 +106,9 @@ class AsyncClient(EvaluationCalls):
         allow_insecure_http: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         observers: Iterable[Observer] = (),
+        proxy: str | None = None,
+        trust_env: bool = True,
+        default_headers: Mapping[str, str] | None = None,
     ) -> None:
         settings = Settings.resolve(
             api_key=api_key,
@@ -105,6 +116,9 @@ class AsyncClient(EvaluationCalls):
             token=token,
             env_file=env_file,
             allow_insecure_http=allow_insecure_http,
+            proxy=proxy,
+            trust_env=trust_env,
+            default_headers=default_headers,
         )
         is_told = isinstance(project, int | str)  # pyright: ignore[reportUnnecessaryIsInstance]
         if project is not None and (not is_told or isinstance(project, bool)):

@@ -27,7 +27,7 @@ PUBLIC = {""}  # the names of elluminate_async/__init__.py
 ALLOWED = {
     "errors": {"errors"},
     "schemas": {"schemas"},
-    "config": L0,
+    "config": L0 | {"config"},
     "tables": L0 | {"tables"},
     "batch": L0 | {"tables", "batch"},
     "telemetry": {"errors", "telemetry"},

@@ -13,6 +13,7 @@
     ├── ServiceUnavailableError             the service has answered nobody for a while
     ├── TransportError                      no complete, readable answer
     │   ├── ConnectError                    no byte of the request was sent
+    │   │   └── ProxyError                  a proxy is in the way
     │   ├── AttemptTimeoutError (TimeoutError)
     │   └── ProtocolError                   an answer that does not follow the protocol
     │       ├── AnswerTooLargeError         over the client's cap, or far costlier than its bytes
@@ -189,6 +190,21 @@ class ConnectError(TransportError):
 
     code: ClassVar[ItemErrorCode] = "connect"
     exhausted: bool = False  # this process had no descriptor for one more connection
+
+
+class ProxyError(ConnectError):
+    """The proxy could not be reached or made no connection to the service: nothing was sent to it.
+
+    Attributes:
+        proxy: Its URL, without user and password.
+        status: Its answer to ``CONNECT``, such as 407 where it wants a user and a password that
+            it knows; None where there was none.
+    """
+
+    def __init__(self, message: str, *, proxy: str, status: int | None = None) -> None:
+        super().__init__(message, sent=False)
+        self.proxy = proxy
+        self.status = status
 
 
 class AttemptTimeoutError(TransportError, TimeoutError):

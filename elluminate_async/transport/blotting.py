@@ -1,4 +1,4 @@
-r"""The credential blotted out of what a service says, in whatever form it says it.
+r"""Credentials blotted out of what a service says, in whatever form it says it.
 
 A page of an error may show the request, its headers too. So may a gateway's JSON, with escapes
 of its own (``\u002B``, ``\/``), a URL in it (``%2B``), HTML (``&#43;``), a header in base64 or
@@ -24,7 +24,7 @@ from typing import Final
 
 BLOT: Final = "***"
 
-_SHORTEST = 8  # of a key: a shorter one may be any word
+_SHORTEST = 8  # of a key
 _PIECE = 6  # bytes that are searched for; what is around a hit is compared then
 
 _WINDOW = 4096  # bytes of a text that are looked at beyond what is to be shown
@@ -53,13 +53,18 @@ _NUL = re.compile(rb"\0+")
 
 
 class Blotter:
-    """Blots one credential out of bytes and texts. Shows nothing of it in its own `repr`."""
+    """Blots credentials out of bytes and texts. Shows nothing of them in its own `repr`."""
 
     __slots__ = ("_forms",)
 
-    def __init__(self, credential: str = "") -> None:
-        is_a_word = len(credential) < _SHORTEST
-        self._forms = [] if is_a_word else list(_forms_of(credential.encode()))
+    def __init__(self, *credentials: str) -> None:
+        self._forms = [
+            form
+            for credential in credentials
+            # A shorter one may be any word.
+            if len(credential) >= _SHORTEST
+            for form in _forms_of(credential.encode())
+        ]
 
     def blotted(self, data: bytes) -> bytes:
         """``data`` without the credential."""

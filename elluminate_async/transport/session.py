@@ -12,20 +12,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import aiohttp
+from yarl import URL
 
-from elluminate_async._version import __version__
-from elluminate_async.errors import ClientClosedError, WrongEventLoopError
+from elluminate_async.errors import ClientClosedError, ProxyError, WrongEventLoopError
 from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
 from elluminate_async.transport.blotting import Blotter
-from elluminate_async.transport.connector import Connector
+from elluminate_async.transport.connector import USER_AGENT, Connector
 from elluminate_async.transport.encoding import ACCEPTED
 from elluminate_async.transport.exchange import NETWORK_ERRORS, Incoming
 from elluminate_async.transport.forks import left_to_parent_on_fork
 
 if TYPE_CHECKING:
     import ssl
-
-    from yarl import URL
 
     from elluminate_async.config import Settings
     from elluminate_async.transport.exchange import Request
@@ -65,12 +63,13 @@ class Session:
         ssl_context: For a private certificate authority; None for the system's.
 
     Attributes:
-        blotter: Takes the credential out of what a service says.
+        blotter: Takes the credentials out of what a service or a proxy says.
     """
 
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None) -> None:
         self._settings = settings
-        self.blotter = Blotter(settings.secret.reveal() if settings.secret else "")
+        self.blotter = Blotter(*settings.secrets)
+        self._proxy = None if settings.proxy is None else URL(settings.proxy.url)
         self._ssl_context = ssl_context
         # By whether each request gets a connection of its own.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
@@ -105,9 +104,11 @@ class Session:
                     # No `total`: it would count the wait for a connection.
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout),
                     trace_request_ctx=flag,
+                    proxy=self._proxy,
+                    proxy_headers=self._proxy_headers(),
                 )
             )
-        except aiohttp.ClientConnectorError:
+        except (aiohttp.ClientConnectorError, ProxyError):
             # By the next attempt the name may lead elsewhere.
             if isinstance(session.connector, aiohttp.TCPConnector):
                 session.connector.clear_dns_cache()
@@ -117,14 +118,29 @@ class Session:
         """Have ``count`` connections to the origin of ``url``, as far as they can be opened."""
         connector = self._opened(fresh=False).connector
         assert isinstance(connector, Connector)
-        await connector.open_ahead(url, count, policy.connect_timeout)
+        await connector.open_ahead(
+            url,
+            count,
+            policy.connect_timeout,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers(),
+        )
+
+    def _proxy_headers(self) -> dict[str, str] | None:
+        """All that a proxy is told, besides where to."""
+        if self._settings.proxy is None:
+            return None
+        headers = {"User-Agent": USER_AGENT}
+        if self._settings.proxy.authorization is not None:
+            headers["Proxy-Authorization"] = self._settings.proxy.authorization.reveal()
+        return headers
 
     def _headers(self, request: Request) -> dict[str, str]:
         headers = {
             "Accept": "application/json, text/event-stream",
             "Accept-Encoding": ACCEPTED,
             "SDK-Version": PROTOCOL_VERSION,
-            "User-Agent": f"elluminate-async/{__version__}",
+            "User-Agent": USER_AGENT,
         }
         if request.body is not None:
             headers["Content-Type"] = request.content_type
@@ -136,6 +152,8 @@ class Session:
             headers["X-API-Key"] = self._settings.api_key.reveal()
         elif self._settings.token is not None:
             headers["Authorization"] = f"Bearer {self._settings.token.reveal()}"
+        for name, value in self._settings.headers.items():
+            headers[name] = value.reveal()
         return headers
 
     @asynccontextmanager
@@ -190,11 +208,16 @@ class Session:
             trace = aiohttp.TraceConfig()
             trace.on_request_headers_sent.append(_mark_sent)
             session = self._sessions[fresh] = aiohttp.ClientSession(
-                # Permits are ours, so that a wait for one never runs on a request's clock.
-                connector=Connector(limit=0, ssl=self._ssl_context or True, force_close=fresh),
+                connector=Connector(
+                    self._settings.proxy,
+                    self.blotter,
+                    ssl_context=self._ssl_context,
+                    force_close=fresh,
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
                 trace_configs=[trace],
+                # Nor `.netrc`: what of the environment counts is in the settings.
                 trust_env=False,
                 auto_decompress=False,
                 max_line_size=_MAX_HEADER_BYTES,
