@@ -47,8 +47,10 @@ class AsyncClient(EvaluationCalls):
     still runs. Without the ``with``, the first call does what entering does, and `close` what
     leaving does.
 
-    A client belongs to the event loop of its first call. Making one sends nothing and needs
-    no loop. Its resources are its attributes, named as the service names them.
+    A client belongs to the event loop of its first call, which is one of asyncio's: under trio
+    that call raises `WrongEventLoopError`. Making one sends nothing and needs no loop. One that
+    was used and is dropped unclosed warns (`ResourceWarning`) of the line that made it. Its
+    resources are its attributes, named as the service names them.
 
     Args:
         api_key: The key; else from ``ELLUMINATE_API_KEY``.

@@ -75,7 +75,8 @@ class ClientClosedError(ElluminateError, RuntimeError):
 class WrongEventLoopError(ElluminateError, RuntimeError):
     """The client was first used in another event loop, or in the process that forked this one.
 
-    Make one client per loop. One that was made and not used is as new in a forked process.
+    Make one client per loop. One that was made and not used is as new in a forked process. It is
+    raised too where no loop of asyncio's runs, as under trio: `anyio.from_thread` has a portal.
     """
 
 

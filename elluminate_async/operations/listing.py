@@ -98,6 +98,7 @@ class Listing(Generic[M]):
         return self._all().__await__()
 
     def __aiter__(self) -> AsyncIterator[M]:
+        self._connection.transport.check_usable()
         return OutcomeStream(self.read, self._connection.tasks, of=self._where)
 
     async def first(self) -> M | None:

@@ -57,6 +57,10 @@ class Connector(aiohttp.TCPConnector):
         self._proxy = proxy
         self._blotter = blotter
 
+    def __del__(self, _warnings: object = None) -> None:
+        # Its client has been collected too, and warned; aiohttp would once more.
+        self._close()
+
     async def open_ahead(
         self,
         url: URL,

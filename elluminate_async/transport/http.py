@@ -38,6 +38,7 @@ from elluminate_async.transport.exchange import (
     transport_error,
     without_headers,
 )
+from elluminate_async.transport.left_open import held_weakly
 from elluminate_async.transport.permits import Lane
 from elluminate_async.transport.redirects import Trail
 from elluminate_async.transport.retry import Policy, Verdict, is_answer, to_repeat, verdict_on
@@ -88,8 +89,9 @@ class HttpTransport:
         self._connections = connections
         self._admission = Admission(self._session, limits, connections)
         self._blotter = self._session.blotter
-        limits.probe_with(self._probe)
-        self.telemetry.blot_by(self.blotted)
+        limits.probe_with(held_weakly(self._probe))
+        # Not by a method of its own, which would hold this and so be a circle.
+        self.telemetry.blot_by(self._blotter.text)
 
     @property
     def base_url(self) -> str:

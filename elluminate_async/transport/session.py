@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from elluminate_async.transport.connector import USER_AGENT, Connector
 from elluminate_async.transport.encoding import ACCEPTED
 from elluminate_async.transport.exchange import NETWORK_ERRORS, Incoming
 from elluminate_async.transport.forks import left_to_parent_on_fork
+from elluminate_async.transport.left_open import place_of_caller, warn_when_collected
 
 if TYPE_CHECKING:
     import ssl
@@ -77,6 +80,8 @@ class Session:
         self._closed = False
         self._is_parents = False
         self._clocks: set[asyncio.Timeout] = set()
+        leave = partial(_leave, self._sessions)
+        warn_when_collected(self, leave, settings.base_url, place_of_caller())
 
     async def open(
         self,
@@ -182,7 +187,8 @@ class Session:
 
         Raises:
             ClientClosedError: `close` was called.
-            WrongEventLoopError: The session belongs to another loop, or to another process.
+            WrongEventLoopError: The session belongs to another loop or process, or none of
+                asyncio's runs here.
         """
         if self._closed:
             raise ClientClosedError("the client is closed: make a new AsyncClient")
@@ -191,7 +197,7 @@ class Session:
                 "this client was first used in another process, before a fork, and its connections "
                 "are that one's: make one AsyncClient per process, after the fork"
             )
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         if self._loop is None:
             self._loop = loop
             left_to_parent_on_fork(self)
@@ -280,6 +286,36 @@ def with_added(own: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:
         if name.lower() not in taken and _NAME.fullmatch(name) and _VALUE.fullmatch(value)
     }
     return fitting | own
+
+
+def _leave(sessions: Mapping[bool, aiohttp.ClientSession]) -> bool:
+    """Close ``sessions``, in their loop if that still runs; whether one was open."""
+    left = [session for session in sessions.values() if not session.closed]
+    for session in left:
+        connector = session.connector
+        session.detach()
+        if connector is not None:
+            # The collector may run in any thread.
+            loop = connector._loop  # pyright: ignore[reportPrivateUsage]
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(connector._close)  # pyright: ignore[reportPrivateUsage]
+    return bool(left)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """The running loop, or `WrongEventLoopError` where none of asyncio's runs."""
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        raise WrongEventLoopError(
+            "this client runs on asyncio, and here trio runs: keep its calls in a coroutine of "
+            "their own, and run that in a thread, by anyio.from_thread.start_blocking_portal()"
+        )
+    raise WrongEventLoopError(
+        "this client runs on asyncio, and no event loop runs here: call it in a coroutine, which "
+        "asyncio.run runs"
+    )
 
 
 def _in_parts(body: bytes | None) -> bytes | io.BytesIO | None:
