@@ -1,4 +1,5 @@
 """The client in other worlds: one module for each, which nothing else here imports.
 
-Each needs its extra, and says so where that is missing.
+Each needs its extra, and says so where that is missing. `problems` and `background` know no
+framework, and need none.
 """

@@ -12,6 +12,7 @@ from elluminate_async import (
     APIError,
     AttemptTimeoutError,
     AuthenticationError,
+    BatchError,
     ClientClosedError,
     ConfigurationError,
     ConnectError,
@@ -145,6 +146,8 @@ def test_of_a_group_it_is_that_of_the_worst() -> None:
     lasting = item(None, OutcomeUnknownError)
 
     assert getattr(problem_of(ExceptionGroup("g", passing)), "status", None) == 504
+    batch: Any = None
+    assert getattr(problem_of(BatchError("g", passing, batch=batch)), "status", None) == 504
     nested = ExceptionGroup("g", [ExceptionGroup("h", passing), lasting])
     assert getattr(problem_of(nested), "code", None) == "outcome_unknown"
     assert problem_of(ExceptionGroup("g", [*passing, ValueError("bug")])) is None
