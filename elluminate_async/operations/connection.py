@@ -14,7 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -346,8 +346,9 @@ class Connection:
     async def close(self) -> None:
         """End everything that still runs, then the connections; again does nothing."""
         with anyio.CancelScope(shield=True):
-            # In a forked child, what runs is the parent's, in a loop that is not here.
-            if not self.transport.is_parents:
+            # In another loop, as in a forked child, there is nothing of it to be ended.
+            with suppress(ElluminateError):
+                self.transport.check_usable()
                 await end_tasks(set(self.tasks))
             await self.transport.close()
 

@@ -412,11 +412,6 @@ class HttpTransport:
         """
         self._session.check_usable()
 
-    @property
-    def is_parents(self) -> bool:
-        """Whether this process was forked from the one that its connections belong to."""
-        return self._session.is_parents
-
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""
         await self._session.close()

@@ -247,11 +247,6 @@ class Session:
             async with self.running(asyncio.timeout(STREAM_END_SECONDS)):
                 await content.readany()
 
-    @property
-    def is_parents(self) -> bool:
-        """Whether this process was forked from the one that its connections belong to."""
-        return self._is_parents
-
     def leave_to_parent(self) -> None:
         """Let go of all connections, in a child process: they are the parent's."""
         self._is_parents = True

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anyio
 
@@ -292,35 +291,40 @@ async def test_tests_with_a_loop_of_their_own(tmp_path: Path) -> None:
     assert done.outcomes == {"test_word[one]": "passed", "test_word[bad]": "failure"}, done.said
 
 
-MISUSE: dict[str, tuple[str, str]] = {
-    "an unknown argument": ("promt='x'", "takes prompt, criteria"),
-    "no prompt": ("criteria=['x']", "needs prompt="),
-    "rows that are none": ("prompt='x', rows='abc'", "must be a list of mappings"),
-    "no row": ("prompt='x'", "which row is it about?"),
-}
+def marked(arguments: str, takes: str = "elluminate_record") -> str:
+    """A file with one test of such a mark."""
+    return f"import pytest\n@pytest.mark.elluminate({arguments})\ndef test_it({takes}):\n    pass\n"
 
 
-async def test_misuse_is_told_before_anything_is_sent(tmp_path: Path) -> None:
-    """The run ends as one with wrong usage, and the text says of which test."""
-    cases: dict[str, Any] = MISUSE
-    async with a_suite(tmp_path) as suite:
-        for marked, told in cases.values():
-            (tmp_path / "test_it.py").write_text(
-                f"import pytest\n@pytest.mark.elluminate({marked})\n"
-                "def test_it(elluminate_record): pass\n"
-            )
-            done = await suite.run()
-            assert done.code == 4 or "error" in done.said, done.said
-            assert told in done.said
-            assert "test_it" in done.said
-        (tmp_path / "test_it.py").write_text(
-            "import pytest\n@pytest.mark.elluminate(prompt='x', rows=[{}])\ndef test_it(): pass\n"
-        )
+async def test_a_mark_that_cannot_work(tmp_path: Path) -> None:
+    """Each is told where it stands when tests are collected; nothing is sent."""
+    files = ["promt='x'", "criteria=['x']", "prompt='x', rows='abc'"]
+    async with a_suite(tmp_path, *map(marked, files)) as suite:
+        done = await suite.run()
+
+    assert done.code not in (0, 1)
+    for number, told in enumerate(["prompt, criteria", "prompt=", "rows= of the mark"]):
+        assert f"test_{number}.py::test_it: " in done.said
+        assert told in done.said
+    assert not suite.scene.model.answered
+
+
+async def test_a_mark_that_would_check_nothing(tmp_path: Path) -> None:
+    """The run ends as one with wrong usage, as a test that measures nothing would pass."""
+    async with a_suite(tmp_path, marked("prompt='x', rows=[{}]", takes="")) as suite:
         done = await suite.run()
 
     assert done.code == 4
-    assert "nothing would be checked" in done.said
-    assert not suite.scene.model.answered
+    assert "test_0.py::test_it: nothing would be checked" in done.said
+
+
+async def test_a_record_without_a_row(tmp_path: Path) -> None:
+    """The text says how a row is given."""
+    async with a_suite(tmp_path, marked("prompt='x'")) as suite:
+        done = await suite.run()
+
+    assert done.code == 4
+    assert "which row is it about? Give the mark rows=" in done.said
 
 
 async def test_a_suite_without_marks_is_as_it_was(tmp_path: Path) -> None:
