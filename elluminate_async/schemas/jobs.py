@@ -36,6 +36,10 @@ TERMINAL = frozenset(
 """After one of these a job's status never changes."""
 
 
+REVOKED = "revoked"
+"""Code of an item that was not done when its job was ended."""
+
+
 class JobProgress(WireModel):
     """Items of a chunk that are done; sent by the embedded server."""
 
@@ -49,7 +53,8 @@ class ItemFailure(WireModel):
 
     Attributes:
         index: Position in the request's list, from 0.
-        code: ``rating_failed``, ``generation_failed`` or ``no_result``.
+        code: ``rating_failed``, ``generation_failed`` or ``no_result``; `REVOKED` where its job was
+            ended before it was done.
     """
 
     index: int

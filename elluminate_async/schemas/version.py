@@ -28,6 +28,10 @@ class Capability(StrEnum):
     EQUAL_ENTRIES = "equal-entries"
     """An entry that is added singly and exists already is answered with the row that exists."""
 
+    CANCELLATION = "cancellation"
+    """A DELETE of a batch's task ends it; one of a POST's path, under the `IDEMPOTENCY_HEADER` of
+    that POST, ends what it began."""
+
 
 class CompatibilityRequest(WireModel):
     """Body of the version check."""

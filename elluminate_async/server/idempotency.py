@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,7 +20,7 @@ from elluminate_async.server.store.trouble import until_it_works
 from elluminate_async.server.store.wire_json import WireText
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from fastapi import Request
     from sqlalchemy import Connection
@@ -59,7 +62,7 @@ async def answer_once(
     async def nothing_to_prepare() -> Callable[[Connection], T]:
         return statements
 
-    work = _Work(project, nothing_to_prepare, status, after, experiment)
+    work = _Work(request, project, nothing_to_prepare, status, after, experiment)
     return await _once(work, _key(request, project, await request.body()), looks_first=False)
 
 
@@ -83,41 +86,101 @@ async def answer_prepared_once(
         status: Of a new answer.
         body: What must be equal when the key is used again; None for the request's body.
         after: Gets the statements' result once it is committed.
-        is_paid: Whether ``prepare`` asks a model: its answer waits until it can be kept.
+        is_paid: Whether ``prepare`` asks a model: its answer waits until it can be kept, and the
+            call is abandoned once nobody wants it, as `_Work._while_wanted` says.
         experiment: Of the statements' result: what the key's record goes with.
 
     Raises:
-        Problem: As of `answer_once`.
+        Problem: As of `answer_once`; 410 where nobody wants the answer any more.
     """
-    work = _Work(project, prepare, status, after, experiment, is_paid=is_paid)
+    work = _Work(request, project, prepare, status, after, experiment, is_paid=is_paid)
     known = body if body is not None else await request.body()
     return await _once(work, _key(request, project, known), looks_first=True)
 
 
 async def _once(work: _Work[Any], key: RequestKey | None, *, looks_first: bool) -> Response:
     if key is None:
-        return await work.run(None)
+        return await work.run(None, InFlight())
     service = work.project.service
-    in_flight = (key.project_id, key.route, key.key)
-    if in_flight in service.in_flight:
+    place = (key.project_id, key.route, key.key)
+    if place in service.in_flight:
         raise Problem(
             409, "a request with this key is being worked on", headers={"Retry-After": "1"}
         )
-    service.in_flight.add(in_flight)
+    service.in_flight[place] = in_flight = InFlight()
     try:
         if looks_first:
             stored = await service.database.read(idempotency.find, key)
             if stored is not None:
                 return _response(stored, {REPLAYED_HEADER: "true"})
-        return await work.run(key)
+        return await work.run(key, in_flight)
     finally:
-        service.in_flight.discard(in_flight)
+        del service.in_flight[place]
+        in_flight.over.set()
+
+
+async def begun_under_key(request: Request, project: CurrentProject) -> object:
+    """What a POST to this path was answered under the key of this request; None for nothing.
+
+    One that is being worked on is waited for; the call of a model that it waits for is abandoned.
+
+    Raises:
+        Problem: 422 without a key.
+    """
+    if (key := request.headers.get(IDEMPOTENCY_HEADER)) is None:
+        raise Problem(422, f"the header {IDEMPOTENCY_HEADER} must name what is to be ended")
+    service, place = project.service, (project.id, request.url.path, key)
+    if (in_flight := service.in_flight.get(place)) is not None:
+        in_flight.abandon()
+        await in_flight.over.wait()
+    stored = await service.database.read(idempotency.answer_under, *place)
+    return None if stored is None else json.loads(stored)
+
+
+class InFlight:
+    """A request that is being worked on.
+
+    Attributes:
+        over: Set once it is not any more.
+    """
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self._clock: asyncio.Timeout | None = None
+        self._is_abandoned = False
+
+    def abandon(self) -> None:
+        """Nobody wants it: what can be spared is."""
+        self._is_abandoned = True
+        if self._clock is not None and not self._clock.expired():
+            self._clock.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def wanted(self) -> AsyncGenerator[None]:
+        """Around what is to be spared.
+
+        Raises:
+            Problem: 410, where it was.
+        """
+        clock = asyncio.timeout(0.0 if self._is_abandoned else None)
+        try:
+            async with clock:
+                self._clock = clock
+                try:
+                    yield
+                finally:
+                    self._clock = None
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise Problem(410, "cancelled by who asked for it") from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Work(Generic[T]):
     """One request's work, to be done at most once; see `answer_prepared_once`."""
 
+    request: Request
     project: CurrentProject
     prepare: Callable[[], Awaitable[Callable[[Connection], T]]]
     status: int
@@ -125,12 +188,14 @@ class _Work(Generic[T]):
     experiment: Callable[[Connection, T], int | None]
     is_paid: bool = False
 
-    async def run(self, key: RequestKey | None) -> Response:
+    async def run(self, key: RequestKey | None, in_flight: InFlight) -> Response:
         """Do it, and keep its answer under ``key``."""
         database = self.project.service.database
         if self.is_paid:
             database.require_writable()
-        statements = await self.prepare()
+            statements = await self._while_wanted(in_flight, is_keyed=key is not None)
+        else:
+            statements = await self.prepare()
 
         def write() -> Awaitable[StoredAnswer | tuple[T, StoredAnswer]]:
             return database.write_then(self._committed, self._keep, key, statements)
@@ -140,6 +205,31 @@ class _Work(Generic[T]):
         if isinstance(done, StoredAnswer):
             return _response(done, {REPLAYED_HEADER: "true"})
         return _response(done[1], {})
+
+    async def _while_wanted(
+        self, in_flight: InFlight, *, is_keyed: bool
+    ) -> Callable[[Connection], T]:
+        """What ``prepare`` gives, which is abandoned once nobody wants it.
+
+        Who hangs up wants nothing any more, but under a key: a connection may break by itself,
+        and what the same request would then get must not be paid for twice. Of a key it must be
+        said.
+        """
+        leaving = None
+        async with in_flight.wanted():
+            if not is_keyed:
+                leaving = asyncio.create_task(self._hung_up(in_flight))
+            try:
+                return await self.prepare()
+            finally:
+                if leaving is not None:
+                    leaving.cancel()
+        raise AssertionError("unreachable")
+
+    async def _hung_up(self, in_flight: InFlight) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
+        in_flight.abandon()
 
     def _keep(
         self, connection: Connection, key: RequestKey | None, statements: Callable[[Connection], T]

@@ -11,7 +11,7 @@ from elluminate_async.limits.fairness import FairGate
 from elluminate_async.server import judge
 from elluminate_async.server.generator import generate
 from elluminate_async.server.recorder import Recorder, RunningJob
-from elluminate_async.server.store import jobs
+from elluminate_async.server.store import jobs, revoking
 from elluminate_async.server.store.jobs import JobKind, Step
 from elluminate_async.server.store.trouble import until_it_works
 
@@ -43,7 +43,8 @@ class Jobs:
         self._database = database
         self._models = models
         self._recorder = Recorder(database)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._revoked: set[str] = set()
         self._slots = FairGate(_RUNNING_JOBS)
         self._ends: dict[str, asyncio.Event] = {}
         self._running: dict[str, RunningJob] = {}
@@ -71,8 +72,28 @@ class Jobs:
         self._ends[task_id] = asyncio.Event()
         work = self._run(task_id, self._models.caller(project_id))
         task = asyncio.get_running_loop().create_task(work, name=f"job {task_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task_id] = task
+        task.add_done_callback(lambda _: self._forget(task_id))
+
+    async def revoke(self, task_id: str) -> None:
+        """End a job: it begins no call any more, those under way are abandoned, what is done stays.
+
+        Once this returns no later start of the server takes it up. One that has ended stays as it
+        is.
+        """
+        job = self._running.get(task_id)
+        if (task := self._tasks.get(task_id)) is not None:
+            self._revoked.add(task_id)
+            task.cancel()
+        if job is not None:
+            job.is_revoked = True
+            await self._recorder.kept(job)
+
+        def revoke() -> Awaitable[None]:
+            return self._database.write(revoking.revoke, task_id)
+
+        await until_it_works(revoke)
+        self._tell_end(task_id)
 
     def ended(self, task_id: str) -> asyncio.Event:
         """An event that is set at a job's end; take it before reading the state."""
@@ -103,10 +124,11 @@ class Jobs:
         """
         self.close_streams()
         self._models.stop()
-        for task in self._tasks:
+        tasks = [*self._tasks.values()]
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await wait_for_ends(self._tasks)
+        if tasks:
+            await wait_for_ends(tasks)
         await self._recorder.close()
 
     async def _run(self, task_id: str, caller: Caller) -> None:
@@ -121,8 +143,17 @@ class Jobs:
             _LOG.exception("job %s ended by a fault of the server", task_id)
             await self._fail(task_id)
         finally:
-            self._running.pop(task_id, None)
-            self._ends.pop(task_id, self._closing).set()
+            if task_id not in self._revoked:
+                self._tell_end(task_id)
+
+    def _tell_end(self, task_id: str) -> None:
+        self._running.pop(task_id, None)
+        if (ended := self._ends.pop(task_id, None)) is not None:
+            ended.set()
+
+    def _forget(self, task_id: str) -> None:
+        self._tasks.pop(task_id, None)
+        self._revoked.discard(task_id)
 
     async def _fail(self, task_id: str) -> None:
         def fail() -> Awaitable[None]:
@@ -151,7 +182,7 @@ class Jobs:
             # Before the next call of a model, so that what is paid for waits in bounds.
             if self._recorder.is_full:
                 await self._recorder.has_room()
-            if self.is_closing or (work := next(todo, None)) is None:
+            if self.is_closing or job.is_revoked or (work := next(todo, None)) is None:
                 return
             if work.response_id in job.deleted:
                 self._recorder.add(job, _deleted(work.response_id))

@@ -19,6 +19,7 @@ class WireProfile:
         idempotency_keys: Whether a repeated batch POST gets the stored answer.
         equal_entries: Whether it is advertised that an entry which exists is not added twice.
         identity: Whether the version check tells the id that was made with the database.
+        cancellation: Whether a DELETE ends a job, or a request that is being worked on.
     """
 
     page_size: int = 100
@@ -27,6 +28,7 @@ class WireProfile:
     idempotency_keys: bool = True
     equal_entries: bool = True
     identity: bool = True
+    cancellation: bool = True
 
     @classmethod
     def hosted(cls, page_size: int = 100, listing_seed: int | None = None) -> WireProfile:
@@ -38,6 +40,7 @@ class WireProfile:
             idempotency_keys=False,
             equal_entries=False,
             identity=False,
+            cancellation=False,
         )
 
     @property
@@ -47,5 +50,6 @@ class WireProfile:
             Capability.RESULTS_WITH_STATUS: self.results_with_status,
             Capability.IDEMPOTENCY_KEYS: self.idempotency_keys,
             Capability.EQUAL_ENTRIES: self.equal_entries,
+            Capability.CANCELLATION: self.cancellation,
         }
         return frozenset(name for name, is_offered in offered.items() if is_offered)

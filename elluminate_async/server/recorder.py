@@ -36,6 +36,7 @@ class RunningJob:
         caller: Who it is for the models.
         progress: As committed.
         deleted: Responses that nobody is to be asked for any more.
+        is_revoked: Whether nothing more is to be done, nor kept of it.
         ended: Done once its last step is committed; fails when its steps cannot be kept.
     """
 
@@ -44,6 +45,7 @@ class RunningJob:
         self.caller = caller
         self.progress = plan.before
         self.deleted: set[int] = set()
+        self.is_revoked = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._left = len(plan.todo) + len(plan.gone)
 
@@ -92,7 +94,7 @@ class Recorder:
 
     def add(self, job: RunningJob, *steps: Step) -> None:
         """Keep steps soon, and at once where they end the job, or none are left to end it."""
-        if job.ended.done():
+        if job.ended.done() or job.is_revoked:
             return
         waiting = self._waiting.get(job)
         if waiting is None:
@@ -104,6 +106,18 @@ class Recorder:
         self._is_urgent |= job.take(steps)
         if self._writing is None:
             self._schedule()
+
+    async def kept(self, job: RunningJob) -> None:
+        """Return once nothing of ``job``, to which no more is added, waits to be kept."""
+        if job in self._waiting:
+            self._is_urgent = True
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        if job in self._waiting:
+            if self._writing is None:
+                self._start()
+            assert self._writing is not None, "started"
+            await asyncio.wait([self._writing])
 
     async def close(self) -> None:
         """Keep what waits."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.answers import LargeAnswers
 from elluminate_async.server.expiry import Expiry
+from elluminate_async.server.idempotency import InFlight
 from elluminate_async.server.jobs import Jobs
 from elluminate_async.server.keyring import KeyRing
 from elluminate_async.server.llms.endpoints import Endpoints
@@ -53,7 +54,7 @@ class Service:
         self.expiry = Expiry(self.database)
         self.keys = KeyRing(self.database)
         self.large_answers = LargeAnswers()
-        self.in_flight: set[tuple[int, str, str]] = set()
+        self.in_flight: dict[tuple[int, str, str], InFlight] = {}
 
     async def open(self) -> None:
         """Take the database and take up unfinished jobs."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 from fastapi import Response
 
 from elluminate_async.schemas import JobStatusName
 from elluminate_async.server.answers import LARGE_ROWS, EventStream
+from elluminate_async.server.idempotency import begun_under_key
+from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import Status, job_stream
 from elluminate_async.server.store import jobs as store
+from elluminate_async.server.store import revoking
 from elluminate_async.server.store.jobs import JobKind
+
+if TYPE_CHECKING:
+    from fastapi import Request
 
 
 async def poll(project: CurrentProject, kind: JobKind, task_id: str) -> Response:
@@ -27,6 +36,31 @@ async def stream(
     )
 
 
+async def revoke(project: CurrentProject, kind: JobKind, task_id: str) -> None:
+    """End it as it is.
+
+    Raises:
+        Problem: 404 when there is no such job; 405 as the hosted service answers.
+    """
+    require_cancellation(project)
+    await project.read(revoking.require, kind, task_id)
+    await project.service.jobs.revoke(task_id)
+
+
+async def revoke_keyed(request: Request, project: CurrentProject) -> None:
+    """End the job that a POST to this path began under the key of this request, if any did."""
+    require_cancellation(project)
+    answer = await begun_under_key(request, project)
+    if isinstance(answer, str):
+        await project.service.jobs.revoke(answer)
+
+
+def require_cancellation(project: CurrentProject) -> None:
+    """405 where the server answers as one that cannot cancel anything."""
+    if not project.service.profile.cancellation:
+        raise Problem(405, "method not allowed")
+
+
 async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> Status:
     full = project.service.profile.results_with_status
     job = project.service.jobs.running(project.id, task_id)
@@ -34,14 +68,13 @@ async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> Statu
         name = JobStatusName.STARTED
         return Status(name, store.batch_document(name, None, job.progress if full else None))
 
-    name, document = await project.read(
-        store.batch_status, kind, task_id, full=full, most_rows=LARGE_ROWS
-    )
+    told = partial(store.batch_status, revoked_as=project.revoked_as)
+    name, document = await project.read(told, kind, task_id, full=full, most_rows=LARGE_ROWS)
     if document is not None:
         return Status(name, document)
 
     async def make() -> bytes:
-        _, whole = await project.read(store.batch_status, kind, task_id, full=full)
+        _, whole = await project.read(told, kind, task_id, full=full)
         assert whole is not None, "without a bound it is always told"
         return whole.encode()
 

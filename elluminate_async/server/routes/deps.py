@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import to_json
 from sqlalchemy import Connection
 
-from elluminate_async.schemas import Page
+from elluminate_async.schemas import JobStatusName, Page
 from elluminate_async.server.answers import LARGE_BODY, HeldBytes, LargeResponse
 from elluminate_async.server.connections import Connection as ClientConnection
 from elluminate_async.server.problems import Problem, not_found
@@ -29,6 +29,7 @@ _MAX_ID = 2**63 - 1
 _NOTHING = frozenset({"", "None", "null", "latest"})
 _ID = re.compile(r"0|[1-9][0-9]*")
 _OTHER_NUMBER = re.compile(r"[\s0-9_.+]*[0-9][\s0-9_.+]*")
+_OWN_AGENT = "elluminate-async/"
 _LEGACY_SDK = re.compile(r"(0|1\.0)(\.|$)")
 
 
@@ -66,12 +67,15 @@ class CurrentProject:
 
     Attributes:
         is_legacy: Whether the client is an official one up to 1.0.6.
+        revoked_as: The status that it is told of a cancelled job: an official client knows of no
+            end but two, and would ask for ever.
         connection: Where the request came from, where that is known.
     """
 
     service: Service
     id: int
     is_legacy: bool
+    revoked_as: JobStatusName = JobStatusName.REVOKED
     connection: ref[ClientConnection] | None = None
 
     def is_awaited(self) -> bool:
@@ -155,9 +159,15 @@ async def _current_project(project_id: Id, request: Request) -> CurrentProject:
     # A project of others and one that is not there are told apart by nothing.
     if project_id not in request.state.allowed_projects:
         raise not_found("project", project_id)
-    is_legacy = _LEGACY_SDK.match(request.headers.get("sdk-version", "")) is not None
-    connection = getattr(request.state, "connection", None)
-    return CurrentProject(request.state.service, project_id, is_legacy, connection)
+    sdk = request.headers.get("sdk-version", "")
+    is_official = sdk and not request.headers.get("user-agent", "").startswith(_OWN_AGENT)
+    return CurrentProject(
+        request.state.service,
+        project_id,
+        is_legacy=_LEGACY_SDK.match(sdk) is not None,
+        revoked_as=JobStatusName.FAILURE if is_official else JobStatusName.REVOKED,
+        connection=getattr(request.state, "connection", None),
+    )
 
 
 InService = Annotated[Service, Depends(service_of)]

@@ -20,6 +20,7 @@ from elluminate_async.schemas import (
 from elluminate_async.server.acceptance import BoundedRoute, check_epochs, check_params
 from elluminate_async.server.answers import EventStream
 from elluminate_async.server.intake import take_run
+from elluminate_async.server.routes.batches import require_cancellation
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -30,7 +31,8 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
 from elluminate_async.server.store import experiments as store
-from elluminate_async.server.store import jobs, sizes
+from elluminate_async.server.store import jobs, revoking, sizes
+from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -109,6 +111,14 @@ async def poll_generation(project: InProject, experiment_id: Id, task_id: str) -
     return json_response(await _status(project, experiment_id, task_id))
 
 
+@router.delete("/{experiment_id}/generation/{task_id}", status_code=204)
+async def revoke_generation(project: InProject, experiment_id: Id, task_id: str) -> None:
+    """End it: what is done stays, and no model is asked for the rest."""
+    require_cancellation(project)
+    await project.read(revoking.require, JobKind.EXPERIMENT, task_id, experiment_id)
+    await project.service.jobs.revoke(task_id)
+
+
 @router.get("/{experiment_id}/generation/{task_id}/stream", response_class=StreamingResponse)
 async def stream_generation(
     project: InProject,
@@ -135,4 +145,6 @@ async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> 
         # It may have been deleted meanwhile: its job goes on for a while.
         await project.read(store.logs, experiment_id)
         return jobs.generation_document(JobStatusName.STARTED, None, job.progress)
-    return await project.read(jobs.generation_status, experiment_id, task_id)
+    return await project.read(
+        jobs.generation_status, experiment_id, task_id, revoked_as=project.revoked_as
+    )

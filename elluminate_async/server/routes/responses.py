@@ -21,7 +21,7 @@ from elluminate_async.schemas.responses import AnnotateRequest
 from elluminate_async.server.acceptance import BoundedRoute, check_messages
 from elluminate_async.server.answers import EventStream
 from elluminate_async.server.generator import generate
-from elluminate_async.server.idempotency import answer_prepared_once
+from elluminate_async.server.idempotency import answer_prepared_once, begun_under_key
 from elluminate_async.server.intake import take_batch
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import (
@@ -117,6 +117,13 @@ async def generate_one(project: InProject, request: Request, body: ResponseIn) -
     return await _make(project, request, body.model_copy(update={"messages": []}))
 
 
+@router.delete("/generate", status_code=204)
+async def abandon_one(project: InProject, request: Request) -> None:
+    """Abandon the generation that goes on under this request's idempotency key."""
+    batches.require_cancellation(project)
+    await begun_under_key(request, project)
+
+
 @router.post("/batches", status_code=202, response_model=str | None)
 async def start_batch(project: InProject, request: Request, body: ResponseBatchRequest) -> Response:
     """Accept a batch of responses to generate or to store."""
@@ -134,6 +141,18 @@ async def start_batch(project: InProject, request: Request, body: ResponseBatchR
 async def poll_batch(project: InProject, task_id: str) -> Response:
     """How far a batch is."""
     return await batches.poll(project, JobKind.RESPONSES, task_id)
+
+
+@router.delete("/batches", status_code=204)
+async def revoke_batch_by_key(project: InProject, request: Request) -> None:
+    """End the batch that was begun under this request's idempotency key."""
+    await batches.revoke_keyed(request, project)
+
+
+@router.delete("/batches/{task_id}", status_code=204)
+async def revoke_batch(project: InProject, task_id: str) -> None:
+    """End a batch: what is done stays, and no model is asked for the rest."""
+    await batches.revoke(project, JobKind.RESPONSES, task_id)
 
 
 @router.get("/batches/{task_id}/stream", response_class=StreamingResponse)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _FIND = """
 SELECT body_sha256, status, answer FROM idempotency
 WHERE project_id = ? AND route = ? AND key = ?"""
+_ANSWER = "SELECT answer FROM idempotency WHERE project_id = ? AND route = ? AND key = ?"
 _KEEP = """
 INSERT INTO idempotency (project_id, route, key, body_sha256, status, answer, created_at,
  experiment_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -57,6 +58,12 @@ def find(connection: Connection, request: RequestKey) -> StoredAnswer | None:
     if row.body_sha256 != request.body_sha256:
         raise Problem(422, "this idempotency key was used before, with another body")
     return StoredAnswer(row.status, row.answer)
+
+
+def answer_under(connection: Connection, project_id: int, route: str, key: str) -> str | None:
+    """The answer that a key got, whatever was asked."""
+    rows = fetch(connection, _ANSWER, project_id, route, key)
+    return rows[0].answer if rows else None
 
 
 def keep(

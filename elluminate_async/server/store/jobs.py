@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 table = tables.jobs
 items = tables.job_items
 
-_ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE)
+ENDED = (JobStatusName.SUCCESS, JobStatusName.FAILURE, JobStatusName.REVOKED)
 
 _JOB = "SELECT * FROM jobs WHERE task_id = ?"
 _STATUS = f"{_JOB} AND project_id = ? AND kind = ?"
@@ -158,7 +158,7 @@ class JobReport:
 def take_up(connection: Connection) -> list[tuple[str, int]]:
     """Task and project ids of the jobs that have not ended, oldest first; all are started now."""
     accepting.discard_all(connection)
-    unfinished = table.c.status.not_in(_ENDED)
+    unfinished = table.c.status.not_in(ENDED)
     # One that told so before a restart must not tell that it is pending again.
     connection.execute(update(table).where(unfinished).values(status=JobStatusName.STARTED))
     found = select(table.c.task_id, table.c.project_id).where(unfinished).order_by(table.c.id)
@@ -168,7 +168,7 @@ def take_up(connection: Connection) -> list[tuple[str, int]]:
 def plan(connection: Connection, task_id: str) -> Plan | None:
     """The rest of a job that is left to do; None when it is gone or has ended."""
     rows = fetch(connection, _JOB, task_id)
-    if not rows or rows[0].status in _ENDED:
+    if not rows or rows[0].status in ENDED:
         return None
     row = rows[0]
     counted = fetch(connection, _OPEN_ITEMS, row.id)
@@ -255,7 +255,7 @@ def _finish(connection: Connection, report: JobReport) -> None:
 def fail(connection: Connection, task_id: str, error_msg: str) -> None:
     """Mark a job as ended by a fault of the server."""
     row = connection.execute(select(table).where(table.c.task_id == task_id)).one_or_none()
-    if row is not None and row.status not in _ENDED:
+    if row is not None and row.status not in ENDED:
         status = JobStatusName.FAILURE
         _end(connection, row.id, status, error_msg)
         if row.kind == JobKind.EXPERIMENT:
@@ -283,6 +283,7 @@ def batch_status(
     *,
     full: bool,
     most_rows: int | None = None,
+    revoked_as: str = JobStatusName.REVOKED,
 ) -> tuple[str, WireText | None]:
     """The status of a batch, and its status document; None where that has over ``most_rows``.
 
@@ -293,19 +294,21 @@ def batch_status(
         task_id: Which job.
         full: With progress and, at the end, results and failures.
         most_rows: Of results; None for any number.
+        revoked_as: The status that is told of one that was cancelled.
 
     Raises:
         Problem: 404 when there is no such job of this kind.
     """
     row = _row(connection, project_id, kind, task_id)
-    if most_rows is not None and full and row.status in _ENDED and row.total > most_rows:
-        return row.status, None
+    status = _told(row, revoked_as)
+    if most_rows is not None and full and row.status in ENDED and row.total > most_rows:
+        return status, None
     more = ""
-    if row.status in _ENDED and full:
+    if row.status in ENDED and full:
         rows = fetch(connection, _ITEMS, row.id)
         more = f',{_results(connection, row, rows)},"item_failures":{_failures(rows)}'
     progress = _progress(row)
-    return row.status, batch_document(row.status, row.error_msg, progress if full else None, more)
+    return status, batch_document(status, row.error_msg, progress if full else None, more)
 
 
 def batch_document(
@@ -322,14 +325,23 @@ def batch_document(
 
 
 def generation_status(
-    connection: Connection, project_id: int, experiment_id: int, task_id: str
+    connection: Connection,
+    project_id: int,
+    experiment_id: int,
+    task_id: str,
+    *,
+    revoked_as: str = JobStatusName.REVOKED,
 ) -> dict[str, Any]:
-    """The status document of an experiment's job."""
+    """The status document of an experiment's job; ``revoked_as`` as in `batch_status`."""
     row = _row(connection, project_id, JobKind.EXPERIMENT, task_id)
     if row.experiment_id != experiment_id:
         raise not_found("task", task_id)
     progress = _progress(row)
-    return generation_document(row.status, row.error_msg, progress)
+    return generation_document(_told(row, revoked_as), row.error_msg, progress)
+
+
+def _told(row: AnyRow, revoked_as: str) -> str:
+    return revoked_as if row.status == JobStatusName.REVOKED else row.status
 
 
 def generation_document(
