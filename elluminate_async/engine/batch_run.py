@@ -28,7 +28,7 @@ from elluminate_async.engine.chunks import (
     uncancelled,
 )
 from elluminate_async.engine.memory import KeptChunk
-from elluminate_async.engine.operation import ChunkRefusedError
+from elluminate_async.engine.operation import ChunkRefusedError, ChunkRevokedError
 from elluminate_async.engine.outcomes import Pairs, ProgressReporter
 from elluminate_async.engine.reader import ChunkReader
 from elluminate_async.engine.worker_pool import WorkerPool
@@ -351,6 +351,11 @@ class BatchRun(Generic[V, R]):
                 async for position, outcome in self._sending(chunk, part):
                     del pending[position]
                     pairs.append((position, outcome))
+            except ChunkRevokedError:
+                self._call.release(list(pending))
+                chunk = replace(chunk, unfinished=None)
+                todo.append(list(pending.values()))
+                continue
             except ChunkRefusedError as refused:
                 left = list(pending.values())
                 self._call.release(list(pending))

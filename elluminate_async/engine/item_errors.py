@@ -13,6 +13,7 @@ from elluminate_async.errors import (
     ElluminateError,
     InputError,
     ItemError,
+    JobError,
     JournalError,
     NotFoundError,
     OutcomeUnknownError,
@@ -23,6 +24,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.errors.causes import cause_name
 from elluminate_async.errors.codes import item_code
+from elluminate_async.schemas.jobs import REVOKED, JobStatusName
 
 if TYPE_CHECKING:
     from elluminate_async.engine.chunks import Chunk
@@ -154,6 +156,8 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         DeadlineError: "deadline",
         InputError: "bad_input",
     }
+    if isinstance(error, JobError) and error.job_status == JobStatusName.REVOKED:
+        ours[JobError] = REVOKED
     code = ours.get(type(error)) or item_code(str(getattr(error, "code", "failed")))
     # Such as a certificate that is not trusted, which it will not be the next time either.
     fails_alike = isinstance(error, TransportError) and not error.worth_repeating

@@ -96,6 +96,14 @@ class Operation(Protocol[V, R]):
         ...
 
 
+class ChunkRevokedError(Exception):
+    """The job of a chunk that was sent before was cancelled, and never did the rest of it.
+
+    Raised by `Operation.resume`, once what the job had done has its outcome. The rest is sent
+    anew, under a key of its own.
+    """
+
+
 class ChunkRefusedError(Exception):
     """The service refused a chunk as a whole; one of its items may be the reason.
 

@@ -7,6 +7,7 @@
 | ``incomplete`` | The judge gave a verdict for some criteria and not for others. |
 | ``no_result`` | The service has no result for the item, or one of another input. |
 | ``job_failed`` | The service ended the job that the item was in. |
+| ``revoked`` | Its job was cancelled before it was done, by somebody else than its call. |
 | ``outcome_unknown`` | It was sent, and nothing proves whether it was processed. |
 | ``stalled`` | Its job has shown nothing new for ``job_stall`` seconds. |
 | ``deadline`` | The call's deadline passed before it was done. |
@@ -41,6 +42,7 @@ _Own: TypeAlias = Literal[
     "outcome_unknown",
     "protocol",
     "rating_failed",
+    "revoked",
     "stalled",
     "timeout",
     "transport",

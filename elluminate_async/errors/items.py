@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 _PASSING = frozenset(
-    {"connect", "deadline", "http_429", "not_sent", "timeout", "transport", "unavailable"}
+    {
+        *("connect", "deadline", "http_429", "not_sent", "revoked", "timeout", "transport"),
+        "unavailable",
+    }
 )
 
 _WORTH_SENDING = frozenset(
@@ -34,6 +37,7 @@ _WORTH_SENDING = frozenset(
         "no_result",
         "not_sent",
         "rating_failed",
+        "revoked",
         "timeout",
         "transport",
         "unavailable",
@@ -60,9 +64,10 @@ class ItemError(ElluminateError):
         response_id: The service's id of the response concerned, if there is one.
         retryable: Whether sending the item again as it is makes sense. True for what passes:
             429, 5xx, 408, 421, 425, ``connect`` (but for a bad certificate), ``timeout``,
-            ``transport``, ``deadline``, ``not_sent``, ``unavailable``; and for what the model,
-            the judge or a job may do better the next time, at its cost: ``generation_failed``,
-            ``rating_failed``, ``incomplete``, ``job_failed``, ``no_result``. False for other
+            ``transport``, ``deadline``, ``not_sent``, ``revoked``, ``unavailable``; and for what
+            the model, the judge or a job may do better the next time, at its cost:
+            ``generation_failed``, ``rating_failed``, ``incomplete``, ``job_failed``,
+            ``no_result``. False for other
             statuses of 4xx, ``protocol``, ``answer_too_large``, ``bad_input`` and ``failed``. Of an
             `OutcomeUnknownError`, whatever its code, it is True only where the batch's
             `Batch.retry_failed` goes on with what was sent and so pays for nothing twice.

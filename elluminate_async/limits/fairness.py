@@ -208,6 +208,15 @@ class FairGate:
             self._put(share)
         self._wake()
 
+    def occupy(self) -> None:
+        """Take a permit that nobody can be kept waiting for, over the limit where it must be."""
+        self._held += 1
+
+    def vacate(self) -> None:
+        """Give such a permit back."""
+        self._held -= 1
+        self._wake()
+
     def _leave(self, share: Share, waiter: _Waiter) -> None:
         share.waiting.remove(waiter)
         self._put(share)

@@ -162,6 +162,14 @@ class Limits:
         """
         return self._gate.share(priority)
 
+    def occupy(self) -> None:
+        """Count a chunk whose job goes on at the service without its call."""
+        self._gate.occupy()
+
+    def vacate(self) -> None:
+        """Count it no more."""
+        self._gate.vacate()
+
     def probe_with(self, probe: Probe) -> None:
         """Send ``probe`` to find out whether a service that was away is back."""
         self._breaker.probe = probe

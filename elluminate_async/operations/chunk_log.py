@@ -143,10 +143,18 @@ class ResentChunk:
 
     Attributes:
         key: Its idempotency key.
+        of_chunk: True, as `SendLog` has it.
     """
+
+    of_chunk = True
 
     def __init__(self, key: str) -> None:
         self.key = key
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the service may have applied it, now or then."""
+        return True
 
     async def before_sending(self) -> None:
         """The chunk is about to leave."""
@@ -176,6 +184,11 @@ class ChunkIntent(ResentChunk):
         self._body = body
         self._facts = facts
         self._stands = False
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the service may have applied it."""
+        return self._stands
 
     async def before_sending(self) -> None:
         """The chunk is about to leave.

@@ -35,6 +35,7 @@ from elluminate_async.errors import (
 from elluminate_async.limits.limits import Limits, StrictLimits
 from elluminate_async.operations.deadline import bounded_at
 from elluminate_async.operations.json_input import check_json, checked_input
+from elluminate_async.operations.leaving import WorkInFlight
 from elluminate_async.operations.reading import decode as decode
 from elluminate_async.operations.reading import decode_list as decode_list
 from elluminate_async.operations.reading import decoded as decoded
@@ -94,6 +95,7 @@ class Connection:
         self.limits = limits
         self.options = options
         self.tasks: set[asyncio.Task[None]] = set()
+        self.work = WorkInFlight(self)
         self._kept: dict[tuple[type, int], Any] = {}
         self._jobs: dict[str, str] = {}
         self._wanted = project
@@ -246,6 +248,10 @@ class Connection:
             await asyncio.wait({self._version_check}, timeout=policy.remaining())
         return capability in self._capabilities
 
+    def offers(self, capability: Capability) -> bool:
+        """`has`, of what the version check has told so far."""
+        return capability in self._capabilities
+
     def policy(
         self,
         options: BatchOptions | None = None,
@@ -349,6 +355,7 @@ class Connection:
             # In another loop, as in a forked child, there is nothing of it to be ended.
             with suppress(ElluminateError):
                 self.transport.check_usable()
+                await self.work.close()
                 await end_tasks(set(self.tasks))
             await self.transport.close()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.item_errors import unknown_outcome
 from elluminate_async.engine.memory import whole_request
-from elluminate_async.engine.operation import ChunkRefusedError
+from elluminate_async.engine.operation import ChunkRefusedError, ChunkRevokedError
 from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.errors import (
     AnswerTooLargeError,
@@ -34,7 +34,13 @@ from elluminate_async.operations.chunk_log import (
 )
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import hash_of_row
-from elluminate_async.operations.jobs import Denials, follow_job, job_failure, unknown_or_raise
+from elluminate_async.operations.jobs import (
+    Denials,
+    follow_job,
+    is_revoked,
+    job_failure,
+    unknown_or_raise,
+)
 from elluminate_async.operations.matching import ENDED_SETTLE, ExpectedRow
 from elluminate_async.operations.parts import list_responses
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
@@ -122,6 +128,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         gone on with where it was left.
         """
         wanted = await self._rows.prepare(items, unfinished)
+        goes_on = unfinished is not None
         problem: ElluminateError | None = None
         for sending in range(self._max_sendings):
             try:
@@ -139,6 +146,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
                 yield position, outcome
             if not wanted or not isinstance(latest, OutcomeUnknownError) or self._is_late:
                 break
+        if goes_on and wanted and is_revoked(problem):
+            self._rows.release(wanted)
+            raise ChunkRevokedError
         if problem is not None and wanted:
             raise problem
 

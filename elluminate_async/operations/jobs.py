@@ -32,7 +32,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.operations.connection import decoded
 from elluminate_async.operations.reading import read_status
-from elluminate_async.schemas.jobs import TERMINAL, JobStatus
+from elluminate_async.schemas.jobs import TERMINAL, JobStatus, JobStatusName
 from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.sse import Decoder
 
@@ -134,15 +134,17 @@ async def follow_job(
         AnswerTooLargeError: The document is over the cap, so that the job must have ended; or
             it says that its results would be.
         OutcomeUnknownError: The service does not know the job any more, with the status 404; or
-            the job had not ended by the deadline, or shown anything new for too long: then the
-            code is ``deadline`` or ``stalled``, and the job goes on.
+            the job had not ended by the deadline, with the code ``deadline``: then it is cancelled
+            where the service can do that; or it has shown nothing new for too long, with the code
+            ``stalled``, and goes on.
         AuthenticationError, PermissionDeniedError: The key was refused.
     """
     clock = asyncio.timeout(policy.job_stall)
     watchdog = StallWatchdog(clock, policy.job_stall, connection.limits)
     follower = _JobFollower(connection, kind, segments, policy, watchdog, measured)
+    work = None
     try:
-        async with clock:
+        async with connection.work.awaited(*segments) as work, clock:
             found = await follower.follow()
             if getattr(found, "result_omitted", False):
                 raise AnswerTooLargeError("the job's results are larger than one answer", sent=True)
@@ -151,7 +153,10 @@ async def follow_job(
         error.own = error.own or watchdog.failure
         raise
     except DeadlineError:
-        code, text = "deadline", "had not ended by the deadline, and goes on at the service"
+        ends = "goes on at the service"
+        if work is not None and work.is_cancelled:
+            ends = "was cancelled; what it had done is kept"
+        code, text = "deadline", f"had not ended by the deadline, and {ends}"
     except TimeoutError:
         if not clock.expired():
             raise
@@ -300,6 +305,11 @@ def _blotted(document: S, blotted: Callable[[str], str]) -> S:
 def _reconnect_wait(decoder: Decoder) -> float:
     shortest, longest = RECONNECT_WAITS
     return min(longest, max(shortest, (decoder.retry or 0) / 1000))
+
+
+def is_revoked(error: ElluminateError | None) -> bool:
+    """Whether it says that a job was cancelled: what it had not done, it never will."""
+    return isinstance(error, JobError) and error.job_status == JobStatusName.REVOKED
 
 
 def job_failure(job_id: str, status: str, message: str | None) -> JobError | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.item_errors import unknown_outcome
-from elluminate_async.engine.operation import ChunkRefusedError
+from elluminate_async.engine.operation import ChunkRefusedError, ChunkRevokedError
 from elluminate_async.engine.records import CONTENT, UnfinishedChunk
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import (
@@ -35,7 +35,12 @@ from elluminate_async.operations.chunk_log import (
 from elluminate_async.operations.connection import encode
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import Subject, hash_of_ratings, hash_of_response
-from elluminate_async.operations.jobs import follow_job, job_failure, unknown_or_raise
+from elluminate_async.operations.jobs import (
+    follow_job,
+    is_revoked,
+    job_failure,
+    unknown_or_raise,
+)
 from elluminate_async.operations.matching import ENDED_SETTLE
 from elluminate_async.operations.new_ratings import (
     NO_RESULT,
@@ -46,7 +51,7 @@ from elluminate_async.operations.new_ratings import (
 )
 from elluminate_async.operations.rating_matcher import RatingMatcher
 from elluminate_async.operations.starting import start_job
-from elluminate_async.schemas.jobs import RatingJobStatus
+from elluminate_async.schemas.jobs import REVOKED, RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode
 
 if TYPE_CHECKING:
@@ -147,6 +152,9 @@ class Rate(ChunkOperation[Subject, Ratings]):
             theirs = [item for item in items if item.value.id in ids] if outcomes else items
             found, problem = await self._send_once(ids, theirs, unfinished)
             outcomes |= found
+        revoked = unfinished is not None and is_revoked(problem)
+        if revoked:
+            outcomes = {id: one for id, one in outcomes.items() if not _was_revoked(one)}
         if again := incomplete_ones(outcomes, problem):
             theirs = [item for item in items if item.value.id in again]
             # What became of the first time stays, whatever stops the second.
@@ -157,7 +165,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
                 failed = isinstance(outcome, ItemError)
                 yield item.position, outcome.at(item.position) if failed else outcome
         if problem is not None and any(id not in outcomes for id in ids):
-            raise problem
+            raise ChunkRevokedError if revoked else problem
 
     async def _send_once(
         self,
@@ -365,3 +373,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
             operation="rate",
             code=NO_RESULT,
         )
+
+
+def _was_revoked(outcome: Ratings | ItemError) -> bool:
+    """Whether a response was not rated, as its job was cancelled."""
+    return isinstance(outcome, ItemError) and outcome.code == REVOKED

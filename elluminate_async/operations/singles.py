@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from elluminate_async.engine.item_errors import unknown_outcome
 from elluminate_async.errors import ElluminateError, ItemError
-from elluminate_async.operations.connection import decode
+from elluminate_async.operations.connection import decode, new_key
 from elluminate_async.operations.json_input import checked_input
+from elluminate_async.operations.leaving import SingleSending
 from elluminate_async.operations.matching import ExperimentRows
 from elluminate_async.operations.response_rows import outcome_of
 from elluminate_async.schemas.responses import PromptResponse
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from elluminate_async.operations.connection import Connection
     from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
+    from elluminate_async.transport.exchange import Answer
     from elluminate_async.transport.retry import Policy
 
 _WAYS_ON = {
@@ -29,16 +31,42 @@ _WAYS_ON = {
 }
 
 
-@contextmanager
-def one_sending(operation: str, *, response_id: int | None = None) -> Generator[None]:
-    """Around one such request.
+async def send_single(
+    connection: Connection,
+    operation: str,
+    *segments: str,
+    body: BaseModel,
+    policy: Policy,
+    items: int,
+    response_id: int | None = None,
+) -> Answer:
+    """POST one such request, of so many items for the limit on items.
+
+    Where its caller leaves early the service is told to abandon it.
 
     Raises:
         OutcomeUnknownError: It was sent, and whether it was processed is not known; the text
             tells the way on.
     """
+    sending = SingleSending(new_key())
+
+    def may_cost() -> bool:
+        # What is stored calls no model.
+        return sending.is_out and bool(items)
+
     try:
-        yield
+        async with connection.work.awaited(
+            *segments, key=sending.key, is_chunk=False, is_out=may_cost
+        ):
+            return await connection.call(
+                "POST",
+                *segments,
+                body=body,
+                keyed=True,
+                sending=sending,
+                policy=policy,
+                items=items,
+            )
     except ElluminateError as error:
         if error.ambiguous:
             way_on = _WAYS_ON[operation]
@@ -68,17 +96,16 @@ async def one_response(
     with checked_input("the response"):
         body = plan.body(spec, epoch=epoch)
     with connection.telemetry.call(operation, kind="single", total=1) as observed:
-        with one_sending(operation):
-            answer = await connection.call(
-                "POST",
-                "responses",
-                *path,
-                body=body,
-                keyed=True,
-                policy=policy,
-                # What is stored calls no model.
-                items=1 if operation == "generate" else 0,
-            )
+        answer = await send_single(
+            connection,
+            operation,
+            "responses",
+            *path,
+            body=body,
+            policy=policy,
+            # What is stored calls no model.
+            items=1 if operation == "generate" else 0,
+        )
         row = decode(PromptResponse, answer)
         outcome = outcome_of(0, row, operation, connection.blotted)
         # What is raised takes this frame along, and is to hold nothing that the row says.

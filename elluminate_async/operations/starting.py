@@ -59,27 +59,29 @@ async def start_job(
         )
 
     keyed = await connection.has(Capability.IDEMPOTENCY_KEYS, policy)
-    while True:
-        try:
-            answer = await post(body, sending, items)
-            return _job_id(answer, failures, connection, sending.key)
-        except _IdUnreadableError as error:
-            failures += 1
-            # A 2xx: there may be a job, and only its key can name it. Its intent stands.
-            sending = ResentChunk(sending.key)
-            again = failures < policy.max_attempts and keyed
-            wait = back_off(failures)
-            if not again or not policy.allows(wait):
-                connection.limits.chunk_failed(str(error), lost=True)
-                raise unknown_outcome(error, operation) from None
-            await anyio.sleep(wait)
-        except ElluminateError as error:
-            if keyed and not failures:
-                await check_halves(error, sending, partial(post, empty))
-            # After an unreadable 2xx no later refusal proves that nothing was done.
-            if error.ambiguous or failures:
-                raise unknown_outcome(error, operation) from None
-            raise
+    async with connection.work.awaited(*segments, key=sending.key, is_out=lambda: sending.is_out):
+        while True:
+            try:
+                answer = await post(body, sending, items)
+                return _job_id(answer, failures, connection, sending.key)
+            except _IdUnreadableError as error:
+                failures += 1
+                # A 2xx: there may be a job, and only its key can name it. Its intent stands.
+                sending = ResentChunk(sending.key)
+                again = failures < policy.max_attempts and keyed
+                wait = back_off(failures)
+                if not again or not policy.allows(wait):
+                    connection.limits.chunk_failed(str(error), lost=True)
+                    raise unknown_outcome(error, operation) from None
+                await anyio.sleep(wait)
+            except ElluminateError as error:
+                if keyed and not failures:
+                    await check_halves(error, sending, partial(post, empty))
+                # After an unreadable 2xx no later refusal proves that nothing was done.
+                if error.ambiguous or failures:
+                    raise unknown_outcome(error, operation) from None
+                raise
+    raise AssertionError("unreachable")
 
 
 async def check_halves(

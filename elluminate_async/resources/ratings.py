@@ -27,7 +27,7 @@ from elluminate_async.operations.rating_items import (
     source_of,
 )
 from elluminate_async.operations.references import id_of
-from elluminate_async.operations.singles import one_sending
+from elluminate_async.operations.singles import send_single
 from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest
 from elluminate_async.schemas.responses import PromptResponse
@@ -80,10 +80,15 @@ class RatingsResource(Resource):
         policy = single_policy(self._connection, options)
         telemetry = self._connection.telemetry
         with telemetry.call("rate", kind="single", total=1) as observed:
-            with one_sending("rate", response_id=id):
-                answer = await self._connection.call(
-                    "POST", "ratings", body=body, keyed=True, policy=policy, items=1
-                )
+            answer = await send_single(
+                self._connection,
+                "rate",
+                "ratings",
+                body=body,
+                policy=policy,
+                items=1,
+                response_id=id,
+            )
             return telemetry.came(observed, decode_list(Rating, answer), rated=id)
 
     async def rate_many(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ TERMINAL = frozenset(
 """After one of these a job's status never changes."""
 
 
-REVOKED = "revoked"
+REVOKED: Final = "revoked"
 """Code of an item that was not done when its job was ended."""
 
 

@@ -77,6 +77,11 @@ class SendLog(Protocol):
         """The request's idempotency key."""
         ...
 
+    @property
+    def of_chunk(self) -> bool:
+        """Whether it is a chunk, for which others of its batch may wait."""
+        ...
+
     async def before_sending(self) -> None:
         """It is about to leave; raises to keep it from that."""
         ...
@@ -99,7 +104,7 @@ class Request:
         last_event_id: Of the stream that this one takes up again.
         fresh_connection: Not one that another request has used.
         items: What it counts towards a limit on items.
-        log: Told of each sending; only what sends a chunk has one.
+        log: Told of each sending, where something is paid for.
     """
 
     method: str
@@ -123,7 +128,7 @@ class Request:
     @property
     def is_chunk(self) -> bool:
         """Whether it sends a chunk, for which others of its batch may wait."""
-        return self.log is not None
+        return self.log is not None and self.log.of_chunk
 
     @property
     def repeatable(self) -> bool:

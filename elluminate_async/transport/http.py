@@ -149,7 +149,7 @@ class HttpTransport:
     ) -> Answer | TransportError:
         """One sending, and the redirects of a GET: the answer, or what went wrong."""
         trail = Trail(request, self._settings.base_url)
-        lane = Lane.CONTROL if request.method == "GET" else Lane.CALL
+        lane = Lane.CONTROL if request.method in ("GET", "DELETE") else Lane.CALL
         cost = tries.cost
         while True:
             came = time.monotonic()

@@ -15,10 +15,10 @@ class Lane(Enum):
     """The purpose of a connection."""
 
     CALL = "call"
-    """A request that makes the service work: of any method but GET."""
+    """A request that makes the service work: of any other method."""
 
     CONTROL = "control"
-    """A GET: a job's status, a page of a listing."""
+    """A GET or a DELETE: a job's status or its end, a page of a listing."""
 
     STREAM = "stream"
     """An event stream, for as long as its job runs."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from elluminate_async.limits.fairness import FairGate
 from elluminate_async.schemas import CreateProjectRequest
 from elluminate_async.server import LocalServer, WireProfile, recorder
 from elluminate_async.server.store import projects
@@ -242,7 +243,7 @@ async def test_a_job_that_waits_for_its_turn_never_begins(
     model.gate.clear()
     experiment, entries, _ = await begun(api, model, done=0, in_flight=8)
     jobs = service_of(api).jobs
-    monkeypatch.setattr(jobs, "_slots", asyncio.Semaphore(0))
+    monkeypatch.setattr(jobs, "_slots", FairGate(0))
     task = await api.post("/responses/batches", batch(experiment, entries))
     await cancelled(api, f"/responses/batches/{task}")
     status = await api.get(f"/responses/batches/{task}")

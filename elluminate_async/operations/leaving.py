@@ -1,0 +1,190 @@
+"""Work that a call leaves before the service has done it: cancelled there, or counted as it runs.
+
+A call that ends early asks the service to cancel what it had in flight. Where that cannot be, the
+work goes on without the call, and its place among the client's chunks stays taken, so that no more
+runs at the service than `BatchOptions.max_concurrency` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from elluminate_async.errors import DeadlineError, ElluminateError, ItemError, NotFoundError
+from elluminate_async.operations.reading import decoded, read_status
+from elluminate_async.schemas.jobs import TERMINAL, JobStatus
+from elluminate_async.schemas.version import Capability
+from elluminate_async.transport.exchange import Request
+
+if TYPE_CHECKING:
+    from elluminate_async.operations.connection import Connection
+
+logger = logging.getLogger("elluminate_async")
+
+CANCEL_SECONDS: Final = 1.0
+"""Within which the service must have said that what was left is cancelled."""
+
+KEPT_SECONDS: Final = 60.0
+"""For so long at most what cannot be cancelled is taken to run."""
+
+_FIRST_LOOK, _GROWTH, _LONGEST = 1.0, 1.5, 5.0  # seconds between looks at a job that was left
+
+
+@dataclass(slots=True, eq=False)
+class InFlight:
+    """Work of the service that a call waits for.
+
+    Attributes:
+        segments: Path of the job, or of the POST that begins the work.
+        key: The idempotency key of that POST, where there is no job's id yet.
+        is_chunk: Whether it has a place among the client's chunks.
+        is_cancelled: Whether the service has said that it is cancelled.
+    """
+
+    segments: tuple[str | int, ...]
+    key: str | None
+    is_chunk: bool
+    is_cancelled: bool = False
+
+
+class WorkInFlight:
+    """All that the calls of one client wait for.
+
+    Args:
+        connection: Where it is done.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._awaited: set[InFlight] = set()
+        self._is_closed = False
+
+    @asynccontextmanager
+    async def awaited(
+        self,
+        *segments: str | int,
+        key: str | None = None,
+        is_chunk: bool = True,
+        is_out: Callable[[], bool] = lambda: True,
+    ) -> AsyncGenerator[InFlight]:
+        """Around the wait for it: one that the call's end cuts short leaves the work.
+
+        Args:
+            segments: Path of the job, or with ``key`` of the POST that begins it.
+            key: Of that POST.
+            is_chunk: Whether it has a place among the client's chunks.
+            is_out: Whether the service may have begun it.
+        """
+        work = InFlight(segments, key, is_chunk)
+        self._awaited.add(work)
+        try:
+            yield work
+        except asyncio.CancelledError:
+            if is_out():
+                await self._leave(work)
+            raise
+        except ElluminateError as error:
+            if _is_late(error) and is_out():
+                await self._leave(work)
+            raise
+        finally:
+            self._awaited.discard(work)
+
+    async def close(self) -> None:
+        """Cancel all of it: the client is about to be closed under its calls."""
+        self._is_closed = True
+        async with anyio.create_task_group() as tasks:
+            for work in self._awaited:
+                tasks.start_soon(self._cancel, work)
+
+    async def _leave(self, work: InFlight) -> None:
+        await self._cancel(work)
+        if work.is_chunk and not work.is_cancelled and not self._is_closed:
+            self._keep_place(work)
+
+    async def _cancel(self, work: InFlight) -> None:
+        """Have the service cancel it, within a second, whoever is being cancelled here."""
+        if work.is_cancelled or not self._connection.offers(Capability.CANCELLATION):
+            return
+        policy = self._connection.policy(deadline=CANCEL_SECONDS)
+        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
+            try:
+                path = await self._connection.path(*work.segments, policy=policy)
+                request = Request("DELETE", path, idempotency_key=work.key)
+                await self._connection.send(request, policy)
+            except NotFoundError:
+                # It is gone, with whatever it had to do.
+                pass
+            except ElluminateError as error:
+                logger.debug("what a call has left could not be cancelled: %s", error)
+                return
+            work.is_cancelled = True
+
+    def _keep_place(self, work: InFlight) -> None:
+        connection = self._connection
+        connection.limits.occupy()
+        watching = asyncio.create_task(self._until_ended(work))
+        connection.tasks.add(watching)
+
+        def vacate(task: asyncio.Task[None]) -> None:
+            connection.tasks.discard(task)
+            connection.limits.vacate()
+
+        watching.add_done_callback(vacate)
+
+    async def _until_ended(self, work: InFlight) -> None:
+        """Wait until a job has ended, for a bounded time; of one without an id nobody can tell."""
+        policy = self._connection.policy(deadline=KEPT_SECONDS)
+        interval = _FIRST_LOOK
+        with anyio.move_on_after(KEPT_SECONDS):
+            while True:
+                await anyio.sleep(interval if work.key is None else KEPT_SECONDS)
+                interval = min(_LONGEST, interval * _GROWTH)
+                try:
+                    answer = await self._connection.call("GET", *work.segments, policy=policy)
+                    if decoded(answer, partial(read_status, JobStatus)).status in TERMINAL:
+                        return
+                except NotFoundError:
+                    return
+                except ElluminateError as error:
+                    logger.debug("a job that was left could not be looked at: %s", error)
+
+
+class SingleSending:
+    """The sending of one request that is no chunk, and whether it was sent.
+
+    Args:
+        key: Its idempotency key.
+
+    Attributes:
+        of_chunk: Whether others of a batch may wait for it.
+        is_out: Whether the service may have applied it.
+    """
+
+    of_chunk = False
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.is_out = False
+
+    async def before_sending(self) -> None:
+        """It is about to leave."""
+        self.is_out = True
+
+    def not_applied(self) -> None:
+        """None of its sendings so far was applied."""
+        self.is_out = False
+
+
+def _is_late(error: ElluminateError) -> bool:
+    """Whether it was the call's deadline that ended the wait."""
+    if isinstance(error, ItemError):
+        return error.cause == DeadlineError.__name__
+    return isinstance(error, DeadlineError)
