@@ -248,7 +248,7 @@ class Job:
     @property
     def ended(self) -> bool:
         """Whether its status is terminal."""
-        return self.status in ("SUCCESS", "FAILURE")
+        return self.status in ("SUCCESS", "FAILURE", "REVOKED")
 
     def move(self, status: str, error: str | None = None) -> None:
         """Take a new status, and wake who follows it."""

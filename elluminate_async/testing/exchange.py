@@ -29,6 +29,12 @@ START_ROUTES = frozenset({"POST version/compatible", "GET projects"})
 
 
 ROUTES = (
+    "DELETE ratings",
+    "DELETE ratings/batches",
+    "DELETE ratings/batches/{job}",
+    "DELETE responses/batches",
+    "DELETE responses/batches/{job}",
+    "DELETE responses/generate",
     "GET collections",
     "GET collections/{id}",
     "GET collections/{id}/entries",

@@ -111,6 +111,12 @@ class Routes:
             "GET ratings/batches/{job}": self._status,
             "GET responses/batches/{job}/stream": self._stream,
             "GET ratings/batches/{job}/stream": self._stream,
+            "DELETE responses/generate": self._revoke,
+            "DELETE ratings": self._revoke,
+            "DELETE responses/batches": self._revoke,
+            "DELETE ratings/batches": self._revoke,
+            "DELETE responses/batches/{job}": self._revoke,
+            "DELETE ratings/batches/{job}": self._revoke,
         }
 
     async def handle(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
@@ -131,6 +137,7 @@ class Routes:
         offered = {
             Capability.IDEMPOTENCY_KEYS: script.keys,
             Capability.RESULTS_WITH_STATUS: script.results,
+            Capability.CANCELLATION: script.cancels,
         }
         return answer(
             {
@@ -345,6 +352,13 @@ class Routes:
     def _status(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
         document = self._job(ids).document(with_results=self._store.script.results)
         return Reply(200, document.encode())
+
+    def _revoke(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        if not self._store.script.cancels:
+            return problem(405, "method not allowed")
+        if ids and ids[0] is not None:
+            self._store.revoke(self._job(ids))
+        return Reply(204, b"")
 
     def _stream(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
         return Reply(content_type="text/event-stream", events=self._events(self._job(ids)))

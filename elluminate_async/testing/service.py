@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -83,6 +84,7 @@ class ScriptedService:
         retain: Keep rows. Without, they go only into results, which are kept for the last
             jobs alone, and the ledger has totals only: for runs of a million items.
         variables: Values of an entry that nobody uploaded, by its id; None for 404.
+        cancels: Advertise that jobs can be cancelled, and cancel them.
         limit: A limit on all requests.
         faults: Each exchange goes to the first that takes it, in `faults`' order.
 
@@ -90,7 +92,7 @@ class ScriptedService:
         ValueError: An argument cannot work.
 
     Attributes:
-        script: The arguments up to ``variables``; may be changed while it runs.
+        script: The arguments up to ``cancels``; may be changed while it runs.
         limit: As the argument; may be replaced while it runs.
         ledger: What was really done.
         traffic: What arrived.
@@ -113,6 +115,7 @@ class ScriptedService:
         criteria: int = 2,
         retain: bool = True,
         variables: Callable[[int], Mapping[str, Any]] | None = None,
+        cancels: bool = True,
         limit: ServerLimit | None = None,
         faults: Iterable[TakesExchanges] = (),
     ) -> None:
@@ -122,7 +125,7 @@ class ScriptedService:
             raise ValueError(f"order must be one of {get_args(Order)}, not {order!r}")
         self.script = ServiceScript(
             keys, results, page_size, order, seed, lag, job_seconds, answer, judge, own_epochs,
-            criteria, retain, variables,
+            criteria, retain, variables, cancels,
         )  # fmt: skip
         self.limit = limit
         self._faults = list(faults)
@@ -228,6 +231,11 @@ class ScriptedService:
             if not secrets.compare_digest(key.encode(), self.api_key.encode()):
                 return problem(401, "no such key")
         key = exchange.headers.get(IDEMPOTENCY_HEADER)
+        if exchange.method == "DELETE" and key is not None:
+            # What is done at once is done by now: only a job can still be ended.
+            begun = self._answered.get((exchange.path, key))
+            if begun is not None and exchange.path.endswith("/batches"):
+                ids = [json.loads(begun[1].body)]
         if exchange.method != "POST" or key is None or not self.script.keys:
             return await self._routes.handle(exchange, ids)
         digest = hashlib.sha256(exchange.body).digest()

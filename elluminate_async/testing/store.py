@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from elluminate_async.schemas.jobs import REVOKED, JobStatusName
 from elluminate_async.testing.documents import (
     Collection,
     Criterion,
@@ -64,6 +65,7 @@ class ServiceScript:
         retain: Keep rows and entries. Without, rows go only into results, which memory
             keeps for the last jobs alone, and the ledger has totals only.
         variables: Values of an entry that nobody uploaded, by its id; None for 404.
+        cancels: Advertise that jobs can be cancelled, and cancel them.
     """
 
     keys: bool = True
@@ -79,6 +81,7 @@ class ServiceScript:
     criteria: int = 2
     retain: bool = True
     variables: Callable[[int], Mapping[str, Any]] | None = None
+    cancels: bool = True
 
 
 class Store:
@@ -102,7 +105,7 @@ class Store:
         self._epochs = Counter[tuple[int, int]]()
         # Of rows that are not retained: which experiment, by id.
         self._experiment_of = array("L", [0])
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def template(self, id: int) -> Template:
         """The template of that id."""
@@ -255,18 +258,27 @@ class Store:
 
     async def close(self) -> None:
         """End the jobs that still run."""
-        for task in self._tasks:
+        tasks = [*self._tasks.values()]
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def revoke(self, job: Job) -> None:
+        """End a job before it has done anything; one that has ended stays as it is."""
+        if job.ended:
+            return
+        self._tasks[job.id].cancel()
+        for index in range(job.total):
+            self._leave_out(job, index, REVOKED)
+        job.move(JobStatusName.REVOKED, "cancelled")
 
     def _accept(self, total: int, script: JobScript, work: Callable[[Job], None]) -> Job:
         job = Job(str(uuid.uuid4()), total, now(), script)
         self.jobs[job.id] = job
         if self.script.job_seconds > 0:
-            task = asyncio.create_task(self._later(job, work))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task = self._tasks[job.id] = asyncio.create_task(self._later(job, work))
+            task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
         else:
             self._work(job, work)
         if not self.script.retain:
@@ -315,9 +327,9 @@ class Store:
             job.results.append(f"[{','.join(rating.text for rating in made)}]")
 
     @staticmethod
-    def _leave_out(job: Job, index: int) -> None:
+    def _leave_out(job: Job, index: int, code: str = "no_result") -> None:
         job.results.append("null")
-        job.failures.append((index, "no_result", "the service has nothing for this item"))
+        job.failures.append((index, code, "the service has nothing for this item"))
 
 
 def _found(rows: Sequence[Any], id: int) -> Any:

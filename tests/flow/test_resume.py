@@ -20,6 +20,7 @@ from elluminate_async import (
     OutcomeUnknownError,
     ServiceUnavailableError,
 )
+from elluminate_async.schemas.version import Capability
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.flow.bench import Once, Seen, Stage, answer, cancelled_when, is_batch, until
@@ -103,6 +104,8 @@ async def test_a_finished_call_is_read_and_not_sent(service: Stage, tmp_path: Pa
 
 async def test_an_accepted_job_is_followed(service: Stage, tmp_path: Path) -> None:
     """The job went on while nobody looked: its rows are taken, and no request is repeated."""
+    # As a killed process leaves it, which cancels nothing.
+    service.client._connection._capabilities -= {Capability.CANCELLATION}
     service.model.delay = 0.3
     task = asyncio.create_task(service.generate(VALUES[:5], journal=tmp_path / "run"))
     await until(lambda: service.recorder.count("batches/.*/stream$") >= 1)

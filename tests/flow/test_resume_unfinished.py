@@ -13,6 +13,7 @@ import pytest
 from starlette.types import Send
 
 from elluminate_async import AsyncClient, BatchOptions, JournalError, OutcomeUnknownError
+from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME, Fault, ScriptedService
 from tests.flow.bench import Seen, answer, until
 from tests.flow.conftest import Staging
@@ -133,7 +134,8 @@ async def test_what_the_deadline_kept_from_being_sent_can_be_retried(
     staging: Staging, tmp_path: Path
 ) -> None:
     """Not only the chunk whose turn it was, but all that would have come after it."""
-    async with staging(options=OPTIONS.replace(chunk_size=2)) as stage:
+    profile = WireProfile(cancellation=False)
+    async with staging(profile, OPTIONS.replace(chunk_size=2)) as stage:
         rows = await stage.variables(VALUES)
         stage.model.delay = 1.0
 

@@ -32,6 +32,8 @@ PATIENT = OPTIONS.replace(retry_for=60, max_attempts=3)
 SHORT = 2.5
 """Seconds: a deadline that passes, and in which a chunk is accepted on a busy machine too."""
 
+GOES_ON = WireProfile(cancellation=False)
+"""What a call leaves goes on at the service."""
 HOSTED = WireProfile.hosted(page_size=7, listing_seed=3)
 KEYS_ONLY = WireProfile(page_size=7, results_with_status=False)
 
@@ -157,7 +159,7 @@ async def test_other_options_leave_a_chunk_as_it_was_sent(staging: Staging) -> N
 
 async def test_a_job_that_outlived_the_deadline_is_followed(staging: Staging) -> None:
     """Its rows are taken without a POST; what was never sent is sent."""
-    async with staging(options=OPTIONS.replace(max_concurrency=1)) as stage:
+    async with staging(GOES_ON, OPTIONS.replace(max_concurrency=1)) as stage:
         rows = await stage.variables(VALUES)
         go_on = held_back(stage)
         batch = await stage.client.responses.generate_many(
@@ -333,7 +335,7 @@ async def test_halves_of_an_upload_are_all_added(staging: Staging) -> None:
 
 async def test_a_cancelled_retry_leaves_the_keys_to_the_next(staging: Staging) -> None:
     """What was in flight at its end is taken up again, and generated once more by nobody."""
-    async with staging(options=OPTIONS) as stage:
+    async with staging(GOES_ON, OPTIONS) as stage:
         stage.model.failing = lambda prompt: True
         batch = await stage.generate(VALUES)
         stage.model.failing = lambda prompt: False

@@ -50,7 +50,10 @@ async def running(kind: str) -> AsyncGenerator[Service]:
     is_hosted = kind.endswith("hosted")
     if kind.startswith("scripted"):
         async with ScriptedService(
-            keys=not is_hosted, results=not is_hosted, page_size=7 if is_hosted else 100
+            keys=not is_hosted,
+            results=not is_hosted,
+            cancels=not is_hosted,
+            page_size=7 if is_hosted else 100,
         ) as scripted:
             yield scripted
     else:
@@ -274,3 +277,32 @@ async def test_a_key_stands_for_one_request(at: At) -> None:
     assert other[0] == 422
     await asyncio.sleep(1)
     assert len(await at.client.responses.list(experiment=experiment)) == 1
+
+
+async def test_a_job_is_cancelled_or_that_is_refused(at: At) -> None:
+    """With the extension 204, whatever has become of the job; without it 405, and nothing ends."""
+    _, _, experiment, (row, *_) = await at.rows(2)
+    item = {"template_variables_id": row.id, "experiment_id": experiment.id, "messages": []}
+    batches = "projects/1/responses/batches"
+    _, job, _ = await at.ask("POST", batches, {"prompt_response_ins": [item]}, Idempotency_Key="k1")
+    path = f"{batches}/{job}"
+    while (ended := await at.ask("GET", path))[1]["status"] in ("PENDING", "STARTED"):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    offers = "cancellation" in await _capabilities(at)
+
+    expected = 204 if offers else 405
+    assert (await at.ask("DELETE", path))[0] == expected
+    by_key = await at.ask("DELETE", batches, Idempotency_Key="k1")
+    assert by_key[0] == expected
+    unknown = await at.ask("DELETE", f"{batches}/none")
+    assert unknown[0] == (404 if offers else 405)
+    for single in ("responses/generate", "ratings"):
+        answer = await at.ask("DELETE", f"projects/1/{single}", Idempotency_Key="k2")
+        assert answer[0] == expected
+    assert (await at.ask("GET", path))[1] == ended[1]
+
+
+async def _capabilities(at: At) -> Json:
+    body = {"current_sdk_version": "1.5.2"}
+    _, answer, _ = await at.ask("POST", "version/compatible", body)
+    return answer.get("capabilities", [])
