@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from elluminate_async.errors import DeadlineError, ElluminateError, ItemError, NotFoundError
-from elluminate_async.operations.reading import decoded, read_status
-from elluminate_async.schemas.jobs import TERMINAL, JobStatus
+from elluminate_async.errors import (
+    ClientClosedError,
+    DeadlineError,
+    ElluminateError,
+    ItemError,
+    NotFoundError,
+)
+from elluminate_async.operations.reading import decode
+from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.jobs import TERMINAL
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Request
 
@@ -35,6 +43,12 @@ KEPT_SECONDS: Final = 60.0
 """For so long at most what cannot be cancelled is taken to run."""
 
 _FIRST_LOOK, _GROWTH, _LONGEST = 1.0, 1.5, 5.0  # seconds between looks at a job that was left
+
+
+class _Status(WireModel):
+    """As much of a job's status document as tells whether it has ended."""
+
+    status: str
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +78,7 @@ class WorkInFlight:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._awaited: set[InFlight] = set()
-        self._is_closed = False
+        self._closed_at = math.inf  # by when all of it must have been cancelled
 
     @asynccontextmanager
     async def awaited(
@@ -81,8 +95,16 @@ class WorkInFlight:
             key: Of that POST.
             is_chunk: Whether it has a place among the client's chunks.
             is_out: Whether the service may have begun it.
+
+        Raises:
+            ClientClosedError: The client is being closed, and nothing more is to begin.
         """
         work = InFlight(segments, key, is_chunk)
+        if self._is_closed:
+            if key is not None:
+                raise ClientClosedError("the client is being closed")
+            # Its POST was answered meanwhile.
+            await self._cancel(work)
         self._awaited.add(work)
         try:
             yield work
@@ -99,10 +121,14 @@ class WorkInFlight:
 
     async def close(self) -> None:
         """Cancel all of it: the client is about to be closed under its calls."""
-        self._is_closed = True
+        self._closed_at = min(self._closed_at, time.monotonic() + CANCEL_SECONDS)
         async with anyio.create_task_group() as tasks:
             for work in self._awaited:
                 tasks.start_soon(self._cancel, work)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._closed_at < math.inf
 
     async def _leave(self, work: InFlight) -> None:
         await self._cancel(work)
@@ -113,8 +139,11 @@ class WorkInFlight:
         """Have the service cancel it, within a second, whoever is being cancelled here."""
         if work.is_cancelled or not self._connection.offers(Capability.CANCELLATION):
             return
-        policy = self._connection.policy(deadline=CANCEL_SECONDS)
-        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
+        seconds = min(CANCEL_SECONDS, self._closed_at - time.monotonic())
+        if seconds <= 0:
+            return
+        policy = self._connection.policy(deadline=seconds)
+        with anyio.move_on_after(seconds, shield=True):
             try:
                 path = await self._connection.path(*work.segments, policy=policy)
                 request = Request("DELETE", path, idempotency_key=work.key)
@@ -149,7 +178,7 @@ class WorkInFlight:
                 interval = min(_LONGEST, interval * _GROWTH)
                 try:
                     answer = await self._connection.call("GET", *work.segments, policy=policy)
-                    if decoded(answer, partial(read_status, JobStatus)).status in TERMINAL:
+                    if decode(_Status, answer).status in TERMINAL:
                         return
                 except NotFoundError:
                     return

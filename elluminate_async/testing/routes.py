@@ -356,7 +356,7 @@ class Routes:
     def _revoke(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
         if not self._store.script.cancels:
             return problem(405, "method not allowed")
-        if ids and ids[0] is not None:
+        if ids:
             self._store.revoke(self._job(ids))
         return Reply(204, b"")
 

@@ -235,7 +235,7 @@ class ScriptedService:
             # What is done at once is done by now: only a job can still be ended.
             begun = self._answered.get((exchange.path, key))
             if begun is not None and exchange.path.endswith("/batches"):
-                ids = [json.loads(begun[1].body)]
+                ids = [job] if (job := json.loads(begun[1].body)) else []
         if exchange.method != "POST" or key is None or not self.script.keys:
             return await self._routes.handle(exchange, ids)
         digest = hashlib.sha256(exchange.body).digest()

@@ -270,7 +270,7 @@ async def test_a_key_stands_for_one_request(at: At) -> None:
         return status, answer, headers.get("Idempotency-Replayed")
 
     _, _, experiment, rows = await at.rows(1)
-    item = {"template_variables_id": rows[0].id, "experiment_id": experiment.id}
+    item: Json = {"template_variables_id": rows[0].id, "experiment_id": experiment.id}
     first, again, other = await post("1"), await post("1"), await post("2")
     assert first[0] in {200, 201, 202}
     assert again == (first[0], first[1], "true")
