@@ -96,6 +96,7 @@ class Connection:
         self.options = options
         self.tasks: set[asyncio.Task[None]] = set()
         self.work = WorkInFlight(self)
+        self._closing = anyio.Lock()
         self._kept: dict[tuple[type, int], Any] = {}
         self._jobs: dict[str, str] = {}
         self._wanted = project
@@ -298,8 +299,13 @@ class Connection:
         self, *segments: str | int, policy: Policy | None = None
     ) -> tuple[str | int, ...]:
         """``segments`` below the project."""
-        project = await self.open(policy)
-        return (*_ROOT, "projects", project.id, *segments)
+        await self.open(policy)
+        return self.known_path(*segments)
+
+    def known_path(self, *segments: str | int) -> tuple[str | int, ...]:
+        """`path`, of who has asked for it before."""
+        assert self._project is not None, "not open"
+        return (*_ROOT, "projects", self._project.id, *segments)
 
     async def call(
         self,
@@ -352,12 +358,18 @@ class Connection:
     async def close(self) -> None:
         """End everything that still runs, then the connections; again does nothing."""
         with anyio.CancelScope(shield=True):
-            # In another loop, as in a forked child, there is nothing of it to be ended.
-            with suppress(ElluminateError):
-                self.transport.check_usable()
-                await self.work.close()
-                await end_tasks(set(self.tasks))
-            await self.transport.close()
+            async with self._closing:
+                await self._close()
+
+    async def _close(self) -> None:
+        # In another loop, as in a forked child, there is nothing of it to be ended.
+        with suppress(ElluminateError):
+            self.transport.check_usable()
+            left = self.work.take_all()
+            self.transport.end_calls()
+            await self.work.cancel_last(left)
+            await end_tasks(set(self.tasks))
+        await self.transport.close()
 
 
 def _version_request() -> Request:

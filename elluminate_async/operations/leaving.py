@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from elluminate_async.errors import (
-    ClientClosedError,
     DeadlineError,
     ElluminateError,
     ItemError,
@@ -59,12 +56,14 @@ class InFlight:
         segments: Path of the job, or of the POST that begins the work.
         key: The idempotency key of that POST, where there is no job's id yet.
         is_chunk: Whether it has a place among the client's chunks.
+        is_out: Whether the service may have begun it.
         is_cancelled: Whether the service has said that it is cancelled.
     """
 
     segments: tuple[str | int, ...]
     key: str | None
     is_chunk: bool
+    is_out: Callable[[], bool]
     is_cancelled: bool = False
 
 
@@ -78,7 +77,7 @@ class WorkInFlight:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._awaited: set[InFlight] = set()
-        self._closed_at = math.inf  # by when all of it must have been cancelled
+        self._is_closed = False
 
     @asynccontextmanager
     async def awaited(
@@ -95,59 +94,57 @@ class WorkInFlight:
             key: Of that POST.
             is_chunk: Whether it has a place among the client's chunks.
             is_out: Whether the service may have begun it.
-
-        Raises:
-            ClientClosedError: The client is being closed, and nothing more is to begin.
         """
-        work = InFlight(segments, key, is_chunk)
-        if self._is_closed:
-            if key is not None:
-                raise ClientClosedError("the client is being closed")
-            # Its POST was answered meanwhile.
-            await self._cancel(work)
+        work = InFlight(segments, key, is_chunk, is_out)
         self._awaited.add(work)
         try:
             yield work
         except asyncio.CancelledError:
-            if is_out():
-                await self._leave(work)
+            await self._leave(work)
             raise
         except ElluminateError as error:
-            if _is_late(error) and is_out():
+            if _is_late(error):
                 await self._leave(work)
             raise
         finally:
             self._awaited.discard(work)
 
-    async def close(self) -> None:
-        """Cancel all of it: the client is about to be closed under its calls."""
-        self._closed_at = min(self._closed_at, time.monotonic() + CANCEL_SECONDS)
-        async with anyio.create_task_group() as tasks:
-            for work in self._awaited:
-                tasks.start_soon(self._cancel, work)
+    def take_all(self) -> list[InFlight]:
+        """All of it, for `cancel_last`: the client is about to be closed under its calls."""
+        self._is_closed = True
+        return [*self._awaited]
 
-    @property
-    def _is_closed(self) -> bool:
-        return self._closed_at < math.inf
+    async def cancel_last(self, left: Iterable[InFlight]) -> None:
+        """Cancel what calls have left whose client was closed."""
+        connection = self._connection
+
+        async def cancel(work: InFlight) -> None:
+            with suppress(ElluminateError):
+                request = self._request(work)
+                work.is_cancelled = await connection.transport.send_last(request, CANCEL_SECONDS)
+
+        if not connection.offers(Capability.CANCELLATION):
+            return
+        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
+            async with anyio.create_task_group() as tasks:
+                for work in left:
+                    if work.is_out() and not work.is_cancelled:
+                        tasks.start_soon(cancel, work)
 
     async def _leave(self, work: InFlight) -> None:
-        await self._cancel(work)
-        if work.is_chunk and not work.is_cancelled and not self._is_closed:
+        if not work.is_out() or self._is_closed:
+            return
+        if self._connection.offers(Capability.CANCELLATION):
+            await self._cancel(work)
+        if work.is_chunk and not work.is_cancelled:
             self._keep_place(work)
 
     async def _cancel(self, work: InFlight) -> None:
         """Have the service cancel it, within a second, whoever is being cancelled here."""
-        if work.is_cancelled or not self._connection.offers(Capability.CANCELLATION):
-            return
-        seconds = min(CANCEL_SECONDS, self._closed_at - time.monotonic())
-        if seconds <= 0:
-            return
-        policy = self._connection.policy(deadline=seconds)
-        with anyio.move_on_after(seconds, shield=True):
+        policy = self._connection.policy(deadline=CANCEL_SECONDS)
+        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
             try:
-                path = await self._connection.path(*work.segments, policy=policy)
-                request = Request("DELETE", path, idempotency_key=work.key)
-                await self._connection.send(request, policy)
+                await self._connection.send(self._request(work), policy)
             except NotFoundError:
                 # It is gone, with whatever it had to do.
                 pass
@@ -155,6 +152,10 @@ class WorkInFlight:
                 logger.debug("what a call has left could not be cancelled: %s", error)
                 return
             work.is_cancelled = True
+
+    def _request(self, work: InFlight) -> Request:
+        path = self._connection.known_path(*work.segments)
+        return Request("DELETE", path, idempotency_key=work.key)
 
     def _keep_place(self, work: InFlight) -> None:
         connection = self._connection

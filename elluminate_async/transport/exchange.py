@@ -104,6 +104,7 @@ class Request:
         last_event_id: Of the stream that this one takes up again.
         fresh_connection: Not one that another request has used.
         items: What it counts towards a limit on items.
+        is_last: Sent after the client's calls were ended.
         log: Told of each sending, where something is paid for.
     """
 
@@ -118,6 +119,7 @@ class Request:
     last_event_id: str = ""
     fresh_connection: bool = False
     items: int = 0
+    is_last: bool = False
     log: SendLog | None = field(default=None, repr=False)
 
     @property

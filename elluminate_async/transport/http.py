@@ -412,6 +412,20 @@ class HttpTransport:
         """
         self._session.check_usable()
 
+    async def send_last(self, request: Request, seconds: float) -> bool:
+        """Send ``request`` once, after `end_calls`; whether it was done, or nothing was to do.
+
+        The limits do not hold it back, as nothing comes after it.
+        """
+        policy = Policy(time.monotonic() + seconds, attempt_timeout=seconds)
+        request = replace(request, is_last=True)
+        result = await self._exchange(request, Trail(request, self.base_url).url, policy)
+        return isinstance(result, Answer) and (result.status < 300 or result.status == 404)
+
+    def end_calls(self) -> None:
+        """Have all that runs end with `ClientClosedError`, and nothing begin but `send_last`."""
+        self._session.end_calls()
+
     async def close(self) -> None:
         """Close all connections; a second call does nothing."""
         await self._session.close()

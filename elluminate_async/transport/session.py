@@ -77,6 +77,7 @@ class Session:
         # By whether each request gets a connection of its own.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = False
         self._closed = False
         self._is_parents = False
         self._clocks: set[asyncio.Timeout] = set()
@@ -97,7 +98,7 @@ class Session:
 
         Gives the answer's status and headers; the caller reads and releases it.
         """
-        session = self._opened(fresh=request.fresh_connection)
+        session = self._opened(fresh=request.fresh_connection, is_last=request.is_last)
         try:
             return Incoming(
                 await session.request(
@@ -121,7 +122,7 @@ class Session:
 
     async def open_ahead(self, url: URL, count: int, policy: Policy) -> None:
         """Have ``count`` connections to the origin of ``url``, as far as they can be opened."""
-        connector = self._opened(fresh=False).connector
+        connector = self._opened(fresh=False, is_last=False).connector
         assert isinstance(connector, Connector)
         await connector.open_ahead(
             url,
@@ -173,7 +174,7 @@ class Session:
 
     def check_open(self, *, sent: bool) -> None:
         """Raise `ClientClosedError` when `close` is what ended a wait."""
-        if self._closed:
+        if self._ended:
             error = ClientClosedError("the client was closed while this waited for an answer")
             error.ambiguous = sent
             try:
@@ -190,7 +191,7 @@ class Session:
             WrongEventLoopError: The session belongs to another loop or process, or none of
                 asyncio's runs here.
         """
-        if self._closed:
+        if self._ended:
             raise ClientClosedError("the client is closed: make a new AsyncClient")
         if self._is_parents:
             raise WrongEventLoopError(
@@ -207,9 +208,10 @@ class Session:
                 "loop, for example inside the coroutine that asyncio.run runs"
             )
 
-    def _opened(self, *, fresh: bool) -> aiohttp.ClientSession:
+    def _opened(self, *, fresh: bool, is_last: bool) -> aiohttp.ClientSession:
         # Again, as the client may have been closed while this request waited for its permit.
-        self.check_usable()
+        if self._closed or not is_last:
+            self.check_usable()
         if fresh not in self._sessions:
             trace = aiohttp.TraceConfig()
             trace.on_request_headers_sent.append(_mark_sent)
@@ -259,12 +261,17 @@ class Session:
             if isinstance(connector, Connector):
                 connector.leave_to_parent()
 
-    async def close(self) -> None:
-        """Close all connections; a second call does nothing."""
-        self._closed = True
+    def end_calls(self) -> None:
+        """Have all that runs end, and nothing begin but a request that is the last."""
+        self._ended = True
         for clock in self._clocks:
             if not clock.expired():
                 clock.reschedule(0)
+
+    async def close(self) -> None:
+        """Close all connections; a second call does nothing."""
+        self.end_calls()
+        self._closed = True
         while self._sessions:
             _, session = self._sessions.popitem()
             await session.close()
