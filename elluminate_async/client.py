@@ -12,6 +12,7 @@ from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.evaluation.calls import EvaluationCalls
 from elluminate_async.limits.limits import Limits, Traffic
+from elluminate_async.operations.coalescing import coalescer_of
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
 from elluminate_async.operations.context import checked_options, checked_seconds
 from elluminate_async.operations.deadline import Deadline, bounded_at
@@ -74,6 +75,10 @@ class AsyncClient(EvaluationCalls):
             never for this machine. ``.netrc`` is never read.
         default_headers: Sent to the service besides its own, such as a gateway's. Their values
             are shown nowhere.
+        coalesce: Seconds, such as 0.005, that single calls of ``responses.generate`` and
+            ``ratings.rate``, and batches smaller than a chunk, wait for others like them to share
+            a chunk with: same experiment, template, configuration or mode, and same options but
+            for ``deadline`` and ``on_progress``. None or 0: each goes by itself, at once.
 
     Raises:
         ConfigurationError: No key was found, or a setting cannot work.
@@ -111,6 +116,7 @@ class AsyncClient(EvaluationCalls):
         proxy: str | None = None,
         trust_env: bool = True,
         default_headers: Mapping[str, str] | None = None,
+        coalesce: float | None = None,
     ) -> None:
         settings = Settings.resolve(
             api_key=api_key,
@@ -139,6 +145,7 @@ class AsyncClient(EvaluationCalls):
         connection = Connection(
             transport, limits, chosen, project=project, skip_version_check=skip_version_check
         )
+        coalescer = coalescer_of(connection, coalesce)
         self._settings = settings
         super().__init__(connection)
         self.projects = ProjectsResource(connection)
@@ -149,8 +156,8 @@ class AsyncClient(EvaluationCalls):
         self.template_variables = TemplateVariablesResource(connection)
         self.llm_configs = LLMConfigsResource(connection)
         self.experiments = ExperimentsResource(connection)
-        self.responses = ResponsesResource(connection)
-        self.ratings = RatingsResource(connection)
+        self.responses = ResponsesResource(connection, coalescer)
+        self.ratings = RatingsResource(connection, coalescer)
 
     @property
     def base_url(self) -> str:

@@ -259,6 +259,7 @@ class BatchRun(Generic[V, R]):
         """
         if self.out_of_time:
             return False
+        is_needed = is_needed and self._call.takes_permits
         now = time.monotonic()
         self._queued = 0.0
         if now - self._gave_way_at > _GIVE_WAY or now >= self._call.deadline_at:
@@ -286,8 +287,9 @@ class BatchRun(Generic[V, R]):
                     with self._observed(chunk, pairs):
                         chunk = await self._send(chunk, pairs)
                 finally:
-                    # Before delivery: a slow consumer must not hold what it may wait for.
-                    self._share.release()
+                    if self._call.takes_permits:
+                        # Before delivery: a slow consumer must not hold what it may wait for.
+                        self._share.release()
             self._note(chunk, pairs, None)
         except Exception as error:
             self._note_cut(chunk, pairs, error)

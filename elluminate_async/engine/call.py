@@ -69,6 +69,8 @@ class Call(Generic[V, R]):
         allowance: What lets its items through, where not all of them may be sent.
         share: Its part of the limits; several batches of one call have the same.
         telemetry: Is told of its chunks.
+        takes_permits: Whether its chunks are requests of their own, which the limits bound; False
+            where another call sends their items.
     """
 
     operation: Operation[V, R]
@@ -85,6 +87,7 @@ class Call(Generic[V, R]):
     allowance: Allowance[V] | None = None
     share: Share | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    takes_permits: bool = True
 
     @property
     def name(self) -> str:

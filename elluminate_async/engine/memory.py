@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from elluminate_async.engine.chunks import Item
@@ -22,6 +22,8 @@ from elluminate_async.errors import ItemError, OutcomeUnknownError
 
 KEYS_LAST = 6 * 86_400.0
 """Seconds for which a key is relied on; a service that honours keys keeps them for a week."""
+
+_ELSEWHERE = 1 << 62  # above every position that a call has
 
 
 @dataclass(slots=True)
@@ -85,6 +87,30 @@ class Memory:
         )
         self._keep(kept, [item.position for item in items])
         return kept
+
+    def take_over(
+        self, chunk: KeptChunk, items: Mapping[int, Item[Any]], own: Mapping[int, int]
+    ) -> None:
+        """A chunk that another call sent has items of this one.
+
+        Args:
+            chunk: As that call remembers it.
+            items: All items of that call, by their positions there.
+            own: Those of this call: their positions there to their positions here.
+        """
+        if chunk.key in self._by_key:
+            return
+        # Nobody asks for the others, but the request cannot be repeated without them.
+        places = {p: own.get(p, _ELSEWHERE + p) for p in chunk.positions}
+        kept = KeptChunk(
+            chunk.key,
+            tuple(places.values()),
+            chunk.facts,
+            chunk.job_id,
+            items=tuple(replace(items[p], position=place) for p, place in places.items()),
+            sent_at=chunk.sent_at,
+        )
+        self._keep(kept, [own[p] for p in chunk.positions if p in own])
 
     def accepted(self, key: str, job_id: str) -> None:
         """The service made a job of a chunk."""

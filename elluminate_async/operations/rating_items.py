@@ -178,6 +178,11 @@ def entry_of(position: int, response: object) -> Entry[Subject]:
     return Item(position, _subject(response, position), size=_ID_BYTES)
 
 
+def rated_by_id(id: int) -> Item[Subject]:
+    """The item of one response, whatever the service has under its id."""
+    return Item(0, Subject(id), _ID_BYTES)
+
+
 def check_responses(responses: Sequence[object]) -> None:
     """Raise `InputError` when an entry is no response."""
     problems: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from elluminate_async.engine.item_errors import unknown_outcome
@@ -31,6 +33,29 @@ _WAYS_ON = {
 }
 
 
+def way_on(operation: str) -> str:
+    """The way to find out what became of a single call whose outcome is unknown."""
+    return _WAYS_ON[operation]
+
+
+@contextmanager
+def one_sending(operation: str, *, response_id: int | None = None) -> Generator[None]:
+    """Around one such request.
+
+    Raises:
+        OutcomeUnknownError: It was sent, and whether it was processed is not known; the text
+            tells the way on.
+    """
+    try:
+        yield
+    except ElluminateError as error:
+        if error.ambiguous:
+            raise unknown_outcome(
+                error, operation, response_id=response_id, way_on=way_on(operation)
+            ) from None
+        raise
+
+
 async def send_single(
     connection: Connection,
     operation: str,
@@ -45,8 +70,7 @@ async def send_single(
     Where its caller leaves early the service is told to abandon it.
 
     Raises:
-        OutcomeUnknownError: It was sent, and whether it was processed is not known; the text
-            tells the way on.
+        OutcomeUnknownError: As `one_sending` does.
     """
     sending = SingleSending(new_key())
 
@@ -54,7 +78,7 @@ async def send_single(
         # What is stored calls no model.
         return sending.is_out and bool(items)
 
-    try:
+    with one_sending(operation, response_id=response_id):
         async with connection.work.awaited(
             *segments, key=sending.key, is_chunk=False, is_out=may_cost
         ):
@@ -67,13 +91,6 @@ async def send_single(
                 policy=policy,
                 items=items,
             )
-    except ElluminateError as error:
-        if error.ambiguous:
-            way_on = _WAYS_ON[operation]
-            raise unknown_outcome(
-                error, operation, response_id=response_id, way_on=way_on
-            ) from None
-        raise
 
 
 async def one_response(

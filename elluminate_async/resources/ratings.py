@@ -12,7 +12,8 @@ from elluminate_async.engine.run import deliver_all, run_batch, stream_batch
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import InputError
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode_list
+from elluminate_async.operations.coalescing import Coalescer, rating
+from elluminate_async.operations.connection import Connection, decode_list
 from elluminate_async.operations.context import CallContext, single_policy
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rate import Rate, Ratings
@@ -23,6 +24,7 @@ from elluminate_async.operations.rating_items import (
     check_responses,
     checked_mode,
     noted,
+    rated_by_id,
     repaired,
     source_of,
 )
@@ -47,6 +49,10 @@ class RatingsResource(Resource):
     ``ResponsePairs`` are pairs of a position and a response, or its error. A
     ``JournalPath`` is a `str` or an `os.PathLike`.
     """
+
+    def __init__(self, connection: Connection, coalescer: Coalescer | None = None) -> None:
+        super().__init__(connection)
+        self._coalescer = coalescer
 
     def list(self, response: PromptResponse | int, *, strict: bool = False) -> Listing[Rating]:
         """The ratings of a response.
@@ -76,20 +82,25 @@ class RatingsResource(Resource):
             ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         id = id_of(response, PromptResponse, "response")
-        body = RatingRequest(prompt_response_id=id, rating_mode=checked_mode(rating_mode))
+        mode = checked_mode(rating_mode)
         policy = single_policy(self._connection, options)
         telemetry = self._connection.telemetry
         with telemetry.call("rate", kind="single", total=1) as observed:
-            answer = await send_single(
-                self._connection,
-                "rate",
-                "ratings",
-                body=body,
-                policy=policy,
-                items=1,
-                response_id=id,
-            )
-            return telemetry.came(observed, decode_list(Rating, answer), rated=id)
+            ratings = None
+            if self._coalescer is not None:
+                ratings = await self._coalescer.rate(rated_by_id(id), mode, options, policy)
+            if ratings is None:
+                answer = await send_single(
+                    self._connection,
+                    "rate",
+                    "ratings",
+                    body=RatingRequest(prompt_response_id=id, rating_mode=mode),
+                    policy=policy,
+                    items=1,
+                    response_id=id,
+                )
+                ratings = decode_list(Rating, answer)
+            return telemetry.came(observed, ratings, rated=id)
 
     async def rate_many(
         self,
@@ -144,8 +155,12 @@ class RatingsResource(Resource):
         if isinstance(responses, Batch) and responses.failed:
             upstream = Upstream(responses, repaired)
         total, path = length_of(responses), journal_path(journal)
-        operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
-        with shown(operation.call(upstream), progress) as call:
+        mode = checked_mode(rating_mode)
+        operation = Rate(context, mode, total=total, journal=path)
+        call = operation.call(upstream)
+        if self._coalescer is not None:
+            call = self._coalescer.joined(call, operation, rating(mode))
+        with shown(call, progress) as call:
             return await run_batch(call, source)
 
     def stream_rate_many(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
-from elluminate_async.operations.connection import decode
+from elluminate_async.operations.coalescing import Coalescer, generation
+from elluminate_async.operations.connection import Connection, decode
 from elluminate_async.operations.context import CallContext, single_policy
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.json_input import checked_input
@@ -50,6 +51,10 @@ class ResponsesResource(Resource):
     `Batch`. An ``Output`` is a text, or a sequence of messages, which are mappings. A
     ``JournalPath`` is a `str` or an `os.PathLike`.
     """
+
+    def __init__(self, connection: Connection, coalescer: Coalescer | None = None) -> None:
+        super().__init__(connection)
+        self._coalescer = coalescer
 
     def list(
         self,
@@ -110,6 +115,10 @@ class ResponsesResource(Resource):
         plan.check_variables([template_variables])
         spec = ResponseSpec(template_variables)
         policy = single_policy(self._connection, options)
+        if self._coalescer is not None:
+            shared = await self._coalescer.generate(plan, spec, options, policy)
+            if shared is not None:
+                return shared
         return await one_response(
             self._connection, "generate", plan, spec, "generate", policy=policy
         )
@@ -212,7 +221,10 @@ class ResponsesResource(Resource):
         source = plan.source(variables)
         total = length_of(variables)
         operation = Generate(context, plan, total=total, journal=path)
-        with shown(operation.call(plan.upstream(variables)), progress) as call:
+        call = operation.call(plan.upstream(variables))
+        if self._coalescer is not None:
+            call = self._coalescer.joined(call, operation, generation(plan))
+        with shown(call, progress) as call:
             return await run_batch(call, source)
 
     def stream_generate_many(
