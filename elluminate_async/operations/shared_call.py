@@ -17,11 +17,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
@@ -80,6 +80,44 @@ class Work(Generic[V, R]):
     each: Callable[[R], R] = _as_it_is
 
 
+class _SomeLeftError(ElluminateError):
+    """Callers have left whose items were about to be sent with those of others."""
+
+
+class _CallersMemory(Memory):
+    """Lets a chunk go only with items that somebody waits for.
+
+    It is told of a chunk once the limits let that go, right before it leaves: who has left by
+    then, or whose deadline has passed, was never sent.
+
+    Args:
+        is_left: Whether the caller of a position has left.
+    """
+
+    def __init__(self, is_left: Callable[[int], bool]) -> None:
+        super().__init__()
+        self.is_kept = True
+        self._is_left = is_left
+        self._told = set[int]()
+
+    def intend(self, key: str, positions: Sequence[int], facts: Mapping[str, Any]) -> None:
+        """A chunk is about to be sent.
+
+        Raises:
+            _SomeLeftError: It must not be, as it is.
+        """
+        if any(self._is_left(p) for p in positions if p not in self._told):
+            raise _SomeLeftError
+        super().intend(key, positions, facts)
+        self._told.update(positions)
+
+    def forget(self, positions: Iterable[int]) -> None:
+        """They were not processed, or it is known what became of them."""
+        gone = [*positions]
+        self._told.difference_update(gone)
+        super().forget(gone)
+
+
 class SharedCall(Delegated[V, R]):
     """A call for several callers.
 
@@ -106,8 +144,7 @@ class SharedCall(Delegated[V, R]):
         self._adapted = work.adapt()
         self._seconds = seconds
         self._closed = closed
-        self._memory = Memory()
-        self._memory.is_kept = True
+        self._memory = _CallersMemory(lambda position: position not in self._caller_of)
         self._deadline_at = -math.inf
         self._callers: set[Caller[R]] = set()
         self._caller_of: dict[int, Caller[R]] = {}
@@ -192,6 +229,7 @@ class SharedCall(Delegated[V, R]):
             "the deadline of the call passed; if it is too short, raise `deadline` in BatchOptions"
         )
         late.ambiguous, late.attempts = bool(found), int(bool(found))
+        late.retry_after = self._connection.limits.kept_for() or None
         return late
 
     async def send(self, items: Sequence[Item[V]]) -> Outcomes[R]:
@@ -202,20 +240,21 @@ class SharedCall(Delegated[V, R]):
             # By the latest of their deadlines; who has an earlier one does not wait so long.
             self._own = self._work.make(self._context())
             self._own.sizes = self._sizes
-        pending = {item.position for item in items}
-        wanted = [item for item in items if item.position in self._caller_of]
-        if not wanted:
+        while wanted := [item for item in items if item.position in self._caller_of]:
+            pending = {item.position for item in wanted}
+            try:
+                async for position, outcome in self._own.send(wanted):
+                    pending.discard(position)
+                    yield position, outcome
+            except _SomeLeftError:
+                continue
+            except ChunkRefusedError as refused:
+                self._causes |= dict.fromkeys(pending, refused.error)
+                raise
+            except ElluminateError as error:
+                self._causes |= dict.fromkeys(pending, error)
+                raise
             return
-        try:
-            async for position, outcome in self._own.send(wanted):
-                pending.discard(position)
-                yield position, outcome
-        except ChunkRefusedError as refused:
-            self._causes |= dict.fromkeys(pending, refused.error)
-            raise
-        except ElluminateError as error:
-            self._causes |= dict.fromkeys(pending, error)
-            raise
 
     async def _run(self) -> None:
         error: BaseException | None = None

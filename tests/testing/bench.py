@@ -51,12 +51,15 @@ async def bench(
     service: ScriptedService,
     inputs: Sequence[Mapping[str, Any]],
     options: BatchOptions = OPTIONS,
+    **arguments: Any,
 ) -> AsyncGenerator[Bench]:
-    """Faults wait until all is set up."""
+    """Faults wait until all is set up; ``arguments`` are the client's."""
     faults, service.faults = service.faults, []
     async with (
         service,
-        AsyncClient(base_url=service.url, api_key=service.api_key, options=options) as client,
+        AsyncClient(
+            base_url=service.url, api_key=service.api_key, options=options, **arguments
+        ) as client,
     ):
         template, _ = await client.prompt_templates.get_or_create("say {{x}}", name="Bench")
         collection, _ = await client.collections.get_or_create("values")
