@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
         ("limits", ["--seconds", "0.3"]),
         ("interactive", ["--rounds", "1"]),
         ("evaluate", ["--overhead-rows", "20", "--stream-rows", "50", "--rounds", "1"]),
+        ("coalesce", ["--rows", "5", "--rounds", "1"]),
     ],
 )
 def test_a_benchmark_runs_and_prints_json_lines(script: str, arguments: list[str]) -> None:

@@ -81,7 +81,13 @@ class Coalescer:
     def __init__(self, connection: Connection, seconds: float) -> None:
         self._connection = connection
         self._seconds = seconds
+        self._defaults = self._shared(None)
         self._open: dict[Hashable, SharedCall[Any, Any]] = {}
+
+    def _shared(self, options: BatchOptions | None) -> BatchOptions:
+        """The options of a call without those that are each caller's own."""
+        chosen = narrowed(self._connection.options, options)
+        return chosen.replace(deadline=1.0, on_progress=None)
 
     def join(
         self,
@@ -92,8 +98,7 @@ class Coalescer:
         **how: Any,
     ) -> Caller[R]:
         """Have ``items`` sent with those of others; for ``how`` see `SharedCall.join`."""
-        # What is each caller's own is no part of it.
-        shared = narrowed(self._connection.options, options).replace(deadline=1.0, on_progress=None)
+        shared = self._defaults if options is None else self._shared(options)
         key = (work.key, shared)
         call: SharedCall[V, R] | None = self._open.get(key)
         if call is not None and not call.has_room(len(items)):

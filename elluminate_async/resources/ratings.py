@@ -71,6 +71,8 @@ class RatingsResource(Resource):
     ) -> Ratings:
         """Rate one response by every criterion of its template or experiment.
 
+        By one request; with the client's ``coalesce``, in one chunk with those of others.
+
         Args:
             response: The response, or its id.
             rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
@@ -78,6 +80,7 @@ class RatingsResource(Resource):
 
         Raises:
             RejectedError: There is no criterion to rate by.
+            RatingError: In one chunk with others: the judge gave no verdict for some criterion.
             OutcomeUnknownError: Sent, and whether it was processed is not known.
             ServiceUnavailableError: It was not sent, as the service answers nobody.
         """

@@ -99,6 +99,8 @@ class ResponsesResource(Resource):
     ) -> PromptResponse:
         """Generate one response.
 
+        By one request; with the client's ``coalesce``, in one chunk with those that others ask for.
+
         Args:
             template_variables: The row, or its id.
             experiment: Where the response belongs.
