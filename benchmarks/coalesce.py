@@ -36,6 +36,11 @@ OPERATIONS = ("generate", "rate")
 Figures = dict[tuple[str, str], list[dict[str, float]]]
 
 
+def port_of(server: Child) -> int | None:
+    """Where it listens."""
+    return urlsplit(str(server.ready["url"])).port
+
+
 async def measure(rows: int, rounds: int) -> Figures:
     """Each operation each way, in turn."""
     figures: Figures = {}
@@ -44,7 +49,9 @@ async def measure(rows: int, rounds: int) -> Figures:
         Child(
             common / "service.py", "--latency", LATENCY, "--calls", rows, core=SERVER_CORE
         ) as server,
-        Child(common / "link.py", urlsplit(str(server.ready["url"])).port, core=SERVER_CORE) as link,
+        Child(
+            common / "link.py", urlsplit(str(server.ready["url"])).port, core=SERVER_CORE
+        ) as link,
         Child(HERE / "contenders/calls.py") as client,
     ):
         url = f"http://127.0.0.1:{link.ready}"

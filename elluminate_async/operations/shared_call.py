@@ -146,6 +146,7 @@ class SharedCall(Delegated[V, R]):
         self._closed = closed
         self._memory = _CallersMemory(lambda position: position not in self._caller_of)
         self._deadline_at = -math.inf
+        self._policy = connection.policy(options, deadline_at=self._deadline_at)
         self._callers: set[Caller[R]] = set()
         self._caller_of: dict[int, Caller[R]] = {}
         self._items: dict[int, Item[V]] = {}
@@ -165,7 +166,8 @@ class SharedCall(Delegated[V, R]):
         self._task.add_done_callback(connection.tasks.discard)
 
     def _context(self) -> CallContext:
-        policy = self._connection.policy(self._options, deadline_at=self._deadline_at)
+        """The context of now, by the latest deadline of the callers so far."""
+        policy = replace(self._policy, deadline_at=self._deadline_at)
         return CallContext(self._connection, self._options, policy, self._memory)
 
     def has_room(self, count: int) -> bool:
@@ -288,6 +290,7 @@ class SharedCall(Delegated[V, R]):
             deadline_at=math.inf,
             memory=self._memory,
             sizes=self._sizes,
+            share=self._policy.share,
         )
         await BatchRun(call, self._deliver, keep_failed=True).run(self._entries())
         late: Mapping[int, Outcome[R]] = {}
