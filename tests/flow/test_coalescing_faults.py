@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import traceback
 from collections import Counter
 from collections.abc import Awaitable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -185,6 +187,32 @@ async def test_a_client_that_is_closed_ends_who_waits_for_others() -> None:
         assert {error.attempts for error in of_batch.partial.failed.values()} <= {0, 1}
         assert not any(isinstance(o, OutcomeUnknownError) for o in of_batch.partial.outcomes)
         assert at.service.ledger.generations == 0
+
+
+REQUEST = ContextVar[str | None]("REQUEST", default=None)
+
+
+async def test_what_one_caller_has_set_is_not_set_for_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is done for all is done in nobody's context: whose would it be in a log or a trace?"""
+    seen: list[str | None] = []
+
+    class Watch(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if "failed, again in" in record.getMessage():
+                seen.append(REQUEST.get())
+            return True
+
+    busy = Fault("503", on=BATCHES, times=1)
+    async with bench(ScriptedService(faults=[busy]), inputs_of(COUNT), coalesce=WINDOW) as at:
+        caplog.set_level(logging.DEBUG, "elluminate_async")
+        caplog.handler.addFilter(Watch())
+        REQUEST.set("of the first")
+        outcomes = await outcomes_of(at)
+
+        assert all(isinstance(outcome, PromptResponse) for outcome in outcomes)
+        assert seen == [None]
 
 
 async def test_who_left_while_the_chunk_waited_for_its_turn_is_not_in_it() -> None:
