@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -100,19 +100,24 @@ async def one_response(
     spec: ResponseSpec,
     *path: str,
     policy: Policy,
+    shared: Callable[[], Awaitable[PromptResponse | None]] | None = None,
 ) -> PromptResponse:
     """Make one response of ``plan``, or store it.
+
+    Where ``shared`` gives it, made with those of others, nothing is sent for it here.
 
     Raises:
         GenerationError: The model gave no answer.
         OutcomeUnknownError: Sent, and whether it was processed is not known.
     """
-    rows = connection.kept(ExperimentRows, plan.experiment_id)
-    # Numbered with the batches', so that none of them takes this row for its own.
-    epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
-    with checked_input("the response"):
-        body = plan.body(spec, epoch=epoch)
     with connection.telemetry.call(operation, kind="single", total=1) as observed:
+        if shared is not None and (response := await shared()) is not None:
+            return connection.telemetry.came(observed, response)
+        rows = connection.kept(ExperimentRows, plan.experiment_id)
+        # Numbered with the batches', so that none of them takes this row for its own.
+        epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
+        with checked_input("the response"):
+            body = plan.body(spec, epoch=epoch)
         answer = await send_single(
             connection,
             operation,

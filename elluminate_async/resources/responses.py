@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from elluminate_async.batch import Batch, Outcome
@@ -117,12 +118,11 @@ class ResponsesResource(Resource):
         plan.check_variables([template_variables])
         spec = ResponseSpec(template_variables)
         policy = single_policy(self._connection, options)
+        shared = None
         if self._coalescer is not None:
-            shared = await self._coalescer.generate(plan, spec, options, policy)
-            if shared is not None:
-                return shared
+            shared = partial(self._coalescer.generate, plan, spec, options, policy)
         return await one_response(
-            self._connection, "generate", plan, spec, "generate", policy=policy
+            self._connection, "generate", plan, spec, "generate", policy=policy, shared=shared
         )
 
     async def add(
