@@ -42,7 +42,7 @@ from elluminate_async.telemetry import (
 )
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import CallbackOptions, MeterProvider
+    from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider
     from opentelemetry.util.types import AttributeValue
 
 # Those of the semantic conventions.
@@ -100,6 +100,10 @@ class Instruments:
         meter.create_observable_counter(
             f"{ours}.outcomes", [self._observe_outcomes], "{item}", "Items sent."
         )
+        self._observe_limits(meter, ours)
+
+    def _observe_limits(self, meter: Meter, ours: str) -> None:
+        """The instruments of the clients' state, which the SDK asks for."""
         meter.create_observable_up_down_counter(
             f"{ours}.chunks.in_flight",
             [self._observing(lambda now: now.in_flight)],
