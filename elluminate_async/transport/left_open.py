@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
+import threading
 import warnings
 import weakref
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from elluminate_async.limits.breaker import Probe
 
 _PACKAGE = __name__.partition(".")[0]
+
+_at_exit = threading.Event()
 
 
 class Place(NamedTuple):
@@ -36,7 +41,7 @@ def _is_ours(module: object) -> bool:
 
 
 def warn_when_collected(
-    owner: object, leave: Callable[[], bool], base_url: str, made: Place
+    owner: object, leave: Callable[[bool], bool], base_url: str, made: Place
 ) -> None:
     """Have what ``owner`` left open closed once it is collected, with a warning.
 
@@ -45,15 +50,23 @@ def warn_when_collected(
 
     Args:
         owner: Of what may be left open.
-        leave: Closes it, and tells whether anything was open. Must not hold ``owner``.
+        leave: Closes it, and tells whether anything was open; is told whether the program ends.
+            Must not hold ``owner``.
         base_url: Where it leads.
         made: Where the client was made.
     """
     weakref.finalize(owner, _end, leave, base_url, made)
+    _notice_exit()
 
 
-def _end(leave: Callable[[], bool], base_url: str, made: Place) -> None:
-    if leave():
+@cache
+def _notice_exit() -> None:
+    # After the first finalizer was made: what is registered last is called first.
+    atexit.register(_at_exit.set)
+
+
+def _end(leave: Callable[[bool], bool], base_url: str, made: Place) -> None:
+    if leave(_at_exit.is_set()):
         warnings.warn_explicit(
             f"unclosed AsyncClient of {base_url}, made in {made.file}:{made.line}: use "
             "`async with`, or await its close()",

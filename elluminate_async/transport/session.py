@@ -290,18 +290,26 @@ def with_added(own: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:
     return fitting | own
 
 
-def _leave(sessions: Mapping[bool, aiohttp.ClientSession]) -> bool:
-    """Close ``sessions``, in their loop if that still runs; whether one was open."""
-    left = [session for session in sessions.values() if not session.closed]
-    for session in left:
+def _leave(sessions: Mapping[bool, aiohttp.ClientSession], at_exit: bool) -> bool:
+    """Close ``sessions``, in their loop if that still runs; whether one was open.
+
+    At a program's end those whose loop is there yet, as in a portal's thread, live as long as it,
+    and are let be.
+    """
+    was_open = False
+    for session in sessions.values():
         connector = session.connector
+        if connector is None or connector.closed:
+            continue
+        loop = connector._loop  # pyright: ignore[reportPrivateUsage]
+        if at_exit and not loop.is_closed():
+            continue
+        was_open = True
         session.detach()
-        if connector is not None:
+        with suppress(RuntimeError):
             # The collector may run in any thread.
-            loop = connector._loop  # pyright: ignore[reportPrivateUsage]
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(connector._close)  # pyright: ignore[reportPrivateUsage]
-    return bool(left)
+            loop.call_soon_threadsafe(connector._close)  # pyright: ignore[reportPrivateUsage]
+    return was_open
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

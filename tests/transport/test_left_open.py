@@ -170,6 +170,35 @@ def test_as_an_error_it_names_the_line(tmp_path: Path) -> None:
     assert "client session" not in done.stderr
 
 
+def test_one_of_a_whole_program_is_told_at_its_end(tmp_path: Path) -> None:
+    """Where its loop is closed by then nobody can close it any more; in our words."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+            import asyncio
+
+            from elluminate_async import AsyncClient
+            from elluminate_async.testing import ScriptedService
+
+            async def main():
+                global client
+                async with ScriptedService() as service:
+                    client = AsyncClient(base_url=service.url, api_key=service.api_key)
+                    await client.collections.list()
+
+            asyncio.run(main())
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", str(program)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0
+    assert f"made in {program}:10" in done.stderr
+    assert "client session" not in done.stderr
+
+
 async def _enter(client: AsyncClient) -> None:
     async with client:
         pass
