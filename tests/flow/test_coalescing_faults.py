@@ -189,6 +189,20 @@ async def test_a_client_that_is_closed_ends_who_waits_for_others() -> None:
         assert at.service.ledger.generations == 0
 
 
+async def test_a_block_with_a_deadline_bounds_its_own_calls_alone() -> None:
+    """Also where it is the first caller's, in whose window the others come."""
+    async with bench(ScriptedService(job_seconds=5), inputs_of(3), coalesce=WINDOW) as at:
+
+        async def bounded() -> Any:
+            async with at.client.deadline(1.0):
+                return await single(at, 0)
+
+        first, *others = await ended(bounded(), single(at, 1), single(at, 2))
+
+        assert isinstance(first, OutcomeUnknownError)
+        assert all(own_row(at, index + 1, other) for index, other in enumerate(others))
+
+
 REQUEST = ContextVar[str | None]("REQUEST", default=None)
 
 
