@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -120,7 +119,7 @@ def lifespan(
     """
     if make is not None and settings:
         raise ConfigurationError("pass lifespan() a function that makes a client, or settings")
-    made = make or partial(AsyncClient, **_with_coalescing(settings))
+    made = make or partial(AsyncClient, **{"coalesce": COALESCE, **settings})
 
     @asynccontextmanager
     async def opened(app: object) -> AsyncGenerator[Mapping[str, Any]]:
@@ -132,11 +131,6 @@ def lifespan(
             yield {_STATE: shared}
 
     return opened
-
-
-def _with_coalescing(settings: dict[str, Any]) -> dict[str, Any]:
-    known = inspect.signature(AsyncClient).parameters
-    return {"coalesce": COALESCE, **settings} if "coalesce" in known else settings
 
 
 async def _open(make: Callable[[], AsyncClient]) -> AsyncClient:
