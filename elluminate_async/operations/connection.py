@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Mapping,
-    Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +33,12 @@ from elluminate_async.errors import (
 )
 from elluminate_async.limits.limits import Limits, StrictLimits
 from elluminate_async.operations.deadline import bounded_at
-from elluminate_async.operations.json_input import check_json, checked_input
+from elluminate_async.operations.json_input import (
+    QueryValue,
+    check_json,
+    checked_input,
+    encode_query,
+)
 from elluminate_async.operations.leaving import WorkInFlight
 from elluminate_async.operations.reading import decode as decode
 from elluminate_async.operations.reading import decode_list as decode_list
@@ -65,8 +69,6 @@ _VERSION_CHECK_DEADLINE = 10.0
 _VERSION_CHECK_PAUSE = 60.0  # seconds until one that an outage failed is made again
 _JOBS_KNOWN = 64
 _ROOT = ("api", "v0")
-
-QueryValue = str | int | bool | None | Sequence[int]
 
 
 class Connection:
@@ -404,24 +406,6 @@ def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
     """A request's JSON body."""
     with checked_input("the request"):
         return body.model_dump_json(exclude_none=omit_nulls).encode()
-
-
-def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
-    """Query pairs: None left out, lists as a repeated key, booleans as true and false."""
-    pairs: list[tuple[str, str]] = []
-    for name, value in query.items():
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            pairs.append((name, "true" if value else "false"))
-        elif isinstance(value, str):
-            check_json(value, name)
-            pairs.append((name, value))
-        elif isinstance(value, int):
-            pairs.append((name, str(value)))
-        else:
-            pairs.extend((name, str(member)) for member in value)
-    return pairs
 
 
 def new_key() -> str:

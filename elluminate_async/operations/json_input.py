@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
 from elluminate_async.tables.json_checks import problem_in
 from elluminate_async.tables.values import JSON, json_cell
+
+QueryValue = str | int | bool | None | Sequence[int]
 
 
 def problem_of(error: ValidationError | ValueError) -> str:
@@ -108,3 +110,21 @@ def _frames_within() -> int:
     while frame is not None and frame.f_globals["__name__"].partition(".")[0] == package:
         frames, frame = frames + 1, frame.f_back
     return frames - 1
+
+
+def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
+    """Query pairs: None left out, lists as a repeated key, booleans as true and false."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in query.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            pairs.append((name, "true" if value else "false"))
+        elif isinstance(value, str):
+            check_json(value, name)
+            pairs.append((name, value))
+        elif isinstance(value, int):
+            pairs.append((name, str(value)))
+        else:
+            pairs.extend((name, str(member)) for member in value)
+    return pairs

@@ -21,7 +21,8 @@ from elluminate_async.schemas.base import Page, WireModel
 from elluminate_async.transport.weight import check_weight
 
 if TYPE_CHECKING:
-    from elluminate_async.operations.connection import Connection, QueryValue
+    from elluminate_async.operations.connection import Connection
+    from elluminate_async.operations.json_input import QueryValue
     from elluminate_async.transport.retry import Policy
 
 M = TypeVar("M", bound=WireModel)

@@ -120,7 +120,7 @@ async def _once(work: _Work[Any], key: RequestKey | None, *, looks_first: bool) 
 
 
 async def begun_under_key(request: Request, project: CurrentProject) -> object:
-    """What a POST to this path was answered under the key of this request; None for nothing.
+    """The answer to a POST to this path under the key of this request; None where there is none.
 
     One that is being worked on is waited for; the call of a model that it waits for is abandoned.
 
@@ -209,7 +209,7 @@ class _Work(Generic[T]):
     async def _while_wanted(
         self, in_flight: InFlight, *, is_keyed: bool
     ) -> Callable[[Connection], T]:
-        """What ``prepare`` gives, which is abandoned once nobody wants it.
+        """Prepare, until nobody wants it any more.
 
         Who hangs up wants nothing any more, but under a key: a connection may break by itself,
         and what the same request would then get must not be paid for twice. Of a key it must be

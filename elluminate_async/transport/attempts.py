@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from elluminate_async.errors import (
+    AttemptTimeoutError,
     DeadlineError,
     ElluminateError,
     RateLimitError,
@@ -130,3 +131,23 @@ def note(result: Answer | TransportError, attempt: ObservedAttempt) -> None:
     attempt.status, attempt.request_id = result.status, result.request_id
     if result.status >= 400:
         attempt.cause = str(result.status)
+
+
+def timed_out(request: Request, policy: Policy, *, sent: bool) -> TransportError:
+    """The error of an attempt whose clock has expired.
+
+    Raises:
+        DeadlineError: It was the call's deadline that had cut it.
+    """
+    try:
+        policy.remaining()
+    except DeadlineError as error:
+        error.ambiguous = sent
+        error.attempts = 1
+        # What is being handled holds the request's headers in its frames.
+        error.__context__ = None
+        raise
+    return AttemptTimeoutError(
+        f"no answer to {request.method} {request.target} within {policy.attempt_timeout:.3g} s",
+        sent=sent,
+    )

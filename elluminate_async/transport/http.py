@@ -24,7 +24,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.telemetry import ObservedAttempt, Telemetry
 from elluminate_async.transport.admission import Admission
-from elluminate_async.transport.attempts import AttemptHistory, note
+from elluminate_async.transport.attempts import AttemptHistory, note, timed_out
 from elluminate_async.transport.exchange import (
     NETWORK_ERRORS,
     Answer,
@@ -199,31 +199,12 @@ class HttpTransport:
         except TimeoutError as error:
             self._session.check_open(sent=flag.sent)
             if clock.expired():
-                return self._timed_out(request, policy, sent=flag.sent)
+                return timed_out(request, policy, sent=flag.sent)
             return self._translate(error, request, sent=flag.sent)
         except (*NETWORK_ERRORS, TransportError) as error:
             return self._translate(error, request, sent=flag.sent)
         except asyncio.CancelledError as error:
             raise without_headers(error) from None
-
-    def _timed_out(self, request: Request, policy: Policy, *, sent: bool) -> TransportError:
-        """An attempt's clock has expired.
-
-        Raises:
-            DeadlineError: It was the call's deadline that had cut it.
-        """
-        try:
-            policy.remaining()
-        except DeadlineError as error:
-            error.ambiguous = sent
-            error.attempts = 1
-            # What is being handled holds the request's headers in its frames.
-            error.__context__ = None
-            raise
-        return AttemptTimeoutError(
-            f"no answer to {request.method} {request.target} within {policy.attempt_timeout:.3g} s",
-            sent=sent,
-        )
 
     async def _probe(self) -> str | None:
         """None when the service answers; else why not."""

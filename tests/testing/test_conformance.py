@@ -282,7 +282,7 @@ async def test_a_key_stands_for_one_request(at: At) -> None:
 async def test_a_job_is_cancelled_or_that_is_refused(at: At) -> None:
     """With the extension 204, whatever has become of the job; without it 405, and nothing ends."""
     _, _, experiment, (row, *_) = await at.rows(2)
-    item = {"template_variables_id": row.id, "experiment_id": experiment.id, "messages": []}
+    item: Json = {"template_variables_id": row.id, "experiment_id": experiment.id, "messages": []}
     batches = "projects/1/responses/batches"
     _, job, _ = await at.ask("POST", batches, {"prompt_response_ins": [item]}, Idempotency_Key="k1")
     path = f"{batches}/{job}"
