@@ -23,6 +23,7 @@ from elluminate_async import (
     RatingMode,
 )
 from elluminate_async.evaluation.spending import Spending
+from elluminate_async.schemas.version import Capability
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
 from tests.evaluation.scene import CRITERIA, PROMPT, words
 from tests.flow.bench import EchoModel
@@ -319,9 +320,14 @@ async def test_who_waits_is_told_of_room() -> None:
     assert not await spending.set_aside(0.2)
 
 
-async def test_what_an_interrupted_run_may_have_sent_is_set_aside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_what_an_interrupted_run_may_have_sent_is_set_aside(
+    tmp_path: Path, cancels: bool
+) -> None:
     """However often it is cut short: what is in flight by then counts from the first moment on."""
     async with priced(tmp_path / "db", BatchOptions(chunk_size=3)) as scene:
+        if not cancels:
+            scene.client._connection._capabilities -= {Capability.CANCELLATION}
         scene.model.delay = 0.05
         configs = await scene.configs("one", "two")
         rest: dict[str, Any] = {
@@ -345,7 +351,8 @@ async def test_what_an_interrupted_run_may_have_sent_is_set_aside(tmp_path: Path
 
         assert unsent(evaluation)
         assert scene.model.cost <= 0.7
-        assert {*scene.model.answered.values()} <= {1, 2}
+        if not cancels:
+            assert {*scene.model.answered.values()} <= {1, 2}
         assert evaluation.cost == pytest.approx(scene.model.cost)
 
 

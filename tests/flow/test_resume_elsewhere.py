@@ -27,6 +27,9 @@ def anyio_backend() -> object:
 VALUES = [f"v{i}" for i in range(8)]
 OPTIONS = BatchOptions(chunk_size=4, settle=0.2)
 HOSTED = WireProfile.hosted(page_size=5)
+GOES_ON = WireProfile(cancellation=False)
+"""What a call leaves goes on, as after a kill."""
+
 PROFILES = pytest.mark.parametrize("profile", [None, HOSTED], ids=["keys", "hosted"])
 
 
@@ -282,7 +285,7 @@ async def test_an_entry_that_was_edited_while_its_job_ran_has_no_result(
     tmp_path: Path, profile: WireProfile | None, fired: Fired
 ) -> None:
     """Its job was accepted before and is taken up after: its answer is of the old value."""
-    async with served(tmp_path / "server.db", profile) as stage:
+    async with served(tmp_path / "server.db", profile or GOES_ON) as stage:
         rows = [row.id for row in await stage.variables(VALUES[:4])]
         journal: dict[str, Any] = {"experiment": stage.experiment, "journal": tmp_path / "run"}
         stage.model.delay = 0.3
