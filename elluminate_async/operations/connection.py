@@ -39,7 +39,7 @@ from elluminate_async.operations.json_input import (
     checked_input,
     encode_query,
 )
-from elluminate_async.operations.leaving import WorkInFlight
+from elluminate_async.operations.leaving import Awaited, WorkInFlight
 from elluminate_async.operations.reading import decode as decode
 from elluminate_async.operations.reading import decode_list as decode_list
 from elluminate_async.operations.reading import decoded as decoded
@@ -97,8 +97,8 @@ class Connection:
         self.limits = limits
         self.options = options
         self.tasks: set[asyncio.Task[None]] = set()
-        self.work = WorkInFlight(self)
-        self._closing = anyio.Lock()
+        self._awaited = Awaited()
+        self._closing = asyncio.Lock()
         self._kept: dict[tuple[type, int], Any] = {}
         self._jobs: dict[str, str] = {}
         self._wanted = project
@@ -132,6 +132,11 @@ class Connection:
         if len(self._jobs) > _JOBS_KNOWN:
             del self._jobs[next(iter(self._jobs))]
         return True
+
+    @property
+    def work(self) -> WorkInFlight:
+        """The work that calls wait for."""
+        return WorkInFlight(self, self._awaited)
 
     async def open(self, policy: Policy | None = None) -> Project:
         """Select the project, once; the version check runs beside it.

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -67,17 +67,29 @@ class InFlight:
     is_cancelled: bool = False
 
 
+@dataclass(slots=True)
+class Awaited:
+    """All work that the calls of one client wait for.
+
+    Attributes:
+        is_closed: Whether the client ends, and so cancels it itself.
+    """
+
+    work: set[InFlight] = field(default_factory=set[InFlight])
+    is_closed: bool = False
+
+
 class WorkInFlight:
-    """All that the calls of one client wait for.
+    """What becomes of it; made for each use, as nothing is to keep a client that is dropped.
 
     Args:
         connection: Where it is done.
+        awaited: The connection's.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, awaited: Awaited) -> None:
         self._connection = connection
-        self._awaited: set[InFlight] = set()
-        self._is_closed = False
+        self._awaited = awaited
 
     @asynccontextmanager
     async def awaited(
@@ -96,7 +108,7 @@ class WorkInFlight:
             is_out: Whether the service may have begun it.
         """
         work = InFlight(segments, key, is_chunk, is_out)
-        self._awaited.add(work)
+        self._awaited.work.add(work)
         try:
             yield work
         except asyncio.CancelledError:
@@ -107,12 +119,12 @@ class WorkInFlight:
                 await self._leave(work)
             raise
         finally:
-            self._awaited.discard(work)
+            self._awaited.work.discard(work)
 
     def take_all(self) -> list[InFlight]:
         """All of it, for `cancel_last`: the client is about to be closed under its calls."""
-        self._is_closed = True
-        return [*self._awaited]
+        self._awaited.is_closed = True
+        return [*self._awaited.work]
 
     async def cancel_last(self, left: Iterable[InFlight]) -> None:
         """Cancel what calls have left whose client was closed."""
@@ -132,7 +144,7 @@ class WorkInFlight:
                         tasks.start_soon(cancel, work)
 
     async def _leave(self, work: InFlight) -> None:
-        if not work.is_out() or self._is_closed:
+        if not work.is_out() or self._awaited.is_closed:
             return
         if self._connection.offers(Capability.CANCELLATION):
             await self._cancel(work)

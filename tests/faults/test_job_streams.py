@@ -71,7 +71,7 @@ class Watched:
         self.polls = [
             seen
             for seen in gateway.requests
-            if "/responses/batches/" in seen.path and not is_stream(seen)
+            if seen.method == "GET" and "/responses/batches/" in seen.path and not is_stream(seen)
         ]
 
 
@@ -304,7 +304,8 @@ async def test_the_first_end_of_a_job_counts(status: str, fired: Fired) -> None:
     if status == "SUCCESS":
         assert [r.response_str for r in responses] == ECHOES
     else:
-        assert {error.code for error in responses.failed.values()} == {"job_failed"}
+        code = "revoked" if status == "REVOKED" else "job_failed"
+        assert {error.code for error in responses.failed.values()} == {code}
         assert all(f"{status}: of course" in error.text for error in responses.failed.values())
 
 

@@ -22,7 +22,12 @@ async def test_version_check_names_capabilities(api: Api) -> None:
     """The version check says yes and lists what the server offers beyond the protocol."""
     answer = await api.post("//version/compatible", {"current_sdk_version": "0.6.12"})
     assert answer["is_compatible"] is True
-    assert answer["capabilities"] == ["equal-entries", "idempotency-keys", "results-with-status"]
+    assert answer["capabilities"] == [
+        "cancellation",
+        "equal-entries",
+        "idempotency-keys",
+        "results-with-status",
+    ]
 
 
 async def test_first_project_is_there(api: Api) -> None:
