@@ -80,7 +80,7 @@ class Awaited:
 
 
 class WorkInFlight:
-    """What becomes of it; made for each use, as nothing is to keep a client that is dropped.
+    """That work, and its end; made for each use, as nothing is to keep a client that is dropped.
 
     Args:
         connection: Where it is done.
