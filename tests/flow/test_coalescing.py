@@ -206,6 +206,7 @@ async def test_one_that_is_cancelled_ends_at_once_and_alone(staging: Staging) ->
         assert all(isinstance(outcome, PromptResponse) for outcome in outcomes)
         assert posts(stage)[-1] == "batches"
         await all_ended(stage)
+        assert stage.recorder.count("batches/", "DELETE") == 0
 
 
 async def test_one_that_is_cancelled_before_it_is_sent_costs_nothing(staging: Staging) -> None:
@@ -239,6 +240,8 @@ async def test_when_all_are_gone_nothing_goes_on(staging: Staging, sent: bool) -
         with anyio.fail_after(10):
             await all_ended(stage)
         assert posts(stage) == ["batches"] * sent
+        # The job is cancelled too, which ends what the model is asked for.
+        assert stage.recorder.count("batches/", "DELETE") == sent
 
 
 async def test_a_deadline_is_that_of_its_caller(staging: Staging) -> None:
