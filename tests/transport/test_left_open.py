@@ -274,12 +274,11 @@ def test_a_loop_of_asyncios_in_a_thread_beside_trio() -> None:
     """Trio that runs in another thread is no reason to refuse."""
 
     async def main() -> None:
-        client = AsyncClient(base_url=NOWHERE, api_key="k", options=BatchOptions(retry_for=0))
-
-        async def close() -> None:
+        async def use() -> None:
+            client = AsyncClient(base_url=NOWHERE, api_key="k")
             client._connection.transport.check_usable()
             await client.close()
 
-        await trio.to_thread.run_sync(asyncio.run, close())
+        await trio.to_thread.run_sync(asyncio.run, use())
 
     trio.run(main)
