@@ -350,10 +350,14 @@ async def test_what_an_interrupted_run_may_have_sent_is_set_aside(
         evaluation = await scene.evaluate(words(60), **rest)
 
         assert unsent(evaluation)
-        assert scene.model.cost <= 0.7
-        if not cancels:
+        assert evaluation.cost is not None
+        assert evaluation.cost <= 0.7
+        if cancels:
+            # An answer that came as its call was abandoned is in no record.
+            assert evaluation.cost <= scene.model.cost + 1e-9
+        else:
             assert {*scene.model.answered.values()} <= {1, 2}
-        assert evaluation.cost == pytest.approx(scene.model.cost)
+            assert evaluation.cost == pytest.approx(scene.model.cost)
 
 
 async def test_longer_answers_than_asked_for_are_learned() -> None:

@@ -180,7 +180,9 @@ async def test_what_a_service_says_forges_no_line_of_a_log(fired: Fired) -> None
     assert all(str(error).isprintable() for error in errors)
     for line in text.getvalue().splitlines():
         assert line.isprintable()
-        assert line.startswith(("DEBUG elluminate_async:", "WARNING elluminate_async:"))
+        assert line.startswith(
+            ("DEBUG elluminate_async:", "INFO elluminate_async:", "WARNING elluminate_async:")
+        )
 
 
 @pytest.mark.row(118)
