@@ -167,7 +167,10 @@ async def serving(
     async with (
         LocalServer(model=model, db=folder / "server.db") as server,
         FaultProxy(server.url) as proxy,
-        aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session,
+        # None is used again that the application may be closing, after five idle seconds.
+        aiohttp.ClientSession(
+            url, connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=1.0)
+        ) as session,
     ):
         service = Service(folder, server.api_key, model, proxy, url, session)
         try:

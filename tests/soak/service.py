@@ -3,7 +3,8 @@
 ``python -m tests.soak.service --hangups 1000 --kills 20 --outage 10`` prints a JSON line for each,
 and fails when one of its promises was broken:
 
-* after so many callers who hung up, tasks, descriptors and memory are what they were before;
+* after so many callers who hung up, tasks, descriptors and memory are what they were before, and
+  a second after the last of them the model is at work for none;
 * killed in the midst of a batch in the background and started again, so often, each row was done
   once, as the model counted;
 * with the server away for so many seconds, readiness says so within 3 s, each request is answered
@@ -32,6 +33,7 @@ from tests.integrations.scene import Asked, BusyModel, Held, Service, serving
 
 ROWS = 300
 DEADLINE = 20.0  # of the example's requests
+QUIET = 1.0  # seconds after the last hang-up in which the model may still be at work for them
 MEBIBYTES = 8.0  # that a process may grow, whatever the allocator does
 ROUND = 50
 
@@ -62,6 +64,7 @@ async def hang_ups(folder: Path, count: int, *, seconds: float = 5.0) -> dict[st
             "kept": after.tasks <= before.tasks
             and after.descriptors <= before.descriptors
             and after.mebibytes <= before.mebibytes + MEBIBYTES
+            and quiet <= QUIET
             and set(statuses) == {200},
         }
 
