@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
         ("limits", ["--seconds", "0.3"]),
         ("interactive", ["--rounds", "1"]),
         ("evaluate", ["--overhead-rows", "20", "--stream-rows", "50", "--rounds", "1"]),
+        ("telemetry", ["--items", "20", "--rounds", "1"]),
         ("coalesce", ["--rows", "5", "--rounds", "1"]),
     ],
 )

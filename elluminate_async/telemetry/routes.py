@@ -16,6 +16,4 @@ WORDS: Final = frozenset({
 
 def route_of(path: Sequence[str | int]) -> str:
     """``/api/v0/projects/{id}/responses/batches/{id}/stream``, of that job's path."""
-    return "/" + "/".join(
-        segment if isinstance(segment, str) and segment in WORDS else "{id}" for segment in path
-    )
+    return "/" + "/".join([str(segment) if segment in WORDS else "{id}" for segment in path])

@@ -171,6 +171,7 @@ class ObservedAttempt:
             did not.
         text: The same in words, without the credential. It may quote an answer.
         request_id: The service's id of the exchange.
+        is_observed: Whether anybody is told of it; if not, nothing is noted in it.
     """
 
     within: ObservedCall | ObservedChunk | None
@@ -190,6 +191,7 @@ class ObservedAttempt:
     cause: str | None = None
     text: str | None = field(default=None, repr=False)
     request_id: str | None = None
+    is_observed: bool = field(default=True, repr=False)
     _route: str | None = field(default=None, init=False, repr=False)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, Token
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
@@ -34,6 +34,13 @@ engine's, which sends one chunk after another, is within each for as long as tha
 _LOG: Final = LogObserver()
 
 
+# Where nobody is told, nothing is made for it: a chunk's way is the shorter for that.
+_UNTOLD: Final[AbstractContextManager[None]] = nullcontext()
+_UNOBSERVED: Final = nullcontext(
+    ObservedAttempt(within=None, method="", path=(), is_observed=False)
+)
+
+
 class Sent(Protocol):
     """A request."""
 
@@ -51,6 +58,86 @@ class Sent(Protocol):
 def nothing_rated(_: int) -> int | None:
     """No response was."""
     return None
+
+
+class _ChunkTold:
+    """A chunk, from its beginning to its end.
+
+    A class and no generator, and each event told by its name: what runs once in some
+    milliseconds finds no cache warm, so that each function more is dear.
+    """
+
+    __slots__ = ("_chunk", "_observers", "_pairs", "_rated", "_telemetry", "_token")
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        observers: Sequence[Observer],
+        chunk: ObservedChunk,
+        pairs: Sequence[tuple[int, object]],
+        rated: Rated,
+    ) -> None:
+        self._telemetry = telemetry
+        self._observers = observers
+        self._chunk = chunk
+        self._pairs = pairs
+        self._rated = rated
+
+    def __enter__(self) -> None:
+        self._token = _WITHIN.set(self._chunk)
+        for observer in self._observers:
+            try:
+                observer.chunk_began(self._chunk)
+            except Exception:
+                self._telemetry.blame(observer)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        chunk = self._chunk
+        chunk.seconds, chunk.error = time.monotonic() - chunk.began_at, kind
+        chunk.count(self._pairs)
+        _leave(self._token)
+        for observer in reversed(self._observers):
+            try:
+                observer.outcomes(chunk, self._pairs, self._rated)
+                observer.chunk_ended(chunk, error)
+            except Exception:
+                self._telemetry.blame(observer)
+
+
+class _AttemptTold:
+    """An attempt, from its beginning to its end."""
+
+    __slots__ = ("_attempt", "_observers", "_telemetry")
+
+    def __init__(
+        self, telemetry: Telemetry, observers: Sequence[Observer], attempt: ObservedAttempt
+    ) -> None:
+        self._telemetry = telemetry
+        self._observers = observers
+        self._attempt = attempt
+
+    def __enter__(self) -> ObservedAttempt:
+        for observer in self._observers:
+            try:
+                observer.attempt_began(self._attempt)
+            except Exception:
+                self._telemetry.blame(observer)
+        return self._attempt
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        attempt = self._attempt
+        if kind is not None and attempt.cause is None:
+            attempt.cause = kind.__name__
+        attempt.seconds = time.monotonic() - attempt.began_at
+        for observer in reversed(self._observers):
+            try:
+                observer.attempt_ended(attempt)
+            except Exception:
+                self._telemetry.blame(observer)
+        # A chain of them all would be kept for as long as the request is sent again.
+        attempt.after = None
 
 
 class Telemetry:
@@ -153,7 +240,6 @@ class Telemetry:
         self._tell(self._observers, lambda one: one.outcomes(call, pairs, lambda _: rated))
         return outcome
 
-    @contextmanager
     def chunk(
         self,
         items: int,
@@ -163,33 +249,27 @@ class Telemetry:
         kind: ChunkKind = "sent",
         queued: float = 0.0,
         job: str | None = None,
-    ) -> Generator[None]:
+    ) -> AbstractContextManager[None]:
         """Around the sending of so many items; ``pairs`` are their outcomes by then.
 
         ``rated`` tells the id of the response at a position.
         """
+        observers = self._told_of_all()
+        if not observers:
+            return _UNTOLD
         call = _call_now()
+        number = 1
         if call is not None:
-            call.chunks += 1
+            number = call.chunks = call.chunks + 1
         chunk = ObservedChunk(
-            call=call, number=call.chunks if call else 1, items=items, kind=kind, queued=queued
+            call=call,
+            number=number,
+            items=items,
+            kind=kind,
+            queued=queued,
+            jobs=[] if job is None else [job],
         )
-        if job is not None:
-            chunk.jobs.append(job)
-        observers, error, token = self._interested(), None, _WITHIN.set(chunk)
-        self._tell(observers, lambda one: one.chunk_began(chunk))
-        try:
-            yield
-        except BaseException as raised:
-            error, chunk.error = raised, type(raised)
-            raise
-        finally:
-            chunk.seconds = time.monotonic() - chunk.began_at
-            chunk.count(pairs)
-            _leave(token)
-            told = reversed(observers)
-            self._tell(told, partial(_end_chunk, chunk, pairs, rated, error))
-            error = None
+        return _ChunkTold(self, observers, chunk, pairs, rated)
 
     def job(self, job_id: str) -> None:
         """Tell of the job that the items which are being sent became."""
@@ -197,7 +277,6 @@ class Telemetry:
         if isinstance(within, ObservedChunk) and job_id not in within.jobs:
             within.jobs.append(job_id)
 
-    @contextmanager
     def attempt(
         self,
         request: Sent,
@@ -205,7 +284,7 @@ class Telemetry:
         came: float | None = None,
         *,
         is_stream: bool = False,
-    ) -> Generator[ObservedAttempt]:
+    ) -> AbstractContextManager[ObservedAttempt]:
         """Around one sending of one request; its answer is noted in what this gives.
 
         Args:
@@ -214,34 +293,28 @@ class Telemetry:
             came: `time.monotonic` from which on it has waited to be sent.
             is_stream: Whether the answer is an event stream.
         """
+        observers = self._told_of_all()
+        if not observers:
+            return _UNOBSERVED
+        if after is not None and not after.is_observed:
+            after = None
         attempt = ObservedAttempt(
             within=_within_now(),
             method=request.method,
             path=request.path,
             host=self.host,
             port=self.port,
-            number=after.number + 1 if after else 1,
+            number=after.number + 1 if after is not None else 1,
             after=after,
             is_stream=is_stream,
         )
         if came is not None:
             attempt.waited = attempt.began_at - came
-        observers = self._interested()
-        self._tell(observers, lambda one: one.attempt_began(attempt))
-        try:
-            yield attempt
-        except BaseException as raised:
-            attempt.cause = attempt.cause or type(raised).__name__
-            raise
-        finally:
-            attempt.seconds = time.monotonic() - attempt.began_at
-            # A chain of them all would be kept for as long as the request is sent again.
-            self._tell(reversed(observers), lambda one: one.attempt_ended(attempt))
-            attempt.after = None
+        return _AttemptTold(self, observers, attempt)
 
     def retrying(self, attempt: ObservedAttempt | None, wait: float) -> None:
         """Tell that its request is sent again after ``wait`` seconds."""
-        if attempt is not None:
+        if attempt is not None and attempt.is_observed:
             self._tell(self._observers, lambda one: one.retrying(attempt, wait))
 
     def hold_began(self, seconds: float, *, is_waited_out: bool = True) -> None:
@@ -253,20 +326,22 @@ class Telemetry:
         """Tell that requests are held back, or are not any more."""
         self._tell(self._observers, lambda one: one.breaker_changed(change))
 
-    def _interested(self) -> tuple[Observer, ...]:
-        """Those that chunks and attempts are told to: none, where that is the log and it is off."""
-        observers = self._observers
-        is_off = len(observers) == 1 and not logger.isEnabledFor(logging.DEBUG)
-        return () if is_off else observers
+    def _told_of_all(self) -> tuple[Observer, ...]:
+        """Those that are told of chunks and attempts: the log only where it is read so far down."""
+        return self._observers if logger.isEnabledFor(logging.DEBUG) else self._observers[1:]
 
     def _tell(self, observers: Iterable[Observer], event: Callable[[Observer], None]) -> None:
         for observer in observers:
             try:
                 event(observer)
             except Exception:
-                if id(observer) not in self._faulty:
-                    self._faulty.add(id(observer))
-                    logger.exception("the observer %r raised; this is told once", observer)
+                self.blame(observer)
+
+    def blame(self, observer: Observer) -> None:
+        """Log what ``observer`` has raised, once."""
+        if id(observer) not in self._faulty:
+            self._faulty.add(id(observer))
+            logger.exception("the observer %r raised; this is told once", observer)
 
 
 def _within_now() -> _Within:
@@ -297,14 +372,3 @@ def _leave(token: Token[_Within]) -> None:
 
 def _end_call(call: ObservedCall, error: BaseException | None, observer: Observer) -> None:
     observer.call_ended(call, error)
-
-
-def _end_chunk(
-    chunk: ObservedChunk,
-    pairs: Sequence[tuple[int, object]],
-    rated: Rated,
-    error: BaseException | None,
-    observer: Observer,
-) -> None:
-    observer.outcomes(chunk, pairs, rated)
-    observer.chunk_ended(chunk, error)

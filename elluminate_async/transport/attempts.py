@@ -124,6 +124,8 @@ class AttemptHistory:
 
 def note(result: Answer | TransportError, attempt: ObservedAttempt) -> None:
     """Note how an attempt ended, for observers."""
+    if not attempt.is_observed:
+        return
     attempt.verdict = verdict_on(result).value
     if isinstance(result, TransportError):
         attempt.cause, attempt.text = type(result).__name__, str(result)

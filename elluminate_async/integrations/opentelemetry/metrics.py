@@ -19,8 +19,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -42,7 +44,7 @@ from elluminate_async.telemetry import (
 )
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider
+    from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider
     from opentelemetry.util.types import AttributeValue
 
 # Those of the semantic conventions.
@@ -50,6 +52,9 @@ _SECONDS: Final = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5
 _LONG_SECONDS: Final = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600]
 _TOKENS: Final = [4**power for power in range(14)]
 PROVIDER: Final = "elluminate"
+
+MOST_PENDING: Final = 128
+"""Measurements that wait to be recorded."""
 
 _Value = Callable[[Readings], float | None]
 
@@ -59,13 +64,14 @@ class Instruments:
 
     Attributes:
         telemetries: Of the clients whose state is observed.
-        outcomes: Items by operation and code; counted here, as each count of a chunk would take
-            the longer way through the SDK.
     """
 
     def __init__(self, provider: MeterProvider) -> None:
         self.telemetries = WeakSet[Telemetry]()
-        self.outcomes = Counter[tuple[str, str]]()
+        # Counted here, as each count of a chunk would take the longer way through the SDK.
+        self._outcomes = Counter[tuple[str, str]]()
+        self._counting = Lock()
+        self._pending: deque[tuple[Histogram, float, dict[str, AttributeValue]]] = deque()
         meter = provider.get_meter("elluminate_async", __version__)
         ours = "elluminate.client"
         self.requests = meter.create_histogram(
@@ -138,8 +144,40 @@ class Instruments:
             "Whether requests are held back in an outage.",
         )
 
+    def count(self, outcomes: Mapping[str, int], operation: str) -> None:
+        """Count the outcomes of items, by code."""
+        with self._counting:
+            for code, count in outcomes.items():
+                self._outcomes[operation, code] += count
+
+    def measure(
+        self, histogram: Histogram, value: float, attributes: dict[str, AttributeValue]
+    ) -> None:
+        """Record ``value``, by the time that the metrics are collected.
+
+        One among other code takes the SDK several times as long as one of many in a row.
+        """
+        self._pending.append((histogram, value, attributes))
+        if len(self._pending) >= MOST_PENDING:
+            self._record_pending()
+
+    def measure_wait(self, queue: str, seconds: float) -> None:
+        """Record what was waited in a queue."""
+        self.measure(self.queues, seconds, {"elluminate.queue": queue})
+
+    def _record_pending(self) -> None:
+        # Called by any thread that collects.
+        with suppress(IndexError):
+            while True:
+                histogram, value, attributes = self._pending.popleft()
+                histogram.record(value, attributes)
+
     def _observe_outcomes(self, _: CallbackOptions) -> Iterable[Observation]:
-        for (operation, code), count in [*self.outcomes.items()]:
+        # Before anything is read: those that are asked come first.
+        self._record_pending()
+        with self._counting:
+            found = {key: count for key, count in self._outcomes.items() if count}
+        for (operation, code), count in found.items():
             attributes = {"elluminate.operation": operation, "elluminate.outcome": code}
             yield Observation(count, attributes)
 
@@ -195,14 +233,14 @@ class MetricObserver(Observer):
         }
         if call.error is not None:
             attributes["error.type"] = call.error.__name__
-        self._instruments.calls.record(call.seconds, attributes)
+        self._instruments.measure(self._instruments.calls, call.seconds, attributes)
         if call.kind == "single":
             self._count(call, call.operation)
 
     def chunk_began(self, chunk: ObservedChunk) -> None:
         """Its wait for a permit."""
         if chunk.queued > SHORTEST_WAIT:
-            self._instruments.queues.record(chunk.queued, {"elluminate.queue": "chunk"})
+            self._instruments.measure_wait("chunk", chunk.queued)
 
     def chunk_ended(self, chunk: ObservedChunk, error: BaseException | None) -> None:
         """Its outcomes by code."""
@@ -210,11 +248,7 @@ class MetricObserver(Observer):
             self._count(chunk, chunk.call.operation)
 
     def _count(self, counts: ObservedCall | ObservedChunk, operation: str) -> None:
-        found = self._instruments.outcomes
-        if counts.succeeded:
-            found[operation, "succeeded"] += counts.succeeded
-        for code, count in counts.codes.items():
-            found[operation, code] += count
+        self._instruments.count({"succeeded": counts.succeeded, **counts.codes}, operation)
 
     def outcomes(
         self,
@@ -252,7 +286,8 @@ class MetricObserver(Observer):
         }
         for kind, count in zip(("input", "output"), tokens, strict=True):
             if count:
-                self._instruments.tokens.record(count, attributes | {"gen_ai.token.type": kind})
+                of_kind = attributes | {"gen_ai.token.type": kind}
+                self._instruments.measure(self._instruments.tokens, count, of_kind)
         if (prices := Prices.of(config)) is not None:
             self._instruments.cost.add(prices.cost(*tokens), {"gen_ai.request.model": model})
 
@@ -265,9 +300,9 @@ class MetricObserver(Observer):
             attributes["http.response.status_code"] = attempt.status
         if attempt.cause is not None:
             attributes["error.type"] = attempt.cause
-        self._instruments.requests.record(attempt.seconds, attributes)
+        self._instruments.measure(self._instruments.requests, attempt.seconds, attributes)
         if attempt.waited > SHORTEST_WAIT:
-            self._instruments.queues.record(attempt.waited, {"elluminate.queue": "request"})
+            self._instruments.measure_wait("request", attempt.waited)
 
     def retrying(self, attempt: ObservedAttempt, wait: float) -> None:
         """By its cause."""

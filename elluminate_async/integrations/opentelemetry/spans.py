@@ -62,6 +62,7 @@ class SpanObserver(Observer):
         # Of what has begun and not ended: what begins ends, whatever ends it.
         self._scopes: dict[ObservedCall | ObservedChunk, _Scope] = {}
         self._attempts: dict[ObservedAttempt, Span] = {}
+        # Of attempts that another may follow.
         self._sent: WeakKeyDictionary[ObservedAttempt, SpanContext] = WeakKeyDictionary()
 
     def call_began(self, call: ObservedCall) -> None:
@@ -81,6 +82,10 @@ class SpanObserver(Observer):
 
     def chunk_began(self, chunk: ObservedChunk) -> None:
         """Within its call's."""
+        self._begin(chunk, "elluminate.chunk", None, self._around(chunk.call))
+
+    def chunk_ended(self, chunk: ObservedChunk, error: BaseException | None) -> None:
+        """With its counts and its job: all at once, as each setting takes its time."""
         attributes: dict[str, AttributeValue] = {
             "elluminate.chunk.number": chunk.number,
             "elluminate.items": chunk.items,
@@ -89,11 +94,6 @@ class SpanObserver(Observer):
             attributes["elluminate.chunk.kind"] = chunk.kind
         if chunk.queued > SHORTEST_WAIT:
             attributes["elluminate.queued"] = chunk.queued
-        self._begin(chunk, "elluminate.chunk", attributes, self._around(chunk.call))
-
-    def chunk_ended(self, chunk: ObservedChunk, error: BaseException | None) -> None:
-        """With its counts and its job."""
-        attributes: dict[str, AttributeValue] = {}
         if chunk.jobs:
             attributes["elluminate.job.id"] = chunk.jobs[0]
         if len(chunk.jobs) > 1:
@@ -110,11 +110,11 @@ class SpanObserver(Observer):
         }
         if attempt.waited > SHORTEST_WAIT:
             attributes["elluminate.queued"] = attempt.waited
-        links: list[Link] = []
+        links = None
         if attempt.after is not None:
             attributes["http.request.resend_count"] = attempt.number - 1
             before = self._sent.get(attempt.after)
-            links = [Link(before)] if before is not None else links
+            links = [Link(before)] if before is not None else None
         around = self._around(attempt.within)
         span = self._attempts[attempt] = self._tracer.start_span(
             f"{attempt.method} {attempt.route}",
@@ -123,7 +123,6 @@ class SpanObserver(Observer):
             attributes=attributes,
             links=links,
         )
-        self._sent[attempt] = span.get_span_context()
         propagate.inject(attempt.headers, trace.set_span_in_context(span, around))
 
     def attempt_ended(self, attempt: ObservedAttempt) -> None:
@@ -131,21 +130,24 @@ class SpanObserver(Observer):
         span = self._attempts.pop(attempt, None)
         if span is None:
             return
-        attributes: dict[str, AttributeValue] = {}
+        if attempt.status is None or attempt.status >= 300:
+            self._sent[attempt] = span.get_span_context()
         if attempt.status is not None:
-            attributes["http.response.status_code"] = attempt.status
-        if attempt.request_id is not None:
-            attributes["elluminate.request_id"] = attempt.request_id
+            span.set_attribute("http.response.status_code", attempt.status)
         if attempt.cause is not None:
-            if attempt.verdict is not None:
-                attributes["elluminate.verdict"] = attempt.verdict
-            attributes["error.type"] = attempt.cause
-            told = self._captures or attempt.cause not in _QUOTING_NAMES
-            text = attempt.text[:LONGEST_TEXT] if attempt.text and told else None
-            span.set_status(Status(StatusCode.ERROR, text))
-        # At once, as each setting of one takes a lock.
-        span.set_attributes(attributes)
+            self._tell_failure(attempt, span)
         span.end()
+
+    def _tell_failure(self, attempt: ObservedAttempt, span: Span) -> None:
+        attributes = {
+            "error.type": attempt.cause,
+            "elluminate.verdict": attempt.verdict,
+            "elluminate.request_id": attempt.request_id,
+        }
+        span.set_attributes({name: value for name, value in attributes.items() if value})
+        told = self._captures or attempt.cause not in _QUOTING_NAMES
+        text = attempt.text[:LONGEST_TEXT] if attempt.text and told else None
+        span.set_status(Status(StatusCode.ERROR, text))
 
     def _around(self, within: ObservedCall | ObservedChunk | None) -> Context:
         scope = self._scopes.get(within) if within is not None else None
@@ -159,7 +161,7 @@ class SpanObserver(Observer):
         self,
         scope: ObservedCall | ObservedChunk,
         name: str,
-        attributes: dict[str, AttributeValue],
+        attributes: dict[str, AttributeValue] | None,
         around: Context,
     ) -> None:
         span = self._tracer.start_span(name, around, attributes=attributes)
@@ -180,8 +182,9 @@ class SpanObserver(Observer):
         if context.get_current() is began.context:
             # Not in a coroutine that was thrown away, and is closed in another context.
             context.detach(began.token)
-        attributes["elluminate.items.succeeded"] = scope.succeeded
-        attributes["elluminate.items.failed"] = scope.failed
+        if scope.codes or isinstance(scope, ObservedCall):
+            attributes["elluminate.items.succeeded"] = scope.succeeded
+            attributes["elluminate.items.failed"] = scope.failed
         for code, count in scope.codes.items():
             attributes[f"elluminate.items.failed.{code}"] = count
         if error is not None:
