@@ -142,14 +142,17 @@ async def opened(where: Where, options: BatchOptions) -> AsyncGenerator[OpenServ
 
 async def _embedded(stack: AsyncExitStack, where: Where) -> LocalServer:
     # Here, as `--help` needs neither the extra nor its time to import.
-    from elluminate_async.server import LocalServer
+    from elluminate_async.server import LocalServer, WireProfile
 
     make_home()
     model = _model(stack, where.llm_model, where.llm_base_url)
     judge = None
     if where.judge_model is not None:
         judge = _model(stack, where.judge_model, where.judge_base_url)
-    return await stack.enter_async_context(LocalServer(db=where.db, model=model, judge=judge))
+    # It ends with the command, and waits for the answers in flight then: none is to be abandoned.
+    profile = WireProfile(cancellation=False)
+    server = LocalServer(db=where.db, model=model, judge=judge, profile=profile)
+    return await stack.enter_async_context(server)
 
 
 def _model(stack: AsyncExitStack, name: str, base_url: str | None) -> Model:
