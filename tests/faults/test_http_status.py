@@ -238,7 +238,8 @@ async def test_a_key_revoked_midway(fired: Fired) -> None:
 
     partial = caught.value.partial
     assert len(partial) == 60
-    assert 1 <= len(revoked) <= window
+    # Each of the window, and what asks for the end of its job.
+    assert 1 <= len(revoked) <= 2 * window
     assert partial.succeeded
     for position, response in partial.succeeded.items():
         assert response.response_str == f"echo say {values[position]}"
