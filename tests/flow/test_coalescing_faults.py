@@ -25,6 +25,7 @@ from elluminate_async import (
     RejectedError,
     ServerError,
 )
+from elluminate_async.operations.caller import twin_of
 from elluminate_async.testing import VIRTUAL_TIME, Fault, FaultPlan, ScriptedService
 from elluminate_async.testing.faults import KINDS, refuse
 from elluminate_async.testing.ledger import nonce_of
@@ -342,3 +343,20 @@ def test_errors_of_the_service_are_not_shared() -> None:
     assert (type(twin), str(twin), twin.retry_after) == (ServerError, str(error), 2.0)
     assert twin.__traceback__ is None
     assert error.__traceback__ is not None
+
+
+async def test_an_error_that_cannot_be_made_again_is_given_as_it_is() -> None:
+    """Of another package, with arguments that its copy is made without."""
+
+    class OddError(Exception):
+        def __init__(self, *, reason: str) -> None:
+            super().__init__()
+            self.reason = reason
+
+        def __reduce__(self) -> str:
+            raise TypeError(self.reason)
+
+    odd, plain = OddError(reason="not again"), ValueError("plain")
+    assert twin_of(odd) is odd
+    assert twin_of(plain) is not plain
+    assert twin_of(plain).args == plain.args

@@ -382,3 +382,15 @@ def test_an_error_without_one_has_none() -> None:
     one.__cause__, other.__cause__ = other, one
 
     assert partial_of(one) is None
+
+
+async def test_it_tells_what_is_left(slow: Stage) -> None:
+    """What it gives before it is entered, then what is left of it, and what its words say."""
+    deadline = slow.client.deadline(12.0)
+    assert deadline.remaining() == 12.0
+    async with deadline:
+        await anyio.sleep(2.0)
+        assert deadline.remaining() == pytest.approx(10.0)
+        assert repr(deadline) == "<Deadline 10 s left>"
+        await anyio.sleep(11.0)
+        assert deadline.remaining() == 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Send
 
 from elluminate_async import (
     AsyncClient,
@@ -26,7 +27,7 @@ from elluminate_async import (
 )
 from elluminate_async.server import LocalServer
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import Stage
+from tests.flow.bench import Seen, Stage, answer
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +254,35 @@ async def test_the_version_check_can_be_left_out(stage: Stage) -> None:
 
     assert [response.response_str for response in batch] == ["echo say a", "echo say b"]
     assert stage.recorder.count("version/compatible$") == 0
+
+
+async def test_a_journal_needs_no_version_check(stage: Stage, tmp_path: Path) -> None:
+    """Without one nothing is known of the server, and what is done is taken all the same."""
+    (row,) = await stage.variables(["a"])
+    async with AsyncClient(
+        base_url=stage.server.url, api_key=stage.server.api_key, skip_version_check=True
+    ) as client:
+        for _ in range(2):
+            batch: Batch[Any] = await client.responses.generate_many(
+                template_variables=[row], experiment=stage.experiment, journal=tmp_path / "j"
+            )
+            assert batch[0].response_str == "echo say a"
+
+    assert stage.model.answered.total() == 1
+
+
+async def test_a_service_without_a_version_check(stage: Stage) -> None:
+    """Where it has no such route nothing is told, and that is no error."""
+
+    async def without(seen: Seen, send: Send) -> bool:
+        if not seen.path.endswith("version/compatible"):
+            return False
+        await answer(send, 404, b'{"detail": "Not found"}')
+        return True
+
+    assert await stage.client.compatibility() is not None
+    stage.recorder.before = without
+    assert await stage.client.compatibility() is None
 
 
 @pytest.mark.parametrize("kind", [asyncio.CancelledError, StopAsyncIteration])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elluminate_async.operations.connection import encode
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
+from elluminate_async.operations.response_rows import text_of
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.responses import GenerationMetadata, ResponseBatchRequest
 
@@ -20,3 +21,10 @@ def test_a_chunks_body_is_that_of_its_model() -> None:
     bodies = [plan.body(spec, epoch=epoch) for spec, epoch in specs]
     expected = encode(ResponseBatchRequest(prompt_response_ins=bodies))
     assert plan.batch_body(specs) == expected
+
+
+def test_the_text_of_what_is_stored_is_known_of_chat_messages_alone() -> None:
+    """Of other messages nobody knows in which form the service keeps them."""
+    told = {"role": "assistant", "content": "Hello"}
+    assert text_of(ResponseSpec(1, [told])) == "Hello"
+    assert text_of(ResponseSpec(1, [{"role": 7, "content": [None]}])) is None
