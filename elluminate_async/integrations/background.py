@@ -171,15 +171,20 @@ class Background:
 
         Raises:
             NameTakenError: There is a job of that name with another request.
-            InputError: The name is none.
+            InputError: The name is none, or the request has no form in JSON.
             ClientClosedError: No jobs are done any more, or not yet.
         """
         folder = self._folder(name)
         if self._client is None:
             raise ClientClosedError(f"no jobs are done in {self._directory} now")
-        wanted = _JSON.dump_json(request)
-        if not await run_to_end(partial(_accept, folder, wanted)):
-            raise NameTakenError(f"there is a job {name!r} already, which is about something else")
+        try:
+            wanted = _JSON.dump_json(request)
+        except ValueError as error:
+            raise InputError(f"the request of a job must be plain JSON: {error}") from None
+        is_same = await run_to_end(partial(_accept, folder, wanted))
+        if not is_same:
+            why = "is about something else" if is_same is False else "cannot be read any more"
+            raise NameTakenError(f"there is a job {name!r} already, which {why}")
         await self._take(folder, "failed")
         status = await self.status(name)
         assert status is not None
@@ -220,7 +225,11 @@ class Background:
         """Take up what is unfinished and nobody has."""
         for folder in await run_to_end(partial(_unfinished, self._directory, again)):
             if folder.name not in self._jobs:
-                await self._take(folder, again)
+                # What is wrong with one is nothing to the others.
+                try:
+                    await self._take(folder, again)
+                except OSError:
+                    _log.exception("the job %s cannot be taken up", folder.name)
 
     async def _take(self, folder: Path, again: _Again) -> None:
         """Begin the job, unless it is done or somebody has it."""
@@ -248,15 +257,22 @@ class Background:
         try:
             result = await self._work(client, job)
             outcome = _JSON.dump_json({"status": "succeeded", "result": result})
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # Another one is of something that the work awaited.
             _log.exception("the job %s failed", job.name)
-            problem = problem_of(error) or internal_problem()
-            outcome = _JSON.dump_json({"status": "failed", "error": problem})
+            outcome = _failure(problem_of(error) or internal_problem())
         await run_to_end(partial(_write, job.directory / _OUTCOME, outcome))
 
 
-def _accept(folder: Path, wanted: bytes) -> bool:
-    """Have the request on the disk; False where another is there."""
+def _failure(problem: Problem) -> bytes:
+    return _JSON.dump_json({"status": "failed", "error": problem})
+
+
+def _accept(folder: Path, wanted: bytes) -> bool | None:
+    """Have the request on the disk; False where another is there, None one that is damaged."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _REQUEST
     if not path.exists():
@@ -270,7 +286,10 @@ def _accept(folder: Path, wanted: bytes) -> bool:
             beside.unlink()
         _sync(folder)
         _sync(folder.parent)
-    return json.loads(path.read_bytes()) == json.loads(wanted)
+    try:
+        return json.loads(path.read_bytes()) == json.loads(wanted)
+    except ValueError:
+        return None
 
 
 def _unfinished(directory: Path, again: _Again) -> list[Path]:
@@ -298,7 +317,12 @@ def _take(folder: Path, again: _Again) -> tuple[int, Any] | None:
         if not lock_file(descriptor) or not _is_to_do(folder, again):
             return None
         (folder / _OUTCOME).unlink(missing_ok=True)
-        request = json.loads((folder / _REQUEST).read_bytes())
+        try:
+            request = json.loads((folder / _REQUEST).read_bytes())
+        except ValueError as error:
+            _log.error("the request of the job %s is damaged: %s", folder.name, error)
+            _write(folder / _OUTCOME, _failure(internal_problem()))
+            return None
         stack.pop_all()
     return descriptor, request
 
@@ -314,10 +338,16 @@ def _release(descriptor: int) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """An outcome; None of a job that has none, and of a damaged one, as it is to be made again."""
     try:
-        return json.loads(path.read_bytes())
+        outcome = json.loads(path.read_bytes())
+        BackgroundStatus.model_validate({"name": "", **outcome})
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError) as error:
+        _log.warning("%s is damaged, and the job is done again: %s", path, error)
+        return None
+    return outcome
 
 
 def _write(path: Path, data: bytes) -> None:

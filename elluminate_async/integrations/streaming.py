@@ -202,8 +202,9 @@ class _Lines(StreamingResponse):
                 number = 0
                 async for item in self._stream:
                     position, told = _entry(number, item, self._show)
+                    line = self._line({"position": position, **told}, position)
                     counts["failed" if "error" in told else "succeeded"] += 1
-                    await writer.write(self._line({"position": position, **told}, position))
+                    await writer.write(line)
                     number += 1
         except ClientDisconnect:
             raise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from elluminate_async.operations.context import checked_seconds
 
@@ -14,23 +15,27 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Bound:
-    """The bound of one block on the calls of ``owner``, and that of the block around it."""
+    """The bound of one block on the calls of ``owner``, and that of the block around it.
+
+    One ``is_over`` bounds nothing, wherever it was left behind.
+    """
 
     owner: object
     at: float
     outer: _Bound | None
+    is_over: bool = False
 
 
-# Inherited by every task that is begun within a block; what it holds never changes.
+# Inherited by every task that is begun within a block.
 _bounds: ContextVar[_Bound | None] = ContextVar("elluminate_async_bounds", default=None)
 
 
 def bounded_at(owner: object) -> float:
     """`time.monotonic` at which a call of ``owner``'s that begins here must end; inf for never."""
     bound = _bounds.get()
-    while bound is not None and bound.owner is not owner:
+    while bound is not None and (bound.is_over or bound.owner is not owner):
         bound = bound.outer
     return math.inf if bound is None else bound.at
 
@@ -46,6 +51,7 @@ class Deadline:
         self._seconds = checked_seconds(seconds, "a deadline")
         self._outer: _Bound | None = None
         self._bound: _Bound | None = None
+        self._task: asyncio.Task[Any] | None = None
 
     def remaining(self) -> float:
         """Seconds left for calls, by a shorter one around it too; 0.0 once it has passed.
@@ -61,6 +67,7 @@ class Deadline:
         at = min(time.monotonic() + self._seconds, bounded_at(self._owner))
         self._bound = _Bound(self._owner, at, self._outer)
         _bounds.set(self._bound)
+        self._task = asyncio.current_task()
         return self
 
     async def __aexit__(
@@ -70,8 +77,13 @@ class Deadline:
         traceback: TracebackType | None,
     ) -> None:
         # No token: a generator, such as a fixture, may be left in another context than entered.
-        if _bounds.get() is self._bound:
+        # There it stays behind, as where two are not left in turn.
+        is_innermost = _bounds.get() is self._bound
+        if is_innermost:
             _bounds.set(self._outer)
+        if self._bound is not None:
+            self._bound.is_over = not is_innermost or asyncio.current_task() is not self._task
+        self._task = None
 
     def __repr__(self) -> str:
         return f"<Deadline {self.remaining():.3g} s left>"

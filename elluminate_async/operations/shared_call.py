@@ -244,6 +244,9 @@ class SharedCall(Delegated[V, R]):
             self._own.sizes = self._sizes
         while wanted := [item for item in items if item.position in self._caller_of]:
             pending = {item.position for item in wanted}
+            for position in pending:
+                # Of a larger chunk that was refused: what comes now is its own.
+                self._causes.pop(position, None)
             try:
                 async for position, outcome in self._own.send(wanted):
                     pending.discard(position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -33,6 +34,9 @@ engine's, which sends one chunk after another, is within each for as long as tha
 
 _LOG: Final = LogObserver()
 
+
+_OWN: Final = (Exception, asyncio.CancelledError)
+"""What an observer raises: it waits for nothing, so that a cancellation is never its caller's."""
 
 # Where nobody is told, nothing is made for it: a chunk's way is the shorter for that.
 _UNTOLD: Final[AbstractContextManager[None]] = nullcontext()
@@ -88,7 +92,7 @@ class _ChunkTold:
         for observer in self._observers:
             try:
                 observer.chunk_began(self._chunk)
-            except Exception:
+            except _OWN:
                 self._telemetry.blame(observer)
 
     def __exit__(
@@ -102,7 +106,7 @@ class _ChunkTold:
             try:
                 observer.outcomes(chunk, self._pairs, self._rated)
                 observer.chunk_ended(chunk, error)
-            except Exception:
+            except _OWN:
                 self._telemetry.blame(observer)
 
 
@@ -122,7 +126,7 @@ class _AttemptTold:
         for observer in self._observers:
             try:
                 observer.attempt_began(self._attempt)
-            except Exception:
+            except _OWN:
                 self._telemetry.blame(observer)
         return self._attempt
 
@@ -134,7 +138,7 @@ class _AttemptTold:
         for observer in reversed(self._observers):
             try:
                 observer.attempt_ended(attempt)
-            except Exception:
+            except _OWN:
                 self._telemetry.blame(observer)
         # A chain of them all would be kept for as long as the request is sent again.
         attempt.after = None
@@ -180,13 +184,13 @@ class Telemetry:
             raise ConfigurationError(f"an observer must be an Observer, not {observer!r:.80}")
         if observer not in self._observers:
             self._observers = (*self._observers, observer)
-            observer.subscribed(self)
+            self._tell((observer,), lambda one: one.subscribed(self))
 
     def unsubscribe(self, observer: Observer) -> None:
         """Tell it of no more than the ends of what it saw begin; again does nothing."""
         if observer in self._observers:
             self._observers = tuple(one for one in self._observers if one is not observer)
-            observer.unsubscribed(self)
+            self._tell((observer,), lambda one: one.unsubscribed(self))
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -334,7 +338,7 @@ class Telemetry:
         for observer in observers:
             try:
                 event(observer)
-            except Exception:
+            except _OWN:
                 self.blame(observer)
 
     def blame(self, observer: Observer) -> None:

@@ -454,3 +454,17 @@ def test_a_window_is_a_number_of_seconds(wrong: Any) -> None:
     """Anything else is told when the client is made."""
     with pytest.raises(ConfigurationError, match="coalesce must be"):
         AsyncClient(api_key="key", base_url="http://127.0.0.1:1", coalesce=wrong)
+
+
+async def test_what_fails_by_itself_has_its_own_error_beside_a_row_that_is_not_there(
+    staging: Staging,
+) -> None:
+    """The chunk is refused as a whole first; that is the reason of one item alone."""
+    async with staging(coalesce=WINDOW) as stage:
+        poison, good = await stage.variables(["poison", "good"])
+        stage.model.failing = lambda prompt: "poison" in prompt
+        failed, made, missing = await each([single(stage, row) for row in (poison, good, 999)])
+
+    assert isinstance(failed, GenerationError)
+    assert made.response_str == "echo say good"
+    assert isinstance(missing, NotFoundError)

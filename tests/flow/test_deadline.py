@@ -394,3 +394,37 @@ async def test_it_tells_what_is_left(slow: Stage) -> None:
         assert repr(deadline) == "<Deadline 10 s left>"
         await anyio.sleep(11.0)
         assert deadline.remaining() == 0.0
+
+
+async def test_one_that_is_left_elsewhere_bounds_nothing_any_more(slow: Stage) -> None:
+    """A generator that is closed in another task, and two that are not left in turn."""
+
+    async def rows() -> AsyncGenerator[int]:
+        async with slow.client.deadline(1.0):
+            yield 1
+
+    numbers = rows()
+    async for _ in numbers:
+        break
+    await asyncio.create_task(numbers.aclose())
+    one, other = slow.client.deadline(1.0), slow.client.deadline(1.0)
+    await one.__aenter__()
+    await other.__aenter__()
+    await one.__aexit__(None, None, None)
+    await other.__aexit__(None, None, None)
+    await anyio.sleep(2.0)
+
+    assert texts_of(await slow.generate(["a"])) == ["echo say a"]
+
+
+async def test_a_task_that_outlives_the_block_keeps_its_bound(slow: Stage) -> None:
+    """It was begun within."""
+
+    async def later() -> None:
+        await anyio.sleep(2.0)
+        await slow.client.projects.list()
+
+    async with slow.client.deadline(1.0):
+        task = asyncio.create_task(later())
+    with pytest.raises(DeadlineError):
+        await task

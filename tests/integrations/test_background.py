@@ -267,3 +267,80 @@ async def test_what_a_kill_left_of_an_acceptance_is_no_job(tmp_path: Path) -> No
         await jobs.start("one", 1)
         assert (await ended(jobs, "one")).result == 1
     assert json.loads((tmp_path / "one" / "request.json").read_text()) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 60, b"[]", b'{"status": "odd"}', b"\xff"])
+async def test_a_damaged_outcome_has_the_job_done_again(tmp_path: Path, data: bytes) -> None:
+    """And hinders no other job, nor the start."""
+
+    async def work(client: AsyncClient, job: Job) -> Any:
+        return job.request
+
+    async with a_client() as client, Background(tmp_path, work).running(client) as jobs:
+        await jobs.start("a", 1)
+        await ended(jobs, "a")
+    (tmp_path / "a" / "outcome.json").write_bytes(data)
+    async with a_client() as client, Background(tmp_path, work).running(client) as jobs:
+        assert (await ended(jobs, "a")).result == 1
+        await jobs.start("b", 2)
+        assert (await ended(jobs, "b")).result == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff"])
+async def test_a_damaged_request_is_a_failed_job(tmp_path: Path, data: bytes) -> None:
+    """Nobody knows any more what was asked for; the name stays taken."""
+
+    async def work(client: AsyncClient, job: Job) -> Any:
+        return job.request
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "request.json").write_bytes(data)
+    async with a_client() as client, Background(tmp_path, work).running(client) as jobs:
+        assert (await ended(jobs, "a")).error is not None
+        with pytest.raises(NameTakenError, match="cannot be read"):
+            await jobs.start("a", 1)
+        await jobs.start("b", 2)
+        assert (await ended(jobs, "b")).result == 2
+
+
+async def test_what_cannot_be_taken_up_hinders_no_other(tmp_path: Path) -> None:
+    """Such as one whose lock is a directory."""
+
+    async def work(client: AsyncClient, job: Job) -> Any:
+        return job.request
+
+    (tmp_path / "a" / "lock").mkdir(parents=True)
+    (tmp_path / "a" / "request.json").write_bytes(b"1")
+    async with a_client() as client, Background(tmp_path, work).running(client) as jobs:
+        await jobs.start("b", 2)
+        assert (await ended(jobs, "b")).result == 2
+
+
+async def test_a_cancellation_from_within_is_a_failure(tmp_path: Path) -> None:
+    """Of something that the work awaited; nobody stopped the job."""
+    times = 0
+
+    async def work(client: AsyncClient, job: Job) -> Any:
+        nonlocal times
+        times += 1
+        inner = asyncio.ensure_future(anyio.sleep(9))
+        inner.cancel()
+        await inner
+
+    async with a_client() as client, Background(tmp_path, work).running(client) as jobs:
+        await jobs.start("a", 1)
+        assert (await ended(jobs, "a")).status == "failed"
+    assert times == 1
+
+
+async def test_a_request_without_a_form_in_json_is_refused(tmp_path: Path) -> None:
+    """Before anything of it is on the disk."""
+
+    async def work(client: AsyncClient, job: Job) -> Any:
+        return job.request
+
+    async with a_client() as client, Background(tmp_path, work).running(client) as jobs:
+        for request in (object(), "\ud800"):
+            with pytest.raises(InputError, match="plain JSON"):
+                await jobs.start("a", request)
+    assert os.listdir(tmp_path) == []

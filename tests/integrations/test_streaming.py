@@ -333,3 +333,14 @@ async def test_head_begins_nothing() -> None:
 
     assert (answer.status, answer.body, watched.asked) == (200, b"", 0)
     assert answer.headers["Content-Type"] == "application/x-ndjson"
+
+
+async def test_an_item_that_cannot_be_written_is_not_counted() -> None:
+    """The reader did not get it."""
+
+    async def items() -> AsyncGenerator[Any]:
+        yield {"n": 1}
+        yield object()
+
+    *_, last = lines_of(await answer_of(lambda: ndjson(items())))
+    assert (last["done"], last["succeeded"], last["failed"]) == (False, 1, 0)

@@ -224,3 +224,26 @@ def test_every_word_of_the_services_paths_is_known() -> None:
         segments = [7 if part.startswith("{") else part for part in path.strip("/").split("/")]
         wanted = "/" + "/".join("{id}" if part == 7 else str(part) for part in segments)
         assert route_of(segments) == wanted
+
+
+async def test_an_observers_own_cancellation_and_a_bad_subscription_disturb_no_call() -> None:
+    """It waits for nothing, so that whatever it raises is its own."""
+
+    class Bad(Observer):
+        def subscribed(self, telemetry: Telemetry) -> None:
+            raise ValueError("subscribed")
+
+        def chunk_began(self, chunk: ObservedChunk) -> None:
+            raise asyncio.CancelledError
+
+        def chunk_ended(self, chunk: ObservedChunk, error: BaseException | None) -> None:
+            raise asyncio.CancelledError
+
+        def call_began(self, call: ObservedCall) -> None:
+            raise asyncio.CancelledError
+
+        def attempt_began(self, attempt: ObservedAttempt) -> None:
+            raise asyncio.CancelledError
+
+    async with staged(options=BatchOptions(chunk_size=5), observers=[Bad()]) as stage:
+        assert len((await stage.generate(VALUES)).succeeded) == len(VALUES)
