@@ -146,6 +146,11 @@ def unknown_outcome(
     )
 
 
+def is_revoked(error: BaseException | None) -> bool:
+    """Whether it says that a job was cancelled: what it had not done, it never will."""
+    return isinstance(error, JobError) and error.job_status == JobStatusName.REVOKED
+
+
 def item_error(error: BaseException, *, position: int, operation: str) -> ItemError:
     """The error of an item whose request failed."""
     if isinstance(error, ItemError):
@@ -156,7 +161,7 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         DeadlineError: "deadline",
         InputError: "bad_input",
     }
-    if isinstance(error, JobError) and error.job_status == JobStatusName.REVOKED:
+    if is_revoked(error):
         ours[JobError] = REVOKED
     code = ours.get(type(error)) or item_code(str(getattr(error, "code", "failed")))
     # Such as a certificate that is not trusted, which it will not be the next time either.

@@ -87,7 +87,7 @@ class Journal:
             if not records:
                 journal._append([{"kind": "HEADER", "format": FORMAT, **header.to_dict()}])
                 os.fsync(descriptor)
-                _sync_folder(path)
+                sync_folder(path.parent)
         except BaseException as error:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -252,11 +252,7 @@ def _sync_and_close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(path: Path) -> None:
-    """Have the file's name on the disk too."""
+def sync_folder(folder: Path) -> None:
+    """Have the names of a folder's files on the disk too."""
     if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_and_close(os.open(folder, os.O_RDONLY))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
 
@@ -93,7 +93,7 @@ class OutcomeStream(AsyncIterator[T], Generic[T]):
         host = asyncio.create_task(_host(self._produce, send, self._raised))
         self._registry.add(host)
         host.add_done_callback(self._registry.discard)
-        host.add_done_callback(_mark_seen)
+        host.add_done_callback(mark_seen)
         self._host = host
 
     async def aclose(self) -> None:
@@ -147,8 +147,8 @@ async def _host(
                 raised.append(error.error)
 
 
-def _mark_seen(task: asyncio.Task[None]) -> None:
-    # A consumer that left early never asks how the producer ended.
+def mark_seen(task: asyncio.Future[Any]) -> None:
+    """Take a task's error as known: whoever waited for it may be gone."""
     if not task.cancelled():
         task.exception()
 

@@ -32,6 +32,7 @@ from pydantic import BaseModel, StringConstraints, TypeAdapter
 
 from elluminate_async import AsyncClient, Progress
 from elluminate_async.engine.filelock import lock_file, unlock_file
+from elluminate_async.engine.journal import sync_folder
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import ClientClosedError, ConfigurationError, InputError
 from elluminate_async.integrations.problems import Problem, internal_problem, problem_of
@@ -359,8 +360,4 @@ def _write(path: Path, data: bytes) -> None:
 def _sync(folder: Path) -> None:
     """Have the folder's names on the disk, where the system can."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)

@@ -25,6 +25,7 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 from elluminate_async import AsyncClient
+from elluminate_async.engine.stream import mark_seen
 from elluminate_async.errors import (
     ConfigurationError,
     DeadlineError,
@@ -163,7 +164,7 @@ class _Shared:
         if self._ping is None or self._ping.done():
             call = self.client.ping(timeout=PING_SECONDS)
             self._ping = asyncio.create_task(call, context=self._context.copy())
-            self._ping.add_done_callback(_mark_seen)
+            self._ping.add_done_callback(mark_seen)
         # A probe that is given up takes it from nobody else.
         await asyncio.wait({ping := self._ping})
         ping.result()
@@ -292,9 +293,3 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"description": told.get(status, "Problem"), "content": content, "headers": header}
         for status in statuses or told
     }
-
-
-def _mark_seen(task: asyncio.Task[Any]) -> None:
-    # Whoever waited for it may be gone.
-    if not task.cancelled():
-        task.exception()

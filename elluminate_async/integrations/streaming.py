@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from elluminate_async import EvaluationRecord, ItemError
+from elluminate_async.engine.stream import mark_seen
 from elluminate_async.integrations.problems import internal_problem, problem_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ async def _until_left(receive: Receive, awaitable: Awaitable[T]) -> T:
             pass
 
     task = asyncio.ensure_future(awaitable)
-    task.add_done_callback(_mark_seen)
+    task.add_done_callback(mark_seen)
     is_left = False
     try:
         async with _beside(left()) as watcher:
@@ -79,7 +80,7 @@ async def _until_left(receive: Receive, awaitable: Awaitable[T]) -> T:
 async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
     """Have ``work`` done beside what is within, until that ends."""
     task = asyncio.create_task(work)
-    task.add_done_callback(_mark_seen)
+    task.add_done_callback(mark_seen)
     try:
         yield task
     finally:
@@ -91,12 +92,6 @@ async def _ended(task: asyncio.Future[Any]) -> None:
     task.cancel()
     with anyio.CancelScope(shield=True):
         await asyncio.wait({task})
-
-
-def _mark_seen(task: asyncio.Future[Any]) -> None:
-    # Whoever waited for it may be gone.
-    if not task.cancelled():
-        task.exception()
 
 
 def ndjson(

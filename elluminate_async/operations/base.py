@@ -132,7 +132,7 @@ class ChunkOperation(Operation[V, R]):
 
 
 class Delegated(Operation[V, R]):
-    """An operation that leaves to another what it does not do itself.
+    """An operation that leaves to another all but the sending.
 
     Args:
         own: The other.
@@ -141,10 +141,6 @@ class Delegated(Operation[V, R]):
     def __init__(self, own: ChunkOperation[V, R]) -> None:
         self.name = own.name
         self._own = own
-
-    def send(self, items: Sequence[Item[V]]) -> Outcomes[R]:
-        """Send one chunk, follow it, and yield its outcomes."""
-        return self._own.send(items)
 
     def resume(self, items: Sequence[Item[V]], unfinished: UnfinishedChunk) -> Outcomes[R]:
         """Go on with a chunk that was sent before."""

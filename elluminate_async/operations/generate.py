@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from elluminate_async.engine.chunks import Item
-from elluminate_async.engine.item_errors import unknown_outcome
+from elluminate_async.engine.item_errors import is_revoked, unknown_outcome
 from elluminate_async.engine.memory import whole_request
 from elluminate_async.engine.operation import ChunkRefusedError, ChunkRevokedError
 from elluminate_async.engine.records import UnfinishedChunk
@@ -37,7 +37,6 @@ from elluminate_async.operations.echoes import hash_of_row
 from elluminate_async.operations.jobs import (
     Denials,
     follow_job,
-    is_revoked,
     job_failure,
     unknown_or_raise,
 )

@@ -32,7 +32,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.operations.connection import decoded
 from elluminate_async.operations.reading import read_status
-from elluminate_async.schemas.jobs import TERMINAL, JobStatus, JobStatusName
+from elluminate_async.schemas.jobs import TERMINAL, JobStatus
 from elluminate_async.transport.exchange import Request
 from elluminate_async.transport.sse import Decoder
 
@@ -305,11 +305,6 @@ def _blotted(document: S, blotted: Callable[[str], str]) -> S:
 def _reconnect_wait(decoder: Decoder) -> float:
     shortest, longest = RECONNECT_WAITS
     return min(longest, max(shortest, (decoder.retry or 0) / 1000))
-
-
-def is_revoked(error: ElluminateError | None) -> bool:
-    """Whether it says that a job was cancelled: what it had not done, it never will."""
-    return isinstance(error, JobError) and error.job_status == JobStatusName.REVOKED
 
 
 def job_failure(job_id: str, status: str, message: str | None) -> JobError | None:

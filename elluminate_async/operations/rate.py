@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from elluminate_async.engine.chunks import Item
-from elluminate_async.engine.item_errors import unknown_outcome
+from elluminate_async.engine.item_errors import is_revoked, unknown_outcome
 from elluminate_async.engine.operation import ChunkRefusedError, ChunkRevokedError
 from elluminate_async.engine.records import CONTENT, UnfinishedChunk
 from elluminate_async.engine.recovery import fingerprint_of
@@ -37,7 +37,6 @@ from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import Subject, hash_of_ratings, hash_of_response
 from elluminate_async.operations.jobs import (
     follow_job,
-    is_revoked,
     job_failure,
     unknown_or_raise,
 )
