@@ -17,6 +17,7 @@ from elluminate_async.batch import (
 from elluminate_async.client import AsyncClient
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import (
+    AmbiguousProjectError,
     AnswerTooLargeError,
     APIError,
     AttemptTimeoutError,
@@ -100,6 +101,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "APIError",
+    "AmbiguousProjectError",
     "AnswerTooLargeError",
     "AsyncClient",
     "AttemptTimeoutError",
