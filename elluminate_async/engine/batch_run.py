@@ -387,7 +387,7 @@ class BatchRun(Generic[V, R]):
             return operation.fetch(part, chunk.done)
         if chunk.unfinished is not None:
             return operation.resume(part, chunk.unfinished)
-        return operation.send(part)
+        return (self._call.send or operation.send)(part)
 
     async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
         if self._call.allowance is not None:

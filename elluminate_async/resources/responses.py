@@ -225,7 +225,7 @@ class ResponsesResource(Resource):
         operation = Generate(context, plan, total=total, journal=path)
         call = operation.call(plan.upstream(variables))
         if self._coalescer is not None:
-            call = self._coalescer.joined(call, operation, generation(plan))
+            call = self._coalescer.joined(call, generation(plan))
         with shown(call, progress) as call:
             return await run_batch(call, source)
 

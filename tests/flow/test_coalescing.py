@@ -345,6 +345,8 @@ async def test_small_batches_share_and_keep_what_is_theirs(staging: Staging) -> 
         assert posts(stage) == ["batches"]
         assert texts(first) == [f"echo say v{i}" for i in range(5)]
         assert list(second.failed) == [1]
+        # As a table too: where all have failed, it has the columns of responses.
+        assert "response" in second[1:2].to_dicts()[0]
         assert alone.response_str == "echo say v9"
         assert [(p.done, p.total) for p in told["first"]] == [(n, 5) for n in range(1, 6)]
         assert [(p.done, p.failed) for p in told["second"]][-1] == (4, 1)
