@@ -12,10 +12,11 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.batch_run import BatchRun, Deliver
 from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import Chunk, CutSource, Item
+from elluminate_async.engine.item_errors import NOT_SENT_IN_TIME
 from elluminate_async.engine.outcomes import OutcomeCollector, Pairs, bare
 from elluminate_async.engine.retrier import Retrier
 from elluminate_async.engine.stream import OutcomeStream
-from elluminate_async.errors import DeadlineError
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.telemetry import ObservedCall
 
 V = TypeVar("V")
@@ -63,7 +64,7 @@ async def _run_batch(
     try:
         await bare(run.run(source))
         if run.out_of_time and call.total is None and not run.exhausted:
-            raise DeadlineError("the deadline passed before the input came to its end")
+            raise deadline_passed("before the input came to its end")
         if not run.out_of_time:
             await collector.final_reconcile(call.operation)
     except BaseException as error:
@@ -75,8 +76,8 @@ async def _run_batch(
         raise
     resend = Retrier(call, run.failed_items, _run_again) if call.can_be_retried else None
     if run.out_of_time:
-        text = "the deadline passed before it was sent"
-        result = collector.filled(run.positions, "deadline", text, DeadlineError(text), resend)
+        late = deadline_passed()
+        result = collector.filled(run.positions, "deadline", NOT_SENT_IN_TIME, late, resend)
     else:
         result = collector.batch(run.positions, resend)
     observed.settle(result.failed, len(result))
@@ -137,4 +138,4 @@ async def deliver_all(call: Call[V, R], source: CutSource[V], deliver: Deliver[R
         finally:
             observed.count(run.cut)
         if run.out_of_time:
-            raise DeadlineError("the deadline passed before all items were sent")
+            raise deadline_passed("before all items were sent")

@@ -31,6 +31,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.limits.limits import Limits, StrictLimits
 from elluminate_async.operations.deadline import bounded_at
 from elluminate_async.operations.json_input import (
@@ -397,7 +398,7 @@ async def holding(lock: anyio.Lock, policy: Policy) -> AsyncGenerator[None]:
     with anyio.move_on_after(policy.remaining()) as scope:
         await lock.acquire()
     if scope.cancelled_caught:
-        raise DeadlineError("the deadline passed while another call was at the same work")
+        raise deadline_passed("while another call was at the same work")
     try:
         yield
     finally:

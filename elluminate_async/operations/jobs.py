@@ -30,6 +30,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.errors.deadlines import passed
 from elluminate_async.operations.connection import decoded
 from elluminate_async.operations.reading import read_status
 from elluminate_async.schemas.jobs import TERMINAL, JobStatus
@@ -153,23 +154,40 @@ async def follow_job(
         error.own = error.own or watchdog.failure
         raise
     except DeadlineError:
-        ends = "goes on at the service"
-        if work is not None and work.is_cancelled:
-            ends = "was cancelled; what it had done is kept"
-        code, text = "deadline", f"had not ended by the deadline, and {ends}"
+        is_cancelled = work is not None and work.is_cancelled
+        left = outlived_the_call(segments[-1], operation, is_cancelled=is_cancelled)
     except TimeoutError:
         if not clock.expired():
             raise
-        code, text = "stalled", f"has shown nothing new for {policy.job_stall:.0f} s"
+        text = f"the job {segments[-1]} has shown nothing new for {policy.job_stall:.0f} s"
+        left = OutcomeUnknownError(text, position=0, operation=operation, code="stalled")
     except NotFoundError:
-        code, text = None, "was accepted, and the service does not know it any more"
-    raise OutcomeUnknownError(
-        f"the job {segments[-1]} {text}",
+        text = f"the job {segments[-1]} was accepted, and the service does not know it any more"
+        left = OutcomeUnknownError(text, position=0, operation=operation, status=404)
+    # Not within what it comes from, whose frames it would keep, as this one would keep it.
+    try:
+        raise left
+    finally:
+        del left
+
+
+def outlived_the_call(
+    job_id: str | int, operation: str, *, is_cancelled: bool = False
+) -> OutcomeUnknownError:
+    """The error of items whose job had not ended by the call's deadline.
+
+    Args:
+        job_id: Of the job.
+        operation: ``"generate"`` or ``"rate"``.
+        is_cancelled: Whether the service has cancelled it since.
+    """
+    ends = "was cancelled: what it had done is kept" if is_cancelled else "goes on at the service"
+    return OutcomeUnknownError(
+        f"{passed(f'before the job {job_id} had ended')}, and it {ends}",
         position=0,
         operation=operation,
-        code=code,
-        status=404 if code is None else None,
-        cause=DeadlineError.__name__ if code == "deadline" else None,
+        code="deadline",
+        cause=DeadlineError.__name__,
     )
 
 

@@ -32,13 +32,14 @@ from elluminate_async.engine.memory import KeptChunk, Memory
 from elluminate_async.engine.operation import ChunkRefusedError
 from elluminate_async.errors import (
     ClientClosedError,
-    DeadlineError,
     ElluminateError,
     ItemError,
     OutcomeUnknownError,
 )
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.operations.caller import Caller, twin_of
 from elluminate_async.operations.context import CallContext
+from elluminate_async.operations.jobs import outlived_the_call
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions, Outcome
@@ -217,17 +218,10 @@ class SharedCall(Generic[V, R]):
         """The error of a caller whose deadline has passed."""
         found = [kept for p in caller.left if (kept := self._memory.find(p)) is not None]
         self._hand_over(caller, found)
-        if caller.memory is not None and any(kept.job_id is not None for kept in found):
-            return OutcomeUnknownError(
-                "the job had not ended by the deadline, and goes on at the service",
-                position=0,
-                operation=self._operation.name,
-                code="deadline",
-                cause=DeadlineError.__name__,
-            )
-        late = DeadlineError(
-            "the deadline of the call passed; if it is too short, raise `deadline` in BatchOptions"
-        )
+        jobs = [kept.job_id for kept in found if kept.job_id is not None]
+        if caller.memory is not None and jobs:
+            return outlived_the_call(jobs[0], self._operation.name)
+        late = deadline_passed()
         late.ambiguous, late.attempts = bool(found), int(bool(found))
         late.retry_after = self._connection.limits.kept_for() or None
         return late

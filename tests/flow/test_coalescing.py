@@ -25,7 +25,9 @@ from elluminate_async import (
     RatingError,
     RatingMode,
 )
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.operations.caller import Caller
+from elluminate_async.operations.jobs import outlived_the_call
 from elluminate_async.operations.shared_call import SharedCall
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
@@ -262,6 +264,9 @@ async def test_a_deadline_is_that_of_its_caller(staging: Staging) -> None:
         assert {(type(e), e.code, e.retryable) for e in batch.failed.values()} == {
             (OutcomeUnknownError, "deadline", True)
         }
+        (text,) = {error.text for error in batch.failed.values()}
+        job = text.split("the job ")[1].split()[0]
+        assert text == outlived_the_call(job, "generate").text
         assert all(isinstance(outcome, PromptResponse) for outcome in outcomes)
         stage.model.delay = 0
         await batch.retry_failed()
@@ -283,6 +288,7 @@ async def test_a_deadline_that_passes_before_anything_was_sent(staging: Staging)
         assert type(first) is DeadlineError
         assert type(second) is DeadlineError
         assert first is not second
+        assert str(first) == str(deadline_passed())
         assert {error.code for error in batch.failed.values()} == {"deadline"}
         assert {error.attempts for error in batch.failed.values()} == {0}
         assert all(isinstance(outcome, PromptResponse) for outcome in others)
