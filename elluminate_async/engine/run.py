@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,6 +15,7 @@ from elluminate_async.engine.item_errors import NOT_SENT_IN_TIME
 from elluminate_async.engine.outcomes import OutcomeCollector, Pairs, bare
 from elluminate_async.engine.retrier import Retrier
 from elluminate_async.engine.stream import OutcomeStream
+from elluminate_async.engine.tasks import RunningTasks
 from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.telemetry import ObservedCall
 
@@ -110,14 +110,14 @@ async def _run_again(
 def stream_batch(
     call: Call[V, R],
     source: CutSource[V],
-    registry: set[asyncio.Task[None]],
+    running: RunningTasks,
 ) -> OutcomeStream[tuple[int, Outcome[R]]]:
     """The outcomes of ``call`` as (position, outcome), as chunks finish.
 
     At most ``max_concurrency`` chunks are read ahead of the consumer. Raises as `run_batch`
     does, and `DeadlineError` when the deadline leaves entries of ``source`` unsent.
     """
-    return OutcomeStream(partial(deliver_all, call, source), registry, of=call.name)
+    return OutcomeStream(partial(deliver_all, call, source), running, of=call.name)
 
 
 async def deliver_all(call: Call[V, R], source: CutSource[V], deliver: Deliver[R]) -> None:

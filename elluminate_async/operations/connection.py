@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from pydantic import BaseModel
 
-from elluminate_async.engine.stream import end_tasks
+from elluminate_async.engine.tasks import RunningTasks, begin_task, end_tasks
 from elluminate_async.errors import (
     DeadlineError,
     ElluminateError,
@@ -100,7 +100,7 @@ class Connection:
         self.telemetry = transport.telemetry
         self.limits = limits
         self.options = options
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: RunningTasks = set()
         self._awaited = Awaited()
         self._closing = asyncio.Lock()
         self._kept: dict[tuple[type, int], Any] = {}
@@ -179,18 +179,14 @@ class Connection:
         if self._skip_version_check or time.monotonic() < self._check_version_at:
             return
         self._check_version_at = math.inf
-        self._version_check = asyncio.create_task(self._check_version())
-        self.tasks.add(self._version_check)
-        self._version_check.add_done_callback(self.tasks.discard)
+        self._version_check = begin_task(self._check_version(), self.tasks)
 
     def open_ahead(self, count: int, policy: Policy) -> None:
         """Have ``count`` connections opened beside what is asked for meanwhile.
 
         For work that is to begin with so many requests together.
         """
-        opening = asyncio.create_task(self.transport.open_ahead(count, policy))
-        self.tasks.add(opening)
-        opening.add_done_callback(self.tasks.discard)
+        begin_task(self.transport.open_ahead(count, policy), self.tasks)
 
     async def server_id(self, policy: Policy) -> str | None:
         """The service's own id, wherever it is served; None when it advertises nothing.

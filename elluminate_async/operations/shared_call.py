@@ -30,6 +30,7 @@ from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.memory import KeptChunk, Memory
 from elluminate_async.engine.operation import ChunkRefusedError
+from elluminate_async.engine.tasks import begin_task
 from elluminate_async.errors import (
     ClientClosedError,
     ElluminateError,
@@ -160,9 +161,7 @@ class SharedCall(Generic[V, R]):
         self._operation = work.make(self._context())
         self._room = self._operation.options.chunk_size
         # In a context of its own: what is set in the first caller's is not for the others.
-        self._task = asyncio.create_task(self._run(), context=Context())
-        connection.tasks.add(self._task)
-        self._task.add_done_callback(connection.tasks.discard)
+        self._task = begin_task(self._run(), connection.tasks, context=Context())
 
     def _context(self) -> CallContext:
         """The context of now, by the latest deadline of the callers so far."""
