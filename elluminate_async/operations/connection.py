@@ -8,12 +8,11 @@ import math
 import time
 import uuid
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Callable,
     Mapping,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,13 +30,12 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
-from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.limits.limits import Limits, StrictLimits
-from elluminate_async.operations.deadline import bounded_at
+from elluminate_async.operations.deadline import bounded_at, holding
 from elluminate_async.operations.json_input import (
     QueryValue,
     check_json,
-    checked_input,
+    encode,
     encode_query,
 )
 from elluminate_async.operations.leaving import Awaited, WorkInFlight
@@ -382,29 +380,6 @@ def _version_request() -> Request:
 def _is_outage(error: ElluminateError) -> bool:
     passing = DeadlineError | ServiceUnavailableError | TransportError | ServerError
     return isinstance(error, passing) and not isinstance(error, ProtocolError)
-
-
-@asynccontextmanager
-async def holding(lock: anyio.Lock, policy: Policy) -> AsyncGenerator[None]:
-    """Hold ``lock``; the wait for it ends with the policy's deadline.
-
-    Raises:
-        DeadlineError: Another call held it for longer.
-    """
-    with anyio.move_on_after(policy.remaining()) as scope:
-        await lock.acquire()
-    if scope.cancelled_caught:
-        raise deadline_passed("while another call was at the same work")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
-    """A request's JSON body."""
-    with checked_input("the request"):
-        return body.model_dump_json(exclude_none=omit_nulls).encode()
 
 
 def new_key() -> str:

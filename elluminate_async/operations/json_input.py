@@ -8,7 +8,7 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
 from elluminate_async.tables.json_checks import problem_in
@@ -128,3 +128,9 @@ def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
         else:
             pairs.extend((name, str(member)) for member in value)
     return pairs
+
+
+def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
+    """A request's JSON body."""
+    with checked_input("the request"):
+        return body.model_dump_json(exclude_none=omit_nulls).encode()
