@@ -28,10 +28,10 @@ from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import ItemError
 from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.evaluation.directory import journals_of, locked
-from elluminate_async.evaluation.evaluation import Evaluation, LaneResult
+from elluminate_async.evaluation.evaluation import Evaluation
 from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
-from elluminate_async.evaluation.records import EvaluationRecord, at
+from elluminate_async.evaluation.records import EvaluationRecord, LaneResult, at
 from elluminate_async.evaluation.request import messages_of
 from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
