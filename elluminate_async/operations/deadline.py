@@ -102,11 +102,11 @@ class Deadline:
     ) -> None:
         # No token: a generator, such as a fixture, may be left in another context than entered.
         # There it stays behind, as where two are not left in turn.
+        assert self._bound is not None, "entered"
         is_innermost = _bounds.get() is self._bound
         if is_innermost:
             _bounds.set(self._outer)
-        if self._bound is not None:
-            self._bound.is_over = not is_innermost or asyncio.current_task() is not self._task
+        self._bound.is_over = not is_innermost or asyncio.current_task() is not self._task
         self._task = None
 
     def __repr__(self) -> str:
