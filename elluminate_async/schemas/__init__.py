@@ -13,6 +13,7 @@ from elluminate_async.schemas.experiments import (
     Experiment,
     ExperimentResults,
     GenerationStatus,
+    RetryFailedRequest,
     RunExperimentRequest,
     YesNoMeans,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "RatingValue",
     "ResponseBatchRequest",
     "ResponseIn",
+    "RetryFailedRequest",
     "RunExperimentRequest",
     "TemplateVariables",
     "YesNoMeans",

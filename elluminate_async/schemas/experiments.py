@@ -95,6 +95,13 @@ class RunExperimentRequest(WireModel):
     generation_params: dict[str, Any] | None = None
 
 
+class RetryFailedRequest(WireModel):
+    """Body of ``POST experiments/{id}/retry-failed``."""
+
+    rating_mode: RatingMode = RatingMode.DETAILED
+    discard_annotations: bool = False
+
+
 class GenerationStatus(WireModel):
     """State of an experiment's job, polled or streamed.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
@@ -15,12 +15,13 @@ from elluminate_async.schemas import (
     GenerationStatus,
     JobStatusName,
     Page,
+    RetryFailedRequest,
     RunExperimentRequest,
 )
 from elluminate_async.server.acceptance import BoundedRoute, check_epochs, check_params
 from elluminate_async.server.answers import EventStream
-from elluminate_async.server.intake import take_run
-from elluminate_async.server.routes.batches import require_cancellation
+from elluminate_async.server.intake import take_new, take_retry, take_run
+from elluminate_async.server.routes.batches import require_cancellation, revoke_keyed
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -42,22 +43,28 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201)
-async def create(project: InProject, body: CreateExperimentRequest) -> Experiment:
+@router.post("", status_code=201, response_model=Experiment)
+async def create(project: InProject, request: Request, body: CreateExperimentRequest) -> Response:
     """A new experiment, run at once with ``generate``; 409 when the name is taken."""
     check_epochs(body.n_epochs)
     check_params(body.generation_params)
 
     if not body.generate:
-        made = await project.write(store.create, body)
-        return await project.read(store.get, made, legacy=project.is_legacy)
+        return await take_new(request, project, body)
     options = RunExperimentRequest(
         rating_mode=body.rating_mode,
         n_epochs=body.n_epochs,
         generation_params=body.generation_params,
     )
     make = partial(store.create, project_id=project.id, body=body)
-    return await take_run(project, make, options, is_new=True)
+    rows = partial(store.count_in, collection_id=body.collection_id)
+    return await take_run(request, project, make, options, rows=rows, is_new=True)
+
+
+@router.delete("", status_code=204)
+async def revoke_new_run(project: InProject, request: Request) -> None:
+    """End the run of the experiment that was made under this request's idempotency key."""
+    await revoke_keyed(request, project)
 
 
 @router.get("", response_model=Page[Experiment])
@@ -87,8 +94,10 @@ async def get(project: InProject, experiment_id: Id) -> Experiment:
     return await project.read(store.get, experiment_id, legacy=project.is_legacy)
 
 
-@router.post("/{experiment_id}/run")
-async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest) -> Experiment:
+@router.post("/{experiment_id}/run", response_model=Experiment)
+async def run(
+    project: InProject, request: Request, experiment_id: Id, body: RunExperimentRequest
+) -> Response:
     """Generate and rate; 400 when it has run before."""
     check_epochs(body.n_epochs)
     check_params(body.generation_params)
@@ -96,7 +105,34 @@ async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest)
     def there(_connection: Connection) -> int:
         return experiment_id
 
-    return await take_run(project, there, body, is_new=False)
+    rows = partial(store.count_to_run, experiment_id=experiment_id)
+    return await take_run(request, project, there, body, rows=rows, is_new=False)
+
+
+@router.delete("/{experiment_id}/run", status_code=204)
+async def revoke_run(project: InProject, request: Request, experiment_id: Id) -> None:
+    """End the run that was begun under this request's idempotency key."""
+    del experiment_id
+    await revoke_keyed(request, project)
+
+
+@router.post("/{experiment_id}/retry-failed", response_model=Experiment)
+async def retry_failed(
+    project: InProject, request: Request, experiment_id: Id, body: RetryFailedRequest
+) -> Response:
+    """Generate failed responses again, and rate those that lack a verdict; the others stay.
+
+    Without a ``generation_task_id`` there is nothing to do. 409 while a job works on them, and
+    where annotations of failed responses would be lost.
+    """
+    return await take_retry(request, project, experiment_id, body)
+
+
+@router.delete("/{experiment_id}/retry-failed", status_code=204)
+async def revoke_retry(project: InProject, request: Request, experiment_id: Id) -> None:
+    """End the retry that was begun under this request's idempotency key."""
+    del experiment_id
+    await revoke_keyed(request, project)
 
 
 @router.delete("/{experiment_id}", status_code=204)

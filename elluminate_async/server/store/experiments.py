@@ -10,6 +10,7 @@ from elluminate_async.schemas import Experiment
 from elluminate_async.server.problems import Problem, taken
 from elluminate_async.server.store import (
     collections,
+    counts,
     criterion_sets,
     llm_configs,
     prompt_templates,
@@ -173,22 +174,41 @@ def logs(connection: Connection, project_id: int, experiment_id: int) -> str:
     return row(connection, project_id, experiment_id).logs or ""
 
 
-def ended(connection: Connection, experiment_id: int, line: str) -> None:
-    """Note the end of the job, as a line of the log."""
+def log(connection: Connection, experiment_id: int, line: str, **changes: object) -> None:
+    """Add a line to the log, and change columns with it."""
     before = connection.execute(
         select(table.c.logs).where(table.c.id == experiment_id)
     ).scalar_one_or_none()
     connection.execute(
         update(table)
         .where(table.c.id == experiment_id)
-        .values(generation_task_id=None, logs=f"{before or ''}{line}\n", updated_at=now())
+        .values(logs=f"{before or ''}{line}\n", updated_at=now(), **changes)
     )
+
+
+def ended(connection: Connection, experiment_id: int, line: str) -> None:
+    """Note the end of the job, as a line of the log."""
+    log(connection, experiment_id, line, generation_task_id=None)
 
 
 def remove(connection: Connection, project_id: int, experiment_id: int) -> None:
     """Delete one, with its responses, ratings and jobs."""
     row(connection, project_id, experiment_id)
     connection.execute(delete(table).where(table.c.id == experiment_id))
+
+
+def count_in(connection: Connection, project_id: int, collection_id: int | None) -> int:
+    """Rows of a collection; 0 where there is none."""
+    del project_id
+    if collection_id is None:
+        return 0
+    return counts.entries_of(connection, [collection_id]).get(collection_id, 0)
+
+
+def count_to_run(connection: Connection, project_id: int, experiment_id: int) -> int:
+    """Rows of an experiment's collection."""
+    one = row(connection, project_id, experiment_id)
+    return count_in(connection, project_id, one.collection_id)
 
 
 def entries_to_run(connection: Connection, project_id: int, experiment_id: int) -> list[int]:

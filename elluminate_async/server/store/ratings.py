@@ -104,6 +104,14 @@ def by_ids(connection: Connection, project_id: int, ids: Sequence[int]) -> list[
     return [_document(rows[one], asked[rows[one].criterion_id]) for one in ids if one in rows]
 
 
+def current_criteria(connection: Connection, response_ids: Iterable[int]) -> dict[int, set[int]]:
+    """By which criteria responses are rated; those without any rating are left out."""
+    found: dict[int, set[int]] = {}
+    for row in fetch(connection, _CURRENT, ids_text(response_ids)):
+        found.setdefault(row.response_id, set()).add(row.criterion_id)
+    return found
+
+
 def find_ids(connection: Connection, project_id: int, response_id: int | None) -> list[int]:
     """Ids of current ratings, of one response or of the project."""
     query = select(table.c.id).where(table.c.project_id == project_id, table.c.is_current)

@@ -222,7 +222,7 @@ _INSERT = (
 )
 _COMPLETE = (
     f"UPDATE responses SET {', '.join(f'{name} = ?' for name in _ANSWER_COLUMNS)} "
-    "WHERE id = ? AND NOT is_ready"
+    "WHERE id = ? AND (NOT is_ready OR error IS NOT NULL)"
 )
 
 
@@ -248,7 +248,7 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
 
 
 def complete(connection: Connection, answers: Iterable[tuple[int, GeneratedResponse]]) -> None:
-    """Give waiting rows, named by their ids, their answers."""
+    """Give waiting rows, and such as failed before, named by their ids, their answers."""
     columns = _columns_of(time_text(now()))
     given = [(*columns(answer, is_ready=True), response_id) for response_id, answer in answers]
     run_many(connection, _COMPLETE, given)
