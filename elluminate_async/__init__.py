@@ -69,6 +69,7 @@ from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.evaluation.usage import Usage
 from elluminate_async.limits.limits import Traffic
 from elluminate_async.operations.deadline import Deadline
+from elluminate_async.operations.experiment_jobs import ExperimentEvent
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rating_items import RatedResponse
 from elluminate_async.schemas import (
@@ -131,6 +132,7 @@ __all__ = [
     "EvaluationRecord",
     "EvaluationSummary",
     "Experiment",
+    "ExperimentEvent",
     "ExperimentResults",
     "Gate",
     "GenerationError",

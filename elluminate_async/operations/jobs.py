@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar
@@ -102,6 +103,18 @@ class StatusDocument(Protocol):
 
 
 S = TypeVar("S", bound=StatusDocument)
+L = TypeVar("L", bound=StatusDocument, contravariant=True)
+
+
+class Listener(Protocol[L]):
+    """Told of a job's statuses before the terminal one."""
+
+    def opened(self) -> None:
+        """The next are read from a stream that was opened just then, or by polls."""
+
+    async def told(self, status: L, /) -> None:
+        """A status; the time that this takes is no stall of the job."""
+
 
 Measured: TypeAlias = Callable[[int], None]
 """Told of the bytes of a terminal status document."""
@@ -126,10 +139,13 @@ async def follow_job(
     operation: str,
     policy: Policy,
     measured: Measured = unmeasured,
+    listener: Listener[S] | None = None,
+    watches: bool = False,
 ) -> S:
     """The terminal status document of a job, and its bytes to ``measured``.
 
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
+    Where the call only ``watches`` what others have begun, its end leaves the job alone.
 
     Raises:
         AnswerTooLargeError: The document is over the cap, so that the job must have ended; or
@@ -142,10 +158,11 @@ async def follow_job(
     """
     clock = asyncio.timeout(policy.job_stall)
     watchdog = StallWatchdog(clock, policy.job_stall, connection.limits)
-    follower = _JobFollower(connection, kind, segments, policy, watchdog, measured)
+    follower = _JobFollower(connection, kind, segments, policy, watchdog, measured, listener)
     work = None
     try:
-        async with connection.work.awaited(*segments) as work, clock:
+        awaited = nullcontext() if watches else connection.work.awaited(*segments)
+        async with awaited as work, clock:
             found = await follower.follow()
             if getattr(found, "result_omitted", False):
                 raise AnswerTooLargeError("the job's results are larger than one answer", sent=True)
@@ -212,6 +229,18 @@ class StallWatchdog:
             if not self._clock.expired():
                 self._clock.reschedule(max(self._clock.when() or 0.0, end))
 
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Around a wait that is not for the job."""
+        if self._clock.expired():
+            yield
+            return
+        self._clock.reschedule(None)
+        try:
+            yield
+        finally:
+            self._clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
     def see(self, document: StatusDocument) -> None:
         """A status of the job."""
         self.failure = None
@@ -231,6 +260,18 @@ class _JobFollower(Generic[S]):
     policy: Policy
     watchdog: StallWatchdog
     measured: Measured
+    listener: Listener[S] | None
+
+    async def _see(self, document: S) -> None:
+        """A status that is not terminal."""
+        self.watchdog.see(document)
+        if self.listener is not None:
+            with self.watchdog.paused():
+                await self.listener.told(document)
+
+    def _opened(self) -> None:
+        if self.listener is not None:
+            self.listener.opened()
 
     async def follow(self) -> S:
         """The terminal document, by the job's stream where there is one, else by polls."""
@@ -257,6 +298,7 @@ class _JobFollower(Generic[S]):
         decoder, skipped = Decoder(), 0
         opening = Request("GET", path, last_event_id=known)
         self.watchdog.look()
+        self._opened()
         async with self.connection.stream(opening, self.policy, decoder) as events:
             async for event in events:
                 try:
@@ -270,13 +312,14 @@ class _JobFollower(Generic[S]):
                 if found.status in TERMINAL:
                     self.measured(len(data))
                     return found, decoder
-                self.watchdog.see(found)
+                await self._see(found)
         if skipped:
             logger.debug("a stream ended with %d events that are no status document", skipped)
         return None, decoder
 
     async def _poll(self) -> S:
         interval, senseless = POLL_FIRST, 0
+        self._opened()
         while True:
             found = None
             self.watchdog.look()
@@ -297,9 +340,9 @@ class _JobFollower(Generic[S]):
                 logger.debug("a job's status could not be read, trying again: %s", error)
                 self.watchdog.failure = error.with_traceback(None)
             if found is not None:
-                self.watchdog.see(found)
                 if found.status in TERMINAL:
                     return found
+                await self._see(found)
             self.policy.remaining()
             await anyio.sleep(self.policy.clock(interval))
             interval = min(POLL_LONGEST, interval * POLL_GROWTH)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.context import checked_seconds
-from elluminate_async.operations.jobs import follow_job, job_failure
+from elluminate_async.operations.experiment_jobs import ExperimentJobs
+from elluminate_async.operations.experiment_starts import JobStart
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
-from elluminate_async.operations.starting import checked_job_id
 from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import (
     CreateExperimentRequest,
     Experiment,
-    GenerationStatus,
+    RetryFailedRequest,
     RunExperimentRequest,
 )
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import RatingMode
+
+if TYPE_CHECKING:
+    from elluminate_async.engine.stream import OutcomeStream
+    from elluminate_async.operations.experiment_jobs import ExperimentEvent
 
 
 class ExperimentsResource(Resource):
@@ -77,8 +79,12 @@ class ExperimentsResource(Resource):
         description: str = "",
         generation_params: dict[str, Any] | None = None,
         rating_version: str | None = None,
+        generate: bool = False,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        n_epochs: int = 1,
+        timeout: float | None = None,
     ) -> Experiment:
-        """Define an experiment without running it.
+        """Define an experiment; with ``generate``, also `run` it and wait for the end.
 
         Args:
             name: Unique in the project.
@@ -89,9 +95,15 @@ class ExperimentsResource(Resource):
             description: For people.
             generation_params: Sampling, over the configuration's.
             rating_version: The judge's version; None takes the service's default.
+            generate: Whether it is run at once, as by `run`.
+            rating_mode: As of `run`.
+            n_epochs: As of `run`.
+            timeout: As of `run`; without ``generate`` it bounds nothing.
 
         Raises:
             ConflictError: The name is taken.
+            JobError: It was run, and the service ended that without success.
+            OutcomeUnknownError: It was to be run; as of `run`.
         """
         body = _creation(
             name,
@@ -102,13 +114,21 @@ class ExperimentsResource(Resource):
             description=description,
             generation_params=generation_params,
             rating_version=rating_version,
+            generate=generate,
+            rating_mode=rating_mode,
+            n_epochs=n_epochs,
         )
-        return await self._created(body)
+        jobs = ExperimentJobs(self._connection, timeout)
+        if not generate:
+            return await self._created(body)
+        return await jobs.ended(JobStart("run", ("experiments",), body, experiment=name))
 
     async def _created(
         self, body: CreateExperimentRequest, *, harmless: bool = False
     ) -> Experiment:
-        answer = await self._connection.call("POST", "experiments", body=body, harmless=harmless)
+        answer = await self._connection.call(
+            "POST", "experiments", body=body, harmless=harmless, keyed=not harmless
+        )
         return decode(Experiment, answer)
 
     async def get_or_create(
@@ -149,6 +169,9 @@ class ExperimentsResource(Resource):
     ) -> Experiment:
         """Have the service generate and rate the whole collection, and wait for the end.
 
+        It is begun once, whatever becomes of the answer: see `OutcomeUnknownError`. A call that
+        ends early has the run cancelled where the service can do that; `retry_failed` goes on.
+
         Args:
             experiment: One that has not run yet.
             rating_mode: With or without the judge's reasoning.
@@ -162,36 +185,102 @@ class ExperimentsResource(Resource):
         Raises:
             InputError: ``timeout`` is no finite number above 0.
             JobError: The service ended the run without success.
-            OutcomeUnknownError: It had not ended in time; it goes on at the service.
+            OutcomeUnknownError: Whether it began is not known; or it had not ended in time, with
+                the code ``deadline``.
+        """
+        start = _run(experiment, rating_mode, n_epochs, generation_params)
+        return await ExperimentJobs(self._connection, timeout).ended(start)
+
+    def stream_run(
+        self,
+        experiment: Experiment | int,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        n_epochs: int = 1,
+        generation_params: dict[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> OutcomeStream[ExperimentEvent]:
+        """`run` as a stream of events: progress, lines of the log, and the end.
+
+        The last event has the status of the end, the rest of the log and the experiment. After
+        one of another status than ``SUCCESS`` the stream raises. A stream of the service's that
+        breaks is opened again, and then the job is polled; no line is lost or told twice, as far
+        as the service shows its log. Leaving the loop early has the run cancelled where the
+        service can do that; ``async with`` around it waits for that.
+
+        Raises:
+            JobError: The service ended the run without success, after the last event.
+            OutcomeUnknownError: As of `run`.
+        """
+        start = _run(experiment, rating_mode, n_epochs, generation_params)
+        return ExperimentJobs(self._connection, timeout).stream(start)
+
+    async def retry_failed(
+        self,
+        experiment: Experiment | int,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        discard_annotations: bool = False,
+        timeout: float | None = None,
+    ) -> Experiment:
+        """Have the service do again what failed of an experiment, and wait for the end.
+
+        Failed responses are generated again. The embedded server gives each the place of the one
+        that failed, with its id, and also rates good responses that lack a verdict, which it does
+        not generate. Good responses keep their ids, texts and ratings. With nothing to do nothing
+        is done. It is begun once, and cancelled by the call's early end, as a `run`.
+
+        Args:
+            experiment: One that no job works on.
+            rating_mode: With or without the judge's reasoning.
+            discard_annotations: Whether annotations of failed responses may be lost.
+            timeout: Seconds; None takes the deadline of the client's options.
+
+        Returns:
+            The experiment with its results. Responses that failed again are counted in them.
+
+        Raises:
+            ConflictError: A job works on it, or annotations would be lost; the text tells which.
+                Another service may refuse that with another `APIError`.
+            JobError: The service ended the retry without success, as where all failed again.
+            OutcomeUnknownError: As of `run`.
+        """
+        start = _retry(experiment, rating_mode, discard_annotations=discard_annotations)
+        return await ExperimentJobs(self._connection, timeout).ended(start)
+
+    def stream_retry_failed(
+        self,
+        experiment: Experiment | int,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        discard_annotations: bool = False,
+        timeout: float | None = None,
+    ) -> OutcomeStream[ExperimentEvent]:
+        """`retry_failed` as a stream of events, as `stream_run` is of `run`.
+
+        With nothing to do its one event is a ``SUCCESS``, without any figures.
+        """
+        start = _retry(experiment, rating_mode, discard_annotations=discard_annotations)
+        return ExperimentJobs(self._connection, timeout).stream(start)
+
+    def stream(
+        self, experiment: Experiment | int, *, timeout: float | None = None
+    ) -> OutcomeStream[ExperimentEvent]:
+        """Watch the job of an experiment that others have begun, as `stream_run` tells of its own.
+
+        An experiment that was answered with a ``generation_task_id`` is watched for that job,
+        also where it has ended since. Else the experiment is read, and where no job runs the
+        stream ends at once, without any event. Whatever ends the stream, the job goes on.
+
+        Raises:
+            NotFoundError: There is no such experiment.
+            JobError: The job ended without success, after the last event.
+            OutcomeUnknownError: It had not ended by the deadline, or the service does not know it
+                any more.
         """
         id = id_of(experiment, Experiment, "experiment")
-        deadline = self._connection.options.deadline
-        seconds = deadline if timeout is None else checked_seconds(timeout)
-        policy = self._connection.policy(deadline_at=time.monotonic() + seconds)
-        with checked_input("the run"):
-            body = RunExperimentRequest(
-                rating_mode=rating_mode, n_epochs=n_epochs, generation_params=generation_params
-            )
-        path = ("experiments", id)
-        answer = await self._connection.call(
-            "POST", *path, "run", body=body, omit_nulls=True, policy=policy
-        )
-        job_id = checked_job_id(
-            decode(Experiment, answer).generation_task_id, self._connection.blotted
-        )
-        if job_id is not None:
-            status = await follow_job(
-                self._connection,
-                GenerationStatus,
-                *path,
-                "generation",
-                job_id,
-                operation="run",
-                policy=policy,
-            )
-            if failure := job_failure(job_id, status.status, status.error_msg):
-                raise failure
-        return await self.get(id=id)
+        job_id = experiment.generation_task_id if isinstance(experiment, Experiment) else None
+        return ExperimentJobs(self._connection, timeout).watch(id, job_id)
 
     async def delete(self, experiment: Experiment | int) -> None:
         """Delete an experiment and its responses."""
@@ -218,6 +307,29 @@ def _creation(
             llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
             **others,
         )
+
+
+def _run(
+    experiment: Experiment | int,
+    rating_mode: RatingMode,
+    n_epochs: int,
+    generation_params: dict[str, Any] | None,
+) -> JobStart:
+    id = id_of(experiment, Experiment, "experiment")
+    with checked_input("the run"):
+        body = RunExperimentRequest(
+            rating_mode=rating_mode, n_epochs=n_epochs, generation_params=generation_params
+        )
+    return JobStart("run", ("experiments", id, "run"), body, experiment=id, omit_nulls=True)
+
+
+def _retry(
+    experiment: Experiment | int, rating_mode: RatingMode, *, discard_annotations: bool
+) -> JobStart:
+    id = id_of(experiment, Experiment, "experiment")
+    with checked_input("the retry"):
+        body = RetryFailedRequest(rating_mode=rating_mode, discard_annotations=discard_annotations)
+    return JobStart("retry", ("experiments", id, "retry-failed"), body, experiment=id)
 
 
 def _check_same(
