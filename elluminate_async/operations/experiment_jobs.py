@@ -160,7 +160,7 @@ def _path(experiment_id: int, job_id: str) -> tuple[str | int, ...]:
 
 
 class _Log:
-    """What was told of a log, and so what of each piece is not told yet.
+    """A log as far as it was told, and so the part of each piece that is new.
 
     A stream that is opened anew tells the log from its beginning, or goes on with what is new.
     """
@@ -198,6 +198,12 @@ class _Teller:
         self._blotted = blotted
         self._log = _Log()
         self._before: ExperimentEvent | None = None
+        self._news = 0
+
+    @property
+    def news(self) -> int:
+        """How many statuses said something new."""
+        return self._news
 
     def opened(self) -> None:
         """The statuses are those of another connection from now on."""
@@ -208,6 +214,7 @@ class _Teller:
         event = self._event(status, self._log.new_of(status.logs_delta))
         if event != self._before:
             self._before = event
+            self._news += 1
             await self._deliver(event)
 
     async def last(self, status: GenerationStatus, experiment: Experiment | None) -> None:

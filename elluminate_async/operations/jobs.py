@@ -109,6 +109,11 @@ L = TypeVar("L", bound=StatusDocument, contravariant=True)
 class Listener(Protocol[L]):
     """Told of a job's statuses before the terminal one."""
 
+    @property
+    def news(self) -> int:
+        """How many of them said something new."""
+        ...
+
     def opened(self) -> None:
         """The next are read from a stream that was opened just then, or by polls."""
 
@@ -274,11 +279,16 @@ class _JobFollower(Generic[S]):
             self.listener.opened()
 
     async def follow(self) -> S:
-        """The terminal document, by the job's stream where there is one, else by polls."""
-        decoder = Decoder()
-        for opening in range(STREAM_OPENINGS):
-            if opening > 0:
+        """The terminal document, by the job's stream where there is one, else by polls.
+
+        For a listener, one that told something is worth opening again, however it ended.
+        """
+        decoder, openings = Decoder(), 0
+        while openings < STREAM_OPENINGS:
+            if openings > 0:
                 await anyio.sleep(self.policy.clock(_reconnect_wait(decoder)))
+            openings += 1
+            news = self._news()
             try:
                 found, decoder = await self._stream(decoder.last_id)
                 if found is not None:
@@ -286,10 +296,16 @@ class _JobFollower(Generic[S]):
             except (AuthenticationError, PermissionDeniedError):
                 raise
             except (APIError, TransportError) as error:
-                logger.debug("following a job by polling: %s", error)
+                logger.debug("a job's stream is not followed to its end: %s", error)
                 self.watchdog.failure = error.with_traceback(None)
-                break
+                if self._news() == news:
+                    break
+            if self._news() > news:
+                openings = 1
         return await self._poll()
+
+    def _news(self) -> int:
+        return 0 if self.listener is None else self.listener.news
 
     async def _stream(self, last_id: str) -> tuple[S | None, Decoder]:
         """The terminal document, None where the stream ended without one, and its state."""

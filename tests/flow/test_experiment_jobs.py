@@ -241,6 +241,7 @@ async def test_a_stream_tells_progress_logs_and_the_end() -> None:
         assert len(set(counts)) > 2
         assert (last.status, last.total_responses) == ("SUCCESS", 4)
         assert last.experiment == await at.client.experiments.get(id=at.experiment.id)
+        assert last.experiment is not None
         assert "".join(event.logs for event in events) == last.experiment.logs
         at.model.failing = lambda prompt: False
         again = await events_of(at.client.experiments.stream_retry_failed(at.experiment))
@@ -251,8 +252,8 @@ async def test_a_stream_tells_progress_logs_and_the_end() -> None:
         assert (nothing.status, nothing.total_responses) == ("SUCCESS", None)
 
 
-def broken(gateway: Gateway, *, after: int) -> Script:
-    """Passes so many events of a stream, then cuts the connection within one."""
+def broken(gateway: Gateway, *, after: int, reset: bool) -> Script:
+    """Passes so many events of a stream, then ends it within one, cleanly or not."""
 
     async def script(received: Received, connection: Connection) -> None:
         answer = await gateway.passed(received)
@@ -262,20 +263,29 @@ def broken(gateway: Gateway, *, after: int) -> Script:
             body = event.partition(b"\n\n")[0]
             await connection.send(b"data: " + body + b"\n\n")
         await connection.send(b'data: {"status": "FAIL')
-        connection.reset()
+        if reset:
+            connection.reset()
 
     return script
 
 
-@pytest.mark.parametrize("breaks", [1, 2], ids=["opened again", "polled"])
-@pytest.mark.parametrize("after", [0, 1, 3])
-async def test_a_broken_stream_is_gone_on_with(breaks: int, after: int) -> None:
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "ended"])
+@pytest.mark.parametrize(
+    ("breaks", "openings"),
+    [([0], None), ([1], 2), ([2, 1], None), ([1, 0, 0], None)],
+    ids=["at once", "once", "twice", "for good"],
+)
+async def test_a_broken_stream_is_gone_on_with(
+    breaks: list[int], openings: int | None, reset: bool
+) -> None:
     """No line is lost or told twice, whether the stream is opened again or the job is polled."""
     async with jobs() as (at, gateway):
         await run(at)
         at.model.failing = lambda prompt: prompt == "say d"
-        at.model.slow = lambda prompt: 3.0
-        gateway.choose = in_turn(is_stream, [broken(gateway, after=after)] * breaks)
+        at.model.slow = lambda prompt: 1.5  # before the gateway is too slow
+        gateway.requests.clear()
+        scripts = [broken(gateway, after=after, reset=reset) for after in breaks]
+        gateway.choose = in_turn(is_stream, scripts)
         events = await events_of(at.client.experiments.stream_retry_failed(at.experiment))
 
         last = events[-1]
@@ -285,6 +295,8 @@ async def test_a_broken_stream_is_gone_on_with(breaks: int, after: int) -> None:
         assert logs.count("\n") == 3
         assert "".join(event.logs for event in events) == logs
         assert sum(event.is_terminal for event in events) == 1
+        streams = sum(map(is_stream, gateway.requests))
+        assert openings in (None, streams)
 
 
 @pytest.mark.parametrize("status", ["FAILURE", "REVOKED", "REJECTED", "TIMEOUT"])
@@ -299,13 +311,12 @@ async def test_another_end_is_an_event_and_then_an_error(status: str) -> None:
 
         gateway.choose = lambda received: ends if is_stream(received) else None
         stream = at.client.experiments.stream_run(at.experiment)
-        seen: list[ExperimentEvent] = []
+        last = await anext(stream)
+        assert (last.status, last.error_msg) == (status, "so it is")
+        assert last.logs.startswith("last words\n")
         with pytest.raises(JobError, match="so it is") as caught:
-            async for event in stream:
-                seen.append(event)  # noqa: PERF401
+            await anext(stream)
         assert caught.value.job_status == status
-        assert seen[-1].status == status
-        assert seen[-1].logs.startswith("last words\n")
 
 
 async def test_a_watcher_leaves_the_job_alone() -> None:

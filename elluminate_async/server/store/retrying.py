@@ -1,4 +1,4 @@
-"""What an experiment's failures leave to do: failed responses, and good ones without a verdict.
+"""Retries of an experiment: of failed responses, and of good ones without a verdict.
 
 A failed response stays as it is until its successor is there, and then gives it its place: its id,
 its epoch and its prompt. So there is one response to each at any time, whatever ends the job.
@@ -103,7 +103,7 @@ def _discard(connection: Connection, todo: Iterable[AnyRow], *, may_discard: boo
 
 @dataclass(frozen=True, slots=True)
 class OpenWork:
-    """What an experiment's job has left to do.
+    """The part of an experiment's job that is left to do.
 
     Attributes:
         todo: Without a word of the failures that are to be replaced, and with the criteria that
@@ -116,7 +116,7 @@ class OpenWork:
 
 
 def open_work(connection: Connection, works: Iterable[Work]) -> OpenWork:
-    """What is left to do of items that are open: no part of them is done twice."""
+    """The work that is left of items that are open: no part of them is done twice."""
     works = list(works)
     good = [one.response_id for one in works if one.messages is not None and one.error is None]
     rated = ratings.current_criteria(connection, good)
