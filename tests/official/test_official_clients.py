@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from elluminate_async.server import LocalServer
+from tests.flow.bench import EchoModel
 from tests.server.program import REPOSITORY, serving
 
 if TYPE_CHECKING:
@@ -89,3 +92,13 @@ def test_long_rows(server: Program, version: str, fired: Fired) -> None:
     printed = run(version, f"long_{version.replace('.', '_')}.py", server.url)
     fired(times=100)
     assert printed == "100 100 100\n"
+
+
+async def test_retry_failed_with_1_5_2() -> None:
+    """Of a streamed experiment: what failed is made again, the good ones keep ids and ratings."""
+    model = EchoModel()
+    model.failing = lambda prompt: "bad" in prompt and model.answered[prompt] == 1
+    async with LocalServer(model=model, api_key=KEY) as server:
+        printed = await asyncio.to_thread(run, "1.5.2", "retry_1_5_2.py", server.url)
+    assert printed == "ok\n"
+    assert sorted(model.answered.values()) == [1, 1, 2, 2]
