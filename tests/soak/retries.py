@@ -103,10 +103,10 @@ class Range:
         schema = body.get("response_format", {}).get("json_schema")
         if schema is None:
             if self._failing and any(f"Say {word}." in prompt for word in FAILED):
-                return refusal(400, "not this one")
+                return refusal(403, "not this one")
             return completion(prompt.upper())
         if self._failing and f"SAY {UNRATED.upper()}." in prompt:
-            return refusal(400, "no verdict on this one")
+            return refusal(403, "no verdict on this one")
         keys = schema["schema"]["properties"]
         return completion(json.dumps({key: {"verdict": "YES", "reasoning": "so"} for key in keys}))
 
