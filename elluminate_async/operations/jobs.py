@@ -236,15 +236,17 @@ class StallWatchdog:
 
     @contextmanager
     def paused(self) -> Generator[None]:
-        """Around a wait that is not for the job."""
-        if self._clock.expired():
+        """Around a wait that is not for the job: its time does not count."""
+        loop, ends = asyncio.get_running_loop(), self._clock.when()
+        if ends is None or self._clock.expired():
             yield
             return
+        began = loop.time()
         self._clock.reschedule(None)
         try:
             yield
         finally:
-            self._clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
+            self._clock.reschedule(ends + loop.time() - began)
 
     def see(self, document: StatusDocument) -> None:
         """A status of the job."""

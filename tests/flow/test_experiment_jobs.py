@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -177,6 +179,74 @@ async def test_what_may_have_been_done_and_shows_nowhere_is_unknown(begin: Begin
         assert not at.model.answered
 
 
+def reads(received: Received) -> bool:
+    return received.method == "GET" and "/experiments" in received.path
+
+
+@pytest.mark.parametrize(("status", "is_found"), [(503, True), (404, False)])
+async def test_a_look_that_fails_is_no_sign(status: int, is_found: bool) -> None:
+    """An outage is waited out; of an experiment that is gone nothing can be known."""
+    async with jobs(HOSTED) as (at, gateway):
+        posted: list[Received] = []
+        left = [reply(status)] * 2 if is_found else [reply(status)] * 99
+
+        async def lost(received: Received, connection: Connection) -> bytes:
+            posted.append(received)
+            await gateway.passed(received)
+            return reply(502)
+
+        async def failing(received: Received, connection: Connection) -> bytes:
+            return left.pop()
+
+        def choose(received: Received) -> Script | None:
+            if begins(received):
+                return lost
+            return failing if posted and reads(received) and left else None
+
+        gateway.choose = choose
+        if is_found:
+            assert (await run(at)).results is not None
+        else:
+            with pytest.raises(OutcomeUnknownError):
+                await run(at)
+        assert len(posted) == 1
+        assert set(at.model.answered.values()) == {1}
+
+
+async def test_a_name_that_was_taken_before_tells_nothing_of_a_creation() -> None:
+    """Without keys the experiment that is there is not taken for the one that was to be made."""
+    async with jobs(HOSTED) as (at, gateway):
+        await create(at)
+        gateway.choose = in_turn(begins, [bad_gateway(gateway)])
+        with pytest.raises(OutcomeUnknownError):
+            await create(at)
+        assert set(at.model.answered.values()) == {1}
+
+
+async def test_a_job_of_another_request_is_not_followed() -> None:
+    """An answer with a job that an earlier request had begun is asked for again, by its key."""
+    async with jobs() as (at, gateway):
+        at.model.failing = lambda prompt: False
+        begun: list[bytes] = []
+
+        async def stale(received: Received, connection: Connection) -> bytes:
+            answer = await gateway.passed(received)
+            found = re.search(rb'"generation_task_id":"([^"]+)"', answer)
+            assert found is not None
+            begun.append(found[1])
+            return answer.replace(found[1], begun[0])
+
+        gateway.choose = in_turn(begins, [stale, None, stale])
+        await run(at)
+        other = await at.client.experiments.create(
+            "other", prompt_template=at.template, collection=at.collection
+        )
+        await at.client.experiments.run(other)
+        assert len(begun) == 2
+        followed = {seen.path.split("/")[-2] for seen in gateway.requests if is_stream(seen)}
+        assert followed == {job.decode() for job in begun}
+
+
 async def test_a_job_of_somebody_else_is_not_taken_for_ones_own() -> None:
     """A run that was under way before is no sign of this one, whatever it does meanwhile."""
     async with jobs(HOSTED) as (at, gateway):
@@ -299,6 +369,21 @@ async def test_a_broken_stream_is_gone_on_with(
         assert openings in (None, streams)
 
 
+async def test_a_slow_reader_is_no_stall_of_the_job() -> None:
+    """Its time does not count; that in which the job shows nothing new does."""
+    async with jobs(options=OPTIONS.replace(job_stall=5)) as (at, _):
+        at.model.slow = lambda prompt: 3.0 * VALUES.index(prompt[-1])
+        seen: list[str] = []
+        async for event in at.client.experiments.stream_run(at.experiment):
+            seen.append(event.status)
+            await anyio.sleep(20)
+        assert seen[-1] == "SUCCESS"
+        at.model.failing = lambda prompt: False
+        at.model.slow = lambda prompt: 30.0
+        with pytest.raises(OutcomeUnknownError, match="nothing new for 5 s"):
+            await events_of(at.client.experiments.stream_retry_failed(at.experiment))
+
+
 @pytest.mark.parametrize("status", ["FAILURE", "REVOKED", "REJECTED", "TIMEOUT"])
 async def test_another_end_is_an_event_and_then_an_error(status: str) -> None:
     """So nobody who only reads the events takes a run that failed for a good one."""
@@ -372,6 +457,20 @@ async def test_who_began_a_job_and_leaves_has_it_cancelled(end: str) -> None:
         at.model.answered.clear()
         assert (await retry(at)).results is not None
         assert at.model.answered == {"say a": 1, "say c": 1}
+
+
+async def test_a_stream_that_is_dropped_has_its_job_cancelled_too() -> None:
+    """Nobody reads it any more, though nobody has closed it."""
+    async with jobs() as (at, _):
+        at.model.slow = lambda prompt: 3.0 if prompt in FAILED else 60.0
+        stream = at.client.experiments.stream_run(at.experiment)
+        await anext(stream)
+        await anyio.sleep(5)  # the next event waits for a reader
+        del stream
+        gc.collect()
+        await anyio.sleep(1)
+        there = await at.client.experiments.get(id=at.experiment.id)
+        assert (there.logs or "").startswith("cancelled, with 2 of 4")
 
 
 async def test_a_run_without_an_answer_is_cancelled_by_its_key() -> None:
