@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -14,6 +14,11 @@ from elluminate_async.schemas.jobs import JobStatusName
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import RatingMode
+
+EvaluationMode: TypeAlias = Literal["STANDARD", "AGENTIC", "MULTI_TURN"]
+"""How responses come about: one each, by an agent's work, or as a persona's conversation."""
+
+EVALUATION_MODES: Final[tuple[EvaluationMode, ...]] = get_args(EvaluationMode)
 
 
 class YesNoMeans(WireModel):
@@ -53,6 +58,12 @@ class Experiment(ConfiguredExperiment):
         generation_task_id: The job that generates and rates, while one runs.
         results: Aggregates; None until something was rated.
         logs: What the service wrote while running it.
+        rating_version: The judge's version, as the service has resolved it.
+        response_column_id: The column of the collection that has the responses.
+        evaluation_mode: One of `EvaluationMode`; another word of the service is kept.
+        agent_config: Of the agent that is evaluated.
+        evaluation_agent_config: Of the agent that evaluates it.
+        persona_group_id: Whose personas hold the conversations of ``MULTI_TURN``.
     """
 
     name: str
@@ -66,7 +77,11 @@ class Experiment(ConfiguredExperiment):
     generation_params: dict[str, Any] | None = None
     rating_version: str | None = None
     n_epochs: int | None = None
+    response_column_id: int | None = None
     evaluation_mode: str | None = "STANDARD"
+    agent_config: dict[str, Any] | None = None
+    evaluation_agent_config: dict[str, Any] | None = None
+    persona_group_id: int | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -82,16 +97,22 @@ class CreateExperimentRequest(WireModel):
     llm_config_id: int | None = None
     generate: bool = False
     rating_mode: RatingMode = RatingMode.DETAILED
-    n_epochs: int = 1
+    n_epochs: int = Field(default=1, ge=1)
     generation_params: dict[str, Any] | None = None
     rating_version: str | None = None
+    response_column_id: int | None = None
+    evaluation_mode: EvaluationMode = "STANDARD"
+    agent_config: dict[str, Any] | None = None
+    evaluation_agent_config: dict[str, Any] | None = None
+    persona_group_id: int | None = None
+    scenario_set_id: int | None = None
 
 
 class RunExperimentRequest(WireModel):
     """Body of ``POST experiments/{id}/run``."""
 
     rating_mode: RatingMode = RatingMode.DETAILED
-    n_epochs: int = 1
+    n_epochs: int = Field(default=1, ge=1)
     generation_params: dict[str, Any] | None = None
 
 

@@ -18,6 +18,7 @@ class TemplateVariables(WireModel):
     Attributes:
         input_values: Column name to value, any JSON.
         collection: The collection it belongs to.
+        environment_config: Where agents work on it, in place of the collection's.
     """
 
     id: int
@@ -41,3 +42,4 @@ class EntryRequest(WireModel):
 
     input_values: dict[str, Any] | None = None
     prompt_template_id: int | None = None
+    environment_config: dict[str, Any] | None = None

@@ -8,6 +8,17 @@ if TYPE_CHECKING:
     import sqlite3
 
 _TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE ?"
+_TO_4 = """
+ALTER TABLE criteria DROP COLUMN retired_at;
+ALTER TABLE experiments DROP COLUMN rating_version;
+ALTER TABLE experiments DROP COLUMN response_column_id;
+ALTER TABLE experiments DROP COLUMN evaluation_mode;
+ALTER TABLE experiments DROP COLUMN agent_config;
+ALTER TABLE experiments DROP COLUMN evaluation_agent_config;
+ALTER TABLE experiments DROP COLUMN persona_group_id;
+ALTER TABLE responses DROP COLUMN custom_api_info;
+UPDATE meta SET value = '4' WHERE name = 'schema_version';
+"""
 _TO_3 = """
 PRAGMA application_id=0;
 DROP INDEX ix_jobs_finished_at;
@@ -34,7 +45,12 @@ CREATE INDEX responses_by_experiment ON responses (experiment_id, id);
 """
 
 
+def to_version_4(raw: sqlite3.Connection) -> None:
+    raw.executescript(_TO_4)
+
+
 def to_version_3(raw: sqlite3.Connection) -> None:
+    to_version_4(raw)
     raw.executescript(_TO_3)
 
 

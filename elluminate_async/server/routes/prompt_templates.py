@@ -18,7 +18,7 @@ router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"], route_
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreatePromptTemplateRequest) -> PromptTemplate:
     """A new template or version; 409 with ``prompt_template_id`` when there is an equal one."""
-    check_template(body.messages)
+    check_template(body)
     return await project.write(store.create, body)
 
 

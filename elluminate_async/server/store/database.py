@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select
 from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import counts, sizes, tables
-from elluminate_async.server.store.inspection import APPLICATION_ID, prepare
+from elluminate_async.server.store import tables, upgrading
+from elluminate_async.server.store.inspection import prepare
 from elluminate_async.server.store.locking import FileLock
 from elluminate_async.server.store.trouble import Gate, problem_of
 from elluminate_async.server.store.wire_json import dump, read_json
@@ -196,45 +195,10 @@ def _call(
 
 def _migrate(connection: Connection) -> str:
     """Make the tables, or bring them up to date; the server's id."""
-    version = None
-    with contextlib.suppress(DatabaseError):  # no such table: a new file
-        version = connection.exec_driver_sql(
-            "SELECT value FROM meta WHERE name='schema_version'"
-        ).scalar()
-    current = str(tables.SCHEMA_VERSION)
-    if version is None:
-        tables.metadata.create_all(connection, checkfirst=False)
-        counts.create(connection)
-        sizes.create(connection)
-        connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
-    elif version in ("1", "2", "3"):
-        if version == "1":
-            counts.create(connection)
-        if version != "3":
-            sizes.create(connection)
-        _to_4(connection)
-        of_schema = tables.meta.c.name == "schema_version"
-        connection.execute(update(tables.meta).where(of_schema).values(value=current))
-    elif version != current:
-        raise ConfigurationError(
-            f"the database has version {version}, this server works with {current}; "
-            "use the release that made it"
-        )
+    upgrading.bring_up_to_date(connection)
     of_server = select(tables.meta.c.value).where(tables.meta.c.name == "server_id")
     server_id = connection.execute(of_server).scalar()
     if server_id is None:
         server_id = secrets.token_hex(16)
         connection.execute(insert(tables.meta), {"name": "server_id", "value": server_id})
     return str(server_id)
-
-
-def _to_4(connection: Connection) -> None:
-    for statement in (
-        f"PRAGMA application_id={APPLICATION_ID}",
-        "ALTER TABLE idempotency ADD COLUMN experiment_id INTEGER "
-        "REFERENCES experiments (id) ON DELETE CASCADE",
-        "CREATE INDEX ix_idempotency_experiment_id ON idempotency (experiment_id)",
-        "CREATE INDEX ix_idempotency_created_at ON idempotency (created_at)",
-        "CREATE INDEX ix_jobs_finished_at ON jobs (finished_at)",
-    ):
-        connection.exec_driver_sql(statement)

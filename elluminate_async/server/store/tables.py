@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of these tables and of those of `counts` and `sizes`; a later one is refused."""
 
 
@@ -118,6 +118,8 @@ criteria = _table(
     _parent("criterion_set_id", "criterion_sets"),
     Column("criterion_str", Text, nullable=False),
     Column("label", String),
+    # Of one that its set no longer asks, and that is kept for its ratings.
+    Column("retired_at", UtcDateTime),
     _time("created_at"),
 )
 
@@ -183,6 +185,12 @@ experiments = _table(
     Column("rating_mode", String, nullable=False),
     Column("n_epochs", Integer, nullable=False),
     Column("logs", Text),
+    Column("rating_version", String),
+    Column("response_column_id", Integer),
+    Column("evaluation_mode", String),
+    _json("agent_config"),
+    _json("evaluation_agent_config"),
+    Column("persona_group_id", Integer),
     _time("created_at"),
     _time("updated_at"),
     UniqueConstraint("project_id", "name"),
@@ -215,6 +223,7 @@ responses = _table(
     Column("output_tokens", Integer),
     Column("reasoning_tokens", Integer),
     Column("cached_tokens", Integer),
+    _json("custom_api_info"),
     Column("error", Text),
     Column("annotation", Text, nullable=False),
     _time("created_at"),

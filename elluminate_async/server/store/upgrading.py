@@ -1,0 +1,90 @@
+"""Making the tables of a new file, and bringing those of earlier versions up to date."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, update
+from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.schema import CreateColumn
+
+from elluminate_async.errors import ConfigurationError
+from elluminate_async.server.store import counts, sizes, tables
+from elluminate_async.server.store.inspection import APPLICATION_ID
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column, Connection
+
+_EARLIER = ("1", "2", "3", "4")
+
+
+def bring_up_to_date(connection: Connection) -> None:
+    """Make the tables, or add to those of an earlier version what they lack.
+
+    Raises:
+        ConfigurationError: They are of a later version.
+    """
+    version = None
+    with contextlib.suppress(DatabaseError):  # no such table: a new file
+        version = connection.exec_driver_sql(
+            "SELECT value FROM meta WHERE name='schema_version'"
+        ).scalar()
+    current = str(tables.SCHEMA_VERSION)
+    if version is None:
+        tables.metadata.create_all(connection, checkfirst=False)
+        counts.create(connection)
+        sizes.create(connection)
+        connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
+    elif version in _EARLIER:
+        _upgrade(connection, version)
+        of_schema = tables.meta.c.name == "schema_version"
+        connection.execute(update(tables.meta).where(of_schema).values(value=current))
+    elif version != current:
+        raise ConfigurationError(
+            f"the database has version {version}, this server works with {current}; "
+            "use the release that made it"
+        )
+
+
+def _upgrade(connection: Connection, version: str) -> None:
+    if version == "1":
+        counts.create(connection)
+    if version in ("1", "2"):
+        sizes.create(connection)
+    if version in ("1", "2", "3"):
+        _to_4(connection)
+    _add_missing(connection)
+
+
+def _to_4(connection: Connection) -> None:
+    for statement in (
+        f"PRAGMA application_id={APPLICATION_ID}",
+        "ALTER TABLE idempotency ADD COLUMN experiment_id INTEGER "
+        "REFERENCES experiments (id) ON DELETE CASCADE",
+        "CREATE INDEX ix_idempotency_experiment_id ON idempotency (experiment_id)",
+        "CREATE INDEX ix_idempotency_created_at ON idempotency (created_at)",
+        "CREATE INDEX ix_jobs_finished_at ON jobs (finished_at)",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _add_missing(connection: Connection) -> None:
+    """Add the tables and columns that later versions have; such columns may be null."""
+    tables.metadata.create_all(connection)
+    for table in tables.metadata.sorted_tables:
+        rows = connection.exec_driver_sql(f"PRAGMA table_info({table.name})")
+        known = {row.name for row in rows}
+        for column in table.columns:
+            if column.name not in known:
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {_definition(column)}")
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+
+
+def _definition(column: Column[Any]) -> str:
+    text = str(CreateColumn(column).compile(dialect=dialect()))
+    for key in column.foreign_keys:
+        text += f" REFERENCES {key.column.table.name} (id) ON DELETE {key.ondelete}"
+    return text
