@@ -37,7 +37,7 @@ class Column(WireModel):
 
     id: int | None = None
     name: str | None = None
-    column_type: str | None = "text"
+    column_type: str | None = None
     default_value: str | None = ""
     column_position: int | None = 0
     categorical_values: ListOf[str] | None = None

@@ -76,9 +76,7 @@ def check_epochs(epochs: int) -> None:
         raise Problem(422, f"n_epochs must be from 1 to {MOST_EPOCHS}")
 
 
-def check_messages(
-    messages: Sequence[dict[str, Any]], roles: Sequence[str] = OUTPUT_ROLES
-) -> None:
+def check_messages(messages: Sequence[dict[str, Any]], roles: Sequence[str] = OUTPUT_ROLES) -> None:
     """422 for messages that readers of them would stumble over."""
     check_count(len(messages), MOST_MESSAGES, "messages")
     if problem := problem_of_messages(messages, roles):

@@ -58,6 +58,9 @@ OptionalName = Annotated[str | None, BeforeValidator(_none_if_empty)]
 """A name to look up: each of those words may be one."""
 
 OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_nothing)]
+Cascade = Annotated[bool, Query()]
+"""Whether what refers to a deleted object goes with it, responses and ratings included."""
+
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=_MAX_ID)]
 
 

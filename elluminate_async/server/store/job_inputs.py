@@ -59,8 +59,8 @@ CROSS JOIN experiments AS e ON e.id = r.experiment_id
 CROSS JOIN llm_configs AS c ON c.id = coalesce(r.llm_config_id, ?)
 WHERE +r.project_id = ? ORDER BY r.id"""
 _RATABLE = """
-SELECT r.id, EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = e.criterion_set_id)
- AS has_criteria
+SELECT r.id, EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = e.criterion_set_id
+ AND c.retired_at IS NULL) AS has_criteria
 FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.id = wanted.value
 CROSS JOIN experiments AS e ON e.id = r.experiment_id

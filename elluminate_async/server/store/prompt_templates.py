@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from elluminate_async.schemas import CreatePromptTemplateRequest, PromptTemplate
 from elluminate_async.schemas.prompt_templates import placeholders_in
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import tables
+from elluminate_async.server.store import references, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
@@ -185,9 +185,14 @@ def link(
     )
 
 
-def remove(connection: Connection, project_id: int, template_id: int) -> None:
-    """Delete one version, with its experiments and responses."""
-    _row(connection, project_id, template_id)
+def remove(
+    connection: Connection, project_id: int, template_id: int, *, cascade: bool = False
+) -> None:
+    """Delete one version; with ``cascade`` also its experiments that have responses."""
+    row = _row(connection, project_id, template_id)
+    if not cascade:
+        name = f"prompt template {row.name!r} version {row.version}"
+        references.require_none(connection, "prompt template", template_id, name)
     connection.execute(delete(table).where(table.c.id == template_id))
 
 
