@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from elluminate_async.batch.options import shown
 from elluminate_async.errors import InputError
 from elluminate_async.schemas.base import WireModel
-from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.collections import Collection, Column
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import Experiment
@@ -21,6 +21,7 @@ MAX_ID: Final = 2**63 - 1
 
 Kind: TypeAlias = (
     type[Collection]
+    | type[Column]
     | type[Criterion]
     | type[CriterionSet]
     | type[Experiment]

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.experiment_jobs import ExperimentJobs
 from elluminate_async.operations.experiment_starts import JobStart
-from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
+from elluminate_async.operations.json_input import (
+    check_json,
+    check_lookup,
+    check_name,
+    checked_input,
+    checked_params,
+    json_object,
+)
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource, got_or_created
-from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.collections import Collection, Column
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import (
     CreateExperimentRequest,
+    EvaluationMode,
     Experiment,
     RetryFailedRequest,
     RunExperimentRequest,
@@ -30,7 +40,10 @@ if TYPE_CHECKING:
 
 
 class ExperimentsResource(Resource):
-    """Experiments: one template on one collection with one model, and its responses."""
+    """Experiments: one template on one collection with one model, and its responses.
+
+    An ``EvaluationMode`` is one of STANDARD, AGENTIC and MULTI_TURN.
+    """
 
     def list(
         self,
@@ -51,19 +64,34 @@ class ExperimentsResource(Resource):
         }
         return Listing(self._connection, Experiment, "experiments", query=query, strict=strict)
 
-    async def get(self, name: str | None = None, *, id: int | None = None) -> Experiment:
+    async def get(
+        self,
+        name: str | None = None,
+        *,
+        id: int | None = None,
+        categorical_filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> Experiment:
         """The experiment of that id or name; its responses are ``client.responses``.
+
+        Args:
+            name: Its name.
+            id: Its id.
+            categorical_filters: Have its results be those of the rows that have one of the values
+                in each of these columns; with ``id`` only.
 
         Raises:
             NotFoundError: There is none.
-            InputError: Neither is given, or both, or the name is no text.
+            InputError: Neither is given, or both, or the name is no text; or a filter names no
+                list of texts.
         """
         check_lookup(name, id, "an experiment")
         if id is not None:
-            return decode(
-                Experiment,
-                await self._connection.call("GET", "experiments", id_of(id, Experiment, "id")),
-            )
+            number = id_of(id, Experiment, "id")
+            query = _categories(categorical_filters)
+            answer = await self._connection.call("GET", "experiments", number, query=query)
+            return decode(Experiment, answer)
+        if categorical_filters is not None:
+            raise InputError("categorical_filters= goes with id=, not with a name")
         query = {"experiment_name": name}
         listing = Listing(self._connection, Experiment, "experiments", query=query)
         return await listing.named("experiment", name)
@@ -72,13 +100,18 @@ class ExperimentsResource(Resource):
         self,
         name: str,
         *,
-        prompt_template: PromptTemplate | int,
+        prompt_template: PromptTemplate | int | None = None,
         collection: Collection | int,
         llm_config: LLMConfig | int | None = None,
         criterion_set: CriterionSet | int | None = None,
         description: str = "",
-        generation_params: dict[str, Any] | None = None,
+        generation_params: Mapping[str, Any] | None = None,
         rating_version: str | None = None,
+        response_column: Column | int | None = None,
+        evaluation_mode: EvaluationMode = "STANDARD",
+        agent_config: Mapping[str, Any] | None = None,
+        evaluation_agent_config: Mapping[str, Any] | None = None,
+        persona_group: int | None = None,
         generate: bool = False,
         rating_mode: RatingMode = RatingMode.DETAILED,
         n_epochs: int = 1,
@@ -88,13 +121,24 @@ class ExperimentsResource(Resource):
 
         Args:
             name: Unique in the project.
-            prompt_template: Whose responses it collects.
+            prompt_template: Whose responses it collects; None where the rows have whole prompts,
+                or an agent works on them.
             collection: Where the template variables are from.
             llm_config: None takes the project's default model.
             criterion_set: None takes the set linked to the template.
             description: For people.
-            generation_params: Sampling, over the configuration's.
-            rating_version: The judge's version; None takes the service's default.
+            generation_params: Sampling, over the configuration's: ``temperature`` (0 to 2) or
+                ``reasoning_effort``, ``verbosity``, ``top_p`` (0 to 1), ``max_tokens``,
+                ``max_connections``.
+            rating_version: The judge's version; None takes the service's default, and so does the
+                service where it has none of that name. `Experiment.rating_version` tells which.
+            response_column: The column of the collection, or its id, whose texts are the
+                responses: nothing is generated, and there is one for each row.
+            evaluation_mode: How responses come about.
+            agent_config: Of the agent that is evaluated.
+            evaluation_agent_config: Of the agent that evaluates it.
+            persona_group: Id of the group whose personas hold the conversations of
+                ``MULTI_TURN``, which needs one, as no other mode may have.
             generate: Whether it is run at once, as by `run`.
             rating_mode: As of `run`.
             n_epochs: As of `run`.
@@ -102,6 +146,7 @@ class ExperimentsResource(Resource):
 
         Raises:
             ConflictError: The name is taken.
+            InputError: An argument cannot work.
             JobError: It was run, and the service ended that without success.
             OutcomeUnknownError: It was to be run; as of `run`.
         """
@@ -112,8 +157,13 @@ class ExperimentsResource(Resource):
             llm_config,
             criterion_set,
             description=description,
-            generation_params=generation_params,
+            generation_params=checked_params(generation_params),
             rating_version=rating_version,
+            response_column_id=optional_id(response_column, Column, "response_column"),
+            evaluation_mode=evaluation_mode,
+            agent_config=json_object(agent_config, "agent_config"),
+            evaluation_agent_config=json_object(evaluation_agent_config, "evaluation_agent_config"),
+            persona_group_id=persona_group,
             generate=generate,
             rating_mode=rating_mode,
             n_epochs=n_epochs,
@@ -164,7 +214,7 @@ class ExperimentsResource(Resource):
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         n_epochs: int = 1,
-        generation_params: dict[str, Any] | None = None,
+        generation_params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> Experiment:
         """Have the service generate and rate the whole collection, and wait for the end.
@@ -175,15 +225,15 @@ class ExperimentsResource(Resource):
         Args:
             experiment: One that has not run yet.
             rating_mode: With or without the judge's reasoning.
-            n_epochs: Responses for each row of the collection.
-            generation_params: Sampling, over the configuration's.
+            n_epochs: Responses for each row of the collection; one where they are a column's.
+            generation_params: Sampling, over the configuration's, as of `create`.
             timeout: Seconds; None takes the deadline of the client's options.
 
         Returns:
             The experiment with its results. Responses that failed are counted in them.
 
         Raises:
-            InputError: ``timeout`` is no finite number above 0.
+            InputError: ``timeout`` is no finite number above 0, or another argument cannot work.
             JobError: The service ended the run without success.
             OutcomeUnknownError: Whether it began is not known; or it had not ended in time, with
                 the code ``deadline``.
@@ -197,7 +247,7 @@ class ExperimentsResource(Resource):
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         n_epochs: int = 1,
-        generation_params: dict[str, Any] | None = None,
+        generation_params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> OutcomeStream[ExperimentEvent]:
         """`run` as a stream of events: progress, lines of the log, and the end.
@@ -289,9 +339,20 @@ class ExperimentsResource(Resource):
         )
 
 
+def _categories(filters: Mapping[str, Sequence[str]] | None) -> dict[str, str | None]:
+    if filters is None:
+        return {}
+    for name, values in filters.items():
+        if isinstance(values, str) or not all(isinstance(value, str) for value in values):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"categorical_filters[{name!r:.60}] must be a list of texts")
+    check_json(filters, "categorical_filters")
+    written = json.dumps({name: list(values) for name, values in filters.items()})
+    return {"categorical_filters": written}
+
+
 def _creation(
     name: str,
-    prompt_template: PromptTemplate | int,
+    prompt_template: PromptTemplate | int | None,
     collection: Collection | int,
     llm_config: LLMConfig | int | None,
     criterion_set: CriterionSet | int | None,
@@ -301,7 +362,7 @@ def _creation(
     with checked_input("the experiment"):
         return CreateExperimentRequest(
             name=name,
-            prompt_template_id=id_of(prompt_template, PromptTemplate, "prompt_template"),
+            prompt_template_id=optional_id(prompt_template, PromptTemplate, "prompt_template"),
             collection_id=id_of(collection, Collection, "collection"),
             criterion_set_id=optional_id(criterion_set, CriterionSet, "criterion_set"),
             llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
@@ -313,12 +374,13 @@ def _run(
     experiment: Experiment | int,
     rating_mode: RatingMode,
     n_epochs: int,
-    generation_params: dict[str, Any] | None,
+    generation_params: Mapping[str, Any] | None,
 ) -> JobStart:
     id = id_of(experiment, Experiment, "experiment")
+    params = checked_params(generation_params)
     with checked_input("the run"):
         body = RunExperimentRequest(
-            rating_mode=rating_mode, n_epochs=n_epochs, generation_params=generation_params
+            rating_mode=rating_mode, n_epochs=n_epochs, generation_params=params
         )
     return JobStart("run", ("experiments", id, "run"), body, experiment=id, omit_nulls=True)
 

@@ -27,6 +27,7 @@ from elluminate_async.operations.singles import one_response
 from elluminate_async.operations.stored_items import (
     Output,
     check_epoch,
+    check_metadata,
     metadata_of,
     output_messages,
     stored_specs,
@@ -156,6 +157,7 @@ class ResponsesResource(Resource):
         if epoch is not None:
             check_epoch(epoch)
         made = metadata_of(metadata, "metadata")
+        check_metadata(made, "metadata")
         spec = ResponseSpec(template_variables, output_messages(response, 0), made, epoch)
         policy = single_policy(self._connection, options)
         return await one_response(self._connection, "add", plan, spec, policy=policy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from elluminate_async.schemas.base import ListOf, WireModel
 from elluminate_async.schemas.collections import Collection
@@ -106,6 +106,16 @@ class CreateExperimentRequest(WireModel):
     evaluation_agent_config: dict[str, Any] | None = None
     persona_group_id: int | None = None
     scenario_set_id: int | None = None
+
+    @model_validator(mode="after")
+    def _can_be(self) -> CreateExperimentRequest:
+        if (self.collection_id is None) == (self.scenario_set_id is None):
+            raise ValueError("either collection_id or scenario_set_id must be given")
+        if (self.persona_group_id is None) == (self.evaluation_mode == "MULTI_TURN"):
+            raise ValueError(
+                "a MULTI_TURN experiment needs a persona_group_id, and no other may have one"
+            )
+        return self
 
 
 class RunExperimentRequest(WireModel):

@@ -26,7 +26,7 @@ class GenerationParams(CheckedSampling):
 
 
 def problem_of_params(params: Mapping[str, Any]) -> str | None:
-    """What is wrong with generation parameters; None where nothing is."""
+    """The first thing that is wrong with generation parameters; None where nothing is."""
     try:
         GenerationParams.model_validate({k: v for k, v in params.items() if v is not None})
     except ValidationError as error:

@@ -17,7 +17,7 @@ _TOOL_CHOICES: Final = ("none", "auto", "required")
 def problem_of_messages(
     messages: Sequence[Mapping[str, Any]], roles: Sequence[str] = TEMPLATE_ROLES
 ) -> str | None:
-    """What is wrong with the first message that readers would stumble over; None for nothing."""
+    """Where readers would stumble over messages, and why; None for nowhere."""
     for number, message in enumerate(messages, 1):
         if problem := _problem_of(message, roles):
             return f"message {number} {problem}"
@@ -25,7 +25,7 @@ def problem_of_messages(
 
 
 def problem_of_tools(tools: object, tool_choice: object) -> str | None:
-    """What is wrong with tools and the choice among them; None for nothing."""
+    """Where readers would stumble over tools and the choice among them; None for nowhere."""
     for number, tool in enumerate(cast("Sequence[object]", tools or ()), 1):
         function = _part(tool, "function")
         if _part(tool, "type") != "function" or not isinstance(_part(function, "name"), str):

@@ -84,7 +84,7 @@ class PromptResponse(WireModel):
         return ""
 
 
-def _readable(metadata: GenerationMetadata | None) -> GenerationMetadata | None:
+def readable_metadata(metadata: GenerationMetadata | None) -> GenerationMetadata | None:
     """Raise `ValueError` for metadata that readers of the response would stumble over."""
     if metadata is None:
         return None
@@ -114,7 +114,7 @@ class ResponseIn(WireModel):
     epoch: int = Field(default=1, ge=1)
     llm_config_id: int | None = None
     messages: ListOf[dict[str, Any]] = []
-    metadata: Annotated[GenerationMetadata | None, AfterValidator(_readable)] = None
+    metadata: Annotated[GenerationMetadata | None, AfterValidator(readable_metadata)] = None
 
 
 class ResponseBatchRequest(WireModel):

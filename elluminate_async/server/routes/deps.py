@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
 from weakref import ref
 
 from fastapi import Depends, Path, Query, Request, Response
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from sqlalchemy import Connection
 
@@ -58,6 +59,9 @@ OptionalName = Annotated[str | None, BeforeValidator(_none_if_empty)]
 """A name to look up: each of those words may be one."""
 
 OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_nothing)]
+Waiter = Annotated[UUID | None, BeforeValidator(_none_if_nothing)]
+"""One of those who poll the same job."""
+
 Cascade = Annotated[bool, Query()]
 """Whether what refers to a deleted object goes with it, responses and ratings included."""
 
@@ -151,6 +155,21 @@ def json_response(value: object, status: int = 200, *, held: HeldBytes | None = 
     if len(value) > LARGE_BODY:
         return LargeResponse(value, held=held, status=status)
     return Response(value, status, media_type="application/json")
+
+
+_CATEGORIES = TypeAdapter(dict[str, list[str]])
+
+
+def categories_of(text: str | None) -> dict[str, list[str]] | None:
+    """Columns and the values that are wanted in them, from a query's JSON; 422 for other JSON."""
+    if text is None:
+        return None
+    try:
+        return _CATEGORIES.validate_json(text)
+    except ValidationError:
+        raise Problem(
+            422, 'categorical_filters must be JSON such as {"column": ["one value", "another"]}'
+        ) from None
 
 
 async def service_of(request: Request) -> Service:

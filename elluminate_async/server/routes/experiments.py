@@ -27,7 +27,10 @@ from elluminate_async.server.routes.deps import (
     InProject,
     OptionalId,
     OptionalName,
+    OptionalText,
     PageNumber,
+    Waiter,
+    categories_of,
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
@@ -89,9 +92,16 @@ async def find(
 
 
 @router.get("/{experiment_id}")
-async def get(project: InProject, experiment_id: Id) -> Experiment:
-    """One experiment with its results."""
-    return await project.read(store.get, experiment_id, legacy=project.is_legacy)
+async def get(
+    project: InProject, experiment_id: Id, categorical_filters: OptionalText = None
+) -> Experiment:
+    """One experiment with its results, or with those of the rows of some categories."""
+    return await project.read(
+        store.get,
+        experiment_id,
+        legacy=project.is_legacy,
+        categories=categories_of(categorical_filters),
+    )
 
 
 @router.post("/{experiment_id}/run", response_model=Experiment)
@@ -142,9 +152,16 @@ async def remove(project: InProject, experiment_id: Id) -> None:
 
 
 @router.get("/{experiment_id}/generation/{task_id}", response_model=GenerationStatus)
-async def poll_generation(project: InProject, experiment_id: Id, task_id: str) -> Response:
-    """How far it is."""
-    return json_response(await _status(project, experiment_id, task_id))
+async def poll_generation(
+    project: InProject, experiment_id: Id, task_id: str, connection_uuid: Waiter = None
+) -> Response:
+    """How far it is; and for one who says who asks, the log since that one asked before."""
+    document = await _status(project, experiment_id, task_id)
+    if connection_uuid is not None:
+        log = await project.read(store.logs, experiment_id)
+        cursors = project.service.log_cursors
+        document["logs_delta"] = cursors.delta(experiment_id, connection_uuid, log)
+    return json_response(document)
 
 
 @router.delete("/{experiment_id}/generation/{task_id}", status_code=204)

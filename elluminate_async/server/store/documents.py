@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # Cross joins keep the order of the tables, and a plus keeps an index from being used: without
 # statistics the planner takes one that all rows of a project share for as good as any.
 _RESPONSES = """
-SELECT r.id, r.epoch, r.messages, r.llm_model_config, r.duration_seconds, r.input_tokens,
+SELECT r.id, r.epoch, r.messages, r.llm_model_config, r.custom_api_info, r.duration_seconds,
+ r.input_tokens,
  r.output_tokens, r.reasoning_tokens, r.cached_tokens, r.error, r.annotation, r.created_at,
  p.id AS prompt_id, p.prompt_template_id, p.messages AS prompt, p.created_at AS prompt_created_at,
  e.id AS entry_id, e.input_values, e.collection_id, e.environment_config,
@@ -91,14 +92,14 @@ def _response(
 def _metadata(row: AnyRow) -> str:
     config = row.llm_model_config
     known = (row.duration_seconds, row.input_tokens, row.output_tokens, row.reasoning_tokens)
-    if config is None and known == (None, None, None, None):
+    if config is None and row.custom_api_info is None and known == (None, None, None, None):
         return "null"
     duration = wire_number(known[0])
     tokens = [*map(wire_count, (*known[1:], row.cached_tokens))]
     return (
         f'{{"llm_model_config":{wire_config(config)},"duration_seconds":{duration},'
         f'"input_tokens":{tokens[0]},"output_tokens":{tokens[1]},"reasoning_tokens":{tokens[2]},'
-        f'"cached_tokens":{tokens[3]},"custom_api_info":null}}'
+        f'"cached_tokens":{tokens[3]},"custom_api_info":{wire_json(row.custom_api_info)}}}'
     )
 
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Experiment
-from elluminate_async.server.problems import Problem, taken
+from elluminate_async.server.problems import Problem, not_found, taken
 from elluminate_async.server.store import (
     collections,
     counts,
     criterion_sets,
     llm_configs,
+    nearest,
     prompt_templates,
+    responses,
     results,
+    running,
     tables,
 )
 from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from elluminate_async.schemas import CreateExperimentRequest
+
+_LOG = logging.getLogger(__name__)
 
 table = tables.experiments
 
@@ -41,8 +47,15 @@ def create(connection: Connection, project_id: int, body: CreateExperimentReques
     )
     if connection.execute(same_name).first() is not None:
         raise taken("experiment", body.name)
-    if body.collection_id is not None:
-        collections.row(connection, project_id, body.collection_id)
+    if body.scenario_set_id is not None:
+        raise not_found("scenario set", body.scenario_set_id)
+    parent = collections.row(connection, project_id, body.collection_id or 0)
+    has_responses = body.response_column_id is not None
+    if has_responses and not running.column_of(parent.columns, body.response_column_id or 0):
+        raise Problem(
+            422,
+            f"response_column_id: collection {parent.id} has no column {body.response_column_id}",
+        )
     if body.llm_config_id is not None:
         llm_configs.get(connection, project_id, body.llm_config_id)
     criterion_set_id = _criterion_set(connection, project_id, body)
@@ -62,13 +75,27 @@ def create(connection: Connection, project_id: int, body: CreateExperimentReques
             "generation_task_id": None,
             "generation_params": body.generation_params,
             "rating_mode": body.rating_mode,
-            "n_epochs": body.n_epochs,
+            # A column has one response for each row.
+            "n_epochs": 1 if has_responses else body.n_epochs,
             "logs": None,
+            "rating_version": _rating_version(body),
+            "response_column_id": body.response_column_id,
+            "evaluation_mode": body.evaluation_mode,
+            "agent_config": body.agent_config,
+            "evaluation_agent_config": body.evaluation_agent_config,
+            "persona_group_id": body.persona_group_id,
             "created_at": time,
             "updated_at": time,
         },
     )
     return experiment_id
+
+
+def _rating_version(body: CreateExperimentRequest) -> str:
+    wanted, found = body.rating_version, running.DEFAULT_RATING_VERSION
+    if wanted not in (None, "latest", found):
+        _LOG.info("experiment %r is rated by %s: there is no %.80r", body.name, found, wanted)
+    return found
 
 
 def _criterion_set(connection: Connection, project_id: int, body: CreateExperimentRequest) -> int:
@@ -83,10 +110,24 @@ def _criterion_set(connection: Connection, project_id: int, body: CreateExperime
     return criterion_sets.create_empty(connection, project_id, f"{body.name} criteria")
 
 
-def get(connection: Connection, project_id: int, experiment_id: int, *, legacy: bool) -> Experiment:
-    """One experiment with its results; ``legacy`` as in `results.of_experiment`."""
+def get(
+    connection: Connection,
+    project_id: int,
+    experiment_id: int,
+    *,
+    legacy: bool,
+    categories: Mapping[str, Sequence[str]] | None = None,
+) -> Experiment:
+    """One experiment with its results; ``legacy`` as in `results.of_experiment`.
+
+    With ``categories`` the results are those of the rows that have one of the values in each of
+    the columns.
+    """
     row(connection, project_id, experiment_id)
-    found = documents(connection, project_id, [experiment_id], legacy=legacy)
+    among = None
+    if categories:
+        among = responses.of_categories(connection, experiment_id, categories)
+    found = documents(connection, project_id, [experiment_id], legacy=legacy, among=among)
     return found[experiment_id]
 
 
@@ -117,9 +158,14 @@ def find_ids(
 
 
 def documents(
-    connection: Connection, project_id: int, ids: Iterable[int], *, legacy: bool
+    connection: Connection,
+    project_id: int,
+    ids: Iterable[int],
+    *,
+    legacy: bool,
+    among: Sequence[int] | None = None,
 ) -> dict[int, Experiment]:
-    """The experiments of these ids, with their results."""
+    """The experiments of these ids, with their results, or those ``among`` some responses."""
     rows = rows_by_id(connection, table, project_id, ids)
     templates = prompt_templates.documents(connection, project_id, _ids(rows, "prompt_template_id"))
     parents = collections.documents(connection, project_id, _ids(rows, "collection_id"))
@@ -132,14 +178,23 @@ def documents(
             name=row.name,
             description=row.description,
             prompt_template=templates.get(row.prompt_template_id),
-            collection=parents.get(row.collection_id),
+            collection=parents.get(row.collection_id)
+            or nearest.no_collection(experiment_id, row.created_at),
             criterion_set=sets[row.criterion_set_id],
             llm_config=configs[row.llm_config_id or default],
             generation_task_id=row.generation_task_id,
-            results=results.of_experiment(connection, experiment_id, legacy=legacy),
+            results=results.of_experiment(
+                connection, experiment_id, legacy=legacy, response_ids=among
+            ),
             logs=row.logs,
-            generation_params=row.generation_params,
+            generation_params=nearest.params(row.generation_params, experiment_id),
+            rating_version=row.rating_version or running.DEFAULT_RATING_VERSION,
             n_epochs=row.n_epochs,
+            response_column_id=row.response_column_id,
+            evaluation_mode=nearest.evaluation_mode(row.evaluation_mode, experiment_id),
+            agent_config=row.agent_config,
+            evaluation_agent_config=row.evaluation_agent_config,
+            persona_group_id=row.persona_group_id,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
@@ -218,6 +273,7 @@ def entries_to_run(connection: Connection, project_id: int, experiment_id: int) 
         Problem: 400 when it has run before, or cannot run.
     """
     one = row(connection, project_id, experiment_id)
+    running.require_mode(one)
     if one.prompt_template_id is None or one.collection_id is None:
         raise Problem(400, "an experiment needs a prompt template and a collection to run")
     jobs = tables.jobs

@@ -125,4 +125,10 @@ def _sampling(config: LLMConfig, generation_params: dict[str, Any] | None) -> LL
     known = type(config).model_fields.keys()
     own = {k: v for k, v in (generation_params or {}).items() if k in known and v is not None}
     # Of a database of before they were checked, those of the wrong type are left out.
-    return config.model_copy(update=readable(own).model_dump(include=set(own)))
+    over = readable(own).model_dump(include=set(own))
+    # These two exclude each other, also where the configuration has the other one.
+    if over.get("reasoning_effort") is not None:
+        over["temperature"] = None
+    elif over.get("temperature") is not None:
+        over["reasoning_effort"] = None
+    return config.model_copy(update=over)

@@ -55,7 +55,7 @@ def evaluation_mode(stored: str | None, experiment_id: int) -> str:
 
 
 def no_collection(experiment_id: int, time: datetime) -> Collection:
-    """What stands for the collection of an experiment that was made without one."""
+    """A stand-in for the collection of an experiment that was made without one."""
     _tell(f"the collection of experiment {experiment_id}", "None", "an empty one")
     return Collection(id=0, name="(no collection)", created_at=time, updated_at=time)
 
@@ -88,14 +88,16 @@ def params(stored: dict[str, Any] | None, experiment_id: int) -> dict[str, Any] 
         result[field] = value if value in SAMPLING_WORDS[field] else None
     if result["temperature"] is not None and result["reasoning_effort"] is not None:
         result["temperature"] = None
-    connections: object = stored.get("max_connections", 10)
-    is_count = isinstance(connections, int) and not isinstance(connections, bool)
-    result["max_connections"] = max(1, connections) if is_count else 10
+    result["max_connections"] = _at_least_one(stored.get("max_connections", 10))
     changed = {field for field, value in stored.items() if value != result[field]}
     for field in sorted(changed):
         where = f"generation_params.{field} of experiment {experiment_id}"
         _tell(where, repr(stored[field]), repr(result[field]))
     return {field: result[field] for field in stored}
+
+
+def _at_least_one(value: object) -> int:
+    return max(1, value) if isinstance(value, int) and not isinstance(value, bool) else 10
 
 
 def _within(value: float, least: float, most: float | None) -> float:

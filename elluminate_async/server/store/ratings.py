@@ -51,7 +51,8 @@ class JudgeVerdict:
 def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerdict]) -> list[int]:
     """Keep verdicts; each takes the place of the one before it, in this list too.
 
-    They also take the place of those by criteria that their set no longer asks. Verdicts on what was deleted while the judge was at work are dropped.
+    They also take the place of those by criteria that their set no longer asks. Verdicts on
+    objects that were deleted while the judge was at work are dropped.
 
     Returns:
         The ids of the new ratings.

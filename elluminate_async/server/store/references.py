@@ -73,7 +73,13 @@ def require_none(connection: Connection, noun: Noun, object_id: int, name: str) 
         409,
         f"{name} is referred to by {_count(counts.responses, 'response')} with "
         f"{_count(counts.ratings, 'rating')}, of {_experiments(names)}: {_WAY_OUT}{along}",
-        extra={"references": dict(counts._mapping)},
+        extra={
+            "references": {
+                "responses": counts.responses,
+                "ratings": counts.ratings,
+                "experiments": counts.experiments,
+            }
+        },
     )
 
 

@@ -27,7 +27,7 @@ from elluminate_async.server.store.wire_json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from elluminate_async.schemas import LLMConfig
     from elluminate_async.server.store.rows import PageRequest
@@ -131,6 +131,23 @@ def _limit(query: AnySelect, wanted: ResponseFilter) -> AnySelect:
     return query
 
 
+_OF_EXPERIMENT = """
+SELECT r.id FROM responses AS r JOIN prompts AS p ON p.id = r.prompt_id
+JOIN entries AS e ON e.id = p.template_variables_id WHERE r.experiment_id = ? AND r.is_ready"""
+_OF_CATEGORY = """
+AND EXISTS (SELECT 1 FROM json_each(e.input_values) AS v
+ WHERE v.key = ? AND v.value IN (SELECT value FROM json_each(?)))"""
+
+
+def of_categories(
+    connection: Connection, experiment_id: int, categories: Mapping[str, Sequence[str]]
+) -> list[int]:
+    """Ids of the responses to rows that have one of the values in each of the columns."""
+    statement = _OF_EXPERIMENT + _OF_CATEGORY * len(categories)
+    given = [part for name, values in categories.items() for part in (name, dump(list(values)))]
+    return [row.id for row in fetch(connection, statement, experiment_id, *given)]
+
+
 def get(connection: Connection, project_id: int, response_id: int) -> WireText:
     """One response with its ratings."""
     row_by_id(connection, table, project_id, "response", response_id)
@@ -142,7 +159,13 @@ def annotate(
 ) -> WireText:
     """Set a response's annotation."""
     row = row_by_id(connection, table, project_id, "response", response_id)
-    texts = (dump(row.messages), dump_or_none(row.llm_model_config), row.error, annotation)
+    texts = (
+        dump(row.messages),
+        dump_or_none(row.llm_model_config),
+        dump_or_none(row.custom_api_info),
+        row.error,
+        annotation,
+    )
     sizes.note(connection, "answer", [(response_id, texts)])
     connection.execute(update(table).where(table.c.id == response_id).values(annotation=annotation))
     return get(connection, project_id, response_id)
@@ -173,6 +196,7 @@ class GeneratedResponse:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+    custom_api_info: dict[str, Any] | None = None
 
 
 def uploaded(
@@ -189,6 +213,7 @@ def uploaded(
         output_tokens=known.output_tokens,
         reasoning_tokens=known.reasoning_tokens,
         cached_tokens=known.cached_tokens,
+        custom_api_info=known.custom_api_info,
     )
 
 
@@ -211,7 +236,8 @@ class NewRow:
 
 _ANSWER_COLUMNS = (
     "messages", "llm_model_config", "llm_model_name", "duration_seconds", "input_tokens",
-    "output_tokens", "reasoning_tokens", "cached_tokens", "error", "created_at", "is_ready",
+    "output_tokens", "reasoning_tokens", "cached_tokens", "custom_api_info", "error",
+    "created_at", "is_ready",
 )  # fmt: skip
 _COLUMNS = (
     *_ANSWER_COLUMNS, "id", "project_id", "experiment_id", "prompt_id", "llm_config_id",
@@ -256,11 +282,14 @@ def complete(connection: Connection, answers: Iterable[tuple[int, GeneratedRespo
 
 
 _ID = len(_ANSWER_COLUMNS)
-_MESSAGES, _CONFIG, _ERROR = map(_ANSWER_COLUMNS.index, ("messages", "llm_model_config", "error"))
+_TEXTS = [
+    _ANSWER_COLUMNS.index(name)
+    for name in ("messages", "llm_model_config", "error", "custom_api_info")
+]
 
 
 def _texts_of(row: tuple[Any, ...]) -> tuple[int, Sequence[str | None]]:
-    return row[_ID], (row[_MESSAGES], row[_CONFIG], row[_ERROR])
+    return row[_ID], [row[place] for place in _TEXTS]
 
 
 def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
@@ -283,6 +312,7 @@ def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
             answer.output_tokens,
             answer.reasoning_tokens,
             answer.cached_tokens,
+            dump_or_none(answer.custom_api_info),
             answer.error,
             time,
             is_ready,

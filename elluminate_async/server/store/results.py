@@ -6,10 +6,11 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, TextClause, func, select, text
 
 from elluminate_async.schemas import ExperimentResults, RatingValue, YesNoMeans
 from elluminate_async.server.store import tables
+from elluminate_async.server.store.wire_json import ids_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,11 @@ _FIGURES = {
 
 
 def of_experiment(
-    connection: Connection, experiment_id: int, *, legacy: bool
+    connection: Connection,
+    experiment_id: int,
+    *,
+    legacy: bool,
+    response_ids: Sequence[int] | None = None,
 ) -> ExperimentResults | None:
     """The aggregates; None until something was rated.
 
@@ -32,14 +37,16 @@ def of_experiment(
         experiment_id: Of which experiment.
         legacy: For clients up to 1.0.6, which cannot read a mean that is not known:
             it is 0 for them, and null for others.
+        response_ids: Of which responses; None for all.
     """
-    by_criterion, rated = _verdicts(connection, experiment_id)
+    among = _among(response_ids)
+    by_criterion, rated = _verdicts(connection, experiment_id, among)
     if not by_criterion:
         return None
     table = tables.responses
     rows = connection.execute(
         select(table.c.error, *(table.c[name] for name in _FIGURES))
-        .where(table.c.experiment_id == experiment_id, table.c.is_ready)
+        .where(table.c.experiment_id == experiment_id, table.c.is_ready, *among)
         .order_by(table.c.id)
     ).all()
     known = {
@@ -65,12 +72,21 @@ def of_experiment(
     )
 
 
-def _verdicts(connection: Connection, experiment_id: int) -> tuple[dict[int, dict[str, int]], int]:
+def _among(response_ids: Sequence[int] | None) -> tuple[TextClause, ...]:
+    if response_ids is None:
+        return ()
+    among = text("responses.id IN (SELECT value FROM json_each(:among))")
+    return (among.bindparams(among=ids_text(response_ids)),)
+
+
+def _verdicts(
+    connection: Connection, experiment_id: int, among: Sequence[TextClause]
+) -> tuple[dict[int, dict[str, int]], int]:
     """Counts by criterion and verdict, and the number of responses with any."""
     ratings, responses = tables.ratings, tables.responses
     joined = (
         ratings.join(responses, responses.c.id == ratings.c.response_id),
-        (responses.c.experiment_id == experiment_id, ratings.c.is_current),
+        (responses.c.experiment_id == experiment_id, ratings.c.is_current, *among),
     )
     counts = connection.execute(
         select(ratings.c.criterion_id, ratings.c.rating, func.count())

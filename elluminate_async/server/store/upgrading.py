@@ -49,25 +49,13 @@ def bring_up_to_date(connection: Connection) -> None:
 
 
 def _upgrade(connection: Connection, version: str) -> None:
+    _add_missing(connection)
     if version == "1":
         counts.create(connection)
     if version in ("1", "2"):
         sizes.create(connection)
-    if version in ("1", "2", "3"):
-        _to_4(connection)
-    _add_missing(connection)
-
-
-def _to_4(connection: Connection) -> None:
-    for statement in (
-        f"PRAGMA application_id={APPLICATION_ID}",
-        "ALTER TABLE idempotency ADD COLUMN experiment_id INTEGER "
-        "REFERENCES experiments (id) ON DELETE CASCADE",
-        "CREATE INDEX ix_idempotency_experiment_id ON idempotency (experiment_id)",
-        "CREATE INDEX ix_idempotency_created_at ON idempotency (created_at)",
-        "CREATE INDEX ix_jobs_finished_at ON jobs (finished_at)",
-    ):
-        connection.exec_driver_sql(statement)
+    # Those of the first three did not have it.
+    connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
 
 
 def _add_missing(connection: Connection) -> None:

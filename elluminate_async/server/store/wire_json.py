@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from elluminate_async.schemas import LLMConfig
 from elluminate_async.schemas.weight import beside_texts
+from elluminate_async.server.store import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -160,12 +161,13 @@ def wire_messages(column: str | None) -> str:
 
 
 def readable(document: dict[str, Any]) -> LLMConfig:
-    """A model configuration, without those of its values that are of the wrong type."""
+    """A model configuration, without values of the wrong type, and with words that are known."""
     try:
-        return LLMConfig.model_validate(document)
+        config = LLMConfig.model_validate(document)
     except ValidationError as error:
         wrong = {part["loc"][0] for part in error.errors()}
-        return LLMConfig.model_validate({k: v for k, v in document.items() if k not in wrong})
+        config = LLMConfig.model_validate({k: v for k, v in document.items() if k not in wrong})
+    return nearest.config(config)
 
 
 @lru_cache(maxsize=256)
