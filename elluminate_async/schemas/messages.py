@@ -49,23 +49,29 @@ def _problem_of(message: Mapping[str, Any], roles: Sequence[str]) -> str | None:
         return f"has the role {role!r:.60}: it must be one of {', '.join(roles)}"
     if not _is_content(content):
         return "has a content that is neither text nor parts of it"
+    if roles is OUTPUT_ROLES and role == "assistant" and isinstance(content, list):
+        return "of the role assistant has parts: give its text"
     if content is None and role not in ("assistant", "function"):
         return f"of the role {role} has no content"
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         return "of the role tool has no tool_call_id"
     if role == "function" and not isinstance(message.get("name"), str):
         return "of the role function has no name"
-    calls = message.get("tool_calls")
+    return _problem_of_calls(message.get("tool_calls"), is_output=roles is OUTPUT_ROLES)
+
+
+def _problem_of_calls(calls: object, *, is_output: bool) -> str | None:
     if calls is None:
         return None
     if not _are_objects(calls):
         return "has tool calls that are not a list of objects"
-    if roles is OUTPUT_ROLES and not all(map(_is_call, cast("list[object]", calls))):
+    if is_output and not all(map(is_call, cast("list[object]", calls))):
         return "has a tool call without id, type, or name and arguments of a function"
     return None
 
 
-def _is_call(call: object) -> bool:
+def is_call(call: object) -> bool:
+    """Whether readers of a response understand a tool call."""
     kind = _part(call, "type")
     inner = _part(call, kind) if kind in ("function", "custom") else None
     parts = ("name", "arguments" if kind == "function" else "input")

@@ -56,7 +56,7 @@ def evaluation_mode(stored: str | None, experiment_id: int) -> str:
 
 def no_collection(experiment_id: int, time: datetime) -> Collection:
     """A stand-in for the collection of an experiment that was made without one."""
-    _tell(f"the collection of experiment {experiment_id}", "None", "an empty one")
+    tell(f"the collection of experiment {experiment_id}", "None", "an empty one")
     return Collection(id=0, name="(no collection)", created_at=time, updated_at=time)
 
 
@@ -68,7 +68,7 @@ def config(document: LLMConfig) -> LLMConfig:
         if value is not None and value not in words:
             changes[field] = "openai" if field == "inference_type" else None
             where = f"{field} of the configuration {document.name or document.llm_model_name!r}"
-            _tell(where, repr(value), repr(changes[field]))
+            tell(where, repr(value), repr(changes[field]))
     return document.model_copy(update=changes) if changes else document
 
 
@@ -92,7 +92,7 @@ def params(stored: dict[str, Any] | None, experiment_id: int) -> dict[str, Any] 
     changed = {field for field, value in stored.items() if value != result[field]}
     for field in sorted(changed):
         where = f"generation_params.{field} of experiment {experiment_id}"
-        _tell(where, repr(stored[field]), repr(result[field]))
+        tell(where, repr(stored[field]), repr(result[field]))
     return {field: result[field] for field in stored}
 
 
@@ -109,10 +109,11 @@ def _word(value: object, known: Sequence[T], nearest: T, where: str) -> T:
     if value in known:
         return cast("T", value)
     if value is not None:
-        _tell(where, repr(value), repr(nearest))
+        tell(where, repr(value), repr(nearest))
     return nearest
 
 
 @lru_cache(maxsize=4096)
-def _tell(where: str, value: str, nearest: str) -> None:
+def tell(where: str, value: str, nearest: str) -> None:
+    """Name in the log, once, a stored value and how it is read."""
     _LOG.warning("%s is stored as %.80s, which is not known: read as %s", where, value, nearest)
