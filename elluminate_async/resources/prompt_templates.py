@@ -21,7 +21,7 @@ from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.resources.base import Resource, cascading, got_or_created
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
-from elluminate_async.schemas.messages import problem_of_messages, problem_of_tools
+from elluminate_async.schemas.messages import problem_of_choice, problem_of_messages
 from elluminate_async.schemas.prompt_templates import (
     CreatePromptTemplateRequest,
     PromptTemplate,
@@ -190,7 +190,7 @@ def _creation(
             parent_prompt_template_id=parent_id,
         )
     check_json(body, "")
-    problem = problem_of_messages(body.messages) or problem_of_tools(body.tools, body.tool_choice)
+    problem = problem_of_messages(body.messages) or problem_of_choice(body.tools, body.tool_choice)
     if problem:
         raise InputError(f"the prompt template cannot be sent: {problem}")
     return body

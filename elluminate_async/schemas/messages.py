@@ -24,6 +24,13 @@ def problem_of_messages(
     return None
 
 
+def problem_of_choice(tools: object, tool_choice: object) -> str | None:
+    """As `problem_of_tools`, and that a choice needs tools to choose from."""
+    if tool_choice is not None and tools is None:
+        return "tool_choice is given without tools"
+    return problem_of_tools(tools, tool_choice)
+
+
 def problem_of_tools(tools: object, tool_choice: object) -> str | None:
     """Where readers would stumble over tools and the choice among them; None for nowhere."""
     for number, tool in enumerate(cast("Sequence[object]", tools or ()), 1):

@@ -19,8 +19,8 @@ from elluminate_async.schemas.generation_params import problem_of_params
 from elluminate_async.schemas.messages import (
     OUTPUT_ROLES,
     TEMPLATE_ROLES,
+    problem_of_choice,
     problem_of_messages,
-    problem_of_tools,
 )
 from elluminate_async.schemas.prompt_templates import PLACEHOLDER, texts_in
 from elluminate_async.schemas.weight import Heaviness, beside_texts, heaviness_of
@@ -87,7 +87,7 @@ def check_template(body: CreatePromptTemplateRequest) -> None:
     """422 for what cannot be a template."""
     messages = body.messages
     check_messages(messages, TEMPLATE_ROLES)
-    if problem := problem_of_tools(body.tools, body.tool_choice):
+    if problem := problem_of_choice(body.tools, body.tool_choice):
         raise Problem(422, problem)
     names = {name for text in _texts_of(messages) for name in _first_names(text)}
     if len(names) > MOST_PLACEHOLDERS:
