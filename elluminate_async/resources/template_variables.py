@@ -26,7 +26,11 @@ from elluminate_async.resources.base import Resource, cascading, shown
 from elluminate_async.schemas.base import UNSET, Unset
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
+from elluminate_async.schemas.template_variables import (
+    EntryRequest,
+    TemplateVariables,
+    UpdateEntryRequest,
+)
 from elluminate_async.tables.json_checks import FLAT, problem_in
 from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
 from elluminate_async.tables.values import json_cell
@@ -217,9 +221,11 @@ class TemplateVariablesResource(Resource):
         if environment_config is not UNSET:
             changes["environment_config"] = json_object(environment_config, "environment_config")
         with checked_input("the row"):
-            body = EntryRequest(**changes)
+            body = UpdateEntryRequest(**changes)
         id = id_of(template_variables, TemplateVariables, "template_variables")
-        answer = await self._connection.call("PUT", *_entries(collection), id, body=body)
+        answer = await self._connection.call(
+            "PUT", *_entries(collection), id, body=body, omit_nulls=True
+        )
         return decode(TemplateVariables, answer)
 
     async def delete(

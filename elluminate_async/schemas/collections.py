@@ -86,17 +86,9 @@ class CreateCollectionRequest(WireModel):
     environment_config: dict[str, Any] | None = None
 
 
-class UpdateCollectionRequest(WireModel):
-    """Body of ``PUT collections/{id}``; nulls change nothing, but that of ``environment_config``.
+class EnvironmentChange(WireModel):
+    """Body of a ``PUT`` that may set an environment, or clear it by the null that is given."""
 
-    That one clears it, where it is sent.
-    """
-
-    name: str | None = None
-    description: str | None = None
-    read_only: bool | None = None
-    columns: ListOf[NewColumn] | None = None
-    collection_type: CollectionType | None = None
     environment_config: dict[str, Any] | None = None
 
     @model_serializer(mode="wrap")
@@ -105,3 +97,13 @@ class UpdateCollectionRequest(WireModel):
         if "environment_config" in self.model_fields_set:
             document["environment_config"] = self.environment_config
         return document
+
+
+class UpdateCollectionRequest(EnvironmentChange):
+    """Body of ``PUT collections/{id}``; nulls are not sent and change nothing."""
+
+    name: str | None = None
+    description: str | None = None
+    read_only: bool | None = None
+    columns: ListOf[NewColumn] | None = None
+    collection_type: CollectionType | None = None

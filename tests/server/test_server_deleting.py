@@ -135,7 +135,8 @@ async def test_replaced_criteria_go_where_that_is_said(api: Api) -> None:
     await prepare(api)
     await api.generate(1, [1])
     await api.rate([1])
-    body = {"prompt_template_id": 1, "criteria": [], "delete_existing": True}
+    criteria: list[object] = []
+    body = {"prompt_template_id": 1, "criteria": criteria, "delete_existing": True}
     assert await api.post("/criteria?cascade=true", body) == []
     assert (await api("GET", "/criteria/1")).status == 404
     assert (await api.get("/responses/1"))["ratings"] == []
