@@ -15,8 +15,10 @@ from elluminate_async.server import LocalServer
 from elluminate_async.server.store import nearest
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel, batch
+from tests.server.earlier import to_version_4
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -57,6 +59,11 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any]]] = {
         "POST",
         "/prompt_templates",
         {"name": "U", "messages": MESSAGES, "tool_choice": "perhaps"},
+    ),
+    "of a row": (
+        "POST",
+        "/criteria",
+        {"criteria": [], "prompt_template_id": 1, "template_variables_id": 1},
     ),
     "rating mode": ("POST", "/ratings", {"prompt_response_id": 1, "rating_mode": "slow"}),
 }
@@ -173,6 +180,20 @@ async def test_many_responses_of_a_column(api: Api, model: ScriptedModel) -> Non
     assert page["count"] == 1_100
     assert page["items"][-1]["messages"][0]["content"] == f"said {len(page['items']) - 1}"
     assert model.calls == []
+
+
+async def test_a_response_column_that_is_gone(api: Api) -> None:
+    """The run is refused, and no other column comes under its id."""
+    await api.template()
+    await api.post("/collections", {"name": "C", "variables": [{"word": "a", "said": "one"}]})
+    await api.post("/experiments", {**EXPERIMENT, "response_column_id": 2})
+    for names in (["word"], ["word", "other"]):
+        columns = [{"name": name} for name in names]
+        changed = await api("PUT", "/collections/1", {"name": "C", "columns": columns})
+    assert [one["id"] for one in changed.body["columns"]] == [1, 3]
+    answer = await api("POST", "/experiments/1/run", {})
+    assert answer.status == 400
+    assert "response column 2 is gone" in answer.body["detail"]
 
 
 async def test_asking_for_a_response_of_a_column(api: Api, model: ScriptedModel) -> None:
@@ -337,8 +358,16 @@ def poison(db: Path) -> None:
             raw.execute(statement)
 
 
+def unchanged(_raw: sqlite3.Connection) -> None:
+    """Of this version."""
+
+
+@pytest.mark.parametrize("downgrade", [unchanged, to_version_4])
 async def test_stored_values_that_no_reader_knows(
-    session: aiohttp.ClientSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    session: aiohttp.ClientSession,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    downgrade: Callable[[sqlite3.Connection], None],
 ) -> None:
     """They are read as what comes nearest, and the log names each once; the rows stay."""
     path = tmp_path / "s.db"
@@ -347,6 +376,8 @@ async def test_stored_values_that_no_reader_knows(
         await api.setup(["a"], criteria=["Is it?"])
         await api.generate(1, [1])
     poison(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        downgrade(raw)
     nearest.tell.cache_clear()
     async with LocalServer(db=path, model=ScriptedModel()) as server:
         api = Api(session, server)

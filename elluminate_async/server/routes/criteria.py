@@ -35,6 +35,10 @@ async def add(
     """
     if (body.prompt_template_id is None) == (body.criterion_set_id is None):
         raise Problem(400, "give either prompt_template_id or criterion_set_id")
+    if body.template_variables_id is not None:
+        raise Problem(
+            422, "template_variables_id: a criterion is asked of all rows here; leave it out"
+        )
     if body.criteria is not None:
         check_count(len(body.criteria), store.MOST_CRITERIA, "criteria")
         return await project.write(_add, body, body.criteria, cascade=cascade)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from elluminate_async.schemas import Collection, Column
 from elluminate_async.server.problems import Problem, check_count, taken
@@ -158,7 +158,8 @@ def edit(
         _require_free(connection, project_id, values["name"])
     if body.columns is not None:
         kind = body.collection_type or before.collection_type
-        values["columns"] = _arrange(body.columns, before.columns, kind)
+        last = _last_used(connection, collection_id)
+        values["columns"] = _arrange(body.columns, before.columns, kind, last)
     connection.execute(
         update(table).where(table.c.id == collection_id).values(**values, updated_at=now())
     )
@@ -199,8 +200,18 @@ def add_columns(connection: Connection, collection_id: int, names: Iterable[str]
         connection.execute(
             update(table)
             .where(table.c.id == collection_id)
-            .values(columns=_arrange(wanted, before, kind), updated_at=now())
+            .values(
+                columns=_arrange(wanted, before, kind, _last_used(connection, collection_id)),
+                updated_at=now(),
+            )
         )
+
+
+def _last_used(connection: Connection, collection_id: int) -> int:
+    """The highest id of a column, there or not, that an experiment takes its responses from."""
+    of = tables.experiments.c
+    query = select(func.max(of.response_column_id)).where(of.collection_id == collection_id)
+    return connection.execute(query).scalar() or 0
 
 
 def _require_free(connection: Connection, project_id: int, name: str) -> None:
@@ -210,15 +221,19 @@ def _require_free(connection: Connection, project_id: int, name: str) -> None:
 
 
 def _arrange(
-    wanted: Sequence[Column], before: list[dict[str, Any]], collection_type: str | None
+    wanted: Sequence[Column],
+    before: list[dict[str, Any]],
+    collection_type: str | None,
+    last_used: int = 0,
 ) -> list[dict[str, Any]]:
     """The columns as kept: their place in the list decides, known names keep their ids.
 
-    So they keep what is not said of them: their types, and the values of a category.
+    So they keep what is not said of them: their types, and the values of a category. New ones get
+    ids above ``last_used``.
     """
     ids = {column["name"]: column["id"] for column in before}
     known = {column["name"]: column for column in before}
-    next_id = max(ids.values(), default=0) + 1
+    next_id = max(last_used, *ids.values()) + 1 if ids else last_used + 1
     kept: dict[str, dict[str, Any]] = {}
     for column in wanted:
         name = column.name or f"column_{len(kept) + 1}"
