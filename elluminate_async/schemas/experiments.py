@@ -109,8 +109,6 @@ class CreateExperimentRequest(WireModel):
 
     @model_validator(mode="after")
     def _can_be(self) -> CreateExperimentRequest:
-        if (self.collection_id is None) == (self.scenario_set_id is None):
-            raise ValueError("either collection_id or scenario_set_id must be given")
         if (self.persona_group_id is None) == (self.evaluation_mode == "MULTI_TURN"):
             raise ValueError(
                 "a MULTI_TURN experiment needs a persona_group_id, and no other may have one"

@@ -49,7 +49,10 @@ def create(connection: Connection, project_id: int, body: CreateExperimentReques
         raise taken("experiment", body.name)
     if body.scenario_set_id is not None:
         raise not_found("scenario set", body.scenario_set_id)
-    parent = collections.row(connection, project_id, body.collection_id or 0)
+    if body.collection_id is None:
+        # Official clients cannot read an experiment that has none.
+        raise Problem(422, "collection_id: an experiment needs a collection")
+    parent = collections.row(connection, project_id, body.collection_id)
     has_responses = body.response_column_id is not None
     if has_responses and not running.column_of(parent.columns, body.response_column_id or 0):
         raise Problem(
