@@ -23,17 +23,23 @@ _OF_ENTRIES = f"""
 {_OF_PROMPTS} JOIN entries AS i ON i.id = p.template_variables_id WHERE i.collection_id = ?1"""
 _RATED = "SELECT response_id FROM ratings WHERE criterion_id"
 # The responses that an object has made, or that would go with an experiment of it.
-_RESPONSES: Final[dict[Noun, str]] = {
-    "prompt template": f"{_OF_PROMPTS} WHERE p.prompt_template_id = ?1 "
-    f"UNION {_OF_EXPERIMENTS}prompt_template_id = ?1",
-    "collection": f"{_OF_ENTRIES} UNION {_OF_EXPERIMENTS}collection_id = ?1",
-    "entries": _OF_ENTRIES,
-    "entry": f"{_OF_PROMPTS} WHERE p.template_variables_id = ?1",
-    "criterion set": f"{_OF_EXPERIMENTS}criterion_set_id = ?1 UNION "
-    f"{_RATED} IN (SELECT id FROM criteria WHERE criterion_set_id = ?1)",
-    "criterion": f"{_RATED} = ?1",
-    "LLM config": "SELECT id FROM responses WHERE llm_config_id = ?1 "
-    f"UNION {_OF_EXPERIMENTS}llm_config_id = ?1",
+_RESPONSES: Final[dict[Noun, tuple[str, ...]]] = {
+    "prompt template": (
+        f"{_OF_PROMPTS} WHERE p.prompt_template_id = ?1",
+        f"{_OF_EXPERIMENTS}prompt_template_id = ?1",
+    ),
+    "collection": (_OF_ENTRIES, f"{_OF_EXPERIMENTS}collection_id = ?1"),
+    "entries": (_OF_ENTRIES,),
+    "entry": (f"{_OF_PROMPTS} WHERE p.template_variables_id = ?1",),
+    "criterion set": (
+        f"{_OF_EXPERIMENTS}criterion_set_id = ?1",
+        f"{_RATED} IN (SELECT id FROM criteria WHERE criterion_set_id = ?1)",
+    ),
+    "criterion": (f"{_RATED} = ?1",),
+    "LLM config": (
+        "SELECT id FROM responses WHERE llm_config_id = ?1",
+        f"{_OF_EXPERIMENTS}llm_config_id = ?1",
+    ),
 }
 _COUNTS = """
 SELECT (SELECT count(*) FROM w) AS responses, (SELECT count(*) FROM ratings AS g
@@ -60,9 +66,11 @@ def require_none(connection: Connection, noun: Noun, object_id: int, name: str) 
     Raises:
         Problem: 409 that tells how much there is, and in which experiments.
     """
-    wanted = f"WITH w(id) AS ({_RESPONSES[noun]})"
-    if not fetch(connection, f"{wanted} SELECT 1 FROM w LIMIT 1", object_id):
+    parts = _RESPONSES[noun]
+    # Each by itself, as a union would be made in full before its first row is known.
+    if not any(fetch(connection, f"{part} LIMIT 1", object_id) for part in parts):
         return
+    wanted = f"WITH w(id) AS MATERIALIZED ({' UNION '.join(parts)})"
     of = " AND g.criterion_id = ?1" if noun == "criterion" else ""
     counts = fetch(connection, wanted + _COUNTS.format(of=of), object_id)[0]
     names = [repr(row.name) for row in fetch(connection, wanted + _NAMES, object_id)]

@@ -245,7 +245,7 @@ def clear(
     """Delete all rows of a collection; with ``cascade`` also the responses made from them."""
     collections.require_writable(connection, project_id, collection_id)
     if not cascade:
-        name = f"the rows of collection {collection_id}"
+        name = f"a row of collection {collection_id}"
         references.require_none(connection, "entries", collection_id, name)
     connection.execute(delete(table).where(table.c.collection_id == collection_id))
 
