@@ -236,7 +236,8 @@ class Session:
         content = incoming.response.content
         if content.is_eof():
             return
-        with suppress(TimeoutError, *NETWORK_ERRORS):
+        # aiohttp has a bare RuntimeError for a connection that is lost already.
+        with suppress(TimeoutError, RuntimeError, *NETWORK_ERRORS):
             async with self.running(asyncio.timeout(STREAM_END_SECONDS)):
                 await content.readany()
 
