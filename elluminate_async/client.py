@@ -16,6 +16,7 @@ from elluminate_async.operations.coalescing import coalescer_of
 from elluminate_async.operations.connection import ENTERING_PATIENCE, Connection
 from elluminate_async.operations.context import checked_options, checked_seconds
 from elluminate_async.operations.deadline import Deadline, bounded_at
+from elluminate_async.resources.agent_results import AgentResultsResource
 from elluminate_async.resources.collections import CollectionsResource
 from elluminate_async.resources.criteria import CriteriaResource
 from elluminate_async.resources.criterion_sets import CriterionSetsResource
@@ -25,6 +26,8 @@ from elluminate_async.resources.projects import ProjectsResource
 from elluminate_async.resources.prompt_templates import PromptTemplatesResource
 from elluminate_async.resources.ratings import RatingsResource
 from elluminate_async.resources.responses import ResponsesResource
+from elluminate_async.resources.scenario_sets import ScenarioSetsResource
+from elluminate_async.resources.scenarios import ScenariosResource
 from elluminate_async.resources.template_variables import TemplateVariablesResource
 from elluminate_async.schemas.version import CompatibilityAnswer
 from elluminate_async.telemetry import Observer, Telemetry
@@ -96,6 +99,9 @@ class AsyncClient(EvaluationCalls):
         experiments: Named runs of a template over a collection.
         responses: The models' answers; generate or store many at once.
         ratings: The judge's verdicts on responses; rate many at once.
+        scenario_sets: Named sets of scenarios for simulated users, and their fields.
+        scenarios: The rows of scenario sets; add many at once.
+        agent_results: What agents did with the tasks of an experiment, to be judged.
 
     Each call of a resource may raise `ServiceUnavailableError`, once the service has answered
     nobody for ``retry_for`` seconds. Those that give a `Batch` return it, as its items tell; but
@@ -165,6 +171,9 @@ class AsyncClient(EvaluationCalls):
         self.experiments = ExperimentsResource(connection)
         self.responses = ResponsesResource(connection, coalescer)
         self.ratings = RatingsResource(connection, coalescer)
+        self.scenario_sets = ScenarioSetsResource(connection)
+        self.scenarios = ScenariosResource(connection)
+        self.agent_results = AgentResultsResource(connection)
 
     @property
     def base_url(self) -> str:

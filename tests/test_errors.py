@@ -31,6 +31,7 @@ from elluminate_async.errors import (
     MissingExtraError,
     NotFoundError,
     OutcomeUnknownError,
+    PartialUploadError,
     PayloadTooLargeError,
     PermissionDeniedError,
     ProtocolError,
@@ -39,6 +40,7 @@ from elluminate_async.errors import (
     RedirectError,
     RejectedError,
     ServerError,
+    TaskMatchError,
     TransportError,
     WrongEventLoopError,
     api_error_class,
@@ -57,6 +59,13 @@ EXAMPLES: list[ElluminateError] = [
     ProtocolError("garbage", sent=True),
     RedirectError("elsewhere", sent=True),
     JobError("failed", job_id="j1", job_status="FAILURE"),
+    PartialUploadError("some of it", upload={"created_responses": 1}),
+    TaskMatchError.of(
+        RejectedError("none", status=400),
+        accepted_tasks={1: "sort"},
+        accepted_tasks_total=1,
+        reasons=["result 0: none"],
+    ),
     *(
         api_error_class(status)(
             "words",

@@ -90,8 +90,9 @@ LIBRARIES = {
     "_version": set[str](),
 }  # fmt: skip
 NOUNS = {
-    "collections", "criteria", "criterion_sets", "experiments", "llm_configs", "projects",
-    "prompt_templates", "ratings", "responses", "template_variables",
+    "agent_results", "collections", "criteria", "criterion_sets", "experiments", "llm_configs",
+    "projects", "prompt_templates", "ratings", "responses", "scenario_sets", "scenarios",
+    "template_variables",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@
     │       └── RedirectError               a redirect that is not followed
     ├── JournalError                        a journal that cannot be used, or is of another call
     ├── JobError                            the service ended a job without success
+    ├── PartialUploadError                  some of an upload of agents' results was not taken
     ├── APIError                            a complete answer that says no
     │   ├── AuthenticationError             401
     │   ├── PermissionDeniedError           403
@@ -28,6 +29,7 @@
     │   ├── ConflictError                   409
     │   ├── PayloadTooLargeError            413
     │   ├── RejectedError                   400, 422
+    │   │   └── TaskMatchError              agents' results that are of no task of the experiment
     │   ├── RateLimitError                  429
     │   └── ServerError                     5xx, 408, 421, 425
     └── ItemError                           one position of a batch
@@ -41,7 +43,7 @@ All of them carry data, not only prose, and survive pickling.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from elluminate_async.errors.base import ElluminateError as ElluminateError
 from elluminate_async.errors.base import InputError as InputError
@@ -55,11 +57,13 @@ from elluminate_async.errors.items import InputChangedError as InputChangedError
 from elluminate_async.errors.items import ItemError as ItemError
 from elluminate_async.errors.items import OutcomeUnknownError as OutcomeUnknownError
 from elluminate_async.errors.items import RatingError as RatingError
+from elluminate_async.errors.local import JournalError as JournalError
+from elluminate_async.errors.local import MissingExtraError as MissingExtraError
+from elluminate_async.errors.uploads import PartialUploadError as PartialUploadError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
 DETAIL_LIMIT = 4_000
 """Characters of a service's error text that are kept; the rest is cut."""
@@ -93,21 +97,6 @@ class WrongEventLoopError(ElluminateError, RuntimeError):
     Make one client per loop. One that was made and not used is as new in a forked process. It is
     raised too where no loop of asyncio's runs, as under trio: `anyio.from_thread` has a portal.
     """
-
-
-class MissingExtraError(ElluminateError, ImportError):
-    """An optional part is not installed; the text names the install command.
-
-    Attributes:
-        extra: The extra of this package that has it.
-    """
-
-    def __init__(self, feature: str, extra: str, *, beside: str | None = None) -> None:
-        needs, command = f"the extra '{extra}'", f"pip install 'elluminate-async[{extra}]'"
-        if beside is not None:
-            needs, command = f"{needs} and {beside}", f"{command} {beside}"
-        super().__init__(f"{feature} needs {needs}: {command}")
-        self.extra = extra
 
 
 class DeadlineError(ElluminateError, TimeoutError):
@@ -158,24 +147,6 @@ class PlaceholderWarning(UserWarning):
     dot or a dash in it, as in ``{{first name}}``, the service takes it for text. Where it is
     meant as text, `warnings.filterwarnings` silences this.
     """
-
-
-class JournalError(ElluminateError):
-    """The journal cannot be used for this call; without it nothing is sent.
-
-    Attributes:
-        path: The file.
-        offset: Where the damage begins, in bytes, if it is damaged.
-        in_use: Whether another call has it, so that it can be used later.
-    """
-
-    def __init__(
-        self, message: str, *, path: Path, offset: int | None = None, in_use: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.path = path
-        self.offset = offset
-        self.in_use = in_use
 
 
 class TransportError(ElluminateError):
@@ -338,6 +309,38 @@ class PayloadTooLargeError(APIError):
 
 class RejectedError(APIError):
     """400 or 422: the service does not accept the request's content."""
+
+
+class TaskMatchError(RejectedError):
+    """No result of an upload is of a task of the experiment: nothing was stored.
+
+    Attributes:
+        accepted_tasks: Some of its tasks, name by id.
+        accepted_tasks_total: How many it has.
+        reasons: Why each result is of none.
+    """
+
+    accepted_tasks: Mapping[int, str]
+    accepted_tasks_total: int
+    reasons: Sequence[str]
+
+    @classmethod
+    def of(
+        cls,
+        error: RejectedError,
+        *,
+        accepted_tasks: Mapping[int, str],
+        accepted_tasks_total: int,
+        reasons: Sequence[str],
+    ) -> Self:
+        """The refusal ``error``, with what it says as data."""
+        made = cls.__new__(cls, *error.args)
+        made.args = error.args
+        made.__dict__.update(error.__dict__)
+        made.accepted_tasks = accepted_tasks
+        made.accepted_tasks_total = accepted_tasks_total
+        made.reasons = reasons
+        return made
 
 
 class RateLimitError(APIError):

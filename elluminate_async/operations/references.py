@@ -15,6 +15,8 @@ from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.schemas.scenario_sets import ScenarioField, ScenarioSet
+from elluminate_async.schemas.scenarios import Scenario
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 MAX_ID: Final = 2**63 - 1
@@ -29,6 +31,9 @@ Kind: TypeAlias = (
     | type[Project]
     | type[PromptResponse]
     | type[PromptTemplate]
+    | type[Scenario]
+    | type[ScenarioField]
+    | type[ScenarioSet]
     | type[TemplateVariables]
 )
 """A noun whose objects have an id."""

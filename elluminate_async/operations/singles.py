@@ -28,6 +28,10 @@ _WAYS_ON = {
     "again may be paid for twice; generate_many with a journal finds out by itself",
     "add": "look for it with client.responses.list(experiment=...) first, as adding it again "
     "may store it twice; add_many with a journal finds out by itself",
+    "add scenarios": "look for them with client.scenarios.list(...) first, as adding them again "
+    "may store them twice; add_many with skip_existing=True doubles none",
+    "upload agent results": "look for them with client.agent_results.list(experiment) first, as "
+    "an upload appends, and sending it again may store it twice",
     "rate": "look for its ratings with client.ratings.list(response) first, as rating again may "
     "be paid for twice; rate_many with a journal finds out by itself",
 }

@@ -33,6 +33,7 @@ from elluminate_async.schemas.experiments import (
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import RatingMode
+from elluminate_async.schemas.scenario_sets import ScenarioSet
 
 if TYPE_CHECKING:
     from elluminate_async.engine.stream import OutcomeStream
@@ -101,7 +102,7 @@ class ExperimentsResource(Resource):
         name: str,
         *,
         prompt_template: PromptTemplate | int | None = None,
-        collection: Collection | int,
+        collection: Collection | int | None = None,
         llm_config: LLMConfig | int | None = None,
         criterion_set: CriterionSet | int | None = None,
         description: str = "",
@@ -112,6 +113,7 @@ class ExperimentsResource(Resource):
         agent_config: Mapping[str, Any] | None = None,
         evaluation_agent_config: Mapping[str, Any] | None = None,
         persona_group: int | None = None,
+        scenario_set: ScenarioSet | int | None = None,
         generate: bool = False,
         rating_mode: RatingMode = RatingMode.DETAILED,
         n_epochs: int = 1,
@@ -123,7 +125,7 @@ class ExperimentsResource(Resource):
             name: Unique in the project.
             prompt_template: Whose responses it collects; None where the rows have whole prompts,
                 or an agent works on them.
-            collection: Where the template variables are from.
+            collection: Where the template variables are from; exclusive with ``scenario_set``.
             llm_config: None takes the project's default model.
             criterion_set: None takes the set linked to the template.
             description: For people.
@@ -139,6 +141,8 @@ class ExperimentsResource(Resource):
             evaluation_agent_config: Of the agent that evaluates it.
             persona_group: Id of the group whose personas hold the conversations of
                 ``MULTI_TURN``, which needs one, as no other mode may have.
+            scenario_set: What the personas want, in the place of a collection. The experiment
+                shows it as its ``collection``.
             generate: Whether it is run at once, as by `run`.
             rating_mode: As of `run`.
             n_epochs: As of `run`.
@@ -164,6 +168,7 @@ class ExperimentsResource(Resource):
             agent_config=json_object(agent_config, "agent_config"),
             evaluation_agent_config=json_object(evaluation_agent_config, "evaluation_agent_config"),
             persona_group_id=persona_group,
+            scenario_set_id=optional_id(scenario_set, ScenarioSet, "scenario_set"),
             generate=generate,
             rating_mode=rating_mode,
             n_epochs=n_epochs,
@@ -353,7 +358,7 @@ def _categories(filters: Mapping[str, Sequence[str]] | None) -> dict[str, str | 
 def _creation(
     name: str,
     prompt_template: PromptTemplate | int | None,
-    collection: Collection | int,
+    collection: Collection | int | None,
     llm_config: LLMConfig | int | None,
     criterion_set: CriterionSet | int | None,
     **others: Any,
@@ -363,7 +368,7 @@ def _creation(
         return CreateExperimentRequest(
             name=name,
             prompt_template_id=optional_id(prompt_template, PromptTemplate, "prompt_template"),
-            collection_id=id_of(collection, Collection, "collection"),
+            collection_id=optional_id(collection, Collection, "collection"),
             criterion_set_id=optional_id(criterion_set, CriterionSet, "criterion_set"),
             llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
             **others,

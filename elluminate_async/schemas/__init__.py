@@ -4,6 +4,17 @@ Unknown keys are ignored, so that a newer service does no harm. Source: the prot
 the official clients 0.6.12 to 1.5.2 speak it.
 """
 
+from elluminate_async.schemas.agent_results import (
+    AgentCriterion,
+    AgentResult,
+    AgentResultMatch,
+    AgentResultsDefinition,
+    AgentResultsPreview,
+    AgentResultsUpload,
+    AgentTask,
+    AgentTaskRef,
+    CriterionRatingIn,
+)
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.collections import Collection, Column, CreateCollectionRequest
 from elluminate_async.schemas.criteria import AddCriteriaRequest, Criterion, CriterionIn
@@ -40,6 +51,8 @@ from elluminate_async.schemas.responses import (
     ResponseBatchRequest,
     ResponseIn,
 )
+from elluminate_async.schemas.scenario_sets import ScenarioField, ScenarioSet
+from elluminate_async.schemas.scenarios import Scenario, ScenarioIn
 from elluminate_async.schemas.template_variables import (
     CollectionWithEntries,
     EntryRequest,
@@ -49,6 +62,14 @@ from elluminate_async.schemas.version import Capability, CompatibilityAnswer, Co
 
 __all__ = [
     "AddCriteriaRequest",
+    "AgentCriterion",
+    "AgentResult",
+    "AgentResultMatch",
+    "AgentResultsDefinition",
+    "AgentResultsPreview",
+    "AgentResultsUpload",
+    "AgentTask",
+    "AgentTaskRef",
     "Capability",
     "Collection",
     "CollectionWithEntries",
@@ -63,6 +84,7 @@ __all__ = [
     "CreatePromptTemplateRequest",
     "Criterion",
     "CriterionIn",
+    "CriterionRatingIn",
     "CriterionSet",
     "EntryRequest",
     "Experiment",
@@ -91,6 +113,10 @@ __all__ = [
     "ResponseIn",
     "RetryFailedRequest",
     "RunExperimentRequest",
+    "Scenario",
+    "ScenarioField",
+    "ScenarioIn",
+    "ScenarioSet",
     "TemplateVariables",
     "YesNoMeans",
 ]

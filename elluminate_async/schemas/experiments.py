@@ -58,6 +58,7 @@ class Experiment(ConfiguredExperiment):
         generation_task_id: The job that generates and rates, while one runs.
         results: Aggregates; None until something was rated.
         logs: What the service wrote while running it.
+        has_internal_error: Whether its last job ended as a failure.
         rating_version: The judge's version, as the service has resolved it.
         response_column_id: The column of the collection that has the responses.
         evaluation_mode: One of `EvaluationMode`; another word of the service is kept.
@@ -79,6 +80,7 @@ class Experiment(ConfiguredExperiment):
     n_epochs: int | None = None
     response_column_id: int | None = None
     evaluation_mode: str | None = "STANDARD"
+    has_internal_error: bool = False
     agent_config: dict[str, Any] | None = None
     evaluation_agent_config: dict[str, Any] | None = None
     persona_group_id: int | None = None
@@ -138,6 +140,8 @@ class GenerationStatus(WireModel):
         completed_responses: Responses generated so far, of ``total_responses``.
         completed_ratings: Responses fully rated so far.
         logs_delta: Log lines since the last event.
+        generation_task_id: The experiment's job at that time; another one has taken its place.
+        has_internal_error: Whether it ended as a failure.
     """
 
     # Hidden are words of the service's: a frame's locals are reported with their `repr`.
@@ -147,3 +151,5 @@ class GenerationStatus(WireModel):
     completed_ratings: int | None = None
     total_responses: int | None = None
     logs_delta: str | None = Field(default=None, repr=False)
+    generation_task_id: str | None = None
+    has_internal_error: bool = False

@@ -25,7 +25,11 @@ class Message(WireModel):
 
 
 class GenerationMetadata(WireModel):
-    """How a response came about; a figure that is not known is None, never 0."""
+    """How a response came about; a figure that is not known is None, never 0.
+
+    Attributes:
+        trajectory_ingest_error: Why the trajectory that was uploaded with it was not taken.
+    """
 
     llm_model_config: Once[LLMConfig | None] = None
     duration_seconds: float | None = None
@@ -34,6 +38,7 @@ class GenerationMetadata(WireModel):
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
     custom_api_info: dict[str, Any] | None = None
+    trajectory_ingest_error: str | None = None
 
     @property
     def tokens(self) -> tuple[int, int] | None:
@@ -60,6 +65,8 @@ class PromptResponse(WireModel):
         messages: The output only, oldest first; empty when generation failed.
         error: Why generation failed; None when it did not.
         epoch: Which repetition of the same variables it is, from 1.
+        termination_reason: Why an agent's run ended.
+        trajectory: The steps of an agent's run.
         ratings: Its ratings at the time it was read.
     """
 
@@ -69,6 +76,8 @@ class PromptResponse(WireModel):
     generation_metadata: GenerationMetadata | None = None
     error: str | None = None
     epoch: int = 1
+    termination_reason: str | None = None
+    trajectory: dict[str, Any] | None = None
     ratings: ListOf[Rating] = []
     annotation: str = ""
     created_at: datetime | None = None

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import (
+    agent_results,
     collections,
     criteria,
     criterion_sets,
@@ -24,6 +25,8 @@ from elluminate_async.server.routes import (
     prompt_templates,
     ratings,
     responses,
+    scenario_sets,
+    scenarios,
     template_variables,
     version,
 )
@@ -86,7 +89,10 @@ def _routes() -> FastAPI:
         criteria,
         criterion_sets,
         llm_configs,
+        agent_results,
         experiments,
+        scenario_sets,
+        scenarios,
     ):
         app.include_router(noun.router, prefix=f"{_PREFIX}/projects/{{project_id}}")
     app.include_router(version.router, prefix=_PREFIX)

@@ -9,6 +9,26 @@ if TYPE_CHECKING:
 
 _TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE ?"
 _TO_4 = """
+DROP INDEX ix_experiments_scenario_set_id;
+PRAGMA writable_schema=ON;
+UPDATE sqlite_master SET sql = replace(sql, ', ' || char(10) || char(9) ||
+ 'FOREIGN KEY(scenario_set_id) REFERENCES scenario_sets (id) ON DELETE CASCADE', '')
+ WHERE type = 'table' AND name = 'experiments';
+PRAGMA writable_schema=RESET;
+ALTER TABLE experiments DROP COLUMN scenario_set_id;
+DROP TABLE scenarios;
+DROP TABLE scenario_fields;
+DROP TABLE scenario_sets;
+DROP TABLE agent_definitions;
+DROP TABLE agent_results;
+ALTER TABLE responses DROP COLUMN trajectory;
+ALTER TABLE responses DROP COLUMN trajectory_ingest_error;
+ALTER TABLE responses DROP COLUMN termination_reason;
+PRAGMA writable_schema=ON;
+UPDATE sqlite_master SET sql =
+ replace(sql, 'prompt_template_id INTEGER', 'prompt_template_id INTEGER NOT NULL')
+ WHERE type = 'table' AND name = 'prompts';
+PRAGMA writable_schema=RESET;
 ALTER TABLE criteria DROP COLUMN retired_at;
 ALTER TABLE experiments DROP COLUMN rating_version;
 ALTER TABLE experiments DROP COLUMN response_column_id;

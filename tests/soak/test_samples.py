@@ -8,6 +8,7 @@ import pytest
 
 from elluminate_async import AsyncClient
 from elluminate_async.testing import VIRTUAL_TIME
+from tests.soak import agents
 from tests.soak.fuzz import fuzz
 from tests.soak.runs import MIX, Case, run
 
@@ -41,6 +42,15 @@ async def test_hostile_bytes() -> None:
     # Neither all refused at the door nor all well-formed.
     assert result.endings["result"] > 100
     assert len(result.endings) > 6
+
+
+@pytest.mark.unmeasured
+async def test_hostile_bytes_for_agents() -> None:
+    """200 seeds of other answers; in seed 2661 a stream is left whose connection is lost."""
+    result = await fuzz(range(2_500, 2_700), agents.OPERATIONS)
+
+    assert not result.problems
+    assert result.endings["result"] > 20
 
 
 async def test_the_fuzz_finds_what_escapes() -> None:

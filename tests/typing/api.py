@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from typing import assert_type
 
 from elluminate_async import (
+    AgentResult,
+    AgentResultsUpload,
     AsyncClient,
     Batch,
     BatchOptions,
     Criterion,
     ElluminateError,
     Evaluation,
+    GenerationStatus,
     ItemError,
     Progress,
     ProgressCallback,
@@ -18,8 +21,23 @@ from elluminate_async import (
     RateLimit,
     Rating,
     RatingMode,
+    Scenario,
+    ScenarioIn,
+    ScenarioSet,
     TemplateVariables,
 )
+
+
+async def agents_and_scenarios(client: AsyncClient) -> None:
+    upload = await client.agent_results.upload(1, [{"task_name": "t"}, AgentResult(task_id=1)])
+    assert_type(upload, AgentResultsUpload)
+    assert_type(await client.agent_results.wait(1, upload.evaluation_task_id), GenerationStatus)
+    async for status in client.agent_results.stream(1):
+        assert_type(status, GenerationStatus)
+    scenarios, _ = await client.scenario_sets.get_or_create("s", fields=["tone"])
+    assert_type(scenarios, ScenarioSet)
+    given = [ScenarioIn(goal="g", expected_conversation_outcome="o")]
+    assert_type(await client.scenarios.add_many(given, scenario_set=scenarios), Batch[Scenario])
 
 
 async def the_guides_loop(client: AsyncClient) -> None:

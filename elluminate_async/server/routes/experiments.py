@@ -197,7 +197,7 @@ async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> 
     if job is not None and job.plan.experiment_id == experiment_id:
         # It may have been deleted meanwhile: its job goes on for a while.
         await project.read(store.logs, experiment_id)
-        return jobs.generation_document(JobStatusName.STARTED, None, job.progress)
+        return jobs.generation_document(task_id, JobStatusName.STARTED, None, job.progress)
     return await project.read(
         jobs.generation_status, experiment_id, task_id, revoked_as=project.revoked_as
     )

@@ -218,6 +218,11 @@ def _require_free(connection: Connection, project_id: int, name: str) -> None:
     query = select(table.c.id).where(table.c.project_id == project_id, table.c.name == name)
     if connection.execute(query).first() is not None:
         raise taken("collection", name)
+    others = tables.scenario_sets
+    query = select(others.c.id).where(others.c.project_id == project_id, others.c.name == name)
+    if connection.execute(query).first() is not None:
+        # Not a 409, upon which clients would look for a collection of that name.
+        raise Problem(400, f"a scenario set named {name!r} exists already: choose another name")
 
 
 def _arrange(

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _RESPONSES = """
 SELECT r.id, r.epoch, r.messages, r.llm_model_config, r.custom_api_info, r.duration_seconds,
  r.input_tokens,
- r.output_tokens, r.reasoning_tokens, r.cached_tokens, r.error, r.annotation, r.created_at,
+ r.output_tokens, r.reasoning_tokens, r.cached_tokens, r.trajectory, r.trajectory_ingest_error,
+ r.termination_reason, r.error, r.annotation, r.created_at,
  p.id AS prompt_id, p.prompt_template_id, p.messages AS prompt, p.created_at AS prompt_created_at,
  e.id AS entry_id, e.input_values, e.collection_id, e.environment_config,
  e.created_at AS entry_created_at
@@ -50,7 +51,7 @@ def responses(connection: Connection, project_id: int, ids: Collection[int]) -> 
     wanted = ids_text(ids)
     rows = fetch(connection, _RESPONSES, wanted, project_id)
     templates = prompt_templates.texts(
-        connection, project_id, {row.prompt_template_id for row in rows}
+        connection, project_id, {row.prompt_template_id for row in rows} - {None}
     )
     collection_of = collections.texts(connection, project_id, {row.collection_id for row in rows})
     rated = _grouped(
@@ -60,7 +61,7 @@ def responses(connection: Connection, project_id: int, ids: Collection[int]) -> 
     return {
         row.id: _response(
             row,
-            templates[row.prompt_template_id],
+            templates.get(row.prompt_template_id, "null"),
             collection_of[row.collection_id],
             rated,
             wire_prompt(row.prompt) if row.prompt_template_id in odd else wire_json(row.prompt),
@@ -94,6 +95,8 @@ def _response(
         f'"created_at":{wire_time(row.prompt_created_at)}}},'
         f'"messages":{wire_messages(row.messages)},"generation_metadata":{_metadata(row)},'
         f'"error":{wire_text(row.error)},"epoch":{row.epoch},'
+        f'"termination_reason":{wire_text(row.termination_reason)},'
+        f'"trajectory":{wire_json(row.trajectory)},'
         f'"ratings":[{",".join(rated.get(row.id, ()))}],"annotation":{wire_text(row.annotation)},'
         f'"created_at":{wire_time(row.created_at)}}}'
     )
@@ -102,14 +105,17 @@ def _response(
 def _metadata(row: AnyRow) -> str:
     config = row.llm_model_config
     known = (row.duration_seconds, row.input_tokens, row.output_tokens, row.reasoning_tokens)
-    if config is None and row.custom_api_info is None and known == (None, None, None, None):
+    dropped = row.trajectory_ingest_error
+    others = (row.custom_api_info, dropped)
+    if config is None and others == (None, None) and known == (None, None, None, None):
         return "null"
     duration = wire_number(known[0])
     tokens = [*map(wire_count, (*known[1:], row.cached_tokens))]
     return (
         f'{{"llm_model_config":{wire_config(config)},"duration_seconds":{duration},'
         f'"input_tokens":{tokens[0]},"output_tokens":{tokens[1]},"reasoning_tokens":{tokens[2]},'
-        f'"cached_tokens":{tokens[3]},"custom_api_info":{wire_json(row.custom_api_info)}}}'
+        f'"cached_tokens":{tokens[3]},"custom_api_info":{wire_json(row.custom_api_info)},'
+        f'"trajectory_ingest_error":{wire_text(dropped)}}}'
     )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Experiment
-from elluminate_async.server.problems import Problem, not_found, taken
+from elluminate_async.server.problems import Problem, taken
 from elluminate_async.server.store import (
+    agent_tasks,
     collections,
     counts,
     criterion_sets,
@@ -19,6 +20,7 @@ from elluminate_async.server.store import (
     responses,
     results,
     running,
+    scenario_sets,
     tables,
 )
 from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
@@ -48,17 +50,11 @@ def create(connection: Connection, project_id: int, body: CreateExperimentReques
     if connection.execute(same_name).first() is not None:
         raise taken("experiment", body.name)
     if body.scenario_set_id is not None:
-        raise not_found("scenario set", body.scenario_set_id)
-    if body.collection_id is None:
+        scenario_sets.require(connection, project_id, body.scenario_set_id)
+    elif body.collection_id is None:
         # Official clients cannot read an experiment that has none.
-        raise Problem(422, "collection_id: an experiment needs a collection")
-    parent = collections.row(connection, project_id, body.collection_id)
-    has_responses = body.response_column_id is not None
-    if has_responses and not running.column_of(parent.columns, body.response_column_id or 0):
-        raise Problem(
-            422,
-            f"response_column_id: collection {parent.id} has no column {body.response_column_id}",
-        )
+        raise Problem(422, "collection_id: an experiment needs a collection, or a scenario set")
+    has_responses = _has_response_column(connection, project_id, body)
     if body.llm_config_id is not None:
         llm_configs.get(connection, project_id, body.llm_config_id)
     criterion_set_id = _criterion_set(connection, project_id, body)
@@ -87,11 +83,30 @@ def create(connection: Connection, project_id: int, body: CreateExperimentReques
             "agent_config": body.agent_config,
             "evaluation_agent_config": body.evaluation_agent_config,
             "persona_group_id": body.persona_group_id,
+            "scenario_set_id": body.scenario_set_id,
             "created_at": time,
             "updated_at": time,
         },
     )
+    if body.evaluation_mode == "AGENTIC":
+        agent_tasks.freeze(connection, experiment_id, body.collection_id)
     return experiment_id
+
+
+def _has_response_column(
+    connection: Connection, project_id: int, body: CreateExperimentRequest
+) -> bool:
+    columns: list[dict[str, Any]] = []
+    if body.collection_id is not None:
+        columns = collections.row(connection, project_id, body.collection_id).columns
+    if body.response_column_id is None:
+        return False
+    if not running.column_of(columns, body.response_column_id):
+        where = f"collection {body.collection_id}"
+        if body.collection_id is None:
+            where = "a scenario set"
+        raise Problem(422, f"response_column_id: {where} has no column {body.response_column_id}")
+    return True
 
 
 def _rating_version(body: CreateExperimentRequest) -> str:
@@ -172,6 +187,7 @@ def documents(
     rows = rows_by_id(connection, table, project_id, ids)
     templates = prompt_templates.documents(connection, project_id, _ids(rows, "prompt_template_id"))
     parents = collections.documents(connection, project_id, _ids(rows, "collection_id"))
+    scenarios = scenario_sets.documents(connection, project_id, _ids(rows, "scenario_set_id"))
     sets = criterion_sets.documents(connection, project_id, _ids(rows, "criterion_set_id"))
     default = llm_configs.default_id(connection, project_id)
     configs = llm_configs.documents(connection, project_id, {default, *_ids(rows, "llm_config_id")})
@@ -182,6 +198,7 @@ def documents(
             description=row.description,
             prompt_template=templates.get(row.prompt_template_id),
             collection=parents.get(row.collection_id)
+            or scenario_sets.as_collection(scenarios.get(row.scenario_set_id))
             or nearest.no_collection(experiment_id, row.created_at),
             criterion_set=sets[row.criterion_set_id],
             llm_config=configs[row.llm_config_id or default],
@@ -193,6 +210,7 @@ def documents(
             generation_params=nearest.params(row.generation_params, experiment_id),
             rating_version=row.rating_version or running.DEFAULT_RATING_VERSION,
             n_epochs=row.n_epochs,
+            has_internal_error=_has_internal_error(connection, experiment_id),
             response_column_id=row.response_column_id,
             evaluation_mode=nearest.evaluation_mode(row.evaluation_mode, experiment_id),
             agent_config=row.agent_config,
@@ -203,6 +221,14 @@ def documents(
         )
         for experiment_id, row in rows.items()
     }
+
+
+def _has_internal_error(connection: Connection, experiment_id: int) -> bool:
+    jobs = tables.jobs
+    query = select(jobs.c.status).where(
+        jobs.c.experiment_id == experiment_id, jobs.c.kind == "experiment"
+    )
+    return connection.execute(query.order_by(jobs.c.id.desc()).limit(1)).scalar() == "FAILURE"
 
 
 def _ids(rows: dict[int, AnyRow], column: str) -> set[int]:
@@ -245,8 +271,19 @@ def log(connection: Connection, experiment_id: int, line: str, **changes: object
 
 
 def ended(connection: Connection, experiment_id: int, line: str) -> None:
-    """Note the end of the job, as a line of the log."""
-    log(connection, experiment_id, line, generation_task_id=None)
+    """Note the end of the job, as a line of the log; another that still goes on is its job then."""
+    jobs = tables.jobs
+    going_on = (
+        select(jobs.c.task_id)
+        .where(
+            jobs.c.experiment_id == experiment_id,
+            jobs.c.kind == "experiment",
+            jobs.c.finished_at.is_(None),
+        )
+        .order_by(jobs.c.id.desc())
+        .limit(1)
+    )
+    log(connection, experiment_id, line, generation_task_id=going_on.scalar_subquery())
 
 
 def remove(connection: Connection, project_id: int, experiment_id: int) -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from elluminate_async.schemas.trajectories import Trajectory, messages_of, read_trajectory
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import criteria, llm_configs
-from elluminate_async.server.store.rows import fetch
+from elluminate_async.server.store import agent_tasks, criteria, llm_configs
+from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.wire_json import ids_text, read_json, read_messages, readable
 
 if TYPE_CHECKING:
@@ -48,14 +49,17 @@ class Work:
 
 _ROWS = """
 SELECT r.id, r.is_ready, r.messages, r.error, p.id AS prompt_id, p.messages AS prompt,
- t.response_format_json_schema, t.tools, t.tool_choice,
+ t.response_format_json_schema, t.tools, t.tool_choice, r.trajectory,
+ CASE WHEN d.experiment_id IS NULL THEN NULL ELSE v.input_values END AS task_values,
  e.id AS experiment_id, e.criterion_set_id, e.generation_params,
  c.id AS config_id, c.name AS config_name, c.document, c.api_key, c.is_default
 FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.id = wanted.value
 CROSS JOIN prompts AS p ON p.id = r.prompt_id
-CROSS JOIN prompt_templates AS t ON t.id = p.prompt_template_id
+LEFT JOIN prompt_templates AS t ON t.id = p.prompt_template_id
 CROSS JOIN experiments AS e ON e.id = r.experiment_id
+LEFT JOIN agent_definitions AS d ON d.experiment_id = e.id
+CROSS JOIN entries AS v ON v.id = p.template_variables_id
 CROSS JOIN llm_configs AS c ON c.id = coalesce(r.llm_config_id, ?)
 WHERE +r.project_id = ? ORDER BY r.id"""
 _RATABLE = """
@@ -104,9 +108,9 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
             Work(
                 response_id=row.id,
                 prompt=prompts[row.prompt_id],
-                messages=read_messages(row.messages or "[]") if row.is_ready else None,
+                messages=_messages(row) if row.is_ready else None,
                 error=row.error,
-                criteria=asked[row.criterion_set_id],
+                criteria=_applied(asked[row.criterion_set_id], row.task_values),
                 config=configs[config_id],
                 sampling=samplings[kind],
                 response_format=parse(row.response_format_json_schema),
@@ -115,6 +119,27 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
             )
         )
     return result
+
+
+def _messages(row: AnyRow) -> list[dict[str, Any]]:
+    """The output; of an agent that has a trajectory, all that it tells."""
+    trajectory = None if row.trajectory is None else read_trajectory(read_json(row.trajectory))
+    if isinstance(trajectory, Trajectory):
+        return messages_of(trajectory)
+    return read_messages(row.messages or "[]")
+
+
+def _applied(criteria: list[Criterion], task_values: str | None) -> list[Criterion]:
+    """The criteria; of a task for an agent with its values filled in."""
+    if task_values is None:
+        return criteria
+    values = read_json(task_values)
+    return [
+        one.model_copy(
+            update={"criterion_str": agent_tasks.applied(one, values).rendered_criterion_str}
+        )
+        for one in criteria
+    ]
 
 
 def _parse(column: str | None) -> Any:

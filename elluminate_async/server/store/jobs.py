@@ -345,7 +345,7 @@ def generation_status(
     if row.experiment_id != experiment_id:
         raise not_found("task", task_id)
     progress = _progress(row)
-    return generation_document(_told(row, revoked_as), row.error_msg, progress)
+    return generation_document(task_id, _told(row, revoked_as), row.error_msg, progress)
 
 
 def _told(row: AnyRow, revoked_as: str) -> str:
@@ -353,7 +353,7 @@ def _told(row: AnyRow, revoked_as: str) -> str:
 
 
 def generation_document(
-    status: str, error_msg: str | None, progress: JobProgress
+    task_id: str, status: str, error_msg: str | None, progress: JobProgress
 ) -> dict[str, Any]:
     """The status document of an experiment's job."""
     return {
@@ -363,6 +363,8 @@ def generation_document(
         "completed_ratings": progress.rated,
         "total_responses": progress.total,
         "logs_delta": None,
+        "generation_task_id": task_id,
+        "has_internal_error": status == JobStatusName.FAILURE,
     }
 
 

@@ -159,13 +159,8 @@ def annotate(
 ) -> WireText:
     """Set a response's annotation."""
     row = row_by_id(connection, table, project_id, "response", response_id)
-    texts = (
-        dump(row.messages),
-        dump_or_none(row.llm_model_config),
-        dump_or_none(row.custom_api_info),
-        row.error,
-        annotation,
-    )
+    parts = (row.messages, row.llm_model_config, row.custom_api_info, row.trajectory)
+    texts = (*map(dump_or_none, parts), row.error, row.trajectory_ingest_error, annotation)
     sizes.note(connection, "answer", [(response_id, texts)])
     connection.execute(update(table).where(table.c.id == response_id).values(annotation=annotation))
     return get(connection, project_id, response_id)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 _TODO = """
-SELECT r.id, r.error IS NOT NULL AS is_failed, r.annotation <> '' AS is_annotated
+SELECT r.id, r.error IS NOT NULL AS is_failed, r.annotation <> '' AS is_annotated,
+ r.trajectory IS NOT NULL OR r.messages <> '[]' AS has_text
 FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT NULL
  OR EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = ? AND NOT EXISTS
   (SELECT 1 FROM ratings AS g
@@ -63,6 +64,9 @@ def begin(
     for running in fetch(connection, _RUNNING, experiment_id, kind):
         raise _busy(f"experiment {experiment_id}", running.task_id)
     todo = fetch(connection, _TODO, experiment_id, experiment.criterion_set_id)
+    if experiment.evaluation_mode == "AGENTIC":
+        # No model answers in the place of an agent that failed.
+        todo = [row for row in todo if row.has_text and not row.is_failed]
     if not todo:
         return None
     ids = [row.id for row in todo]

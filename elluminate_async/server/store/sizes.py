@@ -124,6 +124,9 @@ _LARGEST = {
     "sum(b.ready) FROM response_blocks AS b WHERE b.experiment_id = x.id), 0)) "
     "FROM experiments AS x WHERE x.project_id = ?",
     "LLM config": f"max({_bytes('x.document')}) FROM llm_configs AS x WHERE x.project_id = ?",
+    "scenario set": f"max({_bytes('x.description')} + coalesce((SELECT sum({_bytes('f.name')} + "
+    f"{_bytes('f.default_value')} + {_FIXED // 32}) FROM scenario_fields AS f "
+    "WHERE f.scenario_set_id = x.id), 0)) FROM scenario_sets AS x WHERE x.project_id = ?",
     "prompt template": f"max({_TEMPLATE}) FROM prompt_templates AS t WHERE t.project_id = ?",
     "rating": f"max({_CRITERION} + coalesce((SELECT max(s.reasoning) FROM experiments AS x "
     "JOIN response_sizes AS s ON s.experiment_id = x.id WHERE x.criterion_set_id = "

@@ -162,6 +162,38 @@ entries = _table(
     Index("entries_by_content", "collection_id", "digest"),
 )
 
+scenario_sets = _table(
+    "scenario_sets",
+    Column("name", String, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("read_only", Boolean, nullable=False),
+    _time("created_at"),
+    _time("updated_at"),
+    UniqueConstraint("project_id", "name"),
+)
+
+scenario_fields = _table(
+    "scenario_fields",
+    _parent("scenario_set_id", "scenario_sets"),
+    Column("name", String, nullable=False),
+    Column("field_type", String, nullable=False),
+    Column("default_value", Text, nullable=False),
+    UniqueConstraint("scenario_set_id", "name"),
+)
+
+scenarios = _table(
+    "scenarios",
+    _parent("scenario_set_id", "scenario_sets"),
+    Column("goal", Text, nullable=False),
+    Column("expected_conversation_outcome", Text, nullable=False),
+    # A value for each field, by the field's id: renaming a field changes no scenario.
+    _json("field_values"),
+    # Of the goal and the outcome alone, which no change of the fields touches.
+    Column("digest", String, nullable=False),
+    _time("created_at"),
+    Index("scenarios_by_content", "scenario_set_id", "digest"),
+)
+
 llm_configs = _table(
     "llm_configs",
     Column("name", String, nullable=False),
@@ -191,14 +223,47 @@ experiments = _table(
     _json("agent_config"),
     _json("evaluation_agent_config"),
     Column("persona_group_id", Integer),
+    _parent("scenario_set_id", "scenario_sets", nullable=True),
     _time("created_at"),
     _time("updated_at"),
     UniqueConstraint("project_id", "name"),
 )
 
+# Of experiments that agents' results are uploaded to: ids and names of their tasks.
+agent_definitions = Table(
+    "agent_definitions",
+    metadata,
+    Column(
+        "experiment_id",
+        Integer,
+        ForeignKey("experiments.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _json("tasks"),
+)
+
+# What is known of an agent's result besides the response that it is.
+agent_results = Table(
+    "agent_results",
+    metadata,
+    Column(
+        "response_id",
+        Integer,
+        ForeignKey("responses.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("reward", Float),
+    Column("steps", Integer),
+    Column("cost_usd", Float),
+    _json("metadata"),
+)
+
 prompts = _table(
     "prompts",
-    _parent("prompt_template_id", "prompt_templates"),
+    # None of a task for an agent, whose instruction is the row's.
+    _parent("prompt_template_id", "prompt_templates", nullable=True),
     _parent("template_variables_id", "entries"),
     _json("messages"),
     Column("digest", String, nullable=False),
@@ -223,6 +288,9 @@ responses = _table(
     Column("output_tokens", Integer),
     Column("reasoning_tokens", Integer),
     Column("cached_tokens", Integer),
+    _json("trajectory"),
+    Column("trajectory_ingest_error", Text),
+    Column("termination_reason", String),
     _json("custom_api_info"),
     Column("error", Text),
     Column("annotation", Text, nullable=False),

@@ -54,6 +54,7 @@ def _upgrade(connection: Connection, version: str) -> None:
         counts.create(connection)
     if version in ("1", "2"):
         sizes.create(connection)
+    _allow_null(connection, "prompts", "prompt_template_id INTEGER")
     # Those of the first three did not have it.
     connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
 
@@ -76,3 +77,18 @@ def _definition(column: Column[Any]) -> str:
     for key in column.foreign_keys:
         text += f" REFERENCES {key.column.table.name} (id) ON DELETE {key.ondelete}"
     return text
+
+
+def _allow_null(connection: Connection, table: str, column: str) -> None:
+    """Take a NOT NULL away, in the way that SQLite's manual names for what changes no row.
+
+    A new table in its place would take along all that refers to the old one.
+    """
+    version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
+    connection.exec_driver_sql("PRAGMA writable_schema=ON")
+    connection.exec_driver_sql(
+        "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = ?",
+        (f"{column} NOT NULL", column, table),
+    )
+    connection.exec_driver_sql(f"PRAGMA schema_version={version + 1}")
+    connection.exec_driver_sql("PRAGMA writable_schema=OFF")

@@ -1,0 +1,392 @@
+"""Agents' results: matched with tasks, stored as responses, and their evaluation as a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from elluminate_async.schemas import RatingMode
+from elluminate_async.schemas.agent_results import (
+    AgentResultMatch,
+    AgentResultsDefinition,
+    AgentResultsPreview,
+    AgentResultsUpload,
+    AgentTask,
+)
+from elluminate_async.schemas.prompt_templates import render
+from elluminate_async.schemas.trajectories import MOST_TOKENS, Trajectory, text_in
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store import (
+    accepting,
+    agent_tasks,
+    criteria,
+    experiments,
+    llm_configs,
+    prompt_templates,
+    ratings,
+    responses,
+    sizes,
+    tables,
+)
+from elluminate_async.server.store.accepting import NewJob
+from elluminate_async.server.store.jobs import JobKind
+from elluminate_async.server.store.rows import digest, now, reserve_ids, run_many, select_in
+from elluminate_async.server.store.wire_json import dump, dump_or_none
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from elluminate_async.schemas import Criterion
+    from elluminate_async.schemas.agent_results import AgentResult, AgentTaskRef
+    from elluminate_async.server.store.agent_tasks import Task, Tasks
+    from elluminate_async.server.store.rows import AnyRow
+
+MOST_TOLD: Final = 1_000
+"""Errors of one upload that are told one by one."""
+
+_ACCEPTED_TOLD = 10
+
+_TRAJECTORY = """
+UPDATE responses SET trajectory = ?, trajectory_ingest_error = ?, termination_reason = ?
+WHERE id = ?"""
+_RESULT = """
+INSERT INTO agent_results (response_id, reward, steps, cost_usd, metadata) VALUES (?, ?, ?, ?, ?)"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """A result whose trajectory has been looked at.
+
+    Attributes:
+        trajectory: None where there is none, or it was dropped.
+        dropped: Why it was.
+    """
+
+    given: AgentResult
+    trajectory: Trajectory | None
+    dropped: str | None
+
+    @property
+    def is_to_judge(self) -> bool:
+        """Whether there is something to judge, and it is no failure."""
+        has_text = self.trajectory is not None or bool(self.given.messages)
+        return has_text and self.given.error is None
+
+
+def definition(
+    connection: Connection, project_id: int, experiment_id: int
+) -> AgentResultsDefinition:
+    """The tasks and criteria that uploads may name; 400 for an experiment without agents."""
+    experiment = experiments.row(connection, project_id, experiment_id)
+    tasks = agent_tasks.of_experiment(connection, project_id, experiment_id)
+    asked = _criteria_of(connection, project_id, experiment)
+    return AgentResultsDefinition(
+        task_name_column=agent_tasks.NAME_COLUMN,
+        tasks=[
+            AgentTask(
+                task_id=task.id,
+                task_name=task.name,
+                criteria=[agent_tasks.applied(one, task.values or {}) for one in asked],
+                row_exists=task.values is not None,
+                current_task_name=None if task.current_name == task.name else task.current_name,
+            )
+            for task in tasks.all
+        ],
+    )
+
+
+def preview(
+    connection: Connection, project_id: int, experiment_id: int, refs: Sequence[AgentTaskRef]
+) -> AgentResultsPreview:
+    """The tasks that an upload of such results would store them for."""
+    experiment = experiments.row(connection, project_id, experiment_id)
+    tasks = agent_tasks.of_experiment(connection, project_id, experiment_id)
+    matches = [tasks.match(index, ref) for index, ref in enumerate(refs)]
+    columns = prompt_templates.column_names(connection, project_id, experiment.collection_id or 0)
+    has_names = agent_tasks.NAME_COLUMN in columns
+    matched = sum(match.matched for match in matches)
+    return AgentResultsPreview(
+        task_name_column=agent_tasks.NAME_COLUMN if has_names else None,
+        matched=matched,
+        unmatched=len(matches) - matched,
+        results=matches,
+    )
+
+
+def upload(
+    connection: Connection,
+    project_id: int,
+    experiment_id: int,
+    results: Sequence[ReadResult],
+    *,
+    epoch: int,
+    evaluate: bool,
+) -> AgentResultsUpload:
+    """Store results as responses with their ratings, and begin the evaluation of the others.
+
+    Raises:
+        Problem: 400 when none is of a task of the experiment; 404 without such an experiment.
+    """
+    experiment = experiments.row(connection, project_id, experiment_id)
+    tasks = agent_tasks.of_experiment(connection, project_id, experiment_id)
+    matches = [tasks.match(index, one.given) for index, one in enumerate(results)]
+    if not any(match.matched for match in matches):
+        raise _nothing_stored(tasks, matches)
+    stored = [(match, one) for match, one in zip(matches, results, strict=True) if match.matched]
+    of_tasks = [(tasks[match.task_id or 0], one) for match, one in stored]
+    ids = _insert(connection, project_id, experiment, of_tasks, epoch)
+    asked = _criteria_of(connection, project_id, experiment)
+    verdicts, rejected = _verdicts(asked, ids, stored)
+    made = ratings.record(connection, project_id, verdicts)
+    rated = {one.response_id for one in verdicts}
+    pending = [
+        response_id
+        for response_id, (_, one) in zip(ids, stored, strict=True)
+        if one.is_to_judge and response_id not in rated
+    ]
+    task_id = None
+    if evaluate and pending and asked:
+        task_id = _begin(connection, project_id, experiment, pending)
+    return AgentResultsUpload(
+        created_responses=len(ids),
+        created_ratings=len(made),
+        errors=_capped([*_errors(matches, results), *rejected]),
+        pending_evaluations=len(pending) if task_id is not None else 0,
+        evaluation_task_id=task_id,
+    )
+
+
+def _criteria_of(connection: Connection, project_id: int, experiment: AnyRow) -> list[Criterion]:
+    set_id = experiment.criterion_set_id
+    return criteria.of_sets(connection, project_id, [set_id])[set_id]
+
+
+def _nothing_stored(tasks: Tasks, matches: Sequence[AgentResultMatch]) -> Problem:
+    reasons = _capped(_line(match, str(match.reason)) for match in matches)
+    gone = any(match.task_id in tasks for match in matches if match.task_id is not None)
+    accepted = [task for task in tasks.all if task.values is not None]
+    names = ", ".join(repr(task.name) for task in accepted[:_ACCEPTED_TOLD]) or "none"
+    return Problem(
+        400,
+        f"none of the {len(matches)} results is of a task of the experiment, and nothing was "
+        f"stored; the first: {reasons[0] if reasons else 'there is none'}; its tasks: {names}",
+        extra={
+            "kind": "nothing_stored" if gone else "unmatched_tasks",
+            "accepted_tasks": [
+                {"task_id": task.id, "task_name": task.name} for task in accepted[:_ACCEPTED_TOLD]
+            ],
+            "accepted_tasks_total": len(accepted),
+            "results": reasons,
+        },
+    )
+
+
+def _insert(
+    connection: Connection,
+    project_id: int,
+    experiment: AnyRow,
+    results: Sequence[tuple[Task, ReadResult]],
+    epoch: int,
+) -> list[int]:
+    """The ids of the responses that the results became."""
+    prompt_of = _prompts(connection, project_id, experiment, (task for task, _ in results))
+    config_id = experiment.llm_config_id or llm_configs.default_id(connection, project_id)
+    ids = list(reserve_ids(connection, tables.responses, len(results)))
+    rows = [
+        responses.NewRow(
+            id=response_id,
+            experiment_id=experiment.id,
+            prompt_id=prompt_of[task.id],
+            llm_config_id=config_id,
+            epoch=epoch,
+            answer=_answer(one),
+        )
+        for response_id, (task, one) in zip(ids, results, strict=True)
+    ]
+    try:
+        responses.insert_all(connection, project_id, rows)
+        _insert_rest(connection, ids, [one for _, one in results])
+    except UnicodeError:
+        raise
+    except ValueError as error:  # a number that is none
+        raise Problem(422, f"a value cannot be stored: {error}") from None
+    return ids
+
+
+def _insert_rest(connection: Connection, ids: Sequence[int], results: Sequence[ReadResult]) -> None:
+    kept = [
+        (
+            dump(one.given.trajectory) if one.trajectory is not None else None,
+            one.dropped,
+            _termination_reason(one.given),
+            response_id,
+        )
+        for response_id, one in zip(ids, results, strict=True)
+    ]
+    run_many(connection, _TRAJECTORY, kept)
+    sizes.note(
+        connection,
+        "answer",
+        (
+            (response_id, (trajectory, dropped, dump(one.given.messages), one.given.error))
+            for (trajectory, dropped, _, response_id), one in zip(kept, results, strict=True)
+        ),
+    )
+    figures = [
+        (response_id, one.reward, one.steps, one.cost_usd, dump_or_none(one.metadata))
+        for response_id, one in zip(ids, (result.given for result in results), strict=True)
+    ]
+    run_many(connection, _RESULT, figures)
+
+
+def _answer(one: ReadResult) -> responses.GeneratedResponse:
+    given, told = one.given, _tokens_of(one.trajectory)
+    messages = given.messages
+    if not messages and one.trajectory is not None:
+        messages = _last_words(one.trajectory)
+    return responses.GeneratedResponse(
+        messages=messages,
+        error=given.error,
+        config=None,
+        duration_seconds=given.duration_seconds,
+        input_tokens=told[0] if given.input_tokens is None else given.input_tokens,
+        output_tokens=told[1] if given.output_tokens is None else given.output_tokens,
+        cached_tokens=told[2] if given.cached_tokens is None else given.cached_tokens,
+    )
+
+
+def _tokens_of(trajectory: Trajectory | None) -> tuple[int | None, int | None, int | None]:
+    """Tokens of the prompts, of the answers and from a cache, as the trajectory tells them."""
+    if trajectory is None:
+        return None, None, None
+    if (final := trajectory.final_metrics) is not None:
+        return (
+            final.total_prompt_tokens,
+            final.total_completion_tokens,
+            final.total_cached_tokens,
+        )
+    steps = [step.metrics for step in trajectory.steps if step.metrics is not None]
+    return (
+        _sum(metrics.prompt_tokens for metrics in steps),
+        _sum(metrics.completion_tokens for metrics in steps),
+        _sum(metrics.cached_tokens for metrics in steps),
+    )
+
+
+def _sum(figures: Iterable[int | None]) -> int | None:
+    known = [figure for figure in figures if figure is not None]
+    return min(sum(known), MOST_TOKENS) if known else None
+
+
+def _last_words(trajectory: Trajectory) -> list[dict[str, Any]]:
+    """The last that the agent said, as the response's one message."""
+    said = [text_in(step.message) for step in trajectory.steps if step.source == "agent"]
+    last = next((text for text in reversed(said) if text.strip()), None)
+    return [] if last is None else [{"role": "assistant", "content": last, "tool_calls": None}]
+
+
+def _termination_reason(given: AgentResult) -> str | None:
+    reason = (given.metadata or {}).get("termination_reason")
+    return reason if isinstance(reason, str) and reason else None
+
+
+def _prompts(
+    connection: Connection, project_id: int, experiment: AnyRow, tasks: Iterable[Task]
+) -> dict[int, int]:
+    """By task, the id of the prompt that has its instruction."""
+    table = tables.prompts
+    template_id = experiment.prompt_template_id
+    template = None
+    if template_id is not None:
+        template = prompt_templates.get(connection, project_id, template_id).messages
+    wanted: dict[str, dict[str, Any]] = {}
+    digests: dict[int, str] = {}
+    for task in tasks:
+        if task.id in digests:
+            continue
+        values = task.values or {}
+        messages = _instruction(task) if template is None else render(template, values)
+        digests[task.id] = content = digest(template_id, task.id, messages)
+        wanted[content] = {
+            "project_id": project_id,
+            "prompt_template_id": template_id,
+            "template_variables_id": task.id,
+            "messages": messages,
+            "digest": content,
+        }
+    known: dict[str, int] = {}
+    query = select(table.c.id, table.c.digest).where(table.c.project_id == project_id)
+    for row in select_in(connection, query, table.c.digest, wanted):
+        known[row.digest] = row.id
+    new = [row for content, row in wanted.items() if content not in known]
+    if new:
+        ids = reserve_ids(connection, table, len(new))
+        time = now()
+        rows = [{**row, "id": id, "created_at": time} for id, row in zip(ids, new, strict=True)]
+        connection.execute(insert(table), rows)
+        known.update((row["digest"], prompt_id) for prompt_id, row in zip(ids, new, strict=True))
+        sizes.note(connection, "prompt", ((experiment.id, [dump(row["messages"])]) for row in new))
+    return {task_id: known[content] for task_id, content in digests.items()}
+
+
+def _instruction(task: Task) -> list[dict[str, Any]]:
+    text = (task.values or {}).get(agent_tasks.INSTRUCTION_COLUMN)
+    return [{"role": "user", "content": task.name if text in (None, "") else str(text)}]
+
+
+def _verdicts(
+    asked: Iterable[Criterion],
+    ids: Sequence[int],
+    stored: Sequence[tuple[AgentResultMatch, ReadResult]],
+) -> tuple[list[ratings.JudgeVerdict], list[str]]:
+    """The ratings that came along, and what was wrong with those that are not taken."""
+    known = {criterion.id for criterion in asked}
+    verdicts: list[ratings.JudgeVerdict] = []
+    errors: list[str] = []
+    for response_id, (match, one) in zip(ids, stored, strict=True):
+        for rating in one.given.criterion_ratings:
+            if rating.criterion_id is None:
+                reason = f"its criterion is named by the label {rating.label!r:.60} alone"
+                errors.append(_line(match, f"rating rejected: {reason}; give criterion_id"))
+            elif rating.criterion_id not in known:
+                reason = f"the experiment has no criterion {rating.criterion_id}"
+                errors.append(_line(match, f"rating rejected: {reason}"))
+            else:
+                verdict = ratings.JudgeVerdict(
+                    response_id, rating.criterion_id, rating.rating, rating.reasoning or None
+                )
+                verdicts.append(verdict)
+    return verdicts, errors
+
+
+def _errors(matches: Sequence[AgentResultMatch], results: Sequence[ReadResult]) -> Iterable[str]:
+    for match, one in zip(matches, results, strict=True):
+        if match.reason is not None:
+            yield _line(match, match.reason)
+        elif one.dropped is not None:
+            yield _line(match, f"trajectory dropped: {one.dropped}")
+
+
+def _line(match: AgentResultMatch, reason: str) -> str:
+    name = "" if match.task_name is None else f" (task {match.task_name!r:.100})"
+    return f"result {match.index}{name}: {reason}"
+
+
+def _capped(lines: Iterable[str]) -> list[str]:
+    whole = list(lines)
+    more = len(whole) - MOST_TOLD
+    return [*whole[:MOST_TOLD], f"and {more} more"] if more > 0 else whole
+
+
+def _begin(
+    connection: Connection, project_id: int, experiment: AnyRow, pending: Sequence[int]
+) -> str:
+    """Keep the evaluation, so that it will be done; its task id."""
+    job = NewJob(JobKind.EXPERIMENT, pending, RatingMode(experiment.rating_mode), experiment.id)
+    task_id = accepting.accept(connection, project_id, job)
+    jobs = tables.jobs
+    connection.execute(update(jobs).where(jobs.c.task_id == task_id).values(generated=jobs.c.total))
+    experiments.started(connection, experiment.id, task_id)
+    return task_id
