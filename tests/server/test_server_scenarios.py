@@ -148,6 +148,8 @@ async def test_an_experiment_on_a_set(api: Api) -> None:
     assert (await api("POST", "/experiments", body)).status == 404
     await api.post("/scenario-sets", {"name": "S", "fields": ["tone"]})
     await api.post("/scenario-sets/1/scenarios", scenario())
+    both = await api("POST", "/experiments", {**body, "collection_id": 1})
+    assert (both.status, "not both" in str(both.body)) == (422, True)
     made = await api.post("/experiments", body)
     shown = made["collection"]
     assert (shown["name"], shown["collection_type"]) == ("S", "PERSONA")
