@@ -34,9 +34,10 @@ from elluminate_async.operations.stored_items import (
 from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.responses import AnnotateRequest, GenerationMetadata, PromptResponse
+from elluminate_async.schemas.responses import AnnotateRequest, PromptResponse
 from elluminate_async.schemas.template_variables import TemplateVariables
 from elluminate_async.tables.reading import length_of
 

@@ -11,11 +11,15 @@ from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, C
 from elluminate_async.schemas.experiments import (
     CreateExperimentRequest,
     Experiment,
+    ExperimentMap,
+    ExperimentMapResponse,
+    ExperimentMapSample,
     ExperimentResults,
     GenerationStatus,
     RunExperimentRequest,
     YesNoMeans,
 )
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.jobs import ItemFailure, JobProgress, JobStatus, JobStatusName
 from elluminate_async.schemas.llm_configs import (
     CreateLLMConfigRequest,
@@ -32,12 +36,15 @@ from elluminate_async.schemas.ratings import (
     RatingValue,
 )
 from elluminate_async.schemas.responses import (
-    GenerationMetadata,
+    DailyUsage,
     Message,
     Prompt,
     PromptResponse,
     ResponseBatchRequest,
     ResponseIn,
+    ResponsesSample,
+    ResponsesStats,
+    SampleSort,
 )
 from elluminate_async.schemas.template_variables import (
     CollectionWithEntries,
@@ -63,8 +70,12 @@ __all__ = [
     "Criterion",
     "CriterionIn",
     "CriterionSet",
+    "DailyUsage",
     "EntryRequest",
     "Experiment",
+    "ExperimentMap",
+    "ExperimentMapResponse",
+    "ExperimentMapSample",
     "ExperimentResults",
     "GenerationMetadata",
     "GenerationStatus",
@@ -88,7 +99,10 @@ __all__ = [
     "RatingValue",
     "ResponseBatchRequest",
     "ResponseIn",
+    "ResponsesSample",
+    "ResponsesStats",
     "RunExperimentRequest",
+    "SampleSort",
     "TemplateVariables",
     "YesNoMeans",
 ]

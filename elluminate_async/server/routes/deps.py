@@ -67,6 +67,7 @@ class CurrentProject:
 
     Attributes:
         is_legacy: Whether the client is an official one up to 1.0.6.
+        is_official: Whether it is an official one, of any version.
         revoked_as: The status that it is told of a cancelled job: an official client knows of no
             end but two, and would ask for ever.
         connection: Where the request came from, where that is known.
@@ -75,6 +76,7 @@ class CurrentProject:
     service: Service
     id: int
     is_legacy: bool
+    is_official: bool = False
     revoked_as: JobStatusName = JobStatusName.REVOKED
     connection: ref[ClientConnection] | None = None
 
@@ -160,11 +162,12 @@ async def _current_project(project_id: Id, request: Request) -> CurrentProject:
     if project_id not in request.state.allowed_projects:
         raise not_found("project", project_id)
     sdk = request.headers.get("sdk-version", "")
-    is_official = sdk and not request.headers.get("user-agent", "").startswith(_OWN_AGENT)
+    is_official = sdk != "" and not request.headers.get("user-agent", "").startswith(_OWN_AGENT)
     return CurrentProject(
         request.state.service,
         project_id,
         is_legacy=_LEGACY_SDK.match(sdk) is not None,
+        is_official=is_official,
         revoked_as=JobStatusName.FAILURE if is_official else JobStatusName.REVOKED,
         connection=getattr(request.state, "connection", None),
     )

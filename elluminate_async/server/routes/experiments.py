@@ -26,12 +26,14 @@ from elluminate_async.server.routes.deps import (
     InProject,
     OptionalId,
     OptionalName,
+    OptionalText,
     PageNumber,
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
 from elluminate_async.server.store import experiments as store
 from elluminate_async.server.store import jobs, revoking, sizes
+from elluminate_async.server.store.cells import CellFilter
 from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
@@ -50,7 +52,9 @@ async def create(project: InProject, body: CreateExperimentRequest) -> Experimen
 
     if not body.generate:
         made = await project.write(store.create, body)
-        return await project.read(store.get, made, legacy=project.is_legacy)
+        return await project.read(
+            store.get, made, legacy=project.is_legacy, official=project.is_official
+        )
     options = RunExperimentRequest(
         rating_mode=body.rating_mode,
         n_epochs=body.n_epochs,
@@ -77,14 +81,22 @@ async def find(
         collection_id=collection_id,
         llm_config_id=llm_config_id,
     )
-    documents = partial(store.documents, legacy=project.is_legacy)
+    documents = partial(store.documents, legacy=project.is_legacy, official=project.is_official)
     return await project.page(page, ids, documents, sizes.largest("experiment"))
 
 
 @router.get("/{experiment_id}")
-async def get(project: InProject, experiment_id: Id) -> Experiment:
-    """One experiment with its results."""
-    return await project.read(store.get, experiment_id, legacy=project.is_legacy)
+async def get(
+    project: InProject, experiment_id: Id, categorical_filters: OptionalText = None
+) -> Experiment:
+    """One experiment with its results; with filters, those over the rows that match."""
+    return await project.read(
+        store.get,
+        experiment_id,
+        legacy=project.is_legacy,
+        official=project.is_official,
+        cells=CellFilter.of(categorical_filters),
+    )
 
 
 @router.post("/{experiment_id}/run")

@@ -17,15 +17,14 @@ _BLOCK_BITS = 12
 # Finished responses by experiment and block of ids: a page is found by adding blocks up and
 # walking within one. Deletions that follow from others fire triggers as well.
 _BLOCK = f"id >> {_BLOCK_BITS}"
+# What filters look at, so that rows are read for the page that is shown only.
+_FINISHED = """
+CREATE INDEX responses_finished ON responses (experiment_id, id, epoch, llm_model_name,
+ duration_seconds, input_tokens, output_tokens) WHERE is_ready"""
 _ONE_MORE = f"""
-INSERT INTO response_blocks VALUES (NEW.experiment_id, NEW.{_BLOCK}, NEW.project_id, 1)
-ON CONFLICT (experiment_id, block) DO UPDATE SET ready = ready + 1;"""
-_DEFINITIONS = (
-    """
-CREATE TABLE response_blocks (
- experiment_id INTEGER REFERENCES experiments (id) ON DELETE CASCADE, block INTEGER,
- project_id INTEGER NOT NULL, ready INTEGER NOT NULL,
- PRIMARY KEY (experiment_id, block)) WITHOUT ROWID""",
+INSERT INTO response_blocks VALUES (NEW.experiment_id, NEW.{_BLOCK}, NEW.project_id, 1, 1)
+ON CONFLICT (experiment_id, block) DO UPDATE SET ready = ready + 1, changes = changes + 1;"""
+_TRIGGERS = (
     f"""
 CREATE TRIGGER response_stored AFTER INSERT ON responses WHEN NEW.is_ready
 BEGIN {_ONE_MORE} END""",
@@ -34,9 +33,17 @@ CREATE TRIGGER response_finished AFTER UPDATE OF is_ready ON responses
 WHEN NEW.is_ready AND NOT OLD.is_ready BEGIN {_ONE_MORE} END""",
     f"""
 CREATE TRIGGER response_deleted AFTER DELETE ON responses WHEN OLD.is_ready
-BEGIN UPDATE response_blocks SET ready = ready - 1
+BEGIN UPDATE response_blocks SET ready = ready - 1, changes = changes + 1
  WHERE experiment_id = OLD.experiment_id AND block = OLD.{_BLOCK}; END""",
-    "CREATE INDEX responses_finished ON responses (experiment_id) WHERE is_ready",
+)
+_DEFINITIONS = (
+    """
+CREATE TABLE response_blocks (
+ experiment_id INTEGER REFERENCES experiments (id) ON DELETE CASCADE, block INTEGER,
+ project_id INTEGER NOT NULL, ready INTEGER NOT NULL, changes INTEGER NOT NULL DEFAULT 0,
+ PRIMARY KEY (experiment_id, block)) WITHOUT ROWID""",
+    *_TRIGGERS,
+    _FINISHED,
     "DROP INDEX IF EXISTS responses_by_experiment",
     """
 CREATE TABLE collection_sizes (
@@ -53,7 +60,7 @@ BEGIN UPDATE collection_sizes SET entries = entries - 1
 )
 _FIRST_COUNTS = (
     f"""
-INSERT INTO response_blocks SELECT experiment_id, {_BLOCK}, project_id, count(*) FROM responses
+INSERT INTO response_blocks SELECT experiment_id, {_BLOCK}, project_id, count(*), 0 FROM responses
 WHERE is_ready GROUP BY experiment_id, {_BLOCK}""",
     "INSERT INTO collection_sizes SELECT collection_id, count(*) FROM entries GROUP BY 1",
 )
@@ -77,6 +84,18 @@ WHERE collection_id IN (SELECT value FROM json_each(?))"""
 def create(connection: Connection) -> None:
     """Make the tables, the triggers and what there is to count now."""
     for statement in (*_DEFINITIONS, *_FIRST_COUNTS):
+        connection.exec_driver_sql(statement)
+
+
+def to_5(connection: Connection) -> None:
+    """From version 2 to 4: blocks tell how often they have changed, and the index has figures."""
+    for statement in (
+        "ALTER TABLE response_blocks ADD COLUMN changes INTEGER NOT NULL DEFAULT 0",
+        *(f"DROP TRIGGER response_{name}" for name in ("stored", "finished", "deleted")),
+        *_TRIGGERS,
+        "DROP INDEX responses_finished",
+        _FINISHED,
+    ):
         connection.exec_driver_sql(statement)
 
 

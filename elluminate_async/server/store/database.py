@@ -15,8 +15,8 @@ from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import counts, sizes, tables
-from elluminate_async.server.store.inspection import APPLICATION_ID, prepare
+from elluminate_async.server.store import counts, sizes, tables, upgrades
+from elluminate_async.server.store.inspection import prepare
 from elluminate_async.server.store.locking import FileLock
 from elluminate_async.server.store.trouble import Gate, problem_of
 from elluminate_async.server.store.wire_json import dump, read_json
@@ -207,12 +207,13 @@ def _migrate(connection: Connection) -> str:
         counts.create(connection)
         sizes.create(connection)
         connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
-    elif version in ("1", "2", "3"):
-        if version == "1":
-            counts.create(connection)
-        if version != "3":
+    elif version in ("1", "2", "3", "4"):
+        if version in ("1", "2"):
             sizes.create(connection)
-        _to_4(connection)
+        if version != "4":
+            upgrades.to_4(connection)
+        upgrades.to_5(connection)
+        (counts.create if version == "1" else counts.to_5)(connection)
         of_schema = tables.meta.c.name == "schema_version"
         connection.execute(update(tables.meta).where(of_schema).values(value=current))
     elif version != current:
@@ -226,15 +227,3 @@ def _migrate(connection: Connection) -> str:
         server_id = secrets.token_hex(16)
         connection.execute(insert(tables.meta), {"name": "server_id", "value": server_id})
     return str(server_id)
-
-
-def _to_4(connection: Connection) -> None:
-    for statement in (
-        f"PRAGMA application_id={APPLICATION_ID}",
-        "ALTER TABLE idempotency ADD COLUMN experiment_id INTEGER "
-        "REFERENCES experiments (id) ON DELETE CASCADE",
-        "CREATE INDEX ix_idempotency_experiment_id ON idempotency (experiment_id)",
-        "CREATE INDEX ix_idempotency_created_at ON idempotency (created_at)",
-        "CREATE INDEX ix_jobs_finished_at ON jobs (finished_at)",
-    ):
-        connection.exec_driver_sql(statement)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from elluminate_async.schemas import Experiment
+from elluminate_async.schemas import Experiment, JobStatusName
 from elluminate_async.server.problems import Problem, taken
 from elluminate_async.server.store import (
     collections,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from elluminate_async.schemas import CreateExperimentRequest
+    from elluminate_async.server.store.cells import CellFilter
 
 table = tables.experiments
 
@@ -82,10 +83,20 @@ def _criterion_set(connection: Connection, project_id: int, body: CreateExperime
     return criterion_sets.create_empty(connection, project_id, f"{body.name} criteria")
 
 
-def get(connection: Connection, project_id: int, experiment_id: int, *, legacy: bool) -> Experiment:
-    """One experiment with its results; ``legacy`` as in `results.of_experiment`."""
+def get(
+    connection: Connection,
+    project_id: int,
+    experiment_id: int,
+    *,
+    legacy: bool,
+    official: bool = True,
+    cells: CellFilter | None = None,
+) -> Experiment:
+    """One experiment with its results; what they are for is as in `results.of_experiment`."""
     row(connection, project_id, experiment_id)
-    found = documents(connection, project_id, [experiment_id], legacy=legacy)
+    found = documents(
+        connection, project_id, [experiment_id], legacy=legacy, official=official, cells=cells
+    )
     return found[experiment_id]
 
 
@@ -116,7 +127,13 @@ def find_ids(
 
 
 def documents(
-    connection: Connection, project_id: int, ids: Iterable[int], *, legacy: bool
+    connection: Connection,
+    project_id: int,
+    ids: Iterable[int],
+    *,
+    legacy: bool,
+    official: bool = True,
+    cells: CellFilter | None = None,
 ) -> dict[int, Experiment]:
     """The experiments of these ids, with their results."""
     rows = rows_by_id(connection, table, project_id, ids)
@@ -125,6 +142,7 @@ def documents(
     sets = criterion_sets.documents(connection, project_id, _ids(rows, "criterion_set_id"))
     default = llm_configs.default_id(connection, project_id)
     configs = llm_configs.documents(connection, project_id, {default, *_ids(rows, "llm_config_id")})
+    dropped = _dropped_trajectories(connection, rows)
     return {
         experiment_id: Experiment(
             id=experiment_id,
@@ -135,7 +153,11 @@ def documents(
             criterion_set=sets[row.criterion_set_id],
             llm_config=configs[row.llm_config_id or default],
             generation_task_id=row.generation_task_id,
-            results=results.of_experiment(connection, experiment_id, legacy=legacy),
+            has_internal_error=_has_internal_error(connection, experiment_id),
+            dropped_trajectories=dropped.get(experiment_id, 0),
+            results=results.of_experiment(
+                connection, row, legacy=legacy, official=official, cells=cells
+            ),
             logs=row.logs,
             generation_params=row.generation_params,
             n_epochs=row.n_epochs,
@@ -144,6 +166,34 @@ def documents(
         )
         for experiment_id, row in rows.items()
     }
+
+
+def _has_internal_error(connection: Connection, experiment_id: int) -> bool:
+    """Whether its last run was ended by a fault of the server, with items left to do."""
+    jobs = tables.jobs
+    last = (
+        select(jobs.c.status, jobs.c.processed, jobs.c.total)
+        .where(jobs.c.experiment_id == experiment_id, jobs.c.kind == "experiment")
+        .order_by(jobs.c.id.desc())
+        .limit(1)
+    )
+    found = connection.execute(last).first()
+    if found is None:
+        return False
+    return found.status == JobStatusName.FAILURE and found.processed < found.total
+
+
+def _dropped_trajectories(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
+    responses = tables.responses
+    counted = (
+        select(responses.c.experiment_id, func.count())
+        .where(
+            responses.c.experiment_id.in_(list(ids)),
+            responses.c.trajectory_ingest_error.is_not(None),
+        )
+        .group_by(responses.c.experiment_id)
+    )
+    return {experiment_id: count for experiment_id, count in connection.execute(counted)}
 
 
 def _ids(rows: dict[int, AnyRow], column: str) -> set[int]:
@@ -175,13 +225,26 @@ def logs(connection: Connection, project_id: int, experiment_id: int) -> str:
 
 def ended(connection: Connection, experiment_id: int, line: str) -> None:
     """Note the end of the job, as a line of the log."""
+    jobs = tables.jobs
     before = connection.execute(
-        select(table.c.logs).where(table.c.id == experiment_id)
-    ).scalar_one_or_none()
+        select(table.c.logs, table.c.run_seconds, jobs.c.created_at)
+        .outerjoin(jobs, jobs.c.task_id == table.c.generation_task_id)
+        .where(table.c.id == experiment_id)
+    ).one_or_none()
+    if before is None:
+        return
+    time, seconds = now(), before.run_seconds
+    if before.created_at is not None:
+        seconds = (seconds or 0.0) + (time - before.created_at).total_seconds()
     connection.execute(
         update(table)
         .where(table.c.id == experiment_id)
-        .values(generation_task_id=None, logs=f"{before or ''}{line}\n", updated_at=now())
+        .values(
+            generation_task_id=None,
+            logs=f"{before.logs or ''}{line}\n",
+            run_seconds=seconds,
+            updated_at=time,
+        )
     )
 
 

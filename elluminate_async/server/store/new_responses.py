@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.prompt_templates import filled_length, render
@@ -14,6 +15,7 @@ from elluminate_async.server.store.wire_json import (
     ids_text,
     read_json,
     read_messages,
+    readable,
     time_text,
 )
 
@@ -22,21 +24,23 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from elluminate_async.schemas import ResponseIn
+    from elluminate_async.schemas import LLMConfig, ResponseIn
     from elluminate_async.server.store.job_inputs import Work
+    from elluminate_async.server.store.responses import GeneratedResponse
 
 # A plus keeps an index on the project from being taken instead of the ids.
 _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
 _EXPERIMENTS = f"SELECT id, prompt_template_id, llm_config_id FROM experiments {_WANTED}"
-_ENTRIES = f"SELECT id, input_values FROM entries {_WANTED}"
+_ENTRIES = f"SELECT id, input_values, digest FROM entries {_WANTED}"
 _TEMPLATES = f"SELECT id, messages FROM prompt_templates {_WANTED}"
-_CONFIGS = f"SELECT id FROM llm_configs {_WANTED}"
+_CONFIGS = f"SELECT id, document FROM llm_configs {_WANTED}"
 _KNOWN = """
-SELECT id, digest FROM prompts
+SELECT id, digest, entry_digest FROM prompts
 WHERE digest IN (SELECT value FROM json_each(?)) AND project_id = ?"""
 _INSERT = """
 INSERT INTO prompts (id, project_id, prompt_template_id, template_variables_id, messages, digest,
- created_at) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+ entry_digest, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_FILLED_AGAIN = "UPDATE prompts SET entry_digest = ? WHERE id = ?"
 
 
 MOST_PROMPT = 4 << 20
@@ -81,6 +85,7 @@ class _NewPrompt:
     entry_id: int
     messages: str
     digest: str
+    entry_digest: str
 
 
 def create_responses(
@@ -124,7 +129,8 @@ def create_responses(
         item.llm_config_id or experiments[item.experiment_id].llm_config_id or default
         for item in items
     ]
-    _require(connection, project_id, _CONFIGS, "LLM config", config_of)
+    configs = _require(connection, project_id, _CONFIGS, "LLM config", config_of)
+    answers = _answers(items, config_of, configs)
     prompts = _prompts(
         connection,
         project_id,
@@ -148,13 +154,14 @@ def create_responses(
             id=response_id,
             experiment_id=item.experiment_id,
             prompt_id=prompt_id,
+            template_variables_id=item.template_variables_id,
             llm_config_id=config_id,
             epoch=item.epoch,
-            answer=responses.uploaded(item.messages, item.metadata) if item.messages else None,
+            answer=answer,
             is_hidden=hidden,
         )
-        for response_id, item, (prompt_id, _), config_id in zip(
-            ids, items, prompts, config_of, strict=True
+        for response_id, item, (prompt_id, _), config_id, answer in zip(
+            ids, items, prompts, config_of, answers, strict=True
         )
     ]
     try:
@@ -164,6 +171,23 @@ def create_responses(
     except ValueError as error:  # a number that is none, in messages to store
         raise Problem(422, f"a value cannot be stored: {error}") from None
     return list(ids)
+
+
+def _answers(
+    items: Sequence[ResponseIn], config_of: Sequence[int], configs: dict[int, AnyRow]
+) -> list[GeneratedResponse | None]:
+    """What is stored as given; None for what is to be generated."""
+
+    @cache
+    def prices(config_id: int) -> LLMConfig:
+        return readable(read_json(configs[config_id].document))
+
+    return [
+        responses.uploaded(item.messages, item.metadata, prices(config_id))
+        if item.messages
+        else None
+        for item, config_id in zip(items, config_of, strict=True)
+    ]
 
 
 def show(connection: Connection, response_ids: Sequence[int]) -> None:
@@ -221,11 +245,16 @@ def _prompts(
             filling.add(messages_of[template.id], values)
             messages = render(messages_of[template.id], values)
             rendered[pair] = content = digest(template.id, entry.id, messages)
-            wanted[content] = _NewPrompt(template.id, entry.id, dump(messages), content)
+            wanted[content] = _NewPrompt(
+                template.id, entry.id, dump(messages), content, entry.digest
+            )
         digests.append(rendered[pair])
-    known = {
-        row.digest: row.id for row in fetch(connection, _KNOWN, dump(list(wanted)), project_id)
-    }
+    rows = fetch(connection, _KNOWN, dump(list(wanted)), project_id)
+    known = {row.digest: row.id for row in rows}
+    # Filled in again, and with the same texts, from an entry that was changed elsewhere.
+    entry_digests = [(wanted[row.digest].entry_digest, row) for row in rows]
+    again = [(entry, row.id) for entry, row in entry_digests if entry != row.entry_digest]
+    run_many(connection, _FILLED_AGAIN, again)
     new = [row for content, row in wanted.items() if content not in known]
     if new:
         time = time_text(now())
@@ -241,6 +270,7 @@ def _prompts(
                     one.entry_id,
                     one.messages,
                     one.digest,
+                    one.entry_digest,
                     time,
                 )
                 for prompt_id, one in zip(ids, new, strict=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import GenerationMetadata
+from elluminate_async.schemas.prices import cost_of_tokens
+from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import counts, documents, sizes, tables
 from elluminate_async.server.store.rows import (
     AnySelect,
@@ -142,7 +144,8 @@ def annotate(
 ) -> WireText:
     """Set a response's annotation."""
     row = row_by_id(connection, table, project_id, "response", response_id)
-    texts = (dump(row.messages), dump_or_none(row.llm_model_config), row.error, annotation)
+    documents_of = (row.messages, row.llm_model_config, row.custom_api_info, row.trajectory)
+    texts = (*map(dump_or_none, documents_of), row.error, row.trajectory_ingest_error, annotation)
     sizes.note(connection, "answer", [(response_id, texts)])
     connection.execute(update(table).where(table.c.id == response_id).values(annotation=annotation))
     return get(connection, project_id, response_id)
@@ -162,6 +165,8 @@ class GeneratedResponse:
         messages: The output.
         error: Why there is none.
         config: The configuration that was used.
+        prices: One whose prices hold where ``config`` has none.
+        custom_api_info: Of a custom endpoint that answered elsewhere.
         duration_seconds: Of the model's call.
     """
 
@@ -173,12 +178,18 @@ class GeneratedResponse:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+    prices: LLMConfig | None = None
+    custom_api_info: dict[str, Any] | None = None
 
 
 def uploaded(
-    messages: list[dict[str, Any]], metadata: GenerationMetadata | None
+    messages: list[dict[str, Any]], metadata: GenerationMetadata | None, prices: LLMConfig | None
 ) -> GeneratedResponse:
-    """A response that is stored as given."""
+    """A response that is stored as given; ``prices`` as of `GeneratedResponse`.
+
+    Raises:
+        Problem: 422 for a ``custom_api_info`` that official clients could not read.
+    """
     known = metadata or GenerationMetadata()
     return GeneratedResponse(
         messages=messages,
@@ -189,7 +200,15 @@ def uploaded(
         output_tokens=known.output_tokens,
         reasoning_tokens=known.reasoning_tokens,
         cached_tokens=known.cached_tokens,
+        prices=prices,
+        custom_api_info=_checked_info(known.custom_api_info),
     )
+
+
+def _checked_info(info: dict[str, Any] | None) -> dict[str, Any] | None:
+    if info is not None and not isinstance(info.get("provider"), str):
+        raise Problem(422, "metadata.custom_api_info needs a provider, which is a text")
+    return info
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +222,7 @@ class NewRow:
     id: int
     experiment_id: int
     prompt_id: int
+    template_variables_id: int
     llm_config_id: int
     epoch: int
     answer: GeneratedResponse | None
@@ -211,11 +231,12 @@ class NewRow:
 
 _ANSWER_COLUMNS = (
     "messages", "llm_model_config", "llm_model_name", "duration_seconds", "input_tokens",
-    "output_tokens", "reasoning_tokens", "cached_tokens", "error", "created_at", "is_ready",
+    "output_tokens", "reasoning_tokens", "cached_tokens", "input_cost_usd", "output_cost_usd",
+    "custom_api_info", "error", "created_at", "is_ready",
 )  # fmt: skip
 _COLUMNS = (
-    *_ANSWER_COLUMNS, "id", "project_id", "experiment_id", "prompt_id", "llm_config_id",
-    "epoch", "annotation",
+    *_ANSWER_COLUMNS, "id", "project_id", "experiment_id", "prompt_id", "template_variables_id",
+    "llm_config_id", "epoch", "annotation",
 )  # fmt: skip
 _INSERT = (
     f"INSERT INTO responses ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
@@ -237,6 +258,7 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
             project_id,
             row.experiment_id,
             row.prompt_id,
+            row.template_variables_id,
             row.llm_config_id,
             row.epoch,
             "",
@@ -256,11 +278,11 @@ def complete(connection: Connection, answers: Iterable[tuple[int, GeneratedRespo
 
 
 _ID = len(_ANSWER_COLUMNS)
-_MESSAGES, _CONFIG, _ERROR = map(_ANSWER_COLUMNS.index, ("messages", "llm_model_config", "error"))
+_TEXTS = [*map(_ANSWER_COLUMNS.index, ("messages", "llm_model_config", "error", "custom_api_info"))]
 
 
 def _texts_of(row: tuple[Any, ...]) -> tuple[int, Sequence[str | None]]:
-    return row[_ID], (row[_MESSAGES], row[_CONFIG], row[_ERROR])
+    return row[_ID], [row[place] for place in _TEXTS]
 
 
 def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
@@ -268,7 +290,7 @@ def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
     configs: dict[int, tuple[LLMConfig, str]] = {}
 
     def columns(answer: GeneratedResponse, *, is_ready: bool) -> tuple[Any, ...]:
-        config = answer.config
+        config, other = answer.config, answer.prices
         text = None
         if config is not None:
             if id(config) not in configs:
@@ -283,6 +305,17 @@ def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
             answer.output_tokens,
             answer.reasoning_tokens,
             answer.cached_tokens,
+            cost_of_tokens(
+                answer.input_tokens,
+                config and config.input_price_per_mtok,
+                other and other.input_price_per_mtok,
+            ),
+            cost_of_tokens(
+                answer.output_tokens,
+                config and config.output_price_per_mtok,
+                other and other.output_price_per_mtok,
+            ),
+            dump_or_none(answer.custom_api_info),
             answer.error,
             time,
             is_ready,

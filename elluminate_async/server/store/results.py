@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from elluminate_async.schemas import ExperimentResults, RatingValue, YesNoMeans
 from elluminate_async.server.store import tables
@@ -14,32 +14,44 @@ from elluminate_async.server.store import tables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from elluminate_async.server.store.cells import CellFilter
+    from elluminate_async.server.store.rows import AnyRow
+
+table = tables.responses
 _FIGURES = {
     "duration_seconds": (int, float),
     "input_tokens": (int,),
     "output_tokens": (int,),
     "reasoning_tokens": (int,),
 }
+_COSTS = (table.c.input_cost_usd, table.c.output_cost_usd)
 
 
 def of_experiment(
-    connection: Connection, experiment_id: int, *, legacy: bool
+    connection: Connection,
+    experiment: AnyRow,
+    *,
+    legacy: bool,
+    official: bool = True,
+    cells: CellFilter | None = None,
 ) -> ExperimentResults | None:
     """The aggregates; None until something was rated.
 
     Args:
         connection: Where from.
-        experiment_id: Of which experiment.
+        experiment: Of which experiment, its row.
         legacy: For clients up to 1.0.6, which cannot read a mean that is not known:
             it is 0 for them, and null for others.
+        official: For official clients, which cannot read a cost that is not known: the same.
+        cells: Over the rows that match, instead of all.
     """
-    by_criterion, rated = _verdicts(connection, experiment_id)
+    chosen = _chosen(experiment.id, cells)
+    by_criterion, rated = _verdicts(connection, chosen)
     if not by_criterion:
         return None
-    table = tables.responses
     rows = connection.execute(
-        select(table.c.error, *(table.c[name] for name in _FIGURES))
-        .where(table.c.experiment_id == experiment_id, table.c.is_ready)
+        select(table.c.error, *(table.c[name] for name in _FIGURES), *_COSTS)
+        .where(*chosen, table.c.is_ready)
         .order_by(table.c.id)
     ).all()
     known = {
@@ -51,31 +63,71 @@ def of_experiment(
     for counts in by_criterion.values():
         for rating, count in counts.items():
             total[rating] += count
+    shares = _shares(total)
     return ExperimentResults(
-        mean_all_ratings=_shares(total),
+        mean_all_ratings=shares,
+        std_all_ratings=math.sqrt(shares.yes * shares.no),
         mean_rating_by_criterion_id={
             str(criterion_id): _shares(counts) for criterion_id, counts in by_criterion.items()
         },
-        input_tokens_per_response=known["input_tokens"],
-        output_tokens_per_response=known["output_tokens"],
-        duration_seconds_per_response=known["duration_seconds"],
         num_rated_responses=rated,
         num_failed_responses=sum(1 for row in rows if row.error is not None),
+        completed_epochs=_completed_epochs(connection, chosen),
+        experiment_duration_seconds=experiment.run_seconds,
+        **_costs(rows, unknown=0.0 if official else None),
+        input_tokens_per_response=known["input_tokens"],
+        output_tokens_per_response=known["output_tokens"],
+        reasoning_tokens_per_response=known["reasoning_tokens"],
+        duration_seconds_per_response=known["duration_seconds"],
         **means,
     )
 
 
-def _verdicts(connection: Connection, experiment_id: int) -> tuple[dict[int, dict[str, int]], int]:
+def _chosen(experiment_id: int, cells: CellFilter | None) -> tuple[ColumnElement[bool], ...]:
+    own = table.c.experiment_id == experiment_id
+    return (own,) if cells is None else (own, cells.holds_for(table.c.template_variables_id))
+
+
+def _completed_epochs(connection: Connection, chosen: tuple[ColumnElement[bool], ...]) -> int:
+    """Epochs that have a response to as many rows as any has, and wait for none."""
+    waiting = func.sum(case((table.c.is_ready, 0), else_=1))
+    rows = func.count(table.c.template_variables_id.distinct())
+    epochs = connection.execute(
+        select(rows.label("rows"), waiting.label("waiting")).where(*chosen).group_by(table.c.epoch)
+    ).all()
+    most = max((epoch.rows for epoch in epochs), default=0)
+    return sum(1 for epoch in epochs if epoch.rows == most and not epoch.waiting)
+
+
+def _costs(rows: Sequence[AnyRow], unknown: float | None) -> dict[str, float | None]:
+    """What the answers cost; of those that failed only what is known of them."""
+    sums: list[float | None] = []
+    for name in ("input_cost_usd", "output_cost_usd"):
+        costs = [getattr(row, name) for row in rows if row.error is None]
+        failed = [getattr(row, name) for row in rows if row.error is not None]
+        is_known = costs and None not in costs
+        sums.append(math.fsum(filter(None, (*costs, *failed))) if is_known else None)
+    both = None if None in sums else math.fsum(filter(None, sums))
+    names = ("estimated_input_cost_usd", "estimated_output_cost_usd", "estimated_total_cost_usd")
+    return {
+        name: unknown if cost is None else cost
+        for name, cost in zip(names, (*sums, both), strict=True)
+    }
+
+
+def _verdicts(
+    connection: Connection, chosen: tuple[ColumnElement[bool], ...]
+) -> tuple[dict[int, dict[str, int]], int]:
     """Counts by criterion and verdict, and the number of responses with any."""
-    ratings, responses = tables.ratings, tables.responses
-    joined = (
-        ratings.join(responses, responses.c.id == ratings.c.response_id),
-        (responses.c.experiment_id == experiment_id, ratings.c.is_current),
+    ratings = tables.ratings
+    current = (
+        ratings.join(table, table.c.id == ratings.c.response_id),
+        (*chosen, ratings.c.is_current),
     )
     counts = connection.execute(
         select(ratings.c.criterion_id, ratings.c.rating, func.count())
-        .select_from(joined[0])
-        .where(*joined[1])
+        .select_from(current[0])
+        .where(*current[1])
         .group_by(ratings.c.criterion_id, ratings.c.rating)
         .order_by(ratings.c.criterion_id)
     )
@@ -84,8 +136,8 @@ def _verdicts(connection: Connection, experiment_id: int) -> tuple[dict[int, dic
         by_criterion[criterion_id][rating] = count
     rated = connection.execute(
         select(func.count(ratings.c.response_id.distinct()))
-        .select_from(joined[0])
-        .where(*joined[1])
+        .select_from(current[0])
+        .where(*current[1])
     ).scalar_one()
     return by_criterion, rated
 

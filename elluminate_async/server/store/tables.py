@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of these tables and of those of `counts` and `sizes`; a later one is refused."""
 
 
@@ -183,6 +183,8 @@ experiments = _table(
     Column("rating_mode", String, nullable=False),
     Column("n_epochs", Integer, nullable=False),
     Column("logs", Text),
+    # Of all its runs so far, from acceptance to end.
+    Column("run_seconds", Float),
     _time("created_at"),
     _time("updated_at"),
     UniqueConstraint("project_id", "name"),
@@ -194,6 +196,8 @@ prompts = _table(
     _parent("template_variables_id", "entries"),
     _json("messages"),
     Column("digest", String, nullable=False),
+    # Of the entry when it was last filled in; None where an earlier version did that.
+    Column("entry_digest", String),
     _time("created_at"),
     UniqueConstraint("project_id", "digest"),
 )
@@ -202,6 +206,8 @@ responses = _table(
     "responses",
     _parent("experiment_id", "experiments"),
     _parent("prompt_id", "prompts"),
+    # The prompt's, which it goes with: samples are found without the prompts.
+    Column("template_variables_id", Integer),
     _optional("llm_config_id", "llm_configs"),
     Column("epoch", Integer, nullable=False),
     # A row is made when its job is accepted, so that ids follow the request's order
@@ -215,9 +221,24 @@ responses = _table(
     Column("output_tokens", Integer),
     Column("reasoning_tokens", Integer),
     Column("cached_tokens", Integer),
+    # By the prices at the time; None where one of the two is not known.
+    Column("input_cost_usd", Float),
+    Column("output_cost_usd", Float),
+    _json("custom_api_info"),
+    _json("trajectory"),
+    Column("trajectory_ingest_error", Text),
+    Column("termination_reason", String),
     Column("error", Text),
     Column("annotation", Text, nullable=False),
     _time("created_at"),
+)
+Index(
+    "responses_by_entry",
+    responses.c.experiment_id,
+    responses.c.template_variables_id,
+    responses.c.epoch,
+    sqlite_where=text("is_ready"),
+    postgresql_where=text("is_ready"),
 )
 
 ratings = _table(
@@ -226,6 +247,13 @@ ratings = _table(
     _parent("criterion_id", "criteria"),
     Column("rating", String, nullable=False),
     Column("reasoning", Text),
+    # Its share of what the judge took.
+    Column("llm_model_name", String),
+    Column("duration_seconds", Float),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("reasoning_tokens", Integer),
+    Column("cached_tokens", Integer),
     # A newer rating supersedes an older one; the older stays for its job's result.
     Column("is_current", Boolean, nullable=False),
     Column("job_id", String, index=True),
