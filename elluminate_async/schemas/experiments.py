@@ -14,6 +14,7 @@ from elluminate_async.schemas.jobs import JobStatusName
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import RatingMode
+from elluminate_async.schemas.responses import PromptResponse
 
 
 class YesNoMeans(WireModel):
@@ -71,6 +72,7 @@ class Experiment(ConfiguredExperiment):
         generation_task_id: The job that generates and rates, while one runs.
         results: Aggregates; None until something was rated.
         logs: What the service wrote while running it.
+        rated_responses: Empty, as a service leaves them to ``client.responses.list``.
         has_internal_error: Whether its last run ended by a fault of the service.
         response_column_id: The column whose texts are its responses, where none are generated.
         dropped_trajectories: Responses whose uploaded trajectory was not taken.
@@ -81,6 +83,7 @@ class Experiment(ConfiguredExperiment):
     prompt_template: PromptTemplate | None = None
     collection: Collection | None = None
     criterion_set: CriterionSet | None = None
+    rated_responses: ListOf[PromptResponse] = Field(default=[], repr=False)
     generation_task_id: str | None = None
     has_internal_error: bool = False
     results: ExperimentResults | None = None

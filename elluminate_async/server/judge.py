@@ -142,7 +142,7 @@ class _Hearing:
         self._started = time.perf_counter()
 
     def spent(self) -> Judging:
-        """What all of it took so far; what one answer does not tell is not known of all."""
+        """The figures of all its calls so far; None for one that an answer does not tell."""
         seconds = time.perf_counter() - self._started
         figures = [[getattr(one, name) for one in self._answers] for name in Judging._fields[2:]]
         sums = [None if None in parts or not parts else sum(parts) for parts in figures]

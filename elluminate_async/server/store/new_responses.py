@@ -176,7 +176,7 @@ def create_responses(
 def _answers(
     items: Sequence[ResponseIn], config_of: Sequence[int], configs: dict[int, AnyRow]
 ) -> list[GeneratedResponse | None]:
-    """What is stored as given; None for what is to be generated."""
+    """The answers that are stored as given; None for what is to be generated."""
 
     @cache
     def prices(config_id: int) -> LLMConfig:

@@ -132,7 +132,7 @@ def documents(
 
 
 def resolved_texts(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, str]:
-    """What a model is given besides the messages, as keys of a prompt's JSON."""
+    """The parts besides the messages, as keys of a prompt's JSON."""
     rows = fetch(connection, _OF_IDS, ids_text(ids), project_id)
     return {
         row.id: f'"resolved_tools":{wire_json(row.tools)},'

@@ -34,7 +34,7 @@ INSERT INTO ratings (id, project_id, response_id, criterion_id, rating, reasonin
 
 
 class Judging(NamedTuple):
-    """What one verdict took, or several together; a figure that is not known is None."""
+    """The figures of one verdict, or of several together; None where not known."""
 
     llm_model_name: str
     duration_seconds: float | None = None

@@ -100,7 +100,7 @@ def _completed_epochs(connection: Connection, chosen: tuple[ColumnElement[bool],
 
 
 def _costs(rows: Sequence[AnyRow], unknown: float | None) -> dict[str, float | None]:
-    """What the answers cost; of those that failed only what is known of them."""
+    """Costs of the answers; of those that failed only what is known of them."""
     sums: list[float | None] = []
     for name in ("input_cost_usd", "output_cost_usd"):
         costs = [getattr(row, name) for row in rows if row.error is None]
