@@ -94,6 +94,11 @@ def test_every_document_is_whole(server: Program, version: str) -> None:
     assert seen["GenerationMetadata"] == 32
 
 
+def test_reads_with_1_5_2(server: Program) -> None:
+    """Samples, comparisons, statistics, maps and filters; the program itself checks them."""
+    assert run("1.5.2", "reads_1_5_2.py", server.url).endswith("ok\n")
+
+
 @pytest.mark.row(128)
 @pytest.mark.parametrize("version", ["0.6.12", "1.5.2"])
 def test_long_rows(server: Program, version: str, fired: Fired) -> None:

@@ -25,7 +25,9 @@ from elluminate_async.server.store.wire_json import WireText
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MAX_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
+"""The highest id that a database has room for."""
+
 _NOTHING = frozenset({"", "None", "null", "latest"})
 _ID = re.compile(r"0|[1-9][0-9]*")
 _OTHER_NUMBER = re.compile(r"[\s0-9_.+]*[0-9][\s0-9_.+]*")
@@ -33,8 +35,8 @@ _OWN_AGENT = "elluminate-async/"
 _LEGACY_SDK = re.compile(r"(0|1\.0)(\.|$)")
 
 
-def _none_if_nothing(value: object) -> object:
-    # Official clients send Python's None and "latest" as words.
+def none_if_nothing(value: object) -> object:
+    """None for the words that say so: official clients send Python's None, and "latest"."""
     return None if isinstance(value, str) and value in _NOTHING else value
 
 
@@ -49,16 +51,17 @@ def _canonical(value: object) -> object:
     return value
 
 
-Id = Annotated[int, Path(ge=0, le=_MAX_ID), BeforeValidator(_canonical)]
+Id = Annotated[int, Path(ge=0, le=MAX_ID), BeforeValidator(_canonical)]
 OptionalId = Annotated[
-    Annotated[int, Field(ge=0, le=_MAX_ID)] | None, BeforeValidator(_none_if_nothing)
+    Annotated[int, Field(ge=0, le=MAX_ID)] | None, BeforeValidator(none_if_nothing)
 ]
-OptionalText = Annotated[str | None, BeforeValidator(_none_if_nothing)]
+OptionalText = Annotated[str | None, BeforeValidator(none_if_nothing)]
 OptionalName = Annotated[str | None, BeforeValidator(_none_if_empty)]
 """A name to look up: each of those words may be one."""
 
-OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_nothing)]
-PageNumber = Annotated[int, Query(alias="page", ge=1, le=_MAX_ID)]
+OptionalFlag = Annotated[bool | None, BeforeValidator(none_if_nothing)]
+OptionalFloat = Annotated[float | None, BeforeValidator(none_if_nothing)]
+PageNumber = Annotated[int, Query(alias="page", ge=1, le=MAX_ID)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
 from elluminate_async.schemas import (
     CreateExperimentRequest,
     Experiment,
+    ExperimentMap,
     GenerationStatus,
     JobStatusName,
     Page,
@@ -31,15 +32,19 @@ from elluminate_async.server.routes.deps import (
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
+from elluminate_async.server.store import experiment_maps, jobs, revoking, sizes
 from elluminate_async.server.store import experiments as store
-from elluminate_async.server.store import jobs, revoking, sizes
 from elluminate_async.server.store.cells import CellFilter
 from elluminate_async.server.store.jobs import JobKind
+from elluminate_async.server.store.rows import PageRequest
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.server.routes.deps import CurrentProject
+
+MOST_SAMPLES: Final = 500
+"""Of one page of a map."""
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
@@ -97,6 +102,17 @@ async def get(
         official=project.is_official,
         cells=CellFilter.of(categorical_filters),
     )
+
+
+@router.get("/{experiment_id}/map")
+async def show_map(
+    project: InProject,
+    experiment_id: Id,
+    page: PageNumber = 1,
+    limit: Annotated[int, Query(ge=1, le=MOST_SAMPLES)] = 50,
+) -> ExperimentMap:
+    """A page of its samples, without texts."""
+    return await project.read(experiment_maps.page, experiment_id, PageRequest(page, limit))
 
 
 @router.post("/{experiment_id}/run")

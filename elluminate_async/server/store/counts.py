@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.store.rows import fetch
 from elluminate_async.server.store.wire_json import ids_text
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_BLOCK_BITS = 12
+BLOCK_BITS: Final = 12
+"""Ids of one block have all but so many of their last bits in common."""
 
 # Finished responses by experiment and block of ids: a page is found by adding blocks up and
 # walking within one. Deletions that follow from others fire triggers as well.
-_BLOCK = f"id >> {_BLOCK_BITS}"
+_BLOCK = f"id >> {BLOCK_BITS}"
 # What filters look at, so that rows are read for the page that is shown only.
 _FINISHED = """
 CREATE INDEX responses_finished ON responses (experiment_id, id, epoch, llm_model_name,
@@ -76,6 +77,12 @@ ORDER BY id LIMIT ? OFFSET ?"""
 _IDS_OF_PROJECT = """
 SELECT id FROM responses WHERE +project_id = ? AND is_ready AND id >= ?
 ORDER BY id LIMIT ? OFFSET ?"""
+_CHANGES_OF_EXPERIMENT = """
+SELECT block, experiment_id, changes FROM response_blocks
+WHERE experiment_id = ? AND project_id = ? ORDER BY block"""
+_CHANGES_OF_PROJECT = """
+SELECT block, experiment_id, changes FROM response_blocks
+WHERE project_id = ? ORDER BY block, experiment_id"""
 _SIZES = """
 SELECT collection_id, entries FROM collection_sizes
 WHERE collection_id IN (SELECT value FROM json_each(?))"""
@@ -114,10 +121,24 @@ def finished_ids(
         return [], total
     for block, ready in blocks:
         if start < ready:
-            rows = fetch(connection, statement, owner, block << _BLOCK_BITS, size, start)
+            rows = fetch(connection, statement, owner, block << BLOCK_BITS, size, start)
             return [row.id for row in rows], total
         start -= ready
     raise AssertionError("the blocks add up to the total")
+
+
+def stamps(
+    connection: Connection, project_id: int, experiment_id: int | None
+) -> dict[int, tuple[tuple[int, int], ...]]:
+    """For each block of ids, its experiments and how often each has changed in it."""
+    if experiment_id is None:
+        rows = fetch(connection, _CHANGES_OF_PROJECT, project_id)
+    else:
+        rows = fetch(connection, _CHANGES_OF_EXPERIMENT, experiment_id, project_id)
+    found: dict[int, list[tuple[int, int]]] = {}
+    for block, owner, changes in rows:
+        found.setdefault(block, []).append((owner, changes))
+    return {block: tuple(changed) for block, changed in found.items()}
 
 
 def entries_of(connection: Connection, collection_ids: Iterable[int]) -> dict[int, int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from elluminate_async.schemas import GenerationMetadata
 from elluminate_async.schemas.prices import cost_of_tokens
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import counts, documents, sizes, tables
+from elluminate_async.server.store import counts, documents, paging, sizes, tables
 from elluminate_async.server.store.rows import (
     AnySelect,
     digest,
@@ -74,10 +74,15 @@ def page(
         connection, project_id, wanted.experiment_id, wanted.response_ids
     )
     request = sizes.fitting(request, largest)
+    place = (request.start, request.size)
     if seed is None and wanted == ResponseFilter(experiment_id=wanted.experiment_id):
-        shown, count = counts.finished_ids(
-            connection, project_id, wanted.experiment_id, request.start, request.size
-        )
+        shown, count = counts.finished_ids(connection, project_id, wanted.experiment_id, *place)
+    elif seed is None and wanted.response_ids is None:
+        stamps = counts.stamps(connection, project_id, wanted.experiment_id)
+        # The stamps are of this project's experiments only, which indexes do not tell.
+        owner = project_id if wanted.experiment_id is None else None
+        listed = paging.Listed((project_id, wanted), table.c.id, _matching(owner, wanted))
+        shown, count = paging.page(connection, listed, stamps, *place)
     else:
         ids = _find_ids(connection, project_id, wanted)
         if seed is not None:
@@ -95,17 +100,20 @@ WHERE +r.project_id = ? AND r.is_ready ORDER BY r.id"""
 
 def _find_ids(connection: Connection, project_id: int, wanted: ResponseFilter) -> list[int]:
     """Ids of finished responses in the order their jobs were accepted: the inputs' order."""
-    query = select(table.c.id).where(table.c.project_id == project_id, table.c.is_ready)
-    limited = _limit(query, wanted)
+    limited = _matching(project_id, wanted)
     if wanted.response_ids is None:
         return list(connection.scalars(limited.order_by(table.c.id)))
-    if limited is query:
+    if wanted == ResponseFilter(response_ids=wanted.response_ids):
         ids = ids_text(set(wanted.response_ids))
         return [row.id for row in fetch(connection, _FINISHED, ids, project_id)]
     return sorted(row.id for row in select_in(connection, limited, table.c.id, wanted.response_ids))
 
 
-def _limit(query: AnySelect, wanted: ResponseFilter) -> AnySelect:
+def _matching(project_id: int | None, wanted: ResponseFilter) -> AnySelect:
+    query = select(table.c.id).where(paging.READY)
+    if project_id is not None:
+        # A sum keeps an index on the project from being taken instead of those of the filters.
+        query = query.where(table.c.project_id + 0 == project_id)
     entries = tables.entries
     through_prompt = (
         (prompts.c.id, wanted.prompt_id),
@@ -124,13 +132,19 @@ def _limit(query: AnySelect, wanted: ResponseFilter) -> AnySelect:
     for column, value in (*through_prompt, *own):
         if value is not None:
             query = query.where(column == value)
-    bounds = dict(wanted.bounds)
+    return query.where(*within(wanted.bounds))
+
+
+def within(bounds: Iterable[tuple[str, float]]) -> list[ColumnElement[bool]]:
+    """Conditions of the bounds of a `ResponseFilter`."""
+    given = dict(bounds)
+    conditions: list[ColumnElement[bool]] = []
     for name in _BOUNDED:
-        if (low := bounds.get(f"{name}_min")) is not None:
-            query = query.where(table.c[name] >= low)
-        if (high := bounds.get(f"{name}_max")) is not None:
-            query = query.where(table.c[name] <= high)
-    return query
+        if (low := given.get(f"{name}_min")) is not None:
+            conditions.append(table.c[name] >= low)
+        if (high := given.get(f"{name}_max")) is not None:
+            conditions.append(table.c[name] <= high)
+    return conditions
 
 
 def get(connection: Connection, project_id: int, response_id: int) -> WireText:

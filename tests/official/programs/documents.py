@@ -114,8 +114,9 @@ def setup():
     ]
     for one in experiments:
         task = f"/experiments/{one['id']}/generation/{one['generation_task_id']}"
-        while ask("GET", task)["status"] in ("PENDING", "STARTED"):
-            pass
+        url = f"{ROOT}/projects/1{task}/stream"
+        with urllib.request.urlopen(urllib.request.Request(url, headers=HEADERS)) as stream:
+            stream.read()
         status = ask("GET", task)
         assert status["status"] == "SUCCESS", status
     metadata = {
