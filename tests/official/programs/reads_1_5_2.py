@@ -94,7 +94,7 @@ async def main():
         assert a.results.estimated_total_cost_usd == 0.0
         assert a.results.experiment_duration_seconds > 0
 
-        filters = PromptResponseFilter(epoch=2, experiment_id=a.id, output_tokens_min=0)
+        filters = PromptResponseFilter(epoch=2, experiment_id=a.id, duration_seconds_min=0)
         found = await responses.alist(filters=filters)
         assert {one.id for one in found} == {one.id for one in by_id.values() if one.epoch == 2}
     print("ok")
