@@ -14,7 +14,7 @@ from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.schemas.responses import Prompt, PromptResponse
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 MAX_ID: Final = 2**63 - 1
@@ -26,6 +26,7 @@ Kind: TypeAlias = (
     | type[Experiment]
     | type[LLMConfig]
     | type[Project]
+    | type[Prompt]
     | type[PromptResponse]
     | type[PromptTemplate]
     | type[TemplateVariables]

@@ -8,9 +8,11 @@ from typing import Any
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import checked_seconds
+from elluminate_async.operations.filters import Where, where_query
 from elluminate_async.operations.jobs import follow_job, job_failure
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.maps import MapListing
 from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.operations.starting import checked_job_id
 from elluminate_async.resources.base import Resource, got_or_created
@@ -19,6 +21,7 @@ from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import (
     CreateExperimentRequest,
     Experiment,
+    ExperimentMapSample,
     GenerationStatus,
     RunExperimentRequest,
 )
@@ -49,19 +52,28 @@ class ExperimentsResource(Resource):
         }
         return Listing(self._connection, Experiment, "experiments", query=query, strict=strict)
 
-    async def get(self, name: str | None = None, *, id: int | None = None) -> Experiment:
+    async def get(
+        self, name: str | None = None, *, id: int | None = None, where: Where | None = None
+    ) -> Experiment:
         """The experiment of that id or name; its responses are ``client.responses``.
+
+        Args:
+            name: Of the project's.
+            id: Instead of the name.
+            where: Have its results over the rows that match, ``{"kind": ["A", "B"]}``; by id only.
 
         Raises:
             NotFoundError: There is none.
-            InputError: Neither is given, or both, or the name is no text.
+            InputError: Neither is given, or both, or the name is no text; a filter is none.
         """
         check_lookup(name, id, "an experiment")
+        cells = where_query(where)
+        if cells is not None and id is None:
+            raise InputError("where needs the experiment's id: pass id= and not its name")
         if id is not None:
-            return decode(
-                Experiment,
-                await self._connection.call("GET", "experiments", id_of(id, Experiment, "id")),
-            )
+            path = ("experiments", id_of(id, Experiment, "id"))
+            query = {"categorical_filters": cells}
+            return decode(Experiment, await self._connection.call("GET", *path, query=query))
         query = {"experiment_name": name}
         listing = Listing(self._connection, Experiment, "experiments", query=query)
         return await listing.named("experiment", name)
@@ -192,6 +204,14 @@ class ExperimentsResource(Resource):
             if failure := job_failure(job_id, status.status, status.error_msg):
                 raise failure
         return await self.get(id=id)
+
+    def map(self, experiment: Experiment | int) -> Listing[ExperimentMapSample]:
+        """An experiment's samples: the responses to each row of the collection, without texts.
+
+        ``async for`` pages as it goes, ``await`` gives the whole list. It tells which responses
+        there are, which failed, what they cost, and how many criteria each one meets.
+        """
+        return MapListing(self._connection, id_of(experiment, Experiment, "experiment"))
 
     async def delete(self, experiment: Experiment | int) -> None:
         """Delete an experiment and its responses."""

@@ -16,6 +16,7 @@ from elluminate_async.schemas.experiments import (
     ExperimentMapSample,
     ExperimentResults,
     GenerationStatus,
+    PersonaMinimal,
     RunExperimentRequest,
     YesNoMeans,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "Message",
     "Organization",
     "Page",
+    "PersonaMinimal",
     "Project",
     "Prompt",
     "PromptResponse",

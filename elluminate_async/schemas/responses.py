@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, RootModel
 
-from elluminate_async.schemas.base import ItemsOf, ListOf, Once, WireModel
+from elluminate_async.schemas.base import (
+    MOST_ITEMS,
+    FirstErrorEnds,
+    ItemsOf,
+    ListOf,
+    Once,
+    WireModel,
+)
 from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import Rating
@@ -134,6 +141,10 @@ class ResponsesSample(WireModel):
     experiment_id: int
     template_variables_id: int
     prompt_response_ids: ListOf[int]
+
+
+class Samples(RootModel[Annotated[list[ResponsesSample], FirstErrorEnds(MOST_ITEMS)]]):
+    """All samples in one answer, which has no pages."""
 
 
 class DailyUsage(WireModel):

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 _TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE ?"
 _TO_4 = """
 DROP INDEX responses_by_entry;
+DROP INDEX responses_dropped;
+DROP INDEX ratings_of_response;
+CREATE INDEX ix_ratings_response_id ON ratings (response_id);
 DROP INDEX responses_finished;
 ALTER TABLE response_blocks DROP COLUMN changes;
 ALTER TABLE experiments DROP COLUMN run_seconds;

@@ -90,18 +90,19 @@ async def find(
     return await project.page(page, ids, documents, sizes.largest("experiment"))
 
 
-@router.get("/{experiment_id}")
+@router.get("/{experiment_id}", response_model=Experiment)
 async def get(
     project: InProject, experiment_id: Id, categorical_filters: OptionalText = None
-) -> Experiment:
+) -> Response:
     """One experiment with its results; with filters, those over the rows that match."""
-    return await project.read(
+    found = await project.read(
         store.get,
         experiment_id,
         legacy=project.is_legacy,
         official=project.is_official,
         cells=CellFilter.of(categorical_filters),
     )
+    return json_response(found)
 
 
 @router.get("/{experiment_id}/map")

@@ -21,7 +21,7 @@ _BLOCK = f"id >> {BLOCK_BITS}"
 # What filters look at, so that rows are read for the page that is shown only.
 _FINISHED = """
 CREATE INDEX responses_finished ON responses (experiment_id, id, epoch, llm_model_name,
- duration_seconds, input_tokens, output_tokens) WHERE is_ready"""
+ duration_seconds, input_tokens, output_tokens, is_ready) WHERE is_ready"""
 _ONE_MORE = f"""
 INSERT INTO response_blocks VALUES (NEW.experiment_id, NEW.{_BLOCK}, NEW.project_id, 1, 1)
 ON CONFLICT (experiment_id, block) DO UPDATE SET ready = ready + 1, changes = changes + 1;"""

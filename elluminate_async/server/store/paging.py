@@ -30,6 +30,9 @@ Stamp: TypeAlias = "tuple[tuple[int, int], ...]"
 MOST_FILTERS: Final = 256
 """Filters of one database whose counts are kept."""
 
+MOST_SORTED: Final = 2_000
+"""Matching rows that are sorted for a page; more are walked in order."""
+
 READY = text("responses.is_ready")
 """In these words, as the partial indexes have it."""
 
@@ -44,12 +47,15 @@ class Listed:
         key: Equal for equal listings.
         column: The responses' column that tells them apart, and that blocks are made of.
         query: Of that column, with all filters.
+        scan: The same, so written that rows are walked in order and looked at one by one:
+            for a page out of many that match, where each filter's index would give all.
         is_unique: Whether each value comes once; otherwise several rows may share one.
     """
 
     key: Hashable
     column: Column[Any]
     query: AnySelect
+    scan: AnySelect | None = None
     is_unique: bool = True
 
 
@@ -96,7 +102,9 @@ def page(
     for block, count in found:
         if start < count:
             first = block << counts.BLOCK_BITS
-            query = listed.query.where(listed.column >= first).order_by(listed.column)
+            is_many = listed.scan is not None and total > MOST_SORTED
+            query = listed.scan if listed.scan is not None and is_many else listed.query
+            query = query.where(listed.column >= first).order_by(listed.column)
             if not listed.is_unique:
                 query = query.distinct()
             return list(connection.scalars(query.limit(size).offset(start))), total

@@ -81,7 +81,12 @@ def page(
         stamps = counts.stamps(connection, project_id, wanted.experiment_id)
         # The stamps are of this project's experiments only, which indexes do not tell.
         owner = project_id if wanted.experiment_id is None else None
-        listed = paging.Listed((project_id, wanted), table.c.id, _matching(owner, wanted))
+        listed = paging.Listed(
+            (project_id, wanted),
+            table.c.id,
+            _matching(owner, wanted),
+            _matching(owner, wanted, in_order=True),
+        )
         shown, count = paging.page(connection, listed, stamps, *place)
     else:
         ids = _find_ids(connection, project_id, wanted)
@@ -109,27 +114,34 @@ def _find_ids(connection: Connection, project_id: int, wanted: ResponseFilter) -
     return sorted(row.id for row in select_in(connection, limited, table.c.id, wanted.response_ids))
 
 
-def _matching(project_id: int | None, wanted: ResponseFilter) -> AnySelect:
+def _matching(
+    project_id: int | None, wanted: ResponseFilter, *, in_order: bool = False
+) -> AnySelect:
+    """Ids of what a filter wants; with ``in_order`` no index but that of ids is of use."""
+    entries = tables.entries
     query = select(table.c.id).where(paging.READY)
     if project_id is not None:
         # A sum keeps an index on the project from being taken instead of those of the filters.
         query = query.where(table.c.project_id + 0 == project_id)
-    entries = tables.entries
     through_prompt = (
-        (prompts.c.id, wanted.prompt_id),
         (prompts.c.prompt_template_id, wanted.prompt_template_id),
         (prompts.c.template_variables_id, wanted.template_variables_id),
         (entries.c.collection_id, wanted.collection_id),
     )
     if any(value is not None for _, value in through_prompt):
         query = query.join(prompts, prompts.c.id == table.c.prompt_id)
+    if wanted.collection_id is not None:
         query = query.join(entries, entries.c.id == prompts.c.template_variables_id)
+    for column, value in through_prompt:
+        if value is not None:
+            query = query.where((column + 0 if in_order else column) == value)
     own = (
         (table.c.experiment_id, wanted.experiment_id),
+        (table.c.prompt_id, wanted.prompt_id),
         (table.c.llm_model_name, wanted.llm_model_name),
         (table.c.epoch, wanted.epoch),
     )
-    for column, value in (*through_prompt, *own):
+    for column, value in own:
         if value is not None:
             query = query.where(column == value)
     return query.where(*within(wanted.bounds))

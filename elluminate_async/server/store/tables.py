@@ -56,10 +56,10 @@ def _time(name: str) -> Column[Any]:
     return Column(name, UtcDateTime, nullable=False)
 
 
-def _parent(name: str, target: str, *, nullable: bool = False) -> Column[Any]:
+def _parent(name: str, target: str, *, nullable: bool = False, index: bool = True) -> Column[Any]:
     # What belongs to a deleted object goes with it, as it would have nothing to refer to.
     return Column(
-        name, ForeignKey(f"{target}.id", ondelete="CASCADE"), nullable=nullable, index=True
+        name, ForeignKey(f"{target}.id", ondelete="CASCADE"), nullable=nullable, index=index
     )
 
 
@@ -237,13 +237,21 @@ Index(
     responses.c.experiment_id,
     responses.c.template_variables_id,
     responses.c.epoch,
+    # Without it a condition that is the index's own would be looked up in the rows.
+    responses.c.is_ready,
     sqlite_where=text("is_ready"),
     postgresql_where=text("is_ready"),
+)
+Index(
+    "responses_dropped",
+    responses.c.experiment_id,
+    sqlite_where=text("trajectory_ingest_error IS NOT NULL"),
+    postgresql_where=text("trajectory_ingest_error IS NOT NULL"),
 )
 
 ratings = _table(
     "ratings",
-    _parent("response_id", "responses"),
+    _parent("response_id", "responses", index=False),
     _parent("criterion_id", "criteria"),
     Column("rating", String, nullable=False),
     Column("reasoning", Text),
@@ -266,6 +274,14 @@ Index(
     unique=True,
     sqlite_where=text("is_current"),
     postgresql_where=text("is_current"),
+)
+
+Index(
+    "ratings_of_response",
+    ratings.c.response_id,
+    ratings.c.is_current,
+    ratings.c.criterion_id,
+    ratings.c.rating,
 )
 
 jobs = _table(

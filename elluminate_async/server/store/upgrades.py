@@ -60,8 +60,14 @@ UPDATE responses SET {_cost("input")}, {_cost("output")},
  template_variables_id =
  (SELECT p.template_variables_id FROM prompts AS p WHERE p.id = responses.prompt_id)""",
     """
-CREATE INDEX responses_by_entry ON responses (experiment_id, template_variables_id, epoch)
-WHERE is_ready""",
+CREATE INDEX responses_by_entry ON responses (experiment_id, template_variables_id, epoch,
+ is_ready) WHERE is_ready""",
+    """
+CREATE INDEX responses_dropped ON responses (experiment_id)
+WHERE trajectory_ingest_error IS NOT NULL""",
+    "DROP INDEX ix_ratings_response_id",
+    """
+CREATE INDEX ratings_of_response ON ratings (response_id, is_current, criterion_id, rating)""",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import func, select
 
@@ -13,6 +13,8 @@ from elluminate_async.server.store.paging import READY
 from elluminate_async.server.store.rows import now
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection
 
 table = tables.responses
@@ -44,43 +46,63 @@ def of_days(
     if llm_config_id is not None:
         conditions.append(table.c.llm_config_id == llm_config_id)
     duration, given, made = table.c.duration_seconds, table.c.input_tokens, table.c.output_tokens
-    row = connection.execute(
-        select(
-            func.count(),
-            func.avg(duration),
-            func.min(duration),
-            func.max(duration),
-            func.sum(given),
-            func.sum(made),
-            func.avg(given),
-            func.avg(made),
-            func.avg(samples.score()),
-        ).where(*conditions)
-    ).one()
     day = func.date(table.c.created_at)
-    by_day = connection.execute(
-        select(day, func.count(), func.sum(given), func.sum(made)).where(*conditions).group_by(day)
+    figures = (duration, given, made, samples.score())
+    query = select(
+        day,
+        func.count(),
+        func.min(duration),
+        func.max(duration),
+        *(func.sum(figure) for figure in figures),
+        *(func.count(figure) for figure in figures),
     )
-    known = {str(one[0]): one for one in by_day}
+    by_day = {
+        str(row[0]): _Day(*row[1:])
+        for row in connection.execute(query.where(*conditions).group_by(day))
+    }
+    found = list(by_day.values())
     dates = [first + timedelta(days=number) for number in range(days)]
     return ResponsesStats(
-        total_responses=row[0],
-        average_duration_seconds=row[1],
-        min_duration_seconds=row[2],
-        max_duration_seconds=row[3],
-        total_input_tokens=row[4] or 0,
-        total_output_tokens=row[5] or 0,
-        average_input_tokens=row[6] or 0.0,
-        average_output_tokens=row[7] or 0.0,
-        average_rating=row[8],
+        total_responses=sum(one.responses for one in found),
+        average_duration_seconds=_mean(found, "seconds"),
+        min_duration_seconds=min(
+            (one.least for one in found if one.least is not None), default=None
+        ),
+        max_duration_seconds=max((one.most for one in found if one.most is not None), default=None),
+        total_input_tokens=sum(one.given or 0 for one in found),
+        total_output_tokens=sum(one.made or 0 for one in found),
+        average_input_tokens=_mean(found, "given") or 0.0,
+        average_output_tokens=_mean(found, "made") or 0.0,
+        average_rating=_mean(found, "score"),
         daily_usage=[
             DailyUsage(
                 date=date,
-                requests=one[1],
-                input_tokens=one[2] or 0,
-                output_tokens=one[3] or 0,
+                requests=one.responses,
+                input_tokens=one.given or 0,
+                output_tokens=one.made or 0,
             )
             for date in dates
-            for one in [known.get(date.isoformat(), (None, 0, 0, 0))]
+            for one in [by_day.get(date.isoformat(), _Day())]
         ],
     )
+
+
+class _Day(NamedTuple):
+    """Sums of a day, and of how many responses each figure is known."""
+
+    responses: int = 0
+    least: float | None = None
+    most: float | None = None
+    seconds: float | None = None
+    given: int | None = None
+    made: int | None = None
+    score: float | None = None
+    known_seconds: int = 0
+    known_given: int = 0
+    known_made: int = 0
+    known_score: int = 0
+
+
+def _mean(days: Sequence[_Day], name: str) -> float | None:
+    count = sum(getattr(day, f"known_{name}") for day in days)
+    return sum(getattr(day, name) or 0 for day in days) / count if count else None
