@@ -31,7 +31,10 @@ from elluminate_async.schemas.ratings import RatingMode
 
 
 class ExperimentsResource(Resource):
-    """Experiments: one template on one collection with one model, and its responses."""
+    """Experiments: one template on one collection with one model, and its responses.
+
+    A ``Where`` is a mapping of column names to the values that a row may have there.
+    """
 
     def list(
         self,

@@ -68,7 +68,8 @@ class ResponsesResource(Resource):
 
     ``Variables`` are rows of a collection, or their ids: an iterable, plain or async, or a
     `Batch`. An ``Output`` is a text, or a sequence of messages, which are mappings. A
-    ``JournalPath`` is a `str` or an `os.PathLike`.
+    ``JournalPath`` is a `str` or an `os.PathLike`. A ``Where`` is a mapping of column names to the
+    values that a row may have there, and ``FigureRanges`` are pairs of the least and the most.
     """
 
     def __init__(self, connection: Connection, coalescer: Coalescer | None = None) -> None:
