@@ -54,6 +54,7 @@ soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, ho
 	$(BIN)/python -m tests.soak $(SOAK)
 	$(BIN)/python -m tests.soak.kills --points 500
 	$(BIN)/python -m tests.soak.evaluations --points 20
+	$(BIN)/python -m tests.soak.retries --points 20
 	$(BIN)/python -m tests.soak.elsewhere --seeds 10
 	$(BIN)/python -m tests.soak.model_answers
 	$(BIN)/python -m tests.soak.trouble --seeds 20

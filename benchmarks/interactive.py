@@ -50,24 +50,29 @@ class Bench:
     """One client at one experiment of one server."""
 
     def __init__(
-        self, client: AsyncClient, experiment: Experiment, rows: Batch[TemplateVariables]
+        self,
+        client: AsyncClient,
+        experiment: Experiment,
+        rows: Batch[TemplateVariables],
+        callers: int,
     ) -> None:
         self._client = client
         self._experiment = experiment
         self._rows = rows
+        self._callers = callers
 
     @classmethod
-    async def make(cls, client: AsyncClient) -> Bench:
+    async def make(cls, client: AsyncClient, callers: int, rows: int) -> Bench:
         """With all rows at the service."""
         template, _ = await client.prompt_templates.get_or_create("{{word}}", name="Word")
         collection, _ = await client.collections.get_or_create("words")
-        rows = await client.template_variables.add_many(
-            [{"word": word(n)} for n in range(CALLERS + ROWS)], collection=collection
+        variables = await client.template_variables.add_many(
+            [{"word": word(n)} for n in range(callers + rows)], collection=collection
         )
         experiment, _ = await client.experiments.get_or_create(
             "run", prompt_template=template, collection=collection
         )
-        return cls(client, experiment, rows)
+        return cls(client, experiment, variables, callers)
 
     async def generate(self, numbers: Sequence[int], priority: Priority) -> Batch[PromptResponse]:
         """Generate some rows by one call, and check what comes."""
@@ -87,7 +92,7 @@ class Bench:
 
     async def at_once(self) -> Seconds:
         """Those of all callers together."""
-        return await asyncio.gather(*map(self.one, range(CALLERS)))
+        return await asyncio.gather(*map(self.one, range(self._callers)))
 
     async def in_turn(self) -> Seconds:
         """Those of one caller after another."""
@@ -99,7 +104,8 @@ class Bench:
         """The same while a long run is under way; None for alone."""
         if priority is None:
             return await load()
-        run = asyncio.create_task(self.generate(range(CALLERS, CALLERS + ROWS), priority))
+        rows = range(self._callers, len(self._rows))
+        run = asyncio.create_task(self.generate(rows, priority))
         await asyncio.sleep(UNDER_WAY)
         seconds = await load()
         if run.done():
@@ -108,7 +114,9 @@ class Bench:
         return seconds
 
 
-async def measure(rounds: int) -> dict[tuple[str, Priority | None], list[dict[str, float]]]:
+async def measure(
+    rounds: int, callers: int, rows: int
+) -> dict[tuple[str, Priority | None], list[dict[str, float]]]:
     """All loads, alone and beside a run, in turn."""
     found: dict[tuple[str, Priority | None], list[dict[str, float]]] = {}
     service = Path(__file__).parent / "common/service.py"
@@ -118,7 +126,7 @@ async def measure(rounds: int) -> dict[tuple[str, Priority | None], list[dict[st
         async with AsyncClient(
             base_url=server.ready["url"], api_key=server.ready["api_key"]
         ) as client:
-            bench = await Bench.make(client)
+            bench = await Bench.make(client, callers, rows)
             await bench.at_once()
             for _ in range(rounds):
                 for name, priorities in BESIDE.items():
@@ -145,10 +153,10 @@ def ratios(
     return [own["p95_s"] / alone["p95_s"] for own, alone in pairs]
 
 
-async def main(rounds: int, *, table: bool) -> None:
+async def main(rounds: int, callers: int, rows: int, *, table: bool) -> None:
     """Measure, and tell the ratios."""
-    found = await measure(rounds)
-    rows: list[list[str]] = []
+    found = await measure(rounds, callers, rows)
+    table_rows: list[list[str]] = []
     for load, beside in found:
         figures = found[load, beside]
         cells = [number(statistics.median(one[name] for one in figures)) for name in figures[0]]
@@ -157,17 +165,19 @@ async def main(rounds: int, *, table: bool) -> None:
             shares = ratios(found, load, beside)
             over = spread(shares)
             emit(benchmark="interactive", load=load, beside=beside, **{"p95 / alone": shares})
-        rows.append([load, beside or "nothing", *cells, over])
+        table_rows.append([load, beside or "nothing", *cells, over])
     if table:
         head = ["100 callers", "beside a run of priority", "p50, s", "p95, s", "p95 / alone"]
-        write_table("interactive", head, rows)
+        write_table("interactive", head, table_rows)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--callers", type=int, default=CALLERS, help="of one row each")
+    parser.add_argument("--rows", type=int, default=ROWS, help="of the run beside them")
     parser.add_argument("--table", action="store_true", help="write the table of the README")
     options = parser.parse_args()
     started = time.perf_counter()
-    asyncio.run(main(options.rounds, table=options.table))
+    asyncio.run(main(options.rounds, options.callers, options.rows, table=options.table))
     emit(benchmark="interactive", took_s=time.perf_counter() - started)

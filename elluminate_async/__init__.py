@@ -17,6 +17,7 @@ from elluminate_async.batch import (
 from elluminate_async.client import AsyncClient
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import (
+    AmbiguousProjectError,
     AnswerTooLargeError,
     APIError,
     AttemptTimeoutError,
@@ -68,6 +69,7 @@ from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.evaluation.usage import Usage
 from elluminate_async.limits.limits import Traffic
 from elluminate_async.operations.deadline import Deadline
+from elluminate_async.operations.experiment_jobs import ExperimentEvent
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.rating_items import RatedResponse
 from elluminate_async.schemas import (
@@ -107,6 +109,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "APIError",
+    "AmbiguousProjectError",
     "AnswerTooLargeError",
     "AsyncClient",
     "AttemptTimeoutError",
@@ -137,6 +140,7 @@ __all__ = [
     "EvaluationRecord",
     "EvaluationSummary",
     "Experiment",
+    "ExperimentEvent",
     "ExperimentMapResponse",
     "ExperimentMapSample",
     "ExperimentResults",

@@ -58,7 +58,9 @@ class AsyncClient(EvaluationCalls):
         base_url: Where the service is; else from ``ELLUMINATE_BASE_URL``, else the hosted
             service.
         token: An OAuth token instead of a key; else from ``ELLUMINATE_OAUTH_TOKEN``.
-        project: Id or name of the project; None takes the first that the key sees.
+        project: Id or name of the project, or ``"newest"``, that of the highest id. None takes
+            the one that the key belongs to, the first that it sees; of a token, which belongs to a
+            person, the only one: of several none is taken silently, see `AmbiguousProjectError`.
         options: Defaults for batches: concurrency, limits, timeouts, attempts.
         env_file: An ``.env`` file to read settings from that are found nowhere else. None
             is read unless it is named here.
@@ -143,7 +145,12 @@ class AsyncClient(EvaluationCalls):
             telemetry=telemetry,
         )
         connection = Connection(
-            transport, limits, chosen, project=project, skip_version_check=skip_version_check
+            transport,
+            limits,
+            chosen,
+            project=project,
+            by_token=settings.token is not None,
+            skip_version_check=skip_version_check,
         )
         coalescer = coalescer_of(connection, coalesce)
         self._settings = settings

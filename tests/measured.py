@@ -7,10 +7,12 @@ small ones do, and would take twice their time: they have the mark ``unmeasured`
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator
 
 import pytest
 from coverage import Coverage
+from coverage.exceptions import CoverageWarning
 
 
 def _not_in_programs() -> None:
@@ -33,5 +35,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         if measuring is not None:
-            measuring.start()
+            with warnings.catch_warnings():
+                # That what is measured is imported by then: it was when measuring stopped.
+                warnings.simplefilter("ignore", CoverageWarning)
+                measuring.start()
             _not_in_programs()

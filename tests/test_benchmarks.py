@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("scale", ["--items", "1000", "2000"]),
         ("limits", ["--seconds", "0.3"]),
-        ("interactive", ["--rounds", "1"]),
+        ("interactive", ["--rounds", "1", "--callers", "5", "--rows", "300"]),
         ("evaluate", ["--overhead-rows", "20", "--stream-rows", "50", "--rounds", "1"]),
         ("telemetry", ["--items", "20", "--rounds", "1"]),
         ("coalesce", ["--rows", "5", "--rounds", "1"]),

@@ -168,7 +168,11 @@ def test_trust_env_is_a_switch(value: Any) -> None:
     [
         "Authorization", "authorization", "X-API-Key", "x-api-key", "Host", "Content-Length",
         "Content-Type", "Transfer-Encoding", "Connection", "Idempotency-Key", "Last-Event-ID",
-        "Accept-Encoding", "SDK-Version", "Cookie", "Proxy-Authorization", "Proxy-Anything",
+        "Accept", "Accept-Encoding", "SDK-Version", "Cookie", "Cookie2", "Proxy-Authorization",
+        "Proxy-Anything", "Range", "If-Match", "If-None-Match", "If-Modified-Since",
+        "If-Unmodified-Since", "If-Range", "Content-Encoding", "Content-Range", "Content-MD5",
+        "Keep-Alive", "TE", "Trailer", "Upgrade", "Expect", "HTTP2-Settings", "traceparent",
+        "TraceState",
     ],
 )  # fmt: skip
 def test_a_header_that_is_not_the_callers(name: str) -> None:

@@ -14,8 +14,8 @@ import pytest
 PACKAGE = "elluminate_async"
 ROOT = Path(__file__).parent.parent / PACKAGE
 MODULES = sorted(ROOT.rglob("*.py"))
-MAX_LINES = 420
-MAX_FUNCTION_LINES = 65
+MAX_LINES = 400
+MAX_FUNCTION_LINES = 60
 
 # What a layer may import of this package, by the first part of a module's name below it.
 # `_version` holds one constant and is free to all.

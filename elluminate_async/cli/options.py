@@ -119,7 +119,7 @@ HostedOption: TypeAlias = Annotated[
     bool, typer.Option("--hosted", help="The hosted service. This costs money there.")
 ]
 ProjectOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The project at the service.")
+    str | None, typer.Option(metavar="NAME", help='The project at the service, or "newest".')
 ]
 DbOption: TypeAlias = Annotated[
     str,

@@ -1,4 +1,8 @@
-"""Headers of the caller's own, which go along with every request to the service."""
+"""Headers besides the client's own: the caller's, of every request, and those of observers.
+
+What nobody may say for this client is listed here: who asks, how a request is framed, what it is
+about, and what the protocol says by a header of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,50 @@ _VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _WHY: Final = {
     "credential": "the credential is api_key= or token=",
     "framing": "it says how a request is framed, and that is seen to",
+    "partial": "it would have the service answer with a part, or with nothing",
     "protocol": "the protocol needs it as it is",
     "proxy": "it is for a proxy, and a proxy's user and password go into proxy=",
+    "trace": "it is another for each request: see elluminate_async.integrations.opentelemetry",
 }
 _RESERVED: Final = {
-    "authorization": "credential", "x-api-key": "credential", "cookie": "credential",
-    "connection": "framing", "content-encoding": "framing", "content-length": "framing",
-    "expect": "framing", "host": "framing", "keep-alive": "framing", "te": "framing",
-    "trailer": "framing", "transfer-encoding": "framing", "upgrade": "framing",
-    "accept": "protocol", "accept-encoding": "protocol", "content-type": "protocol",
-    "idempotency-key": "protocol", "last-event-id": "protocol", "sdk-version": "protocol",
+    "authorization": "credential", "cookie": "credential", "cookie2": "credential",
+    "x-api-key": "credential",
+    "connection": "framing", "expect": "framing", "host": "framing", "http2-settings": "framing",
+    "keep-alive": "framing", "te": "framing", "trailer": "framing",
+    "transfer-encoding": "framing", "upgrade": "framing",
+    "range": "partial",
+    "accept": "protocol", "accept-encoding": "protocol", "idempotency-key": "protocol",
+    "last-event-id": "protocol", "sdk-version": "protocol",
 }  # fmt: skip
+_RESERVED_FAMILIES: Final = {"content-": "framing", "if-": "partial", "proxy-": "proxy"}
+# An observer's to say.
+_OF_ONE_REQUEST: Final = {"traceparent": "trace", "tracestate": "trace"}
+
+
+def _reserved(name: str) -> str | None:
+    """Why nobody but the client says a header, a key of `_WHY`; None where others may."""
+    lower = name.lower()
+    family = next((f for f in _RESERVED_FAMILIES if lower.startswith(f)), "")
+    return _RESERVED.get(lower) or _RESERVED_FAMILIES.get(family)
+
+
+def with_added(own: Mapping[str, str], added: Mapping[str, str]) -> Mapping[str, str]:
+    """``own`` headers, and what of ``added`` can be sent, is not among them and not reserved.
+
+    Those are observers', and what does not fit of them is left out without a word.
+    """
+    if not added:
+        return own
+    taken = {name.lower() for name in own}
+    fitting = {
+        name: value
+        for name, value in added.items()
+        if name.lower() not in taken
+        and not _reserved(name)
+        and _NAME.fullmatch(name)
+        and _VALUE.fullmatch(value)
+    }
+    return fitting | dict(own)
 
 
 def checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, Secret]:
@@ -48,8 +85,7 @@ def checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, Secret]:
         if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"default_headers: {name!r:.80} is no name of a header")
         lower = name.lower()
-        reason = "proxy" if lower.startswith("proxy-") else _RESERVED.get(lower)
-        if reason is not None:
+        if reason := _reserved(name) or _OF_ONE_REQUEST.get(lower):
             raise ConfigurationError(f"default_headers must not set {name}: {_WHY[reason]}")
         if lower in map(str.lower, found):
             raise ConfigurationError(f"default_headers has {name} twice, in upper and lower case")

@@ -6,9 +6,8 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import anyio
@@ -28,24 +27,19 @@ from elluminate_async.engine.chunks import (
     uncancelled,
 )
 from elluminate_async.engine.memory import KeptChunk
-from elluminate_async.engine.operation import ChunkRefusedError, ChunkRevokedError
 from elluminate_async.engine.outcomes import Pairs, ProgressReporter
 from elluminate_async.engine.reader import ChunkReader
+from elluminate_async.engine.sending import observed, send_chunk
 from elluminate_async.engine.worker_pool import WorkerPool
 from elluminate_async.errors import (
-    DeadlineError,
     ElluminateError,
     InputError,
     ItemError,
-    JobError,
     JournalError,
 )
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
-
-    from elluminate_async.engine.operation import Outcomes
-
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -284,8 +278,8 @@ class BatchRun(Generic[V, R]):
         try:
             if chunk.items:
                 try:
-                    with self._observed(chunk, pairs):
-                        chunk = await self._send(chunk, pairs)
+                    with observed(self._call, chunk, pairs):
+                        chunk = await send_chunk(self._call, chunk, pairs)
                 finally:
                     if self._call.takes_permits:
                         # Before delivery: a slow consumer must not hold what it may wait for.
@@ -307,20 +301,6 @@ class BatchRun(Generic[V, R]):
             return False
         return True
 
-    def _observed(self, chunk: Chunk[V], pairs: Pairs[R]) -> AbstractContextManager[None]:
-        operation = self._call.operation
-        job = chunk.unfinished.job_id if chunk.unfinished is not None else None
-        rated = cache(lambda: {i.position: operation.rated(i.value) for i in chunk.items})
-
-        return self._call.telemetry.chunk(
-            len(chunk.items),
-            pairs,
-            rated=lambda p: rated().get(p),
-            kind=chunk.kind,
-            queued=chunk.queued,
-            job=job,
-        )
-
     def _note(self, chunk: Chunk[V], pairs: Pairs[R], error: Exception | None) -> None:
         """Note outcomes in the journal, and what ``error`` proves not to have been processed."""
         if self._call.recovery is None:
@@ -338,56 +318,6 @@ class BatchRun(Generic[V, R]):
         # Its own failure is what ended the run, or was noted by what did.
         with suppress(JournalError):
             self._note(chunk, pairs, None if isinstance(error, JournalError) else error)
-
-    async def _send(self, chunk: Chunk[V], pairs: Pairs[R]) -> Chunk[V]:
-        """Send a chunk, halved where the service refuses it as a whole."""
-        todo: list[Sequence[Item[V]]] = [chunk.items]
-        if not chunk.is_of_earlier_run:
-            # It was made before the answers to others were known.
-            todo = self._call.sizes.parts_of(chunk.items)[::-1]
-        while todo:
-            part = todo.pop()
-            pending = {item.position: item for item in part}
-            failure: ElluminateError | None = None
-            try:
-                async for position, outcome in self._sending(chunk, part):
-                    del pending[position]
-                    pairs.append((position, outcome))
-            except ChunkRevokedError:
-                self._call.release(list(pending))
-                chunk = replace(chunk, unfinished=None)
-                todo.append(list(pending.values()))
-                continue
-            except ChunkRefusedError as refused:
-                left = list(pending.values())
-                self._call.release(list(pending))
-                chunk = replace(chunk, unfinished=None)
-                if len(left) > 1:
-                    middle = len(left) // 2
-                    todo += [left[middle:], left[:middle]]
-                    continue
-                failure = refused.error
-            except ElluminateError as error:
-                if isinstance(error, item_errors.FATAL):
-                    raise
-                # The end of its own job tells of a chunk, whoever sent it; nothing else does.
-                error.ambiguous |= chunk.is_of_earlier_run and not isinstance(error, JobError)
-                if isinstance(error, DeadlineError):
-                    error.retry_after = self._call.limits.kept_for() or None
-                failure = error
-            operation = self._call.name
-            pairs += [(p, item_errors.failed(failure, p, operation)) for p in pending]
-        return chunk
-
-    def _sending(self, chunk: Chunk[V], part: Sequence[Item[V]]) -> Outcomes[R]:
-        operation, recovery = self._call.operation, self._call.recovery
-        if recovery is not None:
-            recovery.before_sending(chunk, part)
-        if chunk.done is not None:
-            return operation.fetch(part, chunk.done)
-        if chunk.unfinished is not None:
-            return operation.resume(part, chunk.unfinished)
-        return operation.send(part)
 
     async def _finish(self, pairs: Pairs[R], chunk: Chunk[V]) -> None:
         if self._call.allowance is not None:

@@ -14,7 +14,7 @@ from elluminate_async.telemetry import Telemetry
 if TYPE_CHECKING:
     from elluminate_async.batch import Batch, BatchOptions
     from elluminate_async.engine.allowance import Allowance
-    from elluminate_async.engine.operation import Operation
+    from elluminate_async.engine.operation import Operation, Send
     from elluminate_async.engine.recovery import Recovery
     from elluminate_async.limits.fairness import Share
     from elluminate_async.limits.limits import Limits
@@ -69,6 +69,7 @@ class Call(Generic[V, R]):
         allowance: What lets its items through, where not all of them may be sent.
         share: Its part of the limits; several batches of one call have the same.
         telemetry: Is told of its chunks.
+        send: Sends its chunks; None for the operation's own.
         takes_permits: Whether its chunks are requests of their own, which the limits bound; False
             where another call sends their items.
     """
@@ -87,6 +88,7 @@ class Call(Generic[V, R]):
     allowance: Allowance[V] | None = None
     share: Share | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    send: Send[V, R] | None = None
     takes_permits: bool = True
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from elluminate_async.errors import (
     APIError,
@@ -24,6 +24,7 @@ from elluminate_async.errors import (
 )
 from elluminate_async.errors.causes import cause_name
 from elluminate_async.errors.codes import item_code
+from elluminate_async.errors.deadlines import passed
 from elluminate_async.schemas.jobs import REVOKED, JobStatusName
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ FATAL = (
     WrongEventLoopError,
 )
 """True of all items alike, so that the batch stops and raises it."""
+
+NOT_SENT_IN_TIME: Final = passed("before this item was sent")
 
 
 def failed(error: ElluminateError | None, position: int, operation: str) -> ItemError:
@@ -69,13 +72,10 @@ def past_deadline(
         held: Seconds for which the service keeps the client waiting yet.
         may_be_sent: An earlier run may have sent it, so that its outcome is unknown.
     """
-    kind, text = ItemError, "the deadline passed before this item was sent"
+    kind, text = ItemError, NOT_SENT_IN_TIME
     if may_be_sent:
         kind = OutcomeUnknownError
-        text = (
-            "an earlier run may have sent this item, and the deadline passed before its outcome "
-            "was looked for"
-        )
+        text = f"an earlier run may have sent this item, and {passed('before that was looked for')}"
     return kind(
         text,
         position=position,

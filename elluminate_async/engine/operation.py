@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
+from elluminate_async.engine.chunks import Item
 from elluminate_async.errors import ElluminateError, ItemError
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
     from elluminate_async.engine.call import Call
-    from elluminate_async.engine.chunks import Item
     from elluminate_async.engine.records import Header, UnfinishedChunk
 
 V = TypeVar("V")
@@ -23,6 +23,9 @@ Outcomes: TypeAlias = AsyncIterator[tuple[int, R | ItemError]]
 What is left out when it ends is ``no_result``; what is left out when it raises fails with that
 error.
 """
+
+Send: TypeAlias = Callable[[Sequence[Item[V]]], Outcomes[R]]
+"""Sends one chunk, follows it, and gives its outcomes; raises as `Operation.send`."""
 
 Pins: TypeAlias = Mapping[str, Mapping[str, Any]]
 """The objects a call works with: their names to their parts; a hash begins with ``#``."""

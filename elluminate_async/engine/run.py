@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,10 +11,12 @@ from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.batch_run import BatchRun, Deliver
 from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import Chunk, CutSource, Item
+from elluminate_async.engine.item_errors import NOT_SENT_IN_TIME
 from elluminate_async.engine.outcomes import OutcomeCollector, Pairs, bare
 from elluminate_async.engine.retrier import Retrier
 from elluminate_async.engine.stream import OutcomeStream
-from elluminate_async.errors import DeadlineError
+from elluminate_async.engine.tasks import RunningTasks
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.telemetry import ObservedCall
 
 V = TypeVar("V")
@@ -63,7 +64,7 @@ async def _run_batch(
     try:
         await bare(run.run(source))
         if run.out_of_time and call.total is None and not run.exhausted:
-            raise DeadlineError("the deadline passed before the input came to its end")
+            raise deadline_passed("before the input came to its end")
         if not run.out_of_time:
             await collector.final_reconcile(call.operation)
     except BaseException as error:
@@ -75,8 +76,8 @@ async def _run_batch(
         raise
     resend = Retrier(call, run.failed_items, _run_again) if call.can_be_retried else None
     if run.out_of_time:
-        text = "the deadline passed before it was sent"
-        result = collector.filled(run.positions, "deadline", text, DeadlineError(text), resend)
+        late = deadline_passed()
+        result = collector.filled(run.positions, "deadline", NOT_SENT_IN_TIME, late, resend)
     else:
         result = collector.batch(run.positions, resend)
     observed.settle(result.failed, len(result))
@@ -109,14 +110,14 @@ async def _run_again(
 def stream_batch(
     call: Call[V, R],
     source: CutSource[V],
-    registry: set[asyncio.Task[None]],
+    running: RunningTasks,
 ) -> OutcomeStream[tuple[int, Outcome[R]]]:
     """The outcomes of ``call`` as (position, outcome), as chunks finish.
 
     At most ``max_concurrency`` chunks are read ahead of the consumer. Raises as `run_batch`
     does, and `DeadlineError` when the deadline leaves entries of ``source`` unsent.
     """
-    return OutcomeStream(partial(deliver_all, call, source), registry, of=call.name)
+    return OutcomeStream(partial(deliver_all, call, source), running, of=call.name)
 
 
 async def deliver_all(call: Call[V, R], source: CutSource[V], deliver: Deliver[R]) -> None:
@@ -137,4 +138,4 @@ async def deliver_all(call: Call[V, R], source: CutSource[V], deliver: Deliver[R
         finally:
             observed.count(run.cut)
         if run.out_of_time:
-            raise DeadlineError("the deadline passed before all items were sent")
+            raise deadline_passed("before all items were sent")

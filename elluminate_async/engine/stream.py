@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import anyio
 
-from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
 from elluminate_async.engine.outcomes import CallbackRaisedError, raised_by_callback
+from elluminate_async.engine.tasks import RunningTasks, begin_task, end_tasks, mark_seen
 from elluminate_async.errors import ClientClosedError
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ class OutcomeStream(AsyncIterator[T], Generic[T]):
     def __init__(
         self,
         produce: Callable[[Callable[[list[T]], Awaitable[None]]], Awaitable[None]],
-        registry: set[asyncio.Task[None]],
+        running: RunningTasks,
         *,
         of: str = "outcomes",
     ) -> None:
         self._of = of
         self._produce = produce
-        self._registry = registry
+        self._running = running
         self._bunch: deque[T] = deque()
         self._raised: list[BaseException] = []
         self._host: asyncio.Task[None] | None = None
@@ -90,11 +90,8 @@ class OutcomeStream(AsyncIterator[T], Generic[T]):
     def _open(self) -> None:
         send, self._receive = anyio.create_memory_object_stream[list[T]](0)
         # The task must not refer to this stream, or it would never be collected.
-        host = asyncio.create_task(_host(self._produce, send, self._raised))
-        self._registry.add(host)
-        host.add_done_callback(self._registry.discard)
-        host.add_done_callback(mark_seen)
-        self._host = host
+        self._host = begin_task(_host(self._produce, send, self._raised), self._running)
+        self._host.add_done_callback(mark_seen)
 
     async def aclose(self) -> None:
         """Cancel what is running and wait until it has ended; a second call does nothing."""
@@ -145,20 +142,3 @@ async def _host(
             except CallbackRaisedError as error:
                 # For the consumer: out of this task, a `KeyboardInterrupt` would leave the loop.
                 raised.append(error.error)
-
-
-def mark_seen(task: asyncio.Future[Any]) -> None:
-    """Take a task's error as known: whoever waited for it may be gone."""
-    if not task.cancelled():
-        task.exception()
-
-
-async def end_tasks(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel ``tasks`` and wait for their end, a few seconds at most; what they raise is theirs.
-
-    A task that waits for this very call, as when its input closes the client, ends after it.
-    """
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=CLEAN_UP_SECONDS)

@@ -4,6 +4,7 @@
 
     ElluminateError
     ├── ConfigurationError (ValueError)     settings that cannot work: no key, a bad URL
+    │   └── AmbiguousProjectError           several projects, and none of them was chosen
     ├── InputError (ValueError)             an argument that cannot work, found before sending
     │   └── NoTextError                     a text with half a character, which is none
     ├── ClientClosedError (RuntimeError)    the client was closed
@@ -66,6 +67,20 @@ DETAIL_LIMIT = 4_000
 
 class ConfigurationError(ElluminateError, ValueError):
     """The settings cannot work; the text says which to change. Nothing was sent."""
+
+
+class AmbiguousProjectError(ConfigurationError):
+    """The credential sees several projects, and which is meant was not said.
+
+    Nothing was sent but the request for their list.
+
+    Attributes:
+        projects: Name by id, of those that may be meant.
+    """
+
+    def __init__(self, message: str, *, projects: Mapping[int, str]) -> None:
+        super().__init__(message)
+        self.projects = dict(projects)
 
 
 class ClientClosedError(ElluminateError, RuntimeError):

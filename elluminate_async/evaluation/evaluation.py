@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from elluminate_async.batch import Batch
@@ -23,7 +22,7 @@ from elluminate_async.evaluation.measures import (
     twins_of,
     verdicts_of,
 )
-from elluminate_async.evaluation.records import EvaluationRecord, at
+from elluminate_async.evaluation.records import EvaluationRecord, LaneResult, at
 from elluminate_async.evaluation.request import checked_cost
 from elluminate_async.evaluation.saved import read_records
 from elluminate_async.evaluation.usage import Usage
@@ -35,8 +34,6 @@ from elluminate_async.tables.texts import json_text
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
     from elluminate_async.evaluation.spending import Spending
-    from elluminate_async.schemas.criteria import Criterion
-    from elluminate_async.schemas.experiments import Experiment
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.template_variables import TemplateVariables
     from elluminate_async.tables.arrow import TableColumn
@@ -44,23 +41,6 @@ if TYPE_CHECKING:
     from elluminate_async.tables.junit import Case
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class LaneResult:
-    """The batches of one configuration, by row × epochs + epoch.
-
-    Attributes:
-        config: The configuration's name.
-        criteria: Those of its records, as far as they are known.
-    """
-
-    config: str
-    experiment: Experiment | None
-    llm_config: LLMConfig | None
-    responses: Batch[PromptResponse]
-    ratings: Batch[list[Rating]]
-    criteria: Sequence[Criterion] = ()
 
 
 class Evaluation(Sequence[EvaluationRecord], Tabular, Documented):

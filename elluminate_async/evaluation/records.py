@@ -1,4 +1,4 @@
-"""`EvaluationRecord`: one row of an evaluation, under one configuration, in one epoch."""
+"""`EvaluationRecord`: one row under one configuration in one epoch; and what they are made of."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from elluminate_async.schemas.prices import cost_of
 from elluminate_async.schemas.ratings import RatingValue
 
 if TYPE_CHECKING:
-    from elluminate_async.batch import Outcome
+    from elluminate_async.batch import Batch, Outcome
     from elluminate_async.schemas.criteria import Criterion
+    from elluminate_async.schemas.experiments import Experiment
     from elluminate_async.schemas.llm_configs import LLMConfig
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.responses import PromptResponse
@@ -186,3 +187,20 @@ def _rating(rating: Rating) -> dict[str, Any]:
         "rating": str(rating.rating),
         "reasoning": rating.reasoning,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class LaneResult:
+    """The batches of one configuration, by row × epochs + epoch.
+
+    Attributes:
+        config: The configuration's name.
+        criteria: Those of its records, as far as they are known.
+    """
+
+    config: str
+    experiment: Experiment | None
+    llm_config: LLMConfig | None
+    responses: Batch[PromptResponse]
+    ratings: Batch[list[Rating]]
+    criteria: Sequence[Criterion] = ()

@@ -25,12 +25,13 @@ from elluminate_async.engine.memory import Memory
 from elluminate_async.engine.outcomes import ProgressReporter
 from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.engine.stream import OutcomeStream
-from elluminate_async.errors import DeadlineError, ItemError
+from elluminate_async.errors import ItemError
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.evaluation.directory import journals_of, locked
-from elluminate_async.evaluation.evaluation import Evaluation, LaneResult
+from elluminate_async.evaluation.evaluation import Evaluation
 from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
-from elluminate_async.evaluation.records import EvaluationRecord, at
+from elluminate_async.evaluation.records import EvaluationRecord, LaneResult, at
 from elluminate_async.evaluation.request import messages_of
 from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
@@ -243,7 +244,7 @@ class Evaluator:
         seconds = self._context.policy.deadline_at - time.monotonic()
         with anyio.move_on_after(max(0.0, seconds)):
             return await SetupMaker(self._connection, self._request).make(begin)
-        raise DeadlineError("the deadline passed before the evaluation was set up")
+        raise deadline_passed("before the evaluation was set up")
 
     def _for_steps(self) -> CallContext:
         """Chunks small enough to keep every permit busy, and no progress of their own."""

@@ -25,7 +25,7 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 from elluminate_async import AsyncClient
-from elluminate_async.engine.stream import mark_seen
+from elluminate_async.engine.tasks import mark_seen
 from elluminate_async.errors import (
     ConfigurationError,
     DeadlineError,

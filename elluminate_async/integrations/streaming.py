@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from elluminate_async import EvaluationRecord, ItemError
-from elluminate_async.engine.stream import mark_seen
+from elluminate_async.engine.tasks import mark_seen
 from elluminate_async.integrations.problems import internal_problem, problem_of
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from elluminate_async.engine.chunks import Item
     from elluminate_async.engine.operation import Outcomes
     from elluminate_async.engine.records import UnfinishedChunk
-    from elluminate_async.errors import ItemError
     from elluminate_async.operations.context import CallContext
 
 V = TypeVar("V")
@@ -129,43 +128,3 @@ class ChunkOperation(Operation[V, R]):
     @abstractmethod
     def _send(self, items: Sequence[Item[V]], unfinished: UnfinishedChunk | None) -> Outcomes[R]:
         """Send a chunk, or go on with an ``unfinished`` one; yield its outcomes."""
-
-
-class Delegated(Operation[V, R]):
-    """An operation that leaves to another all but the sending.
-
-    Args:
-        own: The other.
-    """
-
-    def __init__(self, own: ChunkOperation[V, R]) -> None:
-        self.name = own.name
-        self._own = own
-
-    def resume(self, items: Sequence[Item[V]], unfinished: UnfinishedChunk) -> Outcomes[R]:
-        """Go on with a chunk that was sent before."""
-        return self._own.resume(items, unfinished)
-
-    def fetch(self, items: Sequence[Item[V]], references: Mapping[int, Any]) -> Outcomes[R]:
-        """Read results that the service has by their references."""
-        return self._own.fetch(items, references)
-
-    async def reconcile(self) -> tuple[dict[int, R | ItemError], Sequence[int]]:
-        """After all chunks: what came late, and the ids of surplus rows."""
-        return await self._own.reconcile()
-
-    def fingerprint(self, value: V) -> str:
-        """A short hash that is equal for equal inputs."""
-        return self._own.fingerprint(value)
-
-    def reference(self, value: V, result: R) -> Any:
-        """Where the service keeps a result."""
-        return self._own.reference(value, result)
-
-    async def header(self) -> Header:
-        """Which call a journal is of."""
-        return await self._own.header()
-
-    def renewed(self, options: BatchOptions | None) -> Call[V, R]:
-        """The call that sends some of the items once more: the other's, as it is."""
-        return self._own.renewed(options)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.engine.chunks import Item
 from elluminate_async.errors import ConfigurationError, ItemError, JobError, OutcomeUnknownError
-from elluminate_async.operations.base import Delegated
 from elluminate_async.operations.context import narrowed
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.rate import Rate, Ratings
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions
     from elluminate_async.engine.call import Call
     from elluminate_async.engine.operation import Outcomes
-    from elluminate_async.operations.base import ChunkOperation
     from elluminate_async.operations.caller import Caller
     from elluminate_async.operations.connection import Connection
     from elluminate_async.operations.echoes import Subject
@@ -118,16 +116,23 @@ class Coalescer:
         if self._open.get(key) is call:
             del self._open[key]
 
-    def joined(self, call: Call[V, R], own: ChunkOperation[V, R], work: Work[V, R]) -> Call[V, R]:
-        """``call``, by way of a shared one where its items may be some of several callers'.
+    def joined(self, call: Call[V, R], work: Work[V, R]) -> Call[V, R]:
+        """``call``, whose chunk goes with those of others where it is small enough.
 
-        What it gives is the same, and what failed is sent once more by ``own``, by itself.
+        What it gives is the same, and what failed is sent once more by itself.
         """
         is_small = call.total is not None and 0 < call.total < call.options.chunk_size
         # Of surplus rows nobody could tell whose they are.
         if not is_small or call.recovery is not None or call.options.replay_after_settle:
             return call
-        return replace(call, operation=_Joining(own, self, work, call), takes_permits=False)
+
+        async def send(items: Sequence[Item[V]]) -> Outcomes[R]:
+            caller = self.join(work, items, call.options, call.deadline_at, memory=call.memory)
+            async with aclosing(caller.outcomes()) as outcomes:
+                async for position, outcome, _ in outcomes:
+                    yield position, outcome
+
+        return replace(call, send=send, takes_permits=False)
 
     async def generate(
         self,
@@ -196,39 +201,6 @@ def coalescer_of(connection: Connection, coalesce: Any) -> Coalescer | None:
             f"coalesce must be a number of seconds, such as 0.005, or None, not {shown(coalesce)}"
         )
     return Coalescer(connection, coalesce) if coalesce else None
-
-
-class _Joining(Delegated[V, R]):
-    """The operation of a small batch, whose chunk is sent with those of others.
-
-    Args:
-        own: The operation as it would be by itself.
-        coalescer: Of the client.
-        work: What it may share.
-        call: The call that it is of.
-    """
-
-    def __init__(
-        self,
-        own: ChunkOperation[V, R],
-        coalescer: Coalescer,
-        work: Work[V, R],
-        call: Call[V, R],
-    ) -> None:
-        super().__init__(own)
-        self._coalescer = coalescer
-        self._work = work
-        self._call = call
-
-    async def send(self, items: Sequence[Item[V]]) -> Outcomes[R]:
-        """Have a chunk sent with those of others, and yield its outcomes."""
-        call = self._call
-        caller = self._coalescer.join(
-            self._work, items, call.options, call.deadline_at, memory=call.memory
-        )
-        async with aclosing(caller.outcomes()) as outcomes:
-            async for position, outcome, _ in outcomes:
-                yield position, outcome
 
 
 def _as_single(error: ItemError, operation: str, response_id: int | None) -> ItemError:

@@ -8,19 +8,18 @@ import math
 import time
 import uuid
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Callable,
     Mapping,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from pydantic import BaseModel
 
-from elluminate_async.batch.options import shown
-from elluminate_async.engine.stream import end_tasks
+from elluminate_async.engine.tasks import RunningTasks, begin_task, end_tasks
 from elluminate_async.errors import (
     DeadlineError,
     ElluminateError,
@@ -32,14 +31,15 @@ from elluminate_async.errors import (
     TransportError,
 )
 from elluminate_async.limits.limits import Limits, StrictLimits
-from elluminate_async.operations.deadline import bounded_at
+from elluminate_async.operations.deadline import bounded_at, holding
 from elluminate_async.operations.json_input import (
     QueryValue,
     check_json,
-    checked_input,
+    encode,
     encode_query,
 )
 from elluminate_async.operations.leaving import Awaited, WorkInFlight
+from elluminate_async.operations.project_choice import chosen_project, visible_projects
 from elluminate_async.operations.reading import decode as decode
 from elluminate_async.operations.reading import decode_list as decode_list
 from elluminate_async.operations.reading import decoded as decoded
@@ -78,7 +78,8 @@ class Connection:
         transport: Sends requests.
         limits: Shared by all calls.
         options: The client's defaults.
-        project: Id or name; None takes the first that the key sees.
+        project: Id, name, "newest", or None; see `chosen_project`.
+        by_token: Whether the credential is an OAuth token.
         skip_version_check: Send no version check; then the service is taken for one
             without capabilities.
     """
@@ -90,18 +91,20 @@ class Connection:
         options: BatchOptions,
         *,
         project: int | str | None,
+        by_token: bool,
         skip_version_check: bool,
     ) -> None:
         self.transport = transport
         self.telemetry = transport.telemetry
         self.limits = limits
         self.options = options
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: RunningTasks = set()
         self._awaited = Awaited()
         self._closing = asyncio.Lock()
         self._kept: dict[tuple[type, int], Any] = {}
         self._jobs: dict[str, str] = {}
         self._wanted = project
+        self._by_token = by_token
         self._project: Project | None = None
         self._selecting = anyio.Lock()
         self._skip_version_check = skip_version_check
@@ -147,6 +150,7 @@ class Connection:
         Raises:
             AuthenticationError: The service refuses the key.
             NotFoundError: The key sees no project, or not the one that was asked for.
+            AmbiguousProjectError: It sees several that may be meant.
         """
         self.transport.check_usable()
         if self._project is not None:
@@ -159,40 +163,28 @@ class Connection:
         return self._project
 
     async def _select_project(self, policy: Policy | None) -> Project:
-        answer = await self.call("GET", "projects", policy=policy, of_project=False)
-        projects = decode(Page[Project], answer).items
-        wanted = self._wanted
-        found = next((p for p in projects if wanted in (None, p.id, p.name)), None)
-        if found is not None:
-            return found
-        seen = self.blotted(", ".join(f"{p.id} {p.name!r}" for p in projects[:10]))
-        # Their names may be anything, and what is raised takes this frame along.
-        del projects
-        asked = "any project" if wanted is None else f"the project {shown(wanted)}"
-        raise NotFoundError(
-            f"this key does not see {asked}; it sees {seen or 'none at all'}",
-            status=404,
-            method="GET",
-            path="/api/v0/projects",
-        )
+        projects = await visible_projects(partial(self._projects_page, policy))
+        return chosen_project(projects, self._wanted, by_token=self._by_token, blotted=self.blotted)
+
+    async def _projects_page(self, policy: Policy | None, number: int) -> Page[Project]:
+        # The first as the official clients ask for it.
+        query = {"page": number} if number > 1 else None
+        answer = await self.call("GET", "projects", query=query, policy=policy, of_project=False)
+        return decode(Page[Project], answer)
 
     def _begin_version_check(self) -> None:
         """Have it run beside what is asked for, unless it was made or need not be."""
         if self._skip_version_check or time.monotonic() < self._check_version_at:
             return
         self._check_version_at = math.inf
-        self._version_check = asyncio.create_task(self._check_version())
-        self.tasks.add(self._version_check)
-        self._version_check.add_done_callback(self.tasks.discard)
+        self._version_check = begin_task(self._check_version(), self.tasks)
 
     def open_ahead(self, count: int, policy: Policy) -> None:
         """Have ``count`` connections opened beside what is asked for meanwhile.
 
         For work that is to begin with so many requests together.
         """
-        opening = asyncio.create_task(self.transport.open_ahead(count, policy))
-        self.tasks.add(opening)
-        opening.add_done_callback(self.tasks.discard)
+        begin_task(self.transport.open_ahead(count, policy), self.tasks)
 
     async def server_id(self, policy: Policy) -> str | None:
         """The service's own id, wherever it is served; None when it advertises nothing.
@@ -388,29 +380,6 @@ def _version_request() -> Request:
 def _is_outage(error: ElluminateError) -> bool:
     passing = DeadlineError | ServiceUnavailableError | TransportError | ServerError
     return isinstance(error, passing) and not isinstance(error, ProtocolError)
-
-
-@asynccontextmanager
-async def holding(lock: anyio.Lock, policy: Policy) -> AsyncGenerator[None]:
-    """Hold ``lock``; the wait for it ends with the policy's deadline.
-
-    Raises:
-        DeadlineError: Another call held it for longer.
-    """
-    with anyio.move_on_after(policy.remaining()) as scope:
-        await lock.acquire()
-    if scope.cancelled_caught:
-        raise DeadlineError("the deadline passed while another call was at the same work")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
-    """A request's JSON body."""
-    with checked_input("the request"):
-        return body.model_dump_json(exclude_none=omit_nulls).encode()
 
 
 def new_key() -> str:

@@ -1,18 +1,25 @@
-"""`Deadline`: one deadline for all calls that are begun within a block."""
+"""Deadlines: `Deadline`, of all calls begun within a block; `holding`, a lock until a call's."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
+
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.operations.context import checked_seconds
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from elluminate_async.transport.retry import Policy
 
 
 @dataclass(slots=True)
@@ -38,6 +45,23 @@ def bounded_at(owner: object) -> float:
     while bound is not None and (bound.is_over or bound.owner is not owner):
         bound = bound.outer
     return math.inf if bound is None else bound.at
+
+
+@asynccontextmanager
+async def holding(lock: anyio.Lock, policy: Policy) -> AsyncGenerator[None]:
+    """Hold ``lock``; the wait for it ends with the policy's deadline.
+
+    Raises:
+        DeadlineError: Another call held it for longer.
+    """
+    with anyio.move_on_after(policy.remaining()) as scope:
+        await lock.acquire()
+    if scope.cancelled_caught:
+        raise deadline_passed("while another call was at the same work")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Deadline:
@@ -78,11 +102,11 @@ class Deadline:
     ) -> None:
         # No token: a generator, such as a fixture, may be left in another context than entered.
         # There it stays behind, as where two are not left in turn.
+        assert self._bound is not None, "entered"
         is_innermost = _bounds.get() is self._bound
         if is_innermost:
             _bounds.set(self._outer)
-        if self._bound is not None:
-            self._bound.is_over = not is_innermost or asyncio.current_task() is not self._task
+        self._bound.is_over = not is_innermost or asyncio.current_task() is not self._task
         self._task = None
 
     def __repr__(self) -> str:

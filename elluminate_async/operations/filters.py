@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 
     from elluminate_async.operations.json_input import QueryValue
 
-Where: TypeAlias = Mapping[str, Sequence[str]]
-"""Column names of a collection to values: a row matches that has one of the values in each."""
-
 Range: TypeAlias = tuple[float | None, float | None]
 """The least and the most, both included; None for no bound."""
 
 _ENDS = 2
+_CATEGORIES = "categorical_filters"
 
 
 class FigureRanges(TypedDict, total=False):
@@ -35,32 +33,34 @@ class FigureRanges(TypedDict, total=False):
     output_tokens: Range | None
 
 
-def where_query(where: object, name: str = "where") -> str | None:
-    """``where`` as the query has it; None for no filter.
+def categories_query(filters: object) -> str | None:
+    """Values by column, of which a row has one in each, as the query has them; None for no filter.
 
     Raises:
         InputError: It is no mapping of column names to lists of texts.
     """
-    if where is None:
+    if filters is None:
         return None
-    if not isinstance(where, Mapping):
+    if not isinstance(filters, Mapping):
         raise InputError(
-            f"{name} must be a mapping of column names to values, such as {{'kind': ['A', 'B']}}, "
-            f"not {where!r:.80}"
+            f"{_CATEGORIES} must be a mapping of column names to values, such as "
+            f"{{'kind': ['A', 'B']}}, not {filters!r:.80}"
         )
-    columns = cast("Mapping[object, object]", where)
+    columns = cast("Mapping[object, object]", filters)
     for column, values in columns.items():
         is_list = isinstance(values, Sequence) and not isinstance(values, str | bytes)
         if not isinstance(column, str) or not is_list:
             raise InputError(
-                f"{name}[{column!r:.60}] must be a list of texts, such as ['A', 'B'], not "
+                f"{_CATEGORIES}[{column!r:.60}] must be a list of texts, such as ['A', 'B'], not "
                 f"{values!r:.80}"
             )
         for value in cast("Sequence[object]", values):
             if not isinstance(value, str):
-                raise InputError(f"{name}[{column!r:.60}] has {value!r:.60}, which is no text")
+                raise InputError(
+                    f"{_CATEGORIES}[{column!r:.60}] has {value!r:.60}, which is no text"
+                )
     given = {column: [*cast("Sequence[str]", values)] for column, values in columns.items()}
-    check_json(given, name)
+    check_json(given, _CATEGORIES)
     return json.dumps(given) if given else None
 
 

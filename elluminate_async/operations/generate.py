@@ -40,8 +40,9 @@ from elluminate_async.operations.jobs import (
     job_failure,
     unknown_or_raise,
 )
-from elluminate_async.operations.matching import ENDED_SETTLE, ExpectedRow
+from elluminate_async.operations.matching import ExpectedRow
 from elluminate_async.operations.parts import list_responses
+from elluminate_async.operations.reconciling import ENDED_SETTLE
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
 from elluminate_async.operations.response_matcher import ResponseMatcher, expected_rows
 from elluminate_async.operations.response_rows import outcome_of

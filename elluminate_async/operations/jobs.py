@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar
@@ -30,6 +31,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
+from elluminate_async.errors.deadlines import passed
 from elluminate_async.operations.connection import decoded
 from elluminate_async.operations.reading import read_status
 from elluminate_async.schemas.jobs import TERMINAL, JobStatus
@@ -101,6 +103,23 @@ class StatusDocument(Protocol):
 
 
 S = TypeVar("S", bound=StatusDocument)
+L = TypeVar("L", bound=StatusDocument, contravariant=True)
+
+
+class Listener(Protocol[L]):
+    """Told of a job's statuses before the terminal one."""
+
+    @property
+    def news(self) -> int:
+        """How many of them said something new."""
+        ...
+
+    def opened(self) -> None:
+        """The next are read from a stream that was opened just then, or by polls."""
+
+    async def told(self, status: L, /) -> None:
+        """A status; the time that this takes is no stall of the job."""
+
 
 Measured: TypeAlias = Callable[[int], None]
 """Told of the bytes of a terminal status document."""
@@ -125,10 +144,13 @@ async def follow_job(
     operation: str,
     policy: Policy,
     measured: Measured = unmeasured,
+    listener: Listener[S] | None = None,
+    watches: bool = False,
 ) -> S:
     """The terminal status document of a job, and its bytes to ``measured``.
 
     Its event stream is followed; where that is refused, breaks or falls silent, it is polled.
+    Where the call only ``watches`` what others have begun, its end leaves the job alone.
 
     Raises:
         AnswerTooLargeError: The document is over the cap, so that the job must have ended; or
@@ -141,10 +163,11 @@ async def follow_job(
     """
     clock = asyncio.timeout(policy.job_stall)
     watchdog = StallWatchdog(clock, policy.job_stall, connection.limits)
-    follower = _JobFollower(connection, kind, segments, policy, watchdog, measured)
+    follower = _JobFollower(connection, kind, segments, policy, watchdog, measured, listener)
     work = None
     try:
-        async with connection.work.awaited(*segments) as work, clock:
+        awaited = nullcontext() if watches else connection.work.awaited(*segments)
+        async with awaited as work, clock:
             found = await follower.follow()
             if getattr(found, "result_omitted", False):
                 raise AnswerTooLargeError("the job's results are larger than one answer", sent=True)
@@ -153,23 +176,40 @@ async def follow_job(
         error.own = error.own or watchdog.failure
         raise
     except DeadlineError:
-        ends = "goes on at the service"
-        if work is not None and work.is_cancelled:
-            ends = "was cancelled; what it had done is kept"
-        code, text = "deadline", f"had not ended by the deadline, and {ends}"
+        is_cancelled = work is not None and work.is_cancelled
+        left = outlived_the_call(segments[-1], operation, is_cancelled=is_cancelled)
     except TimeoutError:
         if not clock.expired():
             raise
-        code, text = "stalled", f"has shown nothing new for {policy.job_stall:.0f} s"
+        text = f"the job {segments[-1]} has shown nothing new for {policy.job_stall:.0f} s"
+        left = OutcomeUnknownError(text, position=0, operation=operation, code="stalled")
     except NotFoundError:
-        code, text = None, "was accepted, and the service does not know it any more"
-    raise OutcomeUnknownError(
-        f"the job {segments[-1]} {text}",
+        text = f"the job {segments[-1]} was accepted, and the service does not know it any more"
+        left = OutcomeUnknownError(text, position=0, operation=operation, status=404)
+    # Not within what it comes from, whose frames it would keep, as this one would keep it.
+    try:
+        raise left
+    finally:
+        del left
+
+
+def outlived_the_call(
+    job_id: str | int, operation: str, *, is_cancelled: bool = False
+) -> OutcomeUnknownError:
+    """The error of items whose job had not ended by the call's deadline.
+
+    Args:
+        job_id: Of the job.
+        operation: ``"generate"`` or ``"rate"``.
+        is_cancelled: Whether the service has cancelled it since.
+    """
+    ends = "was cancelled: what it had done is kept" if is_cancelled else "goes on at the service"
+    return OutcomeUnknownError(
+        f"{passed(f'before the job {job_id} had ended')}, and it {ends}",
         position=0,
         operation=operation,
-        code=code,
-        status=404 if code is None else None,
-        cause=DeadlineError.__name__ if code == "deadline" else None,
+        code="deadline",
+        cause=DeadlineError.__name__,
     )
 
 
@@ -194,6 +234,20 @@ class StallWatchdog:
             if not self._clock.expired():
                 self._clock.reschedule(max(self._clock.when() or 0.0, end))
 
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Around a wait that is not for the job: its time does not count."""
+        loop, ends = asyncio.get_running_loop(), self._clock.when()
+        if ends is None or self._clock.expired():
+            yield
+            return
+        began = loop.time()
+        self._clock.reschedule(None)
+        try:
+            yield
+        finally:
+            self._clock.reschedule(ends + loop.time() - began)
+
     def see(self, document: StatusDocument) -> None:
         """A status of the job."""
         self.failure = None
@@ -213,13 +267,30 @@ class _JobFollower(Generic[S]):
     policy: Policy
     watchdog: StallWatchdog
     measured: Measured
+    listener: Listener[S] | None
+
+    async def _see(self, document: S) -> None:
+        """A status that is not terminal."""
+        self.watchdog.see(document)
+        if self.listener is not None:
+            with self.watchdog.paused():
+                await self.listener.told(document)
+
+    def _opened(self) -> None:
+        if self.listener is not None:
+            self.listener.opened()
 
     async def follow(self) -> S:
-        """The terminal document, by the job's stream where there is one, else by polls."""
-        decoder = Decoder()
-        for opening in range(STREAM_OPENINGS):
-            if opening > 0:
+        """The terminal document, by the job's stream where there is one, else by polls.
+
+        For a listener, one that told something is worth opening again, however it ended.
+        """
+        decoder, openings = Decoder(), 0
+        while openings < STREAM_OPENINGS:
+            if openings > 0:
                 await anyio.sleep(self.policy.clock(_reconnect_wait(decoder)))
+            openings += 1
+            news = self._news()
             try:
                 found, decoder = await self._stream(decoder.last_id)
                 if found is not None:
@@ -227,10 +298,16 @@ class _JobFollower(Generic[S]):
             except (AuthenticationError, PermissionDeniedError):
                 raise
             except (APIError, TransportError) as error:
-                logger.debug("following a job by polling: %s", error)
+                logger.debug("a job's stream is not followed to its end: %s", error)
                 self.watchdog.failure = error.with_traceback(None)
-                break
+                if self._news() == news:
+                    break
+            if self._news() > news:
+                openings = 1
         return await self._poll()
+
+    def _news(self) -> int:
+        return 0 if self.listener is None else self.listener.news
 
     async def _stream(self, last_id: str) -> tuple[S | None, Decoder]:
         """The terminal document, None where the stream ended without one, and its state."""
@@ -239,6 +316,7 @@ class _JobFollower(Generic[S]):
         decoder, skipped = Decoder(), 0
         opening = Request("GET", path, last_event_id=known)
         self.watchdog.look()
+        self._opened()
         async with self.connection.stream(opening, self.policy, decoder) as events:
             async for event in events:
                 try:
@@ -252,13 +330,14 @@ class _JobFollower(Generic[S]):
                 if found.status in TERMINAL:
                     self.measured(len(data))
                     return found, decoder
-                self.watchdog.see(found)
+                await self._see(found)
         if skipped:
             logger.debug("a stream ended with %d events that are no status document", skipped)
         return None, decoder
 
     async def _poll(self) -> S:
         interval, senseless = POLL_FIRST, 0
+        self._opened()
         while True:
             found = None
             self.watchdog.look()
@@ -279,9 +358,9 @@ class _JobFollower(Generic[S]):
                 logger.debug("a job's status could not be read, trying again: %s", error)
                 self.watchdog.failure = error.with_traceback(None)
             if found is not None:
-                self.watchdog.see(found)
                 if found.status in TERMINAL:
                     return found
+                await self._see(found)
             self.policy.remaining()
             await anyio.sleep(self.policy.clock(interval))
             interval = min(POLL_LONGEST, interval * POLL_GROWTH)

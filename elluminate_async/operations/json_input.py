@@ -6,11 +6,12 @@ import inspect
 import warnings
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
+from elluminate_async.schemas.generation_params import problem_of_params
 from elluminate_async.tables.json_checks import problem_in
 from elluminate_async.tables.values import JSON, json_cell
 
@@ -72,6 +73,29 @@ def check_lookup(name: object, id: object, what: str) -> None:
     check_json(name, f"the name of {what}")
 
 
+def json_object(value: object, what: str) -> dict[str, Any] | None:
+    """A mapping that goes out as a JSON object; None for nothing.
+
+    Raises:
+        InputError: It is no mapping.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InputError(f"{what} must be a mapping of names to values, not {value!r:.80}")
+    return dict(cast("Mapping[str, Any]", value))
+
+
+def checked_params(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Generation parameters as they are sent; `InputError` for those that cannot work."""
+    given = json_object(params, "generation_params")
+    if given is not None:
+        check_json(given, "generation_params")
+        if problem := problem_of_params(given):
+            raise InputError(problem)
+    return given
+
+
 @contextmanager
 def checked_input(what: str) -> Generator[None]:
     """Have what is wrong with an argument raised as `InputError`, named ``what``."""
@@ -128,3 +152,9 @@ def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
         else:
             pairs.extend((name, str(member)) for member in value)
     return pairs
+
+
+def encode(body: BaseModel, *, omit_nulls: bool = False) -> bytes:
+    """A request's JSON body."""
+    with checked_input("the request"):
+        return body.model_dump_json(exclude_none=omit_nulls).encode()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from elluminate_async.engine.tasks import begin_task
 from elluminate_async.errors import (
     DeadlineError,
     ElluminateError,
@@ -172,14 +173,8 @@ class WorkInFlight:
     def _keep_place(self, work: InFlight) -> None:
         connection = self._connection
         connection.limits.occupy()
-        watching = asyncio.create_task(self._until_ended(work))
-        connection.tasks.add(watching)
-
-        def vacate(task: asyncio.Task[None]) -> None:
-            connection.tasks.discard(task)
-            connection.limits.vacate()
-
-        watching.add_done_callback(vacate)
+        watching = begin_task(self._until_ended(work), connection.tasks)
+        watching.add_done_callback(lambda _: connection.limits.vacate())
 
     async def _until_ended(self, work: InFlight) -> None:
         """Wait until a job has ended, for a bounded time; of one without an id nobody can tell."""

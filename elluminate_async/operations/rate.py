@@ -32,7 +32,6 @@ from elluminate_async.operations.chunk_log import (
     not_own,
     not_there,
 )
-from elluminate_async.operations.connection import encode
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import Subject, hash_of_ratings, hash_of_response
 from elluminate_async.operations.jobs import (
@@ -40,7 +39,7 @@ from elluminate_async.operations.jobs import (
     job_failure,
     unknown_or_raise,
 )
-from elluminate_async.operations.matching import ENDED_SETTLE
+from elluminate_async.operations.json_input import encode
 from elluminate_async.operations.new_ratings import (
     NO_RESULT,
     by_result,
@@ -49,6 +48,7 @@ from elluminate_async.operations.new_ratings import (
     with_ratings,
 )
 from elluminate_async.operations.rating_matcher import RatingMatcher
+from elluminate_async.operations.reconciling import ENDED_SETTLE
 from elluminate_async.operations.starting import start_job
 from elluminate_async.schemas.jobs import REVOKED, RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode

@@ -11,14 +11,13 @@ import anyio
 from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.errors import APIError, ItemError, ServiceUnavailableError
 from elluminate_async.operations.chunk_log import ChunkLog
-from elluminate_async.operations.connection import holding
 from elluminate_async.operations.context import CallContext
+from elluminate_async.operations.deadline import holding
 from elluminate_async.operations.listing import Listing
-from elluminate_async.operations.matching import UNREADABLE
 from elluminate_async.operations.new_ratings import new_ratings, template_of
 from elluminate_async.operations.parts import list_responses
 from elluminate_async.operations.pins import pins_of_criteria
-from elluminate_async.operations.reconciling import ReconcileSchedule
+from elluminate_async.operations.reconciling import UNREADABLE, ReconcileSchedule
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.responses import PromptResponse

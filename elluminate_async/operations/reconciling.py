@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from elluminate_async.errors import DeadlineError
+from elluminate_async.errors import DeadlineError, RateLimitError, ServerError, TransportError
 
 if TYPE_CHECKING:
     from elluminate_async.transport.retry import Policy
+
+UNREADABLE = (DeadlineError, TransportError, RateLimitError, ServerError)
+"""Errors that keep a listing from being read, for now."""
+
+ENDED_SETTLE = 5.0
+"""Seconds to settle what a job that has ended does not show."""
 
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 15.0
@@ -42,5 +48,5 @@ class ReconcileSchedule:
         return True
 
     def news(self) -> None:
-        """Something came, or nobody could see whether it did."""
+        """Note a new row, or a look that failed: the quiet begins anew."""
         self._quiet_since = time.monotonic()

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from elluminate_async.batch.options import shown
 from elluminate_async.errors import InputError
 from elluminate_async.schemas.base import WireModel
-from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.collections import Collection, Column
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import Experiment
@@ -21,6 +21,7 @@ MAX_ID: Final = 2**63 - 1
 
 Kind: TypeAlias = (
     type[Collection]
+    | type[Column]
     | type[Criterion]
     | type[CriterionSet]
     | type[Experiment]
@@ -67,3 +68,20 @@ def id_of(reference: object, kind: Kind, what: str) -> int:
 def optional_id(reference: object, kind: Kind, what: str) -> int | None:
     """`id_of` of what was given; None for nothing."""
     return None if reference is None else id_of(reference, kind, what)
+
+
+def check_same(
+    existing: Experiment, prompt_template: PromptTemplate | int, collection: Collection | int
+) -> None:
+    """Raise `InputError` for an experiment that is on another template or collection."""
+    wanted = {
+        "prompt_template": id_of(prompt_template, PromptTemplate, "prompt_template"),
+        "collection": id_of(collection, Collection, "collection"),
+    }
+    for what, id in wanted.items():
+        found = getattr(existing, what)
+        if found is not None and found.id != id:
+            raise InputError(
+                f"the experiment {existing.name!r} exists with another {what} "
+                f"(id {found.id}, not {id}): choose another name, or pass that {what}"
+            )

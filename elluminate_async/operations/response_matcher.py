@@ -11,16 +11,12 @@ from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.errors import ItemError
 from elluminate_async.operations.chunk_log import ChunkLog
-from elluminate_async.operations.connection import holding
 from elluminate_async.operations.context import CallContext
+from elluminate_async.operations.deadline import holding
 from elluminate_async.operations.echoes import Echo
 from elluminate_async.operations.listing import read_one
-from elluminate_async.operations.matching import (
-    ExpectedRow,
-    ListingMatcher,
-    NaturalKey,
-    match_result,
-)
+from elluminate_async.operations.listing_matcher import ListingMatcher
+from elluminate_async.operations.matching import ExpectedRow, NaturalKey, match_result
 from elluminate_async.operations.pins import pins_of_call
 from elluminate_async.operations.response_items import Epochs, ResponsePlan, ResponseSpec
 from elluminate_async.operations.response_rows import (

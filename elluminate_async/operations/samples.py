@@ -6,26 +6,56 @@ from typing import TYPE_CHECKING, Final
 
 from elluminate_async.errors import InputError
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.filters import Where, where_query
+from elluminate_async.operations.filters import (
+    FigureRanges,
+    categories_query,
+    figure_query,
+    one_of,
+    verdict_query,
+)
 from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
-from elluminate_async.schemas.responses import ResponsesSample, ResponsesStats, Samples
+from elluminate_async.schemas.responses import (
+    ResponsesSample,
+    ResponsesStats,
+    Samples,
+    SampleSort,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from elluminate_async.operations.connection import Connection
-    from elluminate_async.operations.listing import Query
 
 MOST_DAYS: Final = 90
 _MOST_CRITERIA = 500
 _SHOWN = (None, "improved", "regressed")
 
 
-async def list_samples(connection: Connection, query: Query) -> list[ResponsesSample]:
-    """An experiment's samples."""
+async def list_samples(
+    connection: Connection,
+    experiment: Experiment | int,
+    sort_by: object,
+    verdicts: object,
+    exclude_perfect: bool,
+    only_annotated: bool,
+    figures: FigureRanges,
+) -> list[ResponsesSample]:
+    """An experiment's samples.
+
+    Raises:
+        InputError: A filter cannot be one.
+    """
+    query = {
+        "experiment_id": id_of(experiment, Experiment, "experiment"),
+        "criteria_filter_by": verdict_query(verdicts),
+        "exclude_perfect_responses": exclude_perfect or None,
+        "show_only_annotated_responses": only_annotated or None,
+        "sort_by": None if sort_by is None else one_of(sort_by, SampleSort, "sort_by"),
+        **figure_query(figures),
+    }
     return decode(Samples, await connection.call("GET", "responses", "samples", query=query)).root
 
 
@@ -35,7 +65,7 @@ async def compare_samples(
     candidate: Experiment | int,
     show: object,
     criteria: Sequence[Criterion | int] | None,
-    where: Where | None,
+    categories: Mapping[str, Sequence[str]] | None,
 ) -> list[ResponsesSample]:
     """The samples of two experiments, row by row.
 
@@ -57,7 +87,7 @@ async def compare_samples(
         "criterion_ids": None
         if criteria is None
         else [id_of(one, Criterion, f"criteria[{place}]") for place, one in enumerate(criteria)],
-        "categorical_filters": where_query(where),
+        "categorical_filters": categories_query(categories),
     }
     path = ("responses", "comparison", "samples")
     return decode(Samples, await connection.call("GET", *path, query=query)).root

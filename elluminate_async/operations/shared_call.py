@@ -30,16 +30,17 @@ from elluminate_async.engine.call import Call
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.memory import KeptChunk, Memory
 from elluminate_async.engine.operation import ChunkRefusedError
+from elluminate_async.engine.tasks import begin_task
 from elluminate_async.errors import (
     ClientClosedError,
-    DeadlineError,
     ElluminateError,
     ItemError,
     OutcomeUnknownError,
 )
-from elluminate_async.operations.base import Delegated
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.operations.caller import Caller, twin_of
 from elluminate_async.operations.context import CallContext
+from elluminate_async.operations.jobs import outlived_the_call
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions, Outcome
@@ -118,7 +119,7 @@ class _CallersMemory(Memory):
         super().forget(gone)
 
 
-class SharedCall(Delegated[V, R]):
+class SharedCall(Generic[V, R]):
     """A call for several callers.
 
     Args:
@@ -157,13 +158,10 @@ class SharedCall(Delegated[V, R]):
         self._news = anyio.Event()
         self._full = anyio.Event()
         self._is_sent = False
-        super().__init__(work.make(self._context()))
-        self._room = self._own.options.chunk_size
-        self._sizes = self._own.sizes
+        self._operation = work.make(self._context())
+        self._room = self._operation.options.chunk_size
         # In a context of its own: what is set in the first caller's is not for the others.
-        self._task = asyncio.create_task(self._run(), context=Context())
-        connection.tasks.add(self._task)
-        self._task.add_done_callback(connection.tasks.discard)
+        self._task = begin_task(self._run(), connection.tasks, context=Context())
 
     def _context(self) -> CallContext:
         """The context of now, by the latest deadline of the callers so far."""
@@ -219,36 +217,30 @@ class SharedCall(Delegated[V, R]):
         """The error of a caller whose deadline has passed."""
         found = [kept for p in caller.left if (kept := self._memory.find(p)) is not None]
         self._hand_over(caller, found)
-        if caller.memory is not None and any(kept.job_id is not None for kept in found):
-            return OutcomeUnknownError(
-                "the job had not ended by the deadline, and goes on at the service",
-                position=0,
-                operation=self.name,
-                code="deadline",
-                cause=DeadlineError.__name__,
-            )
-        late = DeadlineError(
-            "the deadline of the call passed; if it is too short, raise `deadline` in BatchOptions"
-        )
+        jobs = [kept.job_id for kept in found if kept.job_id is not None]
+        if caller.memory is not None and jobs:
+            return outlived_the_call(jobs[0], self._operation.name)
+        late = deadline_passed()
         late.ambiguous, late.attempts = bool(found), int(bool(found))
         late.retry_after = self._connection.limits.kept_for() or None
         return late
 
-    async def send(self, items: Sequence[Item[V]]) -> Outcomes[R]:
+    async def _send(self, items: Sequence[Item[V]]) -> Outcomes[R]:
         """Send the items of a chunk that somebody still waits for."""
         if not self._is_sent:
             self._is_sent = True
             self.close()
             # By the latest of their deadlines; who has an earlier one does not wait so long.
-            self._own = self._work.make(self._context())
-            self._own.sizes = self._sizes
+            sizes = self._operation.sizes
+            self._operation = self._work.make(self._context())
+            self._operation.sizes = sizes
         while wanted := [item for item in items if item.position in self._caller_of]:
             pending = {item.position for item in wanted}
             for position in pending:
                 # Of a larger chunk that was refused: what comes now is its own.
                 self._causes.pop(position, None)
             try:
-                async for position, outcome in self._own.send(wanted):
+                async for position, outcome in self._operation.send(wanted):
                     pending.discard(position)
                     yield position, outcome
             except _SomeLeftError:
@@ -285,21 +277,23 @@ class SharedCall(Delegated[V, R]):
             del error
 
     async def _send_all(self) -> None:
+        operation = self._operation
         call = Call(
-            self,
-            options=self._own.options.replace(chunk_linger=_AT_ONCE),
+            operation,
+            options=operation.options.replace(chunk_linger=_AT_ONCE),
             limits=self._connection.limits,
             # They end by the callers' deadlines, of which more may come yet.
             deadline_at=math.inf,
             memory=self._memory,
-            sizes=self._sizes,
+            sizes=operation.sizes,
             share=self._policy.share,
+            send=self._send,
         )
         await BatchRun(call, self._deliver, keep_failed=True).run(self._entries())
         late: Mapping[int, Outcome[R]] = {}
         if self._unknown:
             with suppress(ElluminateError):
-                late, _ = await self._own.reconcile()
+                late, _ = await self._operation.reconcile()
         for position, outcome in self._unknown:
             self._give(position, late.get(position, outcome))
 

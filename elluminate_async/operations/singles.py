@@ -11,7 +11,7 @@ from elluminate_async.errors import ElluminateError, ItemError
 from elluminate_async.operations.connection import decode, new_key
 from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.leaving import SingleSending
-from elluminate_async.operations.matching import ExperimentRows
+from elluminate_async.operations.listing_matcher import ExperimentRows
 from elluminate_async.operations.response_rows import outcome_of
 from elluminate_async.schemas.responses import PromptResponse
 

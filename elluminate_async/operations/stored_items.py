@@ -15,6 +15,8 @@ from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.references import MAX_ID, id_of
 from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
 from elluminate_async.schemas.generation_metadata import GenerationMetadata
+from elluminate_async.schemas.messages import OUTPUT_ROLES, problem_of_messages
+from elluminate_async.schemas.responses import readable_metadata
 from elluminate_async.schemas.template_variables import TemplateVariables
 from elluminate_async.tables.json_checks import problem_in
 
@@ -39,7 +41,10 @@ def output_messages(response: object, position: int) -> list[dict[str, Any]]:
         if len(messages) == len(cast("Sequence[object]", response)) and any(
             message.get("role") in ("assistant", "tool") for message in messages
         ):
-            return [dict(message) for message in messages]
+            made = [dict(message) for message in messages]
+            if problem := problem_of_messages(made, OUTPUT_ROLES):
+                raise InputError(f"responses[{position}]: {problem}")
+            return made
     raise InputError(
         f"responses[{position}] must be a text, or messages with at least one of the assistant's, "
         f"not {response!r:.80}"
@@ -62,6 +67,12 @@ def metadata_of(metadata: object, where: str) -> GenerationMetadata | None:
         raise InputError(f"{where} has {', '.join(unknown)}, which is none of {known}")
     with checked_input(where):
         return GenerationMetadata.model_validate(fields)
+
+
+def check_metadata(metadata: GenerationMetadata | None, where: str) -> None:
+    """Raise `InputError` for metadata that readers of the response would stumble over."""
+    with checked_input(where):
+        readable_metadata(metadata)
 
 
 def check_epoch(epoch: object) -> None:
@@ -109,6 +120,7 @@ def stored_specs(
         if problems:
             items.append(bad_input(position, problems[0]))
             continue
+        check_metadata(made, f"metadata[{position}]")
         items.append(stored_item(plan, position, ResponseSpec(entry, messages, made, seen[id])))
     return items
 

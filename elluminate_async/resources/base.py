@@ -28,6 +28,11 @@ class Resource:
         self._connection = connection
 
 
+def cascading(cascade: bool) -> dict[str, bool]:
+    """The query of a deletion; what refers to an object goes with it only where that is said."""
+    return {"cascade": True} if cascade else {}
+
+
 async def got_or_created(
     creation: Awaitable[T], get: Callable[[ConflictError], Awaitable[T]]
 ) -> tuple[T, bool]:

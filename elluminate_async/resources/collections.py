@@ -8,12 +8,20 @@ from typing import Any, TypeAlias
 
 from elluminate_async.errors import InputError
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.json_input import check_lookup, check_name, checked_input, json_row
+from elluminate_async.operations.json_input import (
+    check_lookup,
+    check_name,
+    checked_input,
+    json_object,
+    json_row,
+)
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
-from elluminate_async.resources.base import Resource, got_or_created
+from elluminate_async.resources.base import Resource, cascading, got_or_created
+from elluminate_async.schemas.base import UNSET, Unset
 from elluminate_async.schemas.collections import (
     Collection,
+    CollectionType,
     Column,
     CreateCollectionRequest,
     UpdateCollectionRequest,
@@ -28,7 +36,10 @@ Rows: TypeAlias = Iterable[Row] | Table
 class CollectionsResource(Resource):
     """Tables of template variables. Their rows are ``client.template_variables``.
 
-    ``Rows`` are an iterable of mappings of column names to values, or a table of a library.
+    ``Rows`` are an iterable of mappings of column names to values, or a table of a library. A
+    ``CollectionType`` is one of STANDARD, AGENTIC and PERSONA; the ``column_type`` of a `Column`
+    one of text, json, category, conversation, raw_input and persona_goal. ``Unset`` is the type of
+    what was not given.
     """
 
     def list(
@@ -73,6 +84,8 @@ class CollectionsResource(Resource):
         variables: Rows | None = None,
         columns: Sequence[Column | str] | None = None,
         read_only: bool = False,
+        collection_type: CollectionType | None = None,
+        environment_config: Mapping[str, Any] | None = None,
     ) -> Collection:
         """Create a collection; without a name the service invents one.
 
@@ -81,15 +94,27 @@ class CollectionsResource(Resource):
             description: For people.
             variables: First rows, as `client.template_variables.add_many` takes them, a table
                 too; sent in this one request, so for many use that.
-            columns: Columns in order, or their names; without them the rows decide.
+            columns: Columns in order, or their names; without them the rows decide. Of one without
+                a ``column_type`` the service decides what it is.
             read_only: Refuse later changes.
+            collection_type: ``STANDARD`` unless given; the rows of ``AGENTIC`` are tasks of agents.
+            environment_config: Where agents work: image, limits and the like.
 
         Raises:
             ConflictError: The name is taken.
-            InputError: The name is empty, or one of a column is, or comes twice; or a row is none.
+            InputError: The name is empty, or one of a column is, or comes twice; a type is none
+                that there is; or a row is none.
             MissingExtraError: A table, without the extra that reads it.
         """
-        body = _creation(name, description, variables, columns, read_only=read_only)
+        body = _creation(
+            name,
+            description,
+            variables,
+            columns,
+            read_only=read_only,
+            collection_type=collection_type,
+            environment_config=environment_config,
+        )
         return await self._created(body)
 
     async def _created(
@@ -108,13 +133,23 @@ class CollectionsResource(Resource):
         variables: Rows | None = None,
         columns: Sequence[Column | str] | None = None,
         read_only: bool = False,
+        collection_type: CollectionType | None = None,
+        environment_config: Mapping[str, Any] | None = None,
     ) -> tuple[Collection, bool]:
         """The collection of that name as it is, or a new one; and whether it was created now.
 
         The other arguments are for a new one only.
         """
         check_name(name, "a collection")
-        body = _creation(name, description, variables, columns, read_only=read_only)
+        body = _creation(
+            name,
+            description,
+            variables,
+            columns,
+            read_only=read_only,
+            collection_type=collection_type,
+            environment_config=environment_config,
+        )
         creation = self._created(body, harmless=True)
         return await got_or_created(creation, lambda _: self.get(name))
 
@@ -126,31 +161,49 @@ class CollectionsResource(Resource):
         description: str | None = None,
         read_only: bool | None = None,
         columns: Sequence[Column | str] | None = None,
+        collection_type: CollectionType | None = None,
+        environment_config: Mapping[str, Any] | Unset | None = UNSET,
     ) -> Collection:
-        """Change a collection; what is None stays. ``columns`` is the whole new list.
+        """Change a collection; what is None stays, but ``environment_config``, which it clears.
+
+        ``columns`` is the whole new list; one that stays keeps the type that is not said.
 
         Raises:
-            InputError: The name is empty, or one of a column is, or comes twice.
+            InputError: The name is empty, or one of a column is, or comes twice; or a type is none
+                that there is.
         """
         if name is not None:
             check_name(name, "a collection")
+        changes: dict[str, Any] = {"collection_type": collection_type}
+        if environment_config is not UNSET:
+            changes["environment_config"] = json_object(environment_config, "environment_config")
         with checked_input("the collection"):
             body = UpdateCollectionRequest(
                 name=name,
                 description=description,
                 read_only=read_only,
                 columns=_columns_of(columns),
+                **changes,
             )
         _check_names(body.columns)
         id = id_of(collection, Collection, "collection")
         answer = await self._connection.call("PUT", "collections", id, body=body, omit_nulls=True)
         return decode(Collection, answer)
 
-    async def delete(self, collection: Collection | int) -> None:
-        """Delete a collection and its rows, with its experiments and all their responses."""
-        await self._connection.call(
-            "DELETE", "collections", id_of(collection, Collection, "collection")
-        )
+    async def delete(self, collection: Collection | int, *, cascade: bool = False) -> None:
+        """Delete a collection and its rows, and its experiments without responses.
+
+        Args:
+            collection: Which one.
+            cascade: Delete also the responses that were made from its rows, their ratings, and
+                the experiments that have them.
+
+        Raises:
+            ConflictError: There are such responses; the embedded server tells how many, and in
+                which experiments.
+        """
+        id = id_of(collection, Collection, "collection")
+        await self._connection.call("DELETE", "collections", id, query=cascading(cascade))
 
 
 def _creation(
@@ -160,6 +213,8 @@ def _creation(
     columns: Sequence[Column | str] | None,
     *,
     read_only: bool,
+    collection_type: CollectionType | None,
+    environment_config: Mapping[str, Any] | None,
 ) -> CreateCollectionRequest:
     if name is not None:
         check_name(name, "a collection")
@@ -170,6 +225,8 @@ def _creation(
             variables=None if variables is None else _rows_of(variables),
             columns=_columns_of(columns),
             read_only=read_only,
+            collection_type=collection_type,
+            environment_config=json_object(environment_config, "environment_config"),
         )
     _check_names(body.columns)
     return body

@@ -18,7 +18,7 @@ from elluminate_async.operations.new_criteria import (
     matched,
 )
 from elluminate_async.operations.references import id_of, optional_id
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, cascading
 from elluminate_async.schemas.criteria import (
     AddCriteriaRequest,
     Criterion,
@@ -61,6 +61,7 @@ class CriteriaResource(Resource):
         prompt_template: PromptTemplate | int | None = None,
         criterion_set: CriterionSet | int | None = None,
         delete_existing: bool = False,
+        cascade: bool = False,
         options: BatchOptions | None = None,
     ) -> Batch[Criterion]:
         """Add criteria to a template or to a set, in one request.
@@ -72,8 +73,10 @@ class CriteriaResource(Resource):
             prompt_template: The template; exclusive with ``criterion_set``. Of one that is
                 linked to a set it is the set that changes, for all its templates.
             criterion_set: The set; exclusive with ``prompt_template``.
-            delete_existing: Replace those that exist, whose ratings go with them; with n = 0
-                all are deleted.
+            delete_existing: Replace those that exist; with n = 0 there is none then. The embedded
+                server keeps those that have ratings for these, until the responses are rated
+                again: they are asked no more.
+            cascade: With ``delete_existing``, delete those that have ratings too, with these.
             options: Instead of the client's; its deadline, and 300 s at most.
 
         Returns:
@@ -95,7 +98,9 @@ class CriteriaResource(Resource):
                 delete_existing=delete_existing,
             )
         policy = single_policy(self._connection, options)
-        answer = await self._connection.call("POST", "criteria", body=body, policy=policy)
+        answer = await self._connection.call(
+            "POST", "criteria", query=cascading(cascade), body=body, policy=policy
+        )
         return matched([one.criterion_str for one in given], decode_list(Criterion, answer))
 
     async def generate_many(
@@ -103,12 +108,14 @@ class CriteriaResource(Resource):
         prompt_template: PromptTemplate | int,
         *,
         delete_existing: bool = False,
+        cascade: bool = False,
         options: BatchOptions | None = None,
     ) -> Criteria:
         """Let the service's model propose criteria for a template.
 
         A slow model has the time of ``BatchOptions.deadline``, and not of one attempt.
-        ``options`` stands instead of the client's.
+        ``options`` stands instead of the client's; ``delete_existing`` and ``cascade`` are those
+        of `add_many`.
 
         Raises:
             ConflictError: The template has criteria and ``delete_existing`` is False.
@@ -121,7 +128,9 @@ class CriteriaResource(Resource):
         )
         policy = CallContext.begin(self._connection, options).policy
         policy = replace(policy, attempt_timeout=policy.remaining())
-        answer = await self._connection.call("POST", "criteria", body=body, policy=policy)
+        answer = await self._connection.call(
+            "POST", "criteria", query=cascading(cascade), body=body, policy=policy
+        )
         return decode_list(Criterion, answer)
 
     async def get_or_generate_many(
@@ -156,6 +165,15 @@ class CriteriaResource(Resource):
         answer = await self._connection.call("PUT", "criteria", id, body=body, omit_nulls=True)
         return decode(Criterion, answer)
 
-    async def delete(self, criterion: Criterion | int) -> None:
-        """Delete a criterion and its ratings."""
-        await self._connection.call("DELETE", "criteria", id_of(criterion, Criterion, "criterion"))
+    async def delete(self, criterion: Criterion | int, *, cascade: bool = False) -> None:
+        """Delete a criterion.
+
+        Args:
+            criterion: Which one.
+            cascade: Delete also its ratings.
+
+        Raises:
+            ConflictError: It has ratings; the embedded server tells how many.
+        """
+        id = id_of(criterion, Criterion, "criterion")
+        await self._connection.call("DELETE", "criteria", id, query=cascading(cascade))

@@ -11,7 +11,7 @@ from elluminate_async.operations.json_input import (
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.references import id_of
-from elluminate_async.resources.base import Resource, got_or_created
+from elluminate_async.resources.base import Resource, cascading, got_or_created
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 
@@ -73,11 +73,20 @@ class CriterionSetsResource(Resource):
         creation = self._created(name, criteria, harmless=True)
         return await got_or_created(creation, lambda _: self.get(name))
 
-    async def delete(self, criterion_set: CriterionSet | int) -> None:
-        """Delete a set and its criteria."""
-        await self._connection.call(
-            "DELETE", "criterion_sets", id_of(criterion_set, CriterionSet, "criterion_set")
-        )
+    async def delete(self, criterion_set: CriterionSet | int, *, cascade: bool = False) -> None:
+        """Delete a set and its criteria, and its experiments without responses.
+
+        Args:
+            criterion_set: Which one.
+            cascade: Delete also the experiments that have responses, these, and all ratings by
+                the set's criteria.
+
+        Raises:
+            ConflictError: There are such responses or ratings; the embedded server tells how
+                many, and in which experiments.
+        """
+        id = id_of(criterion_set, CriterionSet, "criterion_set")
+        await self._connection.call("DELETE", "criterion_sets", id, query=cascading(cascade))
 
     async def link_template(
         self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int

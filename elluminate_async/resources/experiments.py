@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.context import checked_seconds
-from elluminate_async.operations.filters import Where, where_query
-from elluminate_async.operations.jobs import follow_job, job_failure
-from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
+from elluminate_async.operations.experiment_jobs import ExperimentJobs
+from elluminate_async.operations.experiment_starts import JobStart
+from elluminate_async.operations.filters import categories_query
+from elluminate_async.operations.json_input import (
+    check_lookup,
+    check_name,
+    checked_input,
+    checked_params,
+    json_object,
+)
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.maps import MapListing
-from elluminate_async.operations.references import id_of, optional_id
-from elluminate_async.operations.starting import checked_job_id
+from elluminate_async.operations.references import check_same, id_of, optional_id
 from elluminate_async.resources.base import Resource, got_or_created
-from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.collections import Collection, Column
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.experiments import (
     CreateExperimentRequest,
+    EvaluationMode,
     Experiment,
     ExperimentMapSample,
-    GenerationStatus,
+    RetryFailedRequest,
     RunExperimentRequest,
 )
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import RatingMode
 
+if TYPE_CHECKING:
+    from elluminate_async.engine.stream import OutcomeStream
+    from elluminate_async.operations.experiment_jobs import ExperimentEvent
+
 
 class ExperimentsResource(Resource):
     """Experiments: one template on one collection with one model, and its responses.
 
-    A ``Where`` is a mapping of column names to the values that a row may have there.
+    An ``EvaluationMode`` is one of STANDARD, AGENTIC and MULTI_TURN.
     """
 
     def list(
@@ -56,27 +66,33 @@ class ExperimentsResource(Resource):
         return Listing(self._connection, Experiment, "experiments", query=query, strict=strict)
 
     async def get(
-        self, name: str | None = None, *, id: int | None = None, where: Where | None = None
+        self,
+        name: str | None = None,
+        *,
+        id: int | None = None,
+        categorical_filters: Mapping[str, Sequence[str]] | None = None,
     ) -> Experiment:
         """The experiment of that id or name; its responses are ``client.responses``.
 
         Args:
-            name: Of the project's.
-            id: Instead of the name.
-            where: Have its results over the rows that match, ``{"kind": ["A", "B"]}``; by id only.
+            name: Its name.
+            id: Its id.
+            categorical_filters: Have its results be those of the rows that have one of the values
+                in each of these columns; with ``id`` only.
 
         Raises:
             NotFoundError: There is none.
-            InputError: Neither is given, or both, or the name is no text; a filter is none.
+            InputError: Neither is given, or both, or the name is no text; or a filter names no
+                list of texts.
         """
         check_lookup(name, id, "an experiment")
-        cells = where_query(where)
-        if cells is not None and id is None:
-            raise InputError("where needs the experiment's id: pass id= and not its name")
         if id is not None:
-            path = ("experiments", id_of(id, Experiment, "id"))
-            query = {"categorical_filters": cells}
-            return decode(Experiment, await self._connection.call("GET", *path, query=query))
+            number = id_of(id, Experiment, "id")
+            query = {"categorical_filters": categories_query(categorical_filters)}
+            answer = await self._connection.call("GET", "experiments", number, query=query)
+            return decode(Experiment, answer)
+        if categorical_filters is not None:
+            raise InputError("categorical_filters= goes with id=, not with a name")
         query = {"experiment_name": name}
         listing = Listing(self._connection, Experiment, "experiments", query=query)
         return await listing.named("experiment", name)
@@ -85,28 +101,55 @@ class ExperimentsResource(Resource):
         self,
         name: str,
         *,
-        prompt_template: PromptTemplate | int,
+        prompt_template: PromptTemplate | int | None = None,
         collection: Collection | int,
         llm_config: LLMConfig | int | None = None,
         criterion_set: CriterionSet | int | None = None,
         description: str = "",
-        generation_params: dict[str, Any] | None = None,
+        generation_params: Mapping[str, Any] | None = None,
         rating_version: str | None = None,
+        response_column: Column | int | None = None,
+        evaluation_mode: EvaluationMode = "STANDARD",
+        agent_config: Mapping[str, Any] | None = None,
+        evaluation_agent_config: Mapping[str, Any] | None = None,
+        persona_group: int | None = None,
+        generate: bool = False,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        n_epochs: int = 1,
+        timeout: float | None = None,
     ) -> Experiment:
-        """Define an experiment without running it.
+        """Define an experiment; with ``generate``, also `run` it and wait for the end.
 
         Args:
             name: Unique in the project.
-            prompt_template: Whose responses it collects.
+            prompt_template: Whose responses it collects; None where the rows have whole prompts,
+                or an agent works on them.
             collection: Where the template variables are from.
             llm_config: None takes the project's default model.
             criterion_set: None takes the set linked to the template.
             description: For people.
-            generation_params: Sampling, over the configuration's.
-            rating_version: The judge's version; None takes the service's default.
+            generation_params: Sampling, over the configuration's: ``temperature`` (0 to 2) or
+                ``reasoning_effort``, ``verbosity``, ``top_p`` (0 to 1), ``max_tokens``,
+                ``max_connections``.
+            rating_version: The judge's version; None takes the service's default, and so does the
+                service where it has none of that name. `Experiment.rating_version` tells which.
+            response_column: The column of the collection, or its id, whose texts are the
+                responses: nothing is generated, and there is one for each row.
+            evaluation_mode: How responses come about.
+            agent_config: Of the agent that is evaluated.
+            evaluation_agent_config: Of the agent that evaluates it.
+            persona_group: Id of the group whose personas hold the conversations of
+                ``MULTI_TURN``, which needs one, as no other mode may have.
+            generate: Whether it is run at once, as by `run`.
+            rating_mode: As of `run`.
+            n_epochs: As of `run`.
+            timeout: As of `run`; without ``generate`` it bounds nothing.
 
         Raises:
             ConflictError: The name is taken.
+            InputError: An argument cannot work.
+            JobError: It was run, and the service ended that without success.
+            OutcomeUnknownError: It was to be run; as of `run`.
         """
         body = _creation(
             name,
@@ -115,15 +158,28 @@ class ExperimentsResource(Resource):
             llm_config,
             criterion_set,
             description=description,
-            generation_params=generation_params,
+            generation_params=checked_params(generation_params),
             rating_version=rating_version,
+            response_column_id=optional_id(response_column, Column, "response_column"),
+            evaluation_mode=evaluation_mode,
+            agent_config=json_object(agent_config, "agent_config"),
+            evaluation_agent_config=json_object(evaluation_agent_config, "evaluation_agent_config"),
+            persona_group_id=persona_group,
+            generate=generate,
+            rating_mode=rating_mode,
+            n_epochs=n_epochs,
         )
-        return await self._created(body)
+        jobs = ExperimentJobs(self._connection, timeout)
+        if not generate:
+            return await self._created(body)
+        return await jobs.ended(JobStart("run", ("experiments",), body, experiment=name))
 
     async def _created(
         self, body: CreateExperimentRequest, *, harmless: bool = False
     ) -> Experiment:
-        answer = await self._connection.call("POST", "experiments", body=body, harmless=harmless)
+        answer = await self._connection.call(
+            "POST", "experiments", body=body, harmless=harmless, keyed=not harmless
+        )
         return decode(Experiment, answer)
 
     async def get_or_create(
@@ -145,7 +201,7 @@ class ExperimentsResource(Resource):
 
         async def same(_: ConflictError) -> Experiment:
             existing = await self.get(name)
-            _check_same(existing, prompt_template, collection)
+            check_same(existing, prompt_template, collection)
             return existing
 
         body = _creation(
@@ -159,54 +215,123 @@ class ExperimentsResource(Resource):
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         n_epochs: int = 1,
-        generation_params: dict[str, Any] | None = None,
+        generation_params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> Experiment:
         """Have the service generate and rate the whole collection, and wait for the end.
 
+        It is begun once, whatever becomes of the answer: see `OutcomeUnknownError`. A call that
+        ends early has the run cancelled where the service can do that; `retry_failed` goes on.
+
         Args:
             experiment: One that has not run yet.
             rating_mode: With or without the judge's reasoning.
-            n_epochs: Responses for each row of the collection.
-            generation_params: Sampling, over the configuration's.
+            n_epochs: Responses for each row of the collection; one where they are a column's.
+            generation_params: Sampling, over the configuration's, as of `create`.
             timeout: Seconds; None takes the deadline of the client's options.
 
         Returns:
             The experiment with its results. Responses that failed are counted in them.
 
         Raises:
-            InputError: ``timeout`` is no finite number above 0.
+            InputError: ``timeout`` is no finite number above 0, or another argument cannot work.
             JobError: The service ended the run without success.
-            OutcomeUnknownError: It had not ended in time; it goes on at the service.
+            OutcomeUnknownError: Whether it began is not known; or it had not ended in time, with
+                the code ``deadline``.
+        """
+        start = _run(experiment, rating_mode, n_epochs, generation_params)
+        return await ExperimentJobs(self._connection, timeout).ended(start)
+
+    def stream_run(
+        self,
+        experiment: Experiment | int,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        n_epochs: int = 1,
+        generation_params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> OutcomeStream[ExperimentEvent]:
+        """`run` as a stream of events: progress, lines of the log, and the end.
+
+        The last event has the status of the end, the rest of the log and the experiment. After
+        one of another status than ``SUCCESS`` the stream raises. A stream of the service's that
+        breaks is opened again, and then the job is polled; no line is lost or told twice, as far
+        as the service shows its log. Leaving the loop early has the run cancelled where the
+        service can do that; ``async with`` around it waits for that.
+
+        Raises:
+            JobError: The service ended the run without success, after the last event.
+            OutcomeUnknownError: As of `run`.
+        """
+        start = _run(experiment, rating_mode, n_epochs, generation_params)
+        return ExperimentJobs(self._connection, timeout).stream(start)
+
+    async def retry_failed(
+        self,
+        experiment: Experiment | int,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        discard_annotations: bool = False,
+        timeout: float | None = None,
+    ) -> Experiment:
+        """Have the service do again what failed of an experiment, and wait for the end.
+
+        Failed responses are generated again. The embedded server gives each the place of the one
+        that failed, with its id, and also rates good responses that lack a verdict, which it does
+        not generate. Good responses keep their ids, texts and ratings. With nothing to do nothing
+        is done. It is begun once, and cancelled by the call's early end, as a `run`.
+
+        Args:
+            experiment: One that no job works on.
+            rating_mode: With or without the judge's reasoning.
+            discard_annotations: Whether annotations of failed responses may be lost.
+            timeout: Seconds; None takes the deadline of the client's options.
+
+        Returns:
+            The experiment with its results. Responses that failed again are counted in them.
+
+        Raises:
+            ConflictError: A job works on it, or annotations would be lost; the text tells which.
+                Another service may refuse that with another `APIError`.
+            JobError: The service ended the retry without success, as where all failed again.
+            OutcomeUnknownError: As of `run`.
+        """
+        start = _retry(experiment, rating_mode, discard_annotations=discard_annotations)
+        return await ExperimentJobs(self._connection, timeout).ended(start)
+
+    def stream_retry_failed(
+        self,
+        experiment: Experiment | int,
+        *,
+        rating_mode: RatingMode = RatingMode.DETAILED,
+        discard_annotations: bool = False,
+        timeout: float | None = None,
+    ) -> OutcomeStream[ExperimentEvent]:
+        """`retry_failed` as a stream of events, as `stream_run` is of `run`.
+
+        With nothing to do its one event is a ``SUCCESS``, without any figures.
+        """
+        start = _retry(experiment, rating_mode, discard_annotations=discard_annotations)
+        return ExperimentJobs(self._connection, timeout).stream(start)
+
+    def stream(
+        self, experiment: Experiment | int, *, timeout: float | None = None
+    ) -> OutcomeStream[ExperimentEvent]:
+        """Watch the job of an experiment that others have begun, as `stream_run` tells of its own.
+
+        An experiment that was answered with a ``generation_task_id`` is watched for that job,
+        also where it has ended since. Else the experiment is read, and where no job runs the
+        stream ends at once, without any event. Whatever ends the stream, the job goes on.
+
+        Raises:
+            NotFoundError: There is no such experiment.
+            JobError: The job ended without success, after the last event.
+            OutcomeUnknownError: It had not ended by the deadline, or the service does not know it
+                any more.
         """
         id = id_of(experiment, Experiment, "experiment")
-        deadline = self._connection.options.deadline
-        seconds = deadline if timeout is None else checked_seconds(timeout)
-        policy = self._connection.policy(deadline_at=time.monotonic() + seconds)
-        with checked_input("the run"):
-            body = RunExperimentRequest(
-                rating_mode=rating_mode, n_epochs=n_epochs, generation_params=generation_params
-            )
-        path = ("experiments", id)
-        answer = await self._connection.call(
-            "POST", *path, "run", body=body, omit_nulls=True, policy=policy
-        )
-        job_id = checked_job_id(
-            decode(Experiment, answer).generation_task_id, self._connection.blotted
-        )
-        if job_id is not None:
-            status = await follow_job(
-                self._connection,
-                GenerationStatus,
-                *path,
-                "generation",
-                job_id,
-                operation="run",
-                policy=policy,
-            )
-            if failure := job_failure(job_id, status.status, status.error_msg):
-                raise failure
-        return await self.get(id=id)
+        job_id = experiment.generation_task_id if isinstance(experiment, Experiment) else None
+        return ExperimentJobs(self._connection, timeout).watch(id, job_id)
 
     def map(self, experiment: Experiment | int) -> Listing[ExperimentMapSample]:
         """An experiment's samples: the responses to each row of the collection, without texts.
@@ -225,7 +350,7 @@ class ExperimentsResource(Resource):
 
 def _creation(
     name: str,
-    prompt_template: PromptTemplate | int,
+    prompt_template: PromptTemplate | int | None,
     collection: Collection | int,
     llm_config: LLMConfig | int | None,
     criterion_set: CriterionSet | int | None,
@@ -235,7 +360,7 @@ def _creation(
     with checked_input("the experiment"):
         return CreateExperimentRequest(
             name=name,
-            prompt_template_id=id_of(prompt_template, PromptTemplate, "prompt_template"),
+            prompt_template_id=optional_id(prompt_template, PromptTemplate, "prompt_template"),
             collection_id=id_of(collection, Collection, "collection"),
             criterion_set_id=optional_id(criterion_set, CriterionSet, "criterion_set"),
             llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
@@ -243,17 +368,25 @@ def _creation(
         )
 
 
-def _check_same(
-    existing: Experiment, prompt_template: PromptTemplate | int, collection: Collection | int
-) -> None:
-    wanted = {
-        "prompt_template": id_of(prompt_template, PromptTemplate, "prompt_template"),
-        "collection": id_of(collection, Collection, "collection"),
-    }
-    for what, id in wanted.items():
-        found = getattr(existing, what)
-        if found is not None and found.id != id:
-            raise InputError(
-                f"the experiment {existing.name!r} exists with another {what} "
-                f"(id {found.id}, not {id}): choose another name, or pass that {what}"
-            )
+def _run(
+    experiment: Experiment | int,
+    rating_mode: RatingMode,
+    n_epochs: int,
+    generation_params: Mapping[str, Any] | None,
+) -> JobStart:
+    id = id_of(experiment, Experiment, "experiment")
+    params = checked_params(generation_params)
+    with checked_input("the run"):
+        body = RunExperimentRequest(
+            rating_mode=rating_mode, n_epochs=n_epochs, generation_params=params
+        )
+    return JobStart("run", ("experiments", id, "run"), body, experiment=id, omit_nulls=True)
+
+
+def _retry(
+    experiment: Experiment | int, rating_mode: RatingMode, *, discard_annotations: bool
+) -> JobStart:
+    id = id_of(experiment, Experiment, "experiment")
+    with checked_input("the retry"):
+        body = RetryFailedRequest(rating_mode=rating_mode, discard_annotations=discard_annotations)
+    return JobStart("retry", ("experiments", id, "retry-failed"), body, experiment=id)

@@ -10,7 +10,7 @@ from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
-from elluminate_async.resources.base import Resource, got_or_created
+from elluminate_async.resources.base import Resource, cascading, got_or_created
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig, LLMConfigFields
 
 _MOST_NAMED = 20
@@ -63,7 +63,8 @@ class LLMConfigsResource(Resource):
 
         Raises:
             ConflictError: The name is taken.
-            InputError: There is no such field, or its value has the wrong type.
+            InputError: There is no such field, its value has the wrong type or is out of
+                bounds, or its word is none that there is.
         """
         return await self._created(name, llm_model_name, fields)
 
@@ -87,8 +88,17 @@ class LLMConfigsResource(Resource):
         creation = self._created(name, llm_model_name, fields, harmless=True)
         return await got_or_created(creation, lambda _: self.get(name))
 
-    async def delete(self, llm_config: LLMConfig | int) -> None:
-        """Delete a configuration; experiments that use it go over to the project's default."""
-        await self._connection.call(
-            "DELETE", "llm_configs", id_of(llm_config, LLMConfig, "llm_config")
-        )
+    async def delete(self, llm_config: LLMConfig | int, *, cascade: bool = False) -> None:
+        """Delete a configuration; experiments that use it go over to the project's default.
+
+        Args:
+            llm_config: Which one.
+            cascade: Delete it also where responses were made with it. They stay, with what they
+                tell of it.
+
+        Raises:
+            ConflictError: There are such responses; the embedded server tells how many, and in
+                which experiments.
+        """
+        id = id_of(llm_config, LLMConfig, "llm_config")
+        await self._connection.call("DELETE", "llm_configs", id, query=cascading(cascade))

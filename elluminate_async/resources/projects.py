@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from elluminate_async.errors import InputError
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
@@ -11,7 +12,10 @@ from elluminate_async.schemas.projects import CreateProjectRequest, Project
 
 
 class ProjectsResource(Resource):
-    """The projects that the key sees. The client works in one of them."""
+    """The projects that the key sees. The client works in one of them, for as long as it lives.
+
+    Another client works in another: ``AsyncClient(project=other.id)``.
+    """
 
     async def current(self) -> Project:
         """The project this client works in."""
@@ -41,12 +45,26 @@ class ProjectsResource(Resource):
         self,
         name: str,
         *,
-        organization_id: int,
+        organization_id: int | None = None,
         description: str = "",
         public_in_org: bool | None = None,
     ) -> Project:
-        """Create a project. This client stays in its own."""
+        """Create a project. This client stays in its own.
+
+        Args:
+            name: Of the project.
+            organization_id: Whose it is; None for that of the projects that the key sees.
+            description: What it is for.
+            public_in_org: Whether all of the organization see it; None leaves it to the service.
+
+        Raises:
+            InputError: The name is no text; or there is no telling the organization, as the
+                projects are of several or of none.
+            PermissionDeniedError: The key may not create projects.
+        """
         check_name(name, "a project")
+        if organization_id is None:
+            organization_id = await self._only_organization()
         with checked_input("the project"):
             body = CreateProjectRequest(
                 name=name,
@@ -58,3 +76,18 @@ class ProjectsResource(Resource):
             "POST", "projects", body=body, omit_nulls=True, of_project=False
         )
         return decode(Project, answer)
+
+    async def _only_organization(self) -> int:
+        owners = {
+            project.organization.id: project.organization.name
+            for project in await self.list()
+            if project.organization is not None
+        }
+        if len(owners) == 1:
+            return next(iter(owners))
+        seen = ", ".join(f"{id} {name!r}" for id, name in owners.items()) or "none"
+        raise InputError(
+            self._connection.blotted(
+                f"organization_id must be given: the projects that the key sees are of {seen}"
+            )
+        )

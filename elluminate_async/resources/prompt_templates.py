@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
+    check_json,
     check_lookup,
     check_name,
     checked_input,
@@ -17,9 +18,10 @@ from elluminate_async.operations.json_input import (
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
-from elluminate_async.resources.base import Resource, got_or_created
+from elluminate_async.resources.base import Resource, cascading, got_or_created
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
+from elluminate_async.schemas.messages import problem_of_choice, problem_of_messages
 from elluminate_async.schemas.prompt_templates import (
     CreatePromptTemplateRequest,
     PromptTemplate,
@@ -101,6 +103,8 @@ class PromptTemplatesResource(Resource):
 
         Raises:
             ConflictError: This name has a version with exactly this content.
+            InputError: A message has a role that there is not, or lacks what its role needs; or
+                a tool is none, or the choice among them.
         """
         body = _creation(
             messages, name, parent_prompt_template, response_format, tools, tool_choice
@@ -150,11 +154,20 @@ class PromptTemplatesResource(Resource):
             raise conflict
         return await self.get(id=existing)
 
-    async def delete(self, prompt_template: PromptTemplate | int) -> None:
-        """Delete one version, with its experiments and all their responses and ratings."""
-        await self._connection.call(
-            "DELETE", "prompt_templates", id_of(prompt_template, PromptTemplate, "prompt_template")
-        )
+    async def delete(self, prompt_template: PromptTemplate | int, *, cascade: bool = False) -> None:
+        """Delete one version, and its experiments without responses.
+
+        Args:
+            prompt_template: Which one.
+            cascade: Delete also the responses to it, their ratings, and the experiments that have
+                them.
+
+        Raises:
+            ConflictError: There are such responses; the embedded server tells how many, and in
+                which experiments.
+        """
+        id = id_of(prompt_template, PromptTemplate, "prompt_template")
+        await self._connection.call("DELETE", "prompt_templates", id, query=cascading(cascade))
 
 
 def _creation(
@@ -168,7 +181,7 @@ def _creation(
     check_name(name, "a prompt template")
     parent_id = optional_id(parent_prompt_template, PromptTemplate, "parent_prompt_template")
     with checked_input("the prompt template"):
-        return CreatePromptTemplateRequest(
+        body = CreatePromptTemplateRequest(
             name=name,
             messages=_messages(messages),
             response_format_json_schema=_response_format(response_format),
@@ -176,6 +189,11 @@ def _creation(
             tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
             parent_prompt_template_id=parent_id,
         )
+    check_json(body, "")
+    problem = problem_of_messages(body.messages) or problem_of_choice(body.tools, body.tool_choice)
+    if problem:
+        raise InputError(f"the prompt template cannot be sent: {problem}")
+    return body
 
 
 def _messages(messages: Messages) -> list[dict[str, Any]]:

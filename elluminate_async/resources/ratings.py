@@ -162,7 +162,7 @@ class RatingsResource(Resource):
         operation = Rate(context, mode, total=total, journal=path)
         call = operation.call(upstream)
         if self._coalescer is not None:
-            call = self._coalescer.joined(call, operation, rating(mode))
+            call = self._coalescer.joined(call, rating(mode))
         with shown(call, progress) as call:
             return await run_batch(call, source)
 

@@ -12,13 +12,7 @@ from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.coalescing import Coalescer, generation
 from elluminate_async.operations.connection import Connection, decode
 from elluminate_async.operations.context import CallContext, single_policy
-from elluminate_async.operations.filters import (
-    FigureRanges,
-    Where,
-    figure_query,
-    one_of,
-    verdict_query,
-)
+from elluminate_async.operations.filters import FigureRanges, figure_query
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.json_input import check_json, checked_input
 from elluminate_async.operations.listing import Listing
@@ -35,6 +29,7 @@ from elluminate_async.operations.singles import one_response
 from elluminate_async.operations.stored_items import (
     Output,
     check_epoch,
+    check_metadata,
     metadata_of,
     output_messages,
     stored_specs,
@@ -68,8 +63,8 @@ class ResponsesResource(Resource):
 
     ``Variables`` are rows of a collection, or their ids: an iterable, plain or async, or a
     `Batch`. An ``Output`` is a text, or a sequence of messages, which are mappings. A
-    ``JournalPath`` is a `str` or an `os.PathLike`. A ``Where`` is a mapping of column names to the
-    values that a row may have there, and ``FigureRanges`` are pairs of the least and the most.
+    ``JournalPath`` is a `str` or an `os.PathLike`. ``FigureRanges`` are pairs of the least and
+    the most, by figure.
     """
 
     def __init__(self, connection: Connection, coalescer: Coalescer | None = None) -> None:
@@ -128,26 +123,12 @@ class ResponsesResource(Resource):
     ) -> list[ResponsesSample]:
         """An experiment's responses by the rows that they are to, as ids; one request.
 
-        Args:
-            experiment: Of which they are.
-            sort_by: Such as ``"rating-asc"``, see `SampleSort`; None for the rows' own order.
-            verdicts: Only responses with these ratings, ``{criterion: "NO"}``.
-            exclude_perfect: Without responses all of whose ratings are YES.
-            only_annotated: Only responses with a note.
-            **figures: Least and most, such as ``input_tokens=(100, None)``; see `FigureRanges`.
-
-        Returns:
-            A sample for each row that has such a response.
+        They come in the rows' order, or as a `SampleSort` says, and rows without any that matches
+        are left out. ``verdicts`` are such as ``{criterion: "NO"}``, and perfect is a response
+        all of whose ratings are YES. Figures have a least and a most: see `FigureRanges`.
         """
-        query = {
-            "experiment_id": id_of(experiment, Experiment, "experiment"),
-            "criteria_filter_by": verdict_query(verdicts),
-            "exclude_perfect_responses": exclude_perfect or None,
-            "show_only_annotated_responses": only_annotated or None,
-            "sort_by": None if sort_by is None else one_of(sort_by, SampleSort, "sort_by"),
-            **figure_query(figures),
-        }
-        return await list_samples(self._connection, query)
+        whole = (sort_by, verdicts, exclude_perfect, only_annotated, figures)
+        return await list_samples(self._connection, experiment, *whole)
 
     async def compare_samples(
         self,
@@ -156,18 +137,17 @@ class ResponsesResource(Resource):
         *,
         show: Literal["improved", "regressed"] | None = None,
         criteria: Sequence[Criterion | int] | None = None,
-        where: Where | None = None,
+        categorical_filters: Mapping[str, Sequence[str]] | None = None,
     ) -> list[ResponsesSample]:
         """The samples of two experiments for the rows that both answered, row by row; one request.
 
-        Args:
-            baseline: Whose sample comes first for each row.
-            candidate: Whose comes second.
-            show: Only rows whose share of YES is higher, or lower, with the candidate.
-            criteria: That count for this; None for all.
-            where: Only rows that match, ``{"kind": ["A", "B"]}``.
+        The baseline's comes first for each row. ``show`` leaves rows whose share of YES, by
+        ``criteria`` or by all, is higher, or lower, with the candidate, and the filters those that
+        match, such as ``{"kind": ["A", "B"]}``.
         """
-        return await compare_samples(self._connection, baseline, candidate, show, criteria, where)
+        return await compare_samples(
+            self._connection, baseline, candidate, show, criteria, categorical_filters
+        )
 
     async def stats(
         self, *, days: int = 30, llm_config: LLMConfig | int | None = None
@@ -245,6 +225,7 @@ class ResponsesResource(Resource):
         if epoch is not None:
             check_epoch(epoch)
         made = metadata_of(metadata, "metadata")
+        check_metadata(made, "metadata")
         spec = ResponseSpec(template_variables, output_messages(response, 0), made, epoch)
         policy = single_policy(self._connection, options)
         return await one_response(self._connection, "add", plan, spec, policy=policy)
@@ -314,7 +295,7 @@ class ResponsesResource(Resource):
         operation = Generate(context, plan, total=total, journal=path)
         call = operation.call(plan.upstream(variables))
         if self._coalescer is not None:
-            call = self._coalescer.joined(call, operation, generation(plan))
+            call = self._coalescer.joined(call, generation(plan))
         with shown(call, progress) as call:
             return await run_batch(call, source)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.chunks import Entry, Item, Source, closing
@@ -17,15 +17,20 @@ from elluminate_async.operations.context import (
     first_problems,
     single_policy,
 )
-from elluminate_async.operations.json_input import checked_row
+from elluminate_async.operations.json_input import checked_input, checked_row, json_object
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
 from elluminate_async.operations.stored_items import bad_input
 from elluminate_async.operations.upload import Upload
-from elluminate_async.resources.base import Resource, shown
+from elluminate_async.resources.base import Resource, cascading, shown
+from elluminate_async.schemas.base import UNSET, Unset
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
+from elluminate_async.schemas.template_variables import (
+    EntryRequest,
+    TemplateVariables,
+    UpdateEntryRequest,
+)
 from elluminate_async.tables.json_checks import FLAT, problem_in
 from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
 from elluminate_async.tables.values import json_cell
@@ -44,7 +49,8 @@ class TemplateVariablesResource(Resource):
     """The rows of collections.
 
     A ``Row`` is a mapping of column names to values, any JSON; ``Rows`` are an iterable of
-    them, plain or async. A ``JournalPath`` is a `str` or an `os.PathLike`.
+    them, plain or async. A ``JournalPath`` is a `str` or an `os.PathLike`. ``Unset`` is the type
+    of what was not given.
     """
 
     def list(
@@ -68,19 +74,25 @@ class TemplateVariablesResource(Resource):
         template_variables: Row,
         collection: Collection | int,
         *,
+        environment_config: Mapping[str, Any] | None = None,
         options: BatchOptions | None = None,
     ) -> TemplateVariables:
         """Add one row; an equal row that exists already is returned instead.
 
         For more than a few rows `add_many` takes one request where this takes many. The
-        deadline is that of ``options``, and 300 s at most.
+        deadline is that of ``options``, and 300 s at most. ``environment_config`` tells where
+        agents work on this row, and makes it another one than a row of the same values.
 
         Raises:
             NoTextError: A text of the row has half a character.
             InputError: It is no mapping of names to JSON.
         """
         row = encode_row(template_variables, 0, convert=True)
-        body = EntryRequest(input_values=json.loads(row))
+        with checked_input("the environment_config"):
+            body = EntryRequest(
+                input_values=json.loads(row),
+                environment_config=json_object(environment_config, "environment_config"),
+            )
         policy = single_policy(self._connection, options)
         answer = await self._connection.call(
             "POST", *_entries(collection), body=body, harmless=True, policy=policy
@@ -189,19 +201,52 @@ class TemplateVariablesResource(Resource):
         )
         return decode(TemplateVariables, answer)
 
-    async def delete(
-        self, template_variables: TemplateVariables | int, *, collection: Collection | int
-    ) -> None:
-        """Delete one row."""
-        await self._connection.call(
-            "DELETE",
-            *_entries(collection),
-            id_of(template_variables, TemplateVariables, "template_variables"),
-        )
+    async def update(
+        self,
+        template_variables: TemplateVariables | int,
+        values: Row,
+        *,
+        collection: Collection | int,
+        environment_config: Mapping[str, Any] | Unset | None = UNSET,
+    ) -> TemplateVariables:
+        """Replace a row's values; responses keep the prompts that they were made from.
 
-    async def delete_all(self, collection: Collection | int) -> None:
-        """Delete all rows of a collection."""
-        await self._connection.call("DELETE", *_entries(collection))
+        ``environment_config`` stays unless given; None clears it.
+
+        Raises:
+            NoTextError: A text of the row has half a character.
+            InputError: It is no mapping of names to JSON.
+        """
+        changes: dict[str, Any] = {"input_values": json.loads(encode_row(values, 0, convert=True))}
+        if environment_config is not UNSET:
+            changes["environment_config"] = json_object(environment_config, "environment_config")
+        with checked_input("the row"):
+            body = UpdateEntryRequest(**changes)
+        id = id_of(template_variables, TemplateVariables, "template_variables")
+        answer = await self._connection.call(
+            "PUT", *_entries(collection), id, body=body, omit_nulls=True
+        )
+        return decode(TemplateVariables, answer)
+
+    async def delete(
+        self,
+        template_variables: TemplateVariables | int,
+        *,
+        collection: Collection | int,
+        cascade: bool = False,
+    ) -> None:
+        """Delete one row; with ``cascade`` the responses made from it too, and their ratings.
+
+        Raises:
+            ConflictError: There are such responses; the embedded server tells how many, and in
+                which experiments.
+        """
+        id = id_of(template_variables, TemplateVariables, "template_variables")
+        await self._connection.call("DELETE", *_entries(collection), id, query=cascading(cascade))
+
+    async def delete_all(self, collection: Collection | int, *, cascade: bool = False) -> None:
+        """Delete all rows of a collection, with ``cascade`` and errors as of `delete`."""
+        await self._connection.call("DELETE", *_entries(collection), query=cascading(cascade))
 
 
 def _entries(collection: Collection | int) -> tuple[str | int, ...]:

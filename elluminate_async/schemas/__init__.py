@@ -17,6 +17,7 @@ from elluminate_async.schemas.experiments import (
     ExperimentResults,
     GenerationStatus,
     PersonaMinimal,
+    RetryFailedRequest,
     RunExperimentRequest,
     YesNoMeans,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "ResponseIn",
     "ResponsesSample",
     "ResponsesStats",
+    "RetryFailedRequest",
     "RunExperimentRequest",
     "SampleSort",
     "TemplateVariables",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar, cast
+from collections.abc import Sequence
+from enum import Enum
+from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -62,6 +64,25 @@ def _not_too_many(value: object) -> object:
 
 ItemsOf = Annotated[list[T], FirstErrorEnds(), BeforeValidator(_not_too_many)]
 """The items of a batch, `MOST_ITEMS` at most."""
+
+
+class Unset(Enum):
+    """The type of `UNSET`."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+UNSET: Final = Unset.UNSET
+"""An argument that was not given, where None has a meaning of its own."""
+
+
+def check_one_of(value: str | None, known: Sequence[str], what: str) -> None:
+    """Raise `ValueError` unless ``value`` is None or one of ``known``, as ``what`` may be."""
+    if value is not None and value not in known:
+        raise ValueError(f"{what} must be one of {', '.join(known)}, not {value!r:.60}")
 
 
 class WireModel(BaseModel):

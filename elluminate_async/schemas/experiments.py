@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from elluminate_async.schemas.base import ListOf, RowsOf, WireModel
 from elluminate_async.schemas.collections import Collection
@@ -15,6 +15,11 @@ from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import RatingMode
 from elluminate_async.schemas.responses import PromptResponse
+
+EvaluationMode: TypeAlias = Literal["STANDARD", "AGENTIC", "MULTI_TURN"]
+"""How responses come about: one each, by an agent's work, or as a persona's conversation."""
+
+EVALUATION_MODES: Final[tuple[EvaluationMode, ...]] = get_args(EvaluationMode)
 
 
 class YesNoMeans(WireModel):
@@ -74,8 +79,13 @@ class Experiment(ConfiguredExperiment):
         logs: What the service wrote while running it.
         rated_responses: Empty, as a service leaves them to ``client.responses.list``.
         has_internal_error: Whether its last run ended by a fault of the service.
-        response_column_id: The column whose texts are its responses, where none are generated.
         dropped_trajectories: Responses whose uploaded trajectory was not taken.
+        rating_version: The judge's version, as the service has resolved it.
+        response_column_id: The column of the collection that has the responses.
+        evaluation_mode: One of `EvaluationMode`; another word of the service is kept.
+        agent_config: Of the agent that is evaluated.
+        evaluation_agent_config: Of the agent that evaluates it.
+        persona_group_id: Whose personas hold the conversations of ``MULTI_TURN``.
     """
 
     name: str
@@ -95,6 +105,7 @@ class Experiment(ConfiguredExperiment):
     evaluation_mode: str | None = "STANDARD"
     agent_config: dict[str, Any] | None = None
     evaluation_agent_config: dict[str, Any] | None = None
+    persona_group_id: int | None = None
     dropped_trajectories: int = 0
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -171,17 +182,40 @@ class CreateExperimentRequest(WireModel):
     llm_config_id: int | None = None
     generate: bool = False
     rating_mode: RatingMode = RatingMode.DETAILED
-    n_epochs: int = 1
+    n_epochs: int = Field(default=1, ge=1)
     generation_params: dict[str, Any] | None = None
     rating_version: str | None = None
+    response_column_id: int | None = None
+    evaluation_mode: EvaluationMode = "STANDARD"
+    agent_config: dict[str, Any] | None = None
+    evaluation_agent_config: dict[str, Any] | None = None
+    persona_group_id: int | None = None
+    scenario_set_id: int | None = None
+
+    @model_validator(mode="after")
+    def _can_be(self) -> CreateExperimentRequest:
+        if (self.collection_id is None) == (self.scenario_set_id is None):
+            raise ValueError("either collection_id or scenario_set_id must be given")
+        if (self.persona_group_id is None) == (self.evaluation_mode == "MULTI_TURN"):
+            raise ValueError(
+                "a MULTI_TURN experiment needs a persona_group_id, and no other may have one"
+            )
+        return self
 
 
 class RunExperimentRequest(WireModel):
     """Body of ``POST experiments/{id}/run``."""
 
     rating_mode: RatingMode = RatingMode.DETAILED
-    n_epochs: int = 1
+    n_epochs: int = Field(default=1, ge=1)
     generation_params: dict[str, Any] | None = None
+
+
+class RetryFailedRequest(WireModel):
+    """Body of ``POST experiments/{id}/retry-failed``."""
+
+    rating_mode: RatingMode = RatingMode.DETAILED
+    discard_annotations: bool = False
 
 
 class GenerationStatus(WireModel):

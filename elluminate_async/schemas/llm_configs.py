@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, get_args
 
 from pydantic import (
+    AfterValidator,
     Field,
     SecretStr,
     SerializerFunctionWrapHandler,
@@ -13,7 +14,23 @@ from pydantic import (
     model_serializer,
 )
 
-from elluminate_async.schemas.base import WireModel
+from elluminate_async.schemas.base import WireModel, check_one_of
+
+InferenceType: TypeAlias = Literal["openai", "botario", "custom_api"]
+"""By which protocol a model is called."""
+
+ReasoningEffort: TypeAlias = Literal["minimal", "low", "medium", "high"]
+"""How much a reasoning model thinks."""
+
+Verbosity: TypeAlias = Literal["low", "medium", "high"]
+"""How much a model writes."""
+
+SAMPLING_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "inference_type": get_args(InferenceType),
+    "reasoning_effort": get_args(ReasoningEffort),
+    "verbosity": get_args(Verbosity),
+}
+"""What those fields of `Sampling` may say that are no free text."""
 
 
 class Sampling(WireModel):
@@ -54,6 +71,26 @@ class Sampling(WireModel):
         return document
 
 
+def _word_of(field: str) -> AfterValidator:
+    def check(value: str | None) -> str | None:
+        check_one_of(value, SAMPLING_WORDS[field], field)
+        return value
+
+    return AfterValidator(check)
+
+
+class CheckedSampling(Sampling):
+    """`Sampling` that is sent: its words are known, its numbers in bounds."""
+
+    max_connections: Annotated[int, Field(ge=1)] = 10
+    inference_type: Annotated[str, _word_of("inference_type")] = "openai"
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    reasoning_effort: Annotated[str | None, _word_of("reasoning_effort")] = None
+    verbosity: Annotated[str | None, _word_of("verbosity")] = None
+
+
 class LLMConfigFields(TypedDict, total=False):
     """The fields of a configuration but name and model, as `llm_configs.create` takes them."""
 
@@ -61,7 +98,7 @@ class LLMConfigFields(TypedDict, total=False):
     llm_base_url: str | None
     api_version: str | None
     max_connections: int
-    inference_type: str
+    inference_type: InferenceType
     max_retries: int | None
     timeout: int | None
     system_message: str | None
@@ -72,8 +109,8 @@ class LLMConfigFields(TypedDict, total=False):
     top_k: int | None
     logprobs: bool | None
     top_logprobs: int | None
-    reasoning_effort: str | None
-    verbosity: str | None
+    reasoning_effort: ReasoningEffort | None
+    verbosity: Verbosity | None
     custom_api_config: dict[str, Any] | None
     custom_response_parser: str | None
     input_price_per_mtok: float | None
@@ -97,7 +134,7 @@ class LLMConfig(Sampling):
         return None
 
 
-class CreateLLMConfigRequest(Sampling):
+class CreateLLMConfigRequest(CheckedSampling):
     """Body of ``POST llm_configs``; nulls are sent.
 
     Attributes:

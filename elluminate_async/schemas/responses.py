@@ -6,7 +6,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, RootModel
+from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
 from elluminate_async.schemas.base import (
     MOST_ITEMS,
@@ -15,8 +15,10 @@ from elluminate_async.schemas.base import (
     ListOf,
     Once,
     WireModel,
+    check_one_of,
 )
 from elluminate_async.schemas.generation_metadata import GenerationMetadata
+from elluminate_async.schemas.llm_configs import SAMPLING_WORDS
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.template_variables import TemplateVariables
@@ -90,6 +92,23 @@ class PromptResponse(WireModel):
         return ""
 
 
+def readable_metadata(metadata: GenerationMetadata | None) -> GenerationMetadata | None:
+    """Raise `ValueError` for metadata that readers of the response would stumble over."""
+    if metadata is None:
+        return None
+    for field, words in SAMPLING_WORDS.items():
+        value = getattr(metadata.llm_model_config, field, None)
+        check_one_of(value, words, f"llm_model_config.{field}")
+    info = metadata.custom_api_info
+    if info is not None:
+        texts = {key: info.get(key) for key in ("api_request_id", "track_request_url")}
+        texts["provider"] = info.get("provider", 0)
+        for key, value in texts.items():
+            if not isinstance(value, str) and (value is not None or key == "provider"):
+                raise ValueError(f"custom_api_info.{key} must be a text, not {value!r:.60}")
+    return metadata
+
+
 class ResponseIn(WireModel):
     """One response to generate (``messages`` empty) or to store; every key is sent.
 
@@ -100,10 +119,10 @@ class ResponseIn(WireModel):
     prompt_template_id: int | None = None
     template_variables_id: int
     experiment_id: int
-    epoch: int = 1
+    epoch: int = Field(default=1, ge=1)
     llm_config_id: int | None = None
     messages: ListOf[dict[str, Any]] = []
-    metadata: GenerationMetadata | None = None
+    metadata: Annotated[GenerationMetadata | None, AfterValidator(readable_metadata)] = None
 
 
 class ResponseBatchRequest(WireModel):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from elluminate_async.schemas.base import ListOf, Once, WireModel
-from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.collections import Collection, EnvironmentChange
 
 JSONL_CONTENT_TYPE = "application/jsonl"
 """Type of the one file part of ``POST entries/batches``."""
@@ -18,6 +18,7 @@ class TemplateVariables(WireModel):
     Attributes:
         input_values: Column name to value, any JSON.
         collection: The collection it belongs to.
+        environment_config: Where agents work on it, in place of the collection's.
     """
 
     id: int
@@ -41,3 +42,10 @@ class EntryRequest(WireModel):
 
     input_values: dict[str, Any] | None = None
     prompt_template_id: int | None = None
+    environment_config: dict[str, Any] | None = None
+
+
+class UpdateEntryRequest(EnvironmentChange):
+    """Body of ``PUT entries/{id}``."""
+
+    input_values: dict[str, Any]

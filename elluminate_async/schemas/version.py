@@ -10,7 +10,7 @@ from pydantic import Field
 from elluminate_async.schemas.base import FirstErrorEnds, WireModel
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
-"""Request header of every POST that starts a batch."""
+"""Request header of every POST that starts a batch, or the job of an experiment."""
 
 REPLAYED_HEADER = "Idempotency-Replayed"
 """Answer header, ``true`` when the answer is the stored one of an earlier request."""
@@ -20,7 +20,8 @@ class Capability(StrEnum):
     """Abilities that a service may advertise beyond the hosted protocol; none is ever assumed."""
 
     IDEMPOTENCY_KEYS = "idempotency-keys"
-    """A batch POST that repeats an `IDEMPOTENCY_HEADER` gets the stored answer."""
+    """A POST that starts a batch or an experiment's job, and repeats an `IDEMPOTENCY_HEADER`, gets
+    the stored answer."""
 
     RESULTS_WITH_STATUS = "results-with-status"
     """The terminal status document of a batch holds ``result``, in the request's order."""

@@ -8,14 +8,20 @@ are made objects, and what has a form of its own is checked for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic import ConfigDict, Field, ValidationError
 
+from elluminate_async.schemas import CreatePromptTemplateRequest
 from elluminate_async.schemas.base import MOST_ITEMS as MOST_ITEMS
-from elluminate_async.schemas.llm_configs import Sampling
+from elluminate_async.schemas.generation_params import problem_of_params
+from elluminate_async.schemas.messages import (
+    OUTPUT_ROLES,
+    TEMPLATE_ROLES,
+    problem_of_choice,
+    problem_of_messages,
+)
 from elluminate_async.schemas.prompt_templates import PLACEHOLDER, texts_in
 from elluminate_async.schemas.weight import Heaviness, beside_texts, heaviness_of
 from elluminate_async.server import aside
@@ -70,22 +76,19 @@ def check_epochs(epochs: int) -> None:
         raise Problem(422, f"n_epochs must be from 1 to {MOST_EPOCHS}")
 
 
-def check_messages(messages: Sequence[dict[str, Any]]) -> None:
-    """422 unless each has a role, and a content that is text, text in parts, or nothing."""
+def check_messages(messages: Sequence[dict[str, Any]], roles: Sequence[str] = OUTPUT_ROLES) -> None:
+    """422 for messages that readers of them would stumble over."""
     check_count(len(messages), MOST_MESSAGES, "messages")
-    for number, message in enumerate(messages, 1):
-        role, calls = message.get("role"), message.get("tool_calls")
-        if not isinstance(role, str) or not role:
-            raise Problem(422, f"message {number} has no role")
-        if not _is_content(message.get("content")):
-            raise Problem(422, f"the content of message {number} is neither text nor parts of it")
-        if calls is not None and not _are_objects(calls):
-            raise Problem(422, f"the tool calls of message {number} are not a list of objects")
+    if problem := problem_of_messages(messages, roles):
+        raise Problem(422, problem)
 
 
-def check_template(messages: Sequence[dict[str, Any]]) -> None:
-    """422 for messages that cannot be a template's."""
-    check_messages(messages)
+def check_template(body: CreatePromptTemplateRequest) -> None:
+    """422 for what cannot be a template."""
+    messages = body.messages
+    check_messages(messages, TEMPLATE_ROLES)
+    if problem := problem_of_choice(body.tools, body.tool_choice):
+        raise Problem(422, problem)
     names = {name for text in _texts_of(messages) for name in _first_names(text)}
     if len(names) > MOST_PLACEHOLDERS:
         raise Problem(422, f"more than {MOST_PLACEHOLDERS} placeholders are too many")
@@ -106,41 +109,7 @@ def _first_names(text: str) -> set[str]:
     return names
 
 
-def _is_content(content: object) -> bool:
-    if content is None or isinstance(content, str):
-        return True
-    return _are_objects(content) and all(
-        isinstance(part.get("text", ""), str) for part in cast("list[dict[str, Any]]", content)
-    )
-
-
-def _are_objects(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(part, dict) for part in cast("list[object]", value)
-    )
-
-
-class GenerationParams(Sampling):
-    """How an experiment has its model sample; keys that are not known here are kept."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_connections: int = Field(10, ge=1)
-
-
 def check_params(params: dict[str, Any] | None) -> None:
     """422 for parameters of the wrong type, out of bounds, or that exclude each other."""
-    if params is None:
-        return
-    try:
-        given = {key: value for key, value in params.items() if value is not None}
-        read = GenerationParams.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise Problem(422, f"generation_params.{name}: {first['msg']}") from None
-    if read.temperature is not None and read.reasoning_effort is not None:
-        raise Problem(422, "generation_params: temperature and reasoning_effort exclude each other")
+    if params is not None and (problem := problem_of_params(params)):
+        raise Problem(422, problem)

@@ -11,7 +11,7 @@ from elluminate_async.server.acceptance import MOST_ITEMS
 from elluminate_async.server.idempotency import answer_once, answer_prepared_once
 from elluminate_async.server.placement import is_large, placed
 from elluminate_async.server.problems import check_count
-from elluminate_async.server.store import accepting, experiments, new_responses
+from elluminate_async.server.store import accepting, experiments, new_responses, retrying
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.jobs import JobKind
 
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from fastapi import Request, Response
     from sqlalchemy import Connection
 
-    from elluminate_async.schemas import RunExperimentRequest
+    from elluminate_async.schemas import (
+        CreateExperimentRequest,
+        RetryFailedRequest,
+        RunExperimentRequest,
+    )
     from elluminate_async.server.routes.deps import CurrentProject
     from elluminate_async.server.store.accepting import PlacedJob
 
@@ -92,60 +96,141 @@ def _submit(project: CurrentProject, task_id: str | None) -> None:
         project.service.jobs.submit(task_id, project.id)
 
 
+async def take_new(
+    request: Request, project: CurrentProject, body: CreateExperimentRequest
+) -> Response:
+    """Make an experiment that is not run; the answer is the experiment."""
+
+    def make(connection: Connection) -> Experiment:
+        made = experiments.create(connection, project.id, body)
+        return experiments.get(connection, project.id, made, legacy=project.is_legacy)
+
+    return await answer_once(request, project, make, status=201, experiment=_id_of)
+
+
 async def take_run(
+    request: Request,
     project: CurrentProject,
     make: Callable[[Connection], int],
     options: RunExperimentRequest,
     *,
+    rows: Callable[[Connection, int], int],
     is_new: bool,
-) -> Experiment:
+) -> Response:
     """Have an experiment generate and rate; one that is made for that goes when it cannot.
 
     Args:
+        request: The request.
         project: Where it is.
         make: Makes the experiment, or tells of which it is; its id.
         options: Of the run.
+        rows: About how many rows it has, for the project's id.
         is_new: Whether ``make`` makes it.
     """
-    run = _Run(project, options)
-    write_then = project.service.database.write_then
-    begun = await write_then(run.submit, run.begin, make, is_new)
-    if isinstance(begun, Experiment):
-        return begun
-    experiment_id, job, items = begun
-    async with placed(project, job, items):
-        return await write_then(run.submit, run.accept, experiment_id, job)
+    run = _Run(project, options, make, is_new=is_new)
+    async with AsyncExitStack() as taking_back:
+
+        async def prepare() -> Callable[[Connection], Experiment]:
+            if not is_large(await project.read(rows) * options.n_epochs):
+                return run.begin_and_accept
+            experiment_id, job, items = await project.service.database.write(run.begin)
+            placing = placed(project, job, items, has_answers=run.has_answers)
+            hidden = await taking_back.enter_async_context(placing)
+            return partial(run.accept, experiment_id=experiment_id, job=job, hidden=hidden)
+
+        return await answer_prepared_once(
+            request,
+            project,
+            prepare,
+            status=201 if is_new else 200,
+            after=partial(_submit_job_of, project),
+            experiment=_id_of,
+        )
     raise AssertionError("unreachable")
 
 
-class _Run:
-    """The statements of one run of an experiment."""
+async def take_retry(
+    request: Request, project: CurrentProject, experiment_id: int, body: RetryFailedRequest
+) -> Response:
+    """Have an experiment do again what failed; the answer is the experiment."""
 
-    def __init__(self, project: CurrentProject, options: RunExperimentRequest) -> None:
+    def begin(connection: Connection) -> Experiment:
+        retrying.begin(connection, project.id, experiment_id, JobKind.EXPERIMENT, body)
+        return experiments.get(connection, project.id, experiment_id, legacy=project.is_legacy)
+
+    return await answer_once(
+        request,
+        project,
+        begin,
+        status=200,
+        after=partial(_submit_job_of, project),
+        experiment=_id_of,
+    )
+
+
+def _id_of(_: Connection, experiment: Experiment) -> int:
+    return experiment.id
+
+
+def _submit_job_of(project: CurrentProject, experiment: Experiment) -> None:
+    _submit(project, experiment.generation_task_id)
+
+
+class _Run:
+    """The statements of one run of an experiment.
+
+    Attributes:
+        has_answers: Whether the responses are those of a column, and none is generated.
+    """
+
+    def __init__(
+        self,
+        project: CurrentProject,
+        options: RunExperimentRequest,
+        make: Callable[[Connection], int],
+        *,
+        is_new: bool,
+    ) -> None:
         self._project = project
         self._options = options
+        self._make = make
+        self._is_new = is_new
+        self.has_answers = False
 
-    def begin(
-        self, connection: Connection, make: Callable[[Connection], int], is_new: bool
-    ) -> Experiment | tuple[int, PlacedJob, Iterator[ResponseIn]]:
-        """The whole, or what is still to be placed in slices."""
+    def begin(self, connection: Connection) -> tuple[int, PlacedJob, Iterator[ResponseIn]]:
+        """The experiment, the job, and its rows that are still to be made."""
         project_id, options = self._project.id, self._options
-        experiment_id = make(connection)
+        experiment_id = self._make(connection)
+        if experiments.row(connection, project_id, experiment_id).response_column_id is not None:
+            # A column has one response for each row.
+            self._options = options = options.model_copy(update={"n_epochs": 1})
+            self.has_answers = True
         entries = experiments.entries_to_run(connection, project_id, experiment_id)
         total = len(entries) * options.n_epochs
         check_count(total, MOST_ITEMS, "responses")
-        items = _items(experiment_id, entries, options.n_epochs)
         new = NewJob(JobKind.EXPERIMENT, (), options.rating_mode, experiment_id)
-        job = accepting.begin(connection, project_id, new, total, is_new=is_new)
-        if is_large(total):
-            return experiment_id, job, items
-        ids = new_responses.create_responses(connection, project_id, list(items))
+        job = accepting.begin(connection, project_id, new, total, is_new=self._is_new)
+        return experiment_id, job, _items(experiment_id, entries, options.n_epochs)
+
+    def begin_and_accept(self, connection: Connection) -> Experiment:
+        """The whole at once."""
+        experiment_id, job, items = self.begin(connection)
+        ids = new_responses.create_responses(connection, self._project.id, list(items))
         accepting.add_items(connection, job, 0, ids)
         return self.accept(connection, experiment_id, job)
 
-    def accept(self, connection: Connection, experiment_id: int, job: PlacedJob) -> Experiment:
-        """From now on it will be done."""
+    def accept(
+        self,
+        connection: Connection,
+        experiment_id: int,
+        job: PlacedJob,
+        hidden: Sequence[int] = (),
+    ) -> Experiment:
+        """From now on it will be done; rows that were ``hidden`` until then are there."""
         project, options = self._project, self._options
+        new_responses.show(connection, hidden)
+        if self.has_answers:
+            accepting.note_generated(connection, job)
         values = options.model_dump(include={"rating_mode", "n_epochs"})
         if options.generation_params is not None:
             values["generation_params"] = options.generation_params
@@ -158,11 +243,6 @@ class _Run:
             legacy=project.is_legacy,
             official=project.is_official,
         )
-
-    def submit(self, done: object) -> None:
-        """Once that is committed, do it."""
-        if isinstance(done, Experiment):
-            _submit(self._project, done.generation_task_id)
 
 
 def _items(experiment_id: int, entries: Sequence[int], n_epochs: int) -> Iterator[ResponseIn]:

@@ -31,11 +31,16 @@ def is_large(count: int) -> bool:
 
 @asynccontextmanager
 async def placed(
-    project: CurrentProject, job: PlacedJob, items: Iterable[ResponseIn]
+    project: CurrentProject,
+    job: PlacedJob,
+    items: Iterable[ResponseIn],
+    *,
+    has_answers: bool = False,
 ) -> AsyncGenerator[list[int]]:
     """The rows of a job that was begun, to be accepted within; else all of it is taken back.
 
-    What is killed meanwhile is taken back at the next start.
+    What is killed meanwhile is taken back at the next start. With ``has_answers`` all rows have
+    theirs, also those of items without messages.
 
     Yields:
         The ids of rows that are hidden until `new_responses.show`.
@@ -45,7 +50,9 @@ async def placed(
     try:
         while some := list(islice(source, SLICE)):
             ids = await project.write(partial(_place, job=job, items=some, start=start, of=filling))
-            hidden += [one for one, item in zip(ids, some, strict=True) if item.messages]
+            hidden += [
+                one for one, item in zip(ids, some, strict=True) if item.messages or has_answers
+            ]
             start += len(ids)
         yield hidden
     except BaseException:

@@ -16,7 +16,7 @@ class WireProfile:
         listing_seed: None lists responses in the order of the inputs. A number shuffles
             them, always in the same way.
         results_with_status: Whether a batch's status document tells progress and results.
-        idempotency_keys: Whether a repeated batch POST gets the stored answer.
+        idempotency_keys: Whether a repeated POST gets the stored answer.
         equal_entries: Whether it is advertised that an entry which exists is not added twice.
         identity: Whether the version check tells the id that was made with the database.
         cancellation: Whether a DELETE ends a job, or a request that is being worked on.

@@ -14,6 +14,7 @@ from elluminate_async.server.jobs import Jobs
 from elluminate_async.server.keyring import KeyRing
 from elluminate_async.server.llms.endpoints import Endpoints
 from elluminate_async.server.llms.pool import ModelPool
+from elluminate_async.server.log_cursors import LogCursors
 from elluminate_async.server.store import llm_configs, projects, sealing
 from elluminate_async.server.store.database import Database
 from elluminate_async.server.store.trouble import TroubleError
@@ -31,6 +32,7 @@ class Service:
     Attributes:
         in_flight: Idempotent requests being worked on.
         large_answers: Where those of many megabytes take their turn.
+        log_cursors: Who was told how much of which log.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Service:
         self.expiry = Expiry(self.database)
         self.keys = KeyRing(self.database)
         self.large_answers = LargeAnswers()
+        self.log_cursors = LogCursors()
         self.in_flight: dict[tuple[int, str, str], InFlight] = {}
 
     async def open(self) -> None:

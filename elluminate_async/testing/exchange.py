@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections import Counter, deque
@@ -69,6 +70,24 @@ ROUTES = (
     "PUT criteria/{id}",
 )
 """All that a `ScriptedService` has, as `Exchange.route` spells them."""
+
+
+def route_of(method: str, path: str) -> tuple[str, list[int | str]]:
+    """The route that a request is for, and the ids in its path."""
+    below = path.removeprefix("/api/v0/")
+    below = re.sub(r"^projects/\d+/", "", below)
+    ids: list[int | str] = []
+    parts: list[str] = []
+    for part in below.split("/"):
+        if part.isdigit():
+            ids.append(int(part))
+            parts.append("{id}")
+        elif len(parts) == 2 and parts[1] == "batches":
+            ids.append(part)
+            parts.append("{job}")
+        else:
+            parts.append(part)
+    return f"{method} {'/'.join(parts)}", ids
 
 
 @dataclass(slots=True)

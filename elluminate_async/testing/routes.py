@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qs
@@ -43,24 +42,6 @@ PROJECT = {
 }
 
 _KEEP_ALIVE = 15.0  # seconds without an event until a comment is sent
-
-
-def route_of(method: str, path: str) -> tuple[str, list[int | str]]:
-    """The route that a request is for, and the ids in its path."""
-    below = path.removeprefix("/api/v0/")
-    below = re.sub(r"^projects/\d+/", "", below)
-    ids: list[int | str] = []
-    parts: list[str] = []
-    for part in below.split("/"):
-        if part.isdigit():
-            ids.append(int(part))
-            parts.append("{id}")
-        elif len(parts) == 2 and parts[1] == "batches":
-            ids.append(part)
-            parts.append("{job}")
-        else:
-            parts.append(part)
-    return f"{method} {'/'.join(parts)}", ids
 
 
 def answer(document: object, status: int = 200) -> Reply:

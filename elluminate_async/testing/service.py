@@ -21,9 +21,10 @@ from elluminate_async.testing.exchange import (
     ServerLimit,
     Traffic,
     reset,
+    route_of,
 )
 from elluminate_async.testing.ledger import Ledger, nonce_of
-from elluminate_async.testing.routes import Routes, problem, route_of
+from elluminate_async.testing.routes import Routes, problem
 from elluminate_async.testing.store import Answer, Judge, Order, ServiceScript, Store
 
 _MAX_LINE = 4 << 20  # a listing by ids may name hundreds of them

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from elluminate_async.errors import ConnectError, DeadlineError, RateLimitError, TransportError
+from elluminate_async.errors import ConnectError, RateLimitError, TransportError
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.transport.exchange import Answer, Request, reason_of
 from elluminate_async.transport.permits import ConnectionPermits, Lane
 from elluminate_async.transport.retry import Policy, Verdict, is_answer, is_passing, verdict_on
@@ -89,7 +90,7 @@ class Admission:
                 yield
         except TimeoutError:
             self._session.check_open(sent=False)
-            raise DeadlineError("the deadline passed while waiting for a permit") from None
+            raise deadline_passed("while it waited for a permit") from None
 
     @property
     def held(self) -> int:

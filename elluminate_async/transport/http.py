@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,13 +25,13 @@ from elluminate_async.errors import (
 from elluminate_async.telemetry import ObservedAttempt, Telemetry
 from elluminate_async.transport.admission import Admission
 from elluminate_async.transport.attempts import AttemptHistory, note, timed_out
+from elluminate_async.transport.events import read_events
 from elluminate_async.transport.exchange import (
     NETWORK_ERRORS,
     Answer,
     Incoming,
     Request,
     api_error,
-    decompressor_of,
     excerpt,
     read_answer,
     reason_of,
@@ -285,7 +285,10 @@ class HttpTransport:
                 if incoming is None:
                     continue
                 try:
-                    reading = self._events(request, incoming, policy, decoder or Decoder())
+                    translate = partial(self._translate, request=request, sent=True)
+                    reading = read_events(
+                        self._session, request, incoming, policy, decoder or Decoder(), translate
+                    )
                     async with aclosing(reading) as events:
                         yield events
                     await self._session.end_of(incoming)
@@ -339,46 +342,6 @@ class HttpTransport:
                 sent=True,
             )
         raise api_error(request, answer)
-
-    async def _events(
-        self,
-        request: Request,
-        incoming: Incoming,
-        policy: Policy,
-        decoder: Decoder,
-    ) -> AsyncGenerator[Event]:
-        decompressor = decompressor_of(incoming, self._blotter)
-        while True:
-            seconds = policy.clock(policy.stream_silence)
-            failure: TransportError | None = None
-            data = b""
-            try:
-                async with self._session.running(asyncio.timeout(seconds)):
-                    data = await incoming.response.content.readany()
-            except TimeoutError:
-                self._session.check_open(sent=True)
-                policy.remaining()
-                failure = AttemptTimeoutError(
-                    f"{request.target} was silent for {seconds:.3g} s", sent=True
-                )
-            except NETWORK_ERRORS as error:
-                failure = self._translate(error, request, sent=True)
-            if failure is not None:
-                raise failure
-            if not data:
-                return
-            try:
-                for piece in decompressor.feed(data):
-                    waiting = deque(decoder.feed(piece))
-                    # Not held here while it is read: it may be of megabytes.
-                    while waiting:
-                        yield waiting.popleft()
-            except TransportError as error:
-                failure = error.with_traceback(None)
-            # What is raised takes this frame along, which is to hold nothing of the stream.
-            data = piece = b""
-            if failure is not None:
-                raise failure
 
     def _translate(self, error: BaseException, request: Request, *, sent: bool) -> TransportError:
         base_url, blotter = self._settings.base_url, self._blotter

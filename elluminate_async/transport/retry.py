@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.errors import (
     ConnectError,
-    DeadlineError,
     ProtocolError,
     TransportError,
     is_passing_status,
 )
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.limits.backoff import back_off, throttle_back_off
 from elluminate_async.transport.exchange import Answer, Request
 
@@ -130,10 +130,7 @@ class Policy:
         """
         seconds = self.deadline_at - time.monotonic()
         if seconds <= 0:
-            raise DeadlineError(
-                "the deadline of the call passed; if it is too short, raise `deadline` "
-                "in BatchOptions, or that of a client.deadline(...) around it"
-            )
+            raise deadline_passed()
         return seconds
 
     def allows(self, wait: float) -> bool:

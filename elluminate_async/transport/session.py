@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
+from elluminate_async.config.headers import with_added
 from elluminate_async.errors import ClientClosedError, ProxyError, WrongEventLoopError
 from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
 from elluminate_async.transport.blotting import Blotter
@@ -39,15 +39,6 @@ STREAM_END_SECONDS = 0.02
 
 _MAX_HEADER_BYTES = 64 << 10
 _WHOLE_BODY_BYTES = 512 << 10
-
-# What an observer may not say for us: who asks, and how the exchange is framed.
-_NOT_ADDED = frozenset({
-    "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
-    "expect", "host", "idempotency-key", "last-event-id", "proxy-authorization", "range", "te",
-    "trailer", "transfer-encoding", "upgrade", "x-api-key",
-})  # fmt: skip
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 
 @dataclass(slots=True)
@@ -275,19 +266,6 @@ class Session:
         while self._sessions:
             _, session = self._sessions.popitem()
             await session.close()
-
-
-def with_added(own: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:
-    """``own`` headers, and those of ``added`` that are neither of them nor about the exchange."""
-    if not added:
-        return own
-    taken = {name.lower() for name in own} | _NOT_ADDED
-    fitting = {
-        name: value
-        for name, value in added.items()
-        if name.lower() not in taken and _NAME.fullmatch(name) and _VALUE.fullmatch(value)
-    }
-    return fitting | own
 
 
 def _leave(sessions: Mapping[bool, aiohttp.ClientSession], at_exit: bool) -> bool:

@@ -72,7 +72,7 @@ class Command:
 
 def environment() -> dict[str, str]:
     """That of a process of its own, which finds this code."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("ELLUMINATE_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ELLUMINATE_", "PYTEST_"))}
     # No vocabulary, whatever tiktoken has on this machine.
     own = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", "TIKTOKEN_CACHE_DIR": ""}
     return {**kept, **own}

@@ -13,7 +13,8 @@ import pytest
 from elluminate_async.batch import Progress
 from elluminate_async.engine.chunks import Entry, Item
 from elluminate_async.engine.run import run_batch, stream_batch
-from elluminate_async.engine.stream import OutcomeStream, end_tasks
+from elluminate_async.engine.stream import OutcomeStream
+from elluminate_async.engine.tasks import end_tasks
 from elluminate_async.errors import AuthenticationError, ClientClosedError, DeadlineError, ItemError
 from elluminate_async.limits.limits import Limits
 from elluminate_async.testing.clock import VIRTUAL_TIME

@@ -78,7 +78,8 @@ async def test_a_cancellation_waits_for_the_end(gate: Gate) -> None:
 
 async def test_a_scope_waits_for_the_end(gate: Gate) -> None:
     """The same for a cancel scope, which cancels again at every wait."""
-    threading.Timer(0.05, gate.may_end.set).start()
+    # By the loop, which has told of the cancellation by then.
+    asyncio.get_running_loop().call_later(0.05, gate.may_end.set)
     with anyio.CancelScope() as scope:
         scope.cancel()
         await run_to_end(gate, left=gate.given_away.append)

@@ -18,8 +18,7 @@ from yarl import URL
 
 from elluminate_async import AsyncClient, BatchOptions, Experiment
 from elluminate_async.testing import ScriptedService
-from elluminate_async.testing.exchange import ConnectionCut, Exchange, Reply
-from elluminate_async.testing.routes import route_of
+from elluminate_async.testing.exchange import ConnectionCut, Exchange, Reply, route_of
 
 
 class _Response:

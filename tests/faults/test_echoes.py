@@ -238,7 +238,8 @@ async def test_a_job_that_quotes_the_key(
             if found[2] == "run":
                 fired()
                 job = echo if how == "the job's name" else "job-1"
-                told = stage.experiment.model_copy(update={"generation_task_id": job})
+                update = {"id": int(found[1]), "generation_task_id": job}
+                told = stage.experiment.model_copy(update=update)
                 await answer(send, 200, told.model_dump_json().encode())
                 return True
             status, body, headers = JOBS[how](echo, seen.path.endswith("/stream"))

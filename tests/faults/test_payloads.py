@@ -17,7 +17,7 @@ from elluminate_async import (
     ProtocolError,
 )
 from elluminate_async.errors import DETAIL_LIMIT
-from elluminate_async.operations import matching
+from elluminate_async.operations import listing_matcher
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, Script, replies, reply
@@ -110,7 +110,7 @@ async def test_rows_that_are_not_as_agreed(
     profile: WireProfile, fired: Fired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a row has too much is ignored; what it lacks is the error of its item alone."""
-    monkeypatch.setattr(matching, "VISIBILITY_WAITS", (0.0, 0.1))
+    monkeypatch.setattr(listing_matcher, "VISIBILITY_WAITS", (0.0, 0.1))
     listing = profile is HOSTED
     async with behind_gateway(profile) as (stage, gateway):
         variables = await stage.variables(VALUES)

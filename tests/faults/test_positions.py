@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elluminate_async import Batch, BatchOptions, GenerationError, PromptResponse
-from elluminate_async.operations.matching import ENDED_SETTLE
+from elluminate_async.operations.reconciling import ENDED_SETTLE
 from elluminate_async.testing import (
     KINDS,
     Fault,

@@ -114,7 +114,7 @@ async def test_a_criterion_that_is_deleted_midway_shows(fired: Fired) -> None:
                 posts += 1
                 if posts == 2:
                     fired()
-                    await stage.client.criteria.delete(criteria[0])
+                    await stage.client.criteria.delete(criteria[0], cascade=True)
             return False
 
         stage.recorder.before = change

@@ -25,7 +25,9 @@ from elluminate_async import (
     RatingError,
     RatingMode,
 )
+from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.operations.caller import Caller
+from elluminate_async.operations.jobs import outlived_the_call
 from elluminate_async.operations.shared_call import SharedCall
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
@@ -262,6 +264,9 @@ async def test_a_deadline_is_that_of_its_caller(staging: Staging) -> None:
         assert {(type(e), e.code, e.retryable) for e in batch.failed.values()} == {
             (OutcomeUnknownError, "deadline", True)
         }
+        (text,) = {error.text for error in batch.failed.values()}
+        job = text.split("the job ")[1].split()[0]
+        assert text == outlived_the_call(job, "generate").text
         assert all(isinstance(outcome, PromptResponse) for outcome in outcomes)
         stage.model.delay = 0
         await batch.retry_failed()
@@ -283,6 +288,7 @@ async def test_a_deadline_that_passes_before_anything_was_sent(staging: Staging)
         assert type(first) is DeadlineError
         assert type(second) is DeadlineError
         assert first is not second
+        assert str(first) == str(deadline_passed())
         assert {error.code for error in batch.failed.values()} == {"deadline"}
         assert {error.attempts for error in batch.failed.values()} == {0}
         assert all(isinstance(outcome, PromptResponse) for outcome in others)
@@ -345,6 +351,8 @@ async def test_small_batches_share_and_keep_what_is_theirs(staging: Staging) -> 
         assert posts(stage) == ["batches"]
         assert texts(first) == [f"echo say v{i}" for i in range(5)]
         assert list(second.failed) == [1]
+        # As a table too: where all have failed, it has the columns of responses.
+        assert "response" in second[1:2].to_dicts()[0]
         assert alone.response_str == "echo say v9"
         assert [(p.done, p.total) for p in told["first"]] == [(n, 5) for n in range(1, 6)]
         assert [(p.done, p.failed) for p in told["second"]][-1] == (4, 1)

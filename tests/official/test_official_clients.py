@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -10,7 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from elluminate_async import AsyncClient
+from elluminate_async.server import LocalServer
+from tests.flow.bench import EchoModel
 from tests.server.program import REPOSITORY, serving
+from tests.server.test_server_validity import poison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[Program]:
         assert program.end() == 0
 
 
-def run(version: str, program: str, url: str) -> str:
+def run(version: str, program: str, url: str, *arguments: str) -> str:
     """Run a program with the official client of that version; what it printed."""
     python = REPOSITORY / ".venv-official" / version / "bin" / "python"
     if not python.exists():
@@ -46,7 +51,7 @@ def run(version: str, program: str, url: str) -> str:
         if name.lower() not in _PROXIES and name != "PYTHONPATH"
     }
     done = subprocess.run(
-        [python, PROGRAMS / program],
+        [python, PROGRAMS / program, *arguments],
         check=False,
         capture_output=True,
         text=True,
@@ -99,6 +104,40 @@ def test_reads_with_1_5_2(server: Program) -> None:
     assert run("1.5.2", "reads_1_5_2.py", server.url).endswith("ok\n")
 
 
+def test_keys_and_deletions_with_1_5_2(server: Program) -> None:
+    """Every key is honoured or refused, and no deletion takes paid work along."""
+    assert run("1.5.2", "validity_1_5_2.py", server.url) == "ok\n"
+
+
+def test_upgrade_with_1_5_2(tmp_path: Path) -> None:
+    """Every listing of a database that holds words which 1.5.2 does not know can be read."""
+    db = tmp_path / "s.db"
+    options = ("--db", str(db), "--api-key", KEY)
+    with serving(*options) as program:
+        fill(program.url)
+        assert program.end() == 0
+    poison(db)
+    with serving(*options) as program:
+        assert run("1.5.2", "validity_1_5_2.py", program.url, "poisoned") == "ok\n"
+        assert program.end() == 0
+
+
+def fill(url: str) -> None:
+    """An experiment with two responses."""
+
+    async def work() -> None:
+        async with AsyncClient(base_url=url, api_key=KEY) as client:
+            template, _ = await client.prompt_templates.get_or_create("Say {{word}}.", "T")
+            rows = [{"word": "a"}, {"word": "b"}]
+            collection = await client.collections.create("C", variables=rows)
+            experiment = await client.experiments.create(
+                "E", prompt_template=template, collection=collection
+            )
+            await client.responses.generate_many(experiment=experiment, collection=collection)
+
+    asyncio.run(work())
+
+
 @pytest.mark.row(128)
 @pytest.mark.parametrize("version", ["0.6.12", "1.5.2"])
 def test_long_rows(server: Program, version: str, fired: Fired) -> None:
@@ -106,3 +145,13 @@ def test_long_rows(server: Program, version: str, fired: Fired) -> None:
     printed = run(version, f"long_{version.replace('.', '_')}.py", server.url)
     fired(times=100)
     assert printed == "100 100 100\n"
+
+
+async def test_retry_failed_with_1_5_2() -> None:
+    """Of a streamed experiment: what failed is made again, the good ones keep ids and ratings."""
+    model = EchoModel()
+    model.failing = lambda prompt: "bad" in prompt and model.answered[prompt] == 1
+    async with LocalServer(model=model, api_key=KEY) as server:
+        printed = await asyncio.to_thread(run, "1.5.2", "retry_1_5_2.py", server.url)
+    assert printed == "ok\n"
+    assert sorted(model.answered.values()) == [1, 1, 2, 2]

@@ -85,6 +85,7 @@ class Table:
                 limits,
                 BatchOptions(),
                 project=None,
+                by_token=False,
                 skip_version_check=True,
             )
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elluminate_async.operations.connection import encode
+from elluminate_async.operations.json_input import encode
 from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
 from elluminate_async.operations.response_rows import text_of
 from elluminate_async.schemas.llm_configs import LLMConfig

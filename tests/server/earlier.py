@@ -41,6 +41,13 @@ CREATE TRIGGER response_deleted AFTER DELETE ON responses WHEN OLD.is_ready
 BEGIN UPDATE response_blocks SET ready = ready - 1
  WHERE experiment_id = OLD.experiment_id AND block = OLD.id >> 12; END;
 CREATE INDEX responses_finished ON responses (experiment_id) WHERE is_ready;
+ALTER TABLE criteria DROP COLUMN retired_at;
+ALTER TABLE experiments DROP COLUMN rating_version;
+ALTER TABLE experiments DROP COLUMN response_column_id;
+ALTER TABLE experiments DROP COLUMN evaluation_mode;
+ALTER TABLE experiments DROP COLUMN agent_config;
+ALTER TABLE experiments DROP COLUMN evaluation_agent_config;
+ALTER TABLE experiments DROP COLUMN persona_group_id;
 UPDATE meta SET value = '4' WHERE name = 'schema_version';
 """
 _TO_3 = """

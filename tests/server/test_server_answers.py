@@ -64,7 +64,7 @@ async def test_a_deletion_ends_what_is_paid_for(session: aiohttp.ClientSession, 
         experiment, entries = await api.setup([str(number) for number in range(20)])
         await api.post("/responses/batches", batch(experiment, entries))
         await model.reached(2)
-        assert (await api("DELETE", f"/{noun}/1")).status == 204
+        assert (await api("DELETE", f"/{noun}/1?cascade=true")).status == 204
         model.gate.set()
         await asyncio.sleep(5)
         assert len(model.calls) == 2

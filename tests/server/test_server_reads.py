@@ -118,9 +118,12 @@ async def test_compared_samples(client: AsyncClient, study: SimpleNamespace) -> 
     assert ids(await compare(s.a, s.b, show="regressed")) == pairs[0]
     assert ids(await compare(s.b, s.a, show="improved")) == pairs[0][::-1]
     assert ids(await compare(s.a, s.b, show="improved", criteria=s.criteria[:1])) == []
-    assert ids(await compare(s.a, s.b, where={"kind": ["B", "C"]})) == pairs[1]
-    assert ids(await compare(s.a, s.b, where={"kind": ["A"], "word": ["w2"]})) == pairs[2]
-    assert ids(await compare(s.a, s.b, where={"ki\"nd'": ["A"]})) == []
+    assert ids(await compare(s.a, s.b, categorical_filters={"kind": ["B", "C"]})) == pairs[1]
+    assert (
+        ids(await compare(s.a, s.b, categorical_filters={"kind": ["A"], "word": ["w2"]}))
+        == pairs[2]
+    )
+    assert ids(await compare(s.a, s.b, categorical_filters={"ki\"nd'": ["A"]})) == []
 
 
 async def test_map(client: AsyncClient, study: SimpleNamespace) -> None:
@@ -169,13 +172,13 @@ async def test_stats(client: AsyncClient, study: SimpleNamespace) -> None:
 async def test_results_of_some_rows(client: AsyncClient, study: SimpleNamespace) -> None:
     """OR within a column, AND across; a filter that nothing matches leaves no results."""
     id = study.a.id
-    some = (await client.experiments.get(id=id, where={"kind": ["B", "C"]})).results
+    some = (await client.experiments.get(id=id, categorical_filters={"kind": ["B", "C"]})).results
     assert some is not None
     assert (some.num_rated_responses, some.input_tokens_per_response) == (1, [30, 10])
     assert some.mean_all_ratings is not None
     assert some.mean_all_ratings.yes == 0.5
     both = {"kind": ["B"], "word": ["w0"]}
-    assert (await client.experiments.get(id=id, where=both)).results is None
+    assert (await client.experiments.get(id=id, categorical_filters=both)).results is None
 
 
 async def test_filters_of_responses(client: AsyncClient, study: SimpleNamespace) -> None:
@@ -323,10 +326,13 @@ async def test_bad_filters_are_refused_before_anything_is_sent() -> None:
         (lambda: responses.samples(1, verdicts="YES"), "a mapping of criteria"),
         (lambda: responses.compare_samples(1, 1), "the same experiment"),
         (lambda: responses.compare_samples(1, 2, show="both"), "'improved', 'regressed'"),
-        (lambda: responses.compare_samples(1, 2, where={"k": "A"}), "must be a list of texts"),
+        (
+            lambda: responses.compare_samples(1, 2, categorical_filters={"k": "A"}),
+            "must be a list of texts",
+        ),
         (lambda: responses.stats(days=91), "from 1 to 90"),
-        (lambda: experiments.get("E", where={"k": ["A"]}), "needs the experiment's id"),
-        (lambda: experiments.get(id=1, where=["k"]), "must be a mapping"),
+        (lambda: experiments.get("E", categorical_filters={"k": ["A"]}), "goes with id="),
+        (lambda: experiments.get(id=1, categorical_filters=["k"]), "must be a mapping"),
     ):
         with pytest.raises(InputError, match=told):
             await call()

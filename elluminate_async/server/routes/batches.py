@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fastapi import Response
 
@@ -51,6 +51,8 @@ async def revoke_keyed(request: Request, project: CurrentProject) -> None:
     """End the job that a POST to this path began under the key of this request, if any did."""
     require_cancellation(project)
     answer = await begun_under_key(request, project)
+    if isinstance(answer, dict):  # an experiment
+        answer = cast("dict[str, object]", answer).get("generation_task_id")
     if isinstance(answer, str):
         await project.service.jobs.revoke(answer)
 

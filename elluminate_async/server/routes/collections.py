@@ -15,7 +15,14 @@ from elluminate_async.schemas import (
 from elluminate_async.schemas.collections import UpdateCollectionRequest
 from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute
 from elluminate_async.server.problems import check_count
-from elluminate_async.server.routes.deps import Id, InProject, OptionalId, OptionalName, PageNumber
+from elluminate_async.server.routes.deps import (
+    Cascade,
+    Id,
+    InProject,
+    OptionalId,
+    OptionalName,
+    PageNumber,
+)
 from elluminate_async.server.store import collections as store
 from elluminate_async.server.store import prompt_templates, template_variables
 from elluminate_async.server.store.template_variables import NewRows
@@ -69,6 +76,6 @@ async def edit(project: InProject, collection_id: Id, body: UpdateCollectionRequ
 
 
 @router.delete("/{collection_id}", status_code=204)
-async def remove(project: InProject, collection_id: Id) -> None:
-    """Delete one, with its rows and the responses made from them."""
-    await project.remove(store.remove, collection_id)
+async def remove(project: InProject, collection_id: Id, cascade: Cascade = False) -> None:
+    """Delete one with its rows; 409 when there are responses, unless they are to go too."""
+    await project.remove(store.remove, collection_id, cascade=cascade)

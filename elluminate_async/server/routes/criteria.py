@@ -12,7 +12,7 @@ from elluminate_async.schemas.criteria import EditCriterionRequest
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.generator import propose_criteria
 from elluminate_async.server.problems import Problem, check_count
-from elluminate_async.server.routes.deps import Id, InProject, OptionalId, PageNumber
+from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalId, PageNumber
 from elluminate_async.server.store import criteria as store
 from elluminate_async.server.store import criterion_sets, prompt_templates
 from elluminate_async.server.store.trouble import until_it_works
@@ -26,13 +26,22 @@ router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRou
 
 
 @router.post("", status_code=201)
-async def add(project: InProject, body: AddCriteriaRequest) -> list[Criterion]:
-    """Add criteria to a set or a template's set; without any, let the model propose them."""
+async def add(
+    project: InProject, body: AddCriteriaRequest, cascade: Cascade = False
+) -> list[Criterion]:
+    """Add criteria to a set or a template's set; without any, let the model propose them.
+
+    Of those that delete_existing replaces, the ones with ratings are kept for these.
+    """
     if (body.prompt_template_id is None) == (body.criterion_set_id is None):
         raise Problem(400, "give either prompt_template_id or criterion_set_id")
+    if body.template_variables_id is not None:
+        raise Problem(
+            422, "template_variables_id: a criterion is asked of all rows here; leave it out"
+        )
     if body.criteria is not None:
         check_count(len(body.criteria), store.MOST_CRITERIA, "criteria")
-        return await project.write(_add, body, body.criteria)
+        return await project.write(_add, body, body.criteria, cascade=cascade)
     if body.prompt_template_id is None:
         raise Problem(400, "only for a prompt template can criteria be generated")
     template = await project.read(prompt_templates.get, body.prompt_template_id)
@@ -41,7 +50,9 @@ async def add(project: InProject, body: AddCriteriaRequest) -> list[Criterion]:
     project.service.database.require_writable()
     models = project.service.models
     proposed = await propose_criteria(models, template, models.caller(project.id))
-    return await until_it_works(lambda: project.write(_add_generated, body, proposed))
+    return await until_it_works(
+        lambda: project.write(_add_generated, body, proposed, cascade=cascade)
+    )
 
 
 @router.get("", response_model=Page[Criterion])
@@ -66,13 +77,18 @@ async def edit(project: InProject, criterion_id: Id, body: EditCriterionRequest)
 
 
 @router.delete("/{criterion_id}", status_code=204)
-async def remove(project: InProject, criterion_id: Id) -> None:
-    """Delete one, with its ratings."""
-    await project.write(store.remove, criterion_id)
+async def remove(project: InProject, criterion_id: Id, cascade: Cascade = False) -> None:
+    """Delete one; 409 when it has ratings, unless they are to go with it."""
+    await project.write(store.remove, criterion_id, cascade=cascade)
 
 
 def _add(
-    connection: Connection, project_id: int, body: AddCriteriaRequest, new: list[CriterionIn]
+    connection: Connection,
+    project_id: int,
+    body: AddCriteriaRequest,
+    new: list[CriterionIn],
+    *,
+    cascade: bool,
 ) -> list[Criterion]:
     if body.prompt_template_id is not None:
         set_id = criterion_sets.of_template(connection, project_id, body.prompt_template_id)
@@ -80,15 +96,20 @@ def _add(
         set_id = body.criterion_set_id or 0
         criterion_sets.require(connection, project_id, set_id)
     if body.delete_existing:
-        store.clear(connection, set_id)
+        store.clear(connection, set_id, cascade=cascade)
     return store.add(connection, project_id, set_id, new)
 
 
 def _add_generated(
-    connection: Connection, project_id: int, body: AddCriteriaRequest, new: list[CriterionIn]
+    connection: Connection,
+    project_id: int,
+    body: AddCriteriaRequest,
+    new: list[CriterionIn],
+    *,
+    cascade: bool,
 ) -> list[Criterion]:
     _require_none(connection, project_id, body)
-    return _add(connection, project_id, body, new)
+    return _add(connection, project_id, body, new, cascade=cascade)
 
 
 def _require_none(connection: Connection, project_id: int, body: AddCriteriaRequest) -> None:

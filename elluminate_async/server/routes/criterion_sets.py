@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet, Page
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.problems import check_count
-from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
+from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.store import criteria, prompt_templates
 from elluminate_async.server.store import criterion_sets as store
 
@@ -44,9 +44,9 @@ async def get(project: InProject, set_id: Id) -> CriterionSet:
 
 
 @router.delete("/{set_id}", status_code=204)
-async def remove(project: InProject, set_id: Id) -> None:
-    """Delete a set with its criteria."""
-    await project.write(store.remove, set_id)
+async def remove(project: InProject, set_id: Id, cascade: Cascade = False) -> None:
+    """Delete a set with its criteria; 409 when there are responses or ratings of it."""
+    await project.remove(store.remove, set_id, cascade=cascade)
 
 
 @router.put("/{set_id}/prompt_templates/{template_id}")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
 from weakref import ref
 
 from fastapi import Depends, Path, Query, Request, Response
@@ -61,6 +62,12 @@ OptionalName = Annotated[str | None, BeforeValidator(_none_if_empty)]
 
 OptionalFlag = Annotated[bool | None, BeforeValidator(none_if_nothing)]
 OptionalFloat = Annotated[float | None, BeforeValidator(none_if_nothing)]
+Waiter = Annotated[UUID | None, BeforeValidator(none_if_nothing)]
+"""One of those who poll the same job."""
+
+Cascade = Annotated[bool, Query()]
+"""Whether what refers to a deleted object goes with it, responses and ratings included."""
+
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=MAX_ID)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
@@ -16,12 +16,13 @@ from elluminate_async.schemas import (
     GenerationStatus,
     JobStatusName,
     Page,
+    RetryFailedRequest,
     RunExperimentRequest,
 )
 from elluminate_async.server.acceptance import BoundedRoute, check_epochs, check_params
 from elluminate_async.server.answers import EventStream
-from elluminate_async.server.intake import take_run
-from elluminate_async.server.routes.batches import require_cancellation
+from elluminate_async.server.intake import take_new, take_retry, take_run
+from elluminate_async.server.routes.batches import require_cancellation, revoke_keyed
 from elluminate_async.server.routes.deps import (
     Id,
     InProject,
@@ -29,6 +30,7 @@ from elluminate_async.server.routes.deps import (
     OptionalName,
     OptionalText,
     PageNumber,
+    Waiter,
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
@@ -49,24 +51,28 @@ MOST_SAMPLES: Final = 500
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201)
-async def create(project: InProject, body: CreateExperimentRequest) -> Experiment:
+@router.post("", status_code=201, response_model=Experiment)
+async def create(project: InProject, request: Request, body: CreateExperimentRequest) -> Response:
     """A new experiment, run at once with ``generate``; 409 when the name is taken."""
     check_epochs(body.n_epochs)
     check_params(body.generation_params)
 
     if not body.generate:
-        made = await project.write(store.create, body)
-        return await project.read(
-            store.get, made, legacy=project.is_legacy, official=project.is_official
-        )
+        return await take_new(request, project, body)
     options = RunExperimentRequest(
         rating_mode=body.rating_mode,
         n_epochs=body.n_epochs,
         generation_params=body.generation_params,
     )
     make = partial(store.create, project_id=project.id, body=body)
-    return await take_run(project, make, options, is_new=True)
+    rows = partial(store.count_in, collection_id=body.collection_id)
+    return await take_run(request, project, make, options, rows=rows, is_new=True)
+
+
+@router.delete("", status_code=204)
+async def revoke_new_run(project: InProject, request: Request) -> None:
+    """End the run of the experiment that was made under this request's idempotency key."""
+    await revoke_keyed(request, project)
 
 
 @router.get("", response_model=Page[Experiment])
@@ -116,8 +122,10 @@ async def show_map(
     return await project.read(experiment_maps.page, experiment_id, PageRequest(page, limit))
 
 
-@router.post("/{experiment_id}/run")
-async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest) -> Experiment:
+@router.post("/{experiment_id}/run", response_model=Experiment)
+async def run(
+    project: InProject, request: Request, experiment_id: Id, body: RunExperimentRequest
+) -> Response:
     """Generate and rate; 400 when it has run before."""
     check_epochs(body.n_epochs)
     check_params(body.generation_params)
@@ -125,7 +133,34 @@ async def run(project: InProject, experiment_id: Id, body: RunExperimentRequest)
     def there(_connection: Connection) -> int:
         return experiment_id
 
-    return await take_run(project, there, body, is_new=False)
+    rows = partial(store.count_to_run, experiment_id=experiment_id)
+    return await take_run(request, project, there, body, rows=rows, is_new=False)
+
+
+@router.delete("/{experiment_id}/run", status_code=204)
+async def revoke_run(project: InProject, request: Request, experiment_id: Id) -> None:
+    """End the run that was begun under this request's idempotency key."""
+    del experiment_id
+    await revoke_keyed(request, project)
+
+
+@router.post("/{experiment_id}/retry-failed", response_model=Experiment)
+async def retry_failed(
+    project: InProject, request: Request, experiment_id: Id, body: RetryFailedRequest
+) -> Response:
+    """Generate failed responses again, and rate those that lack a verdict; the others stay.
+
+    Without a ``generation_task_id`` there is nothing to do. 409 while a job works on them, and
+    where annotations of failed responses would be lost.
+    """
+    return await take_retry(request, project, experiment_id, body)
+
+
+@router.delete("/{experiment_id}/retry-failed", status_code=204)
+async def revoke_retry(project: InProject, request: Request, experiment_id: Id) -> None:
+    """End the retry that was begun under this request's idempotency key."""
+    del experiment_id
+    await revoke_keyed(request, project)
 
 
 @router.delete("/{experiment_id}", status_code=204)
@@ -135,9 +170,16 @@ async def remove(project: InProject, experiment_id: Id) -> None:
 
 
 @router.get("/{experiment_id}/generation/{task_id}", response_model=GenerationStatus)
-async def poll_generation(project: InProject, experiment_id: Id, task_id: str) -> Response:
-    """How far it is."""
-    return json_response(await _status(project, experiment_id, task_id))
+async def poll_generation(
+    project: InProject, experiment_id: Id, task_id: str, connection_uuid: Waiter = None
+) -> Response:
+    """How far it is; and for one who says who asks, the log since that one asked before."""
+    document = await _status(project, experiment_id, task_id)
+    if connection_uuid is not None:
+        log = await project.read(store.logs, experiment_id)
+        cursors = project.service.log_cursors
+        document["logs_delta"] = cursors.delta(experiment_id, connection_uuid, log)
+    return json_response(document)
 
 
 @router.delete("/{experiment_id}/generation/{task_id}", status_code=204)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig, Page
 from elluminate_async.server.acceptance import BoundedRoute
-from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
+from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.store import llm_configs as store
 from elluminate_async.server.store import sizes
 
@@ -41,6 +41,6 @@ async def get(project: InProject, config_id: Id) -> LLMConfig:
 
 
 @router.delete("/{config_id}", status_code=204)
-async def remove(project: InProject, config_id: Id) -> None:
-    """Delete one."""
-    await project.write(store.remove, config_id)
+async def remove(project: InProject, config_id: Id, cascade: Cascade = False) -> None:
+    """Delete one; 409 when responses were made with it, unless it is to go all the same."""
+    await project.write(store.remove, config_id, cascade=cascade)

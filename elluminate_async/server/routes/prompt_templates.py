@@ -8,7 +8,14 @@ from fastapi import APIRouter, Response
 
 from elluminate_async.schemas import CreatePromptTemplateRequest, Page, PromptTemplate
 from elluminate_async.server.acceptance import BoundedRoute, check_template
-from elluminate_async.server.routes.deps import Id, InProject, OptionalId, OptionalName, PageNumber
+from elluminate_async.server.routes.deps import (
+    Cascade,
+    Id,
+    InProject,
+    OptionalId,
+    OptionalName,
+    PageNumber,
+)
 from elluminate_async.server.store import prompt_templates as store
 from elluminate_async.server.store import sizes
 
@@ -18,7 +25,7 @@ router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"], route_
 @router.post("", status_code=201)
 async def create(project: InProject, body: CreatePromptTemplateRequest) -> PromptTemplate:
     """A new template or version; 409 with ``prompt_template_id`` when there is an equal one."""
-    check_template(body.messages)
+    check_template(body)
     return await project.write(store.create, body)
 
 
@@ -49,6 +56,6 @@ async def get(project: InProject, template_id: Id) -> PromptTemplate:
 
 
 @router.delete("/{template_id}", status_code=204)
-async def remove(project: InProject, template_id: Id) -> None:
-    """Delete one version, with its experiments and responses."""
-    await project.remove(store.remove, template_id)
+async def remove(project: InProject, template_id: Id, cascade: Cascade = False) -> None:
+    """Delete one version; 409 when there are responses to it, unless they are to go too."""
+    await project.remove(store.remove, template_id, cascade=cascade)

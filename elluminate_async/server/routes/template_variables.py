@@ -16,7 +16,7 @@ from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_b
 from elluminate_async.server.generator import invent_variables
 from elluminate_async.server.idempotency import answer_prepared_once
 from elluminate_async.server.problems import Problem, check_count
-from elluminate_async.server.routes.deps import Id, InProject, PageNumber
+from elluminate_async.server.routes.deps import Cascade, Id, InProject, PageNumber
 from elluminate_async.server.security import MAX_BODY_BYTES
 from elluminate_async.server.store import collections, prompt_templates, sizes
 from elluminate_async.server.store import template_variables as store
@@ -64,7 +64,13 @@ async def add(
             template = await project.read(prompt_templates.get, body.prompt_template_id or 0)
             models = project.service.models
             values = await invent_variables(models, template, models.caller(project.id))
-        return partial(store.add, project_id=project.id, collection_id=collection_id, values=values)
+        return partial(
+            store.add,
+            project_id=project.id,
+            collection_id=collection_id,
+            values=values,
+            environment_config=body.environment_config,
+        )
 
     is_paid = body.input_values is None
     return await answer_prepared_once(request, project, prepare, status=201, is_paid=is_paid)
@@ -103,22 +109,24 @@ async def get(project: InProject, collection_id: Id, entry_id: Id) -> TemplateVa
 async def edit(
     project: InProject, collection_id: Id, entry_id: Id, body: EntryRequest
 ) -> TemplateVariables:
-    """Replace a row's values."""
+    """Replace a row's values; a null of environment_config clears it."""
     if body.input_values is None:
         raise Problem(400, "give input_values")
-    return await project.write(store.edit, collection_id, entry_id, body.input_values)
+    return await project.write(store.edit, collection_id, entry_id, body)
 
 
 @router.delete("/{entry_id}", status_code=204)
-async def remove(project: InProject, collection_id: Id, entry_id: Id) -> None:
-    """Delete a row, with the responses made from it."""
-    await project.remove(store.remove, collection_id, entry_id)
+async def remove(
+    project: InProject, collection_id: Id, entry_id: Id, cascade: Cascade = False
+) -> None:
+    """Delete a row; 409 when responses were made from it, unless they are to go with it."""
+    await project.remove(store.remove, collection_id, entry_id, cascade=cascade)
 
 
 @router.delete("", status_code=204)
-async def clear(project: InProject, collection_id: Id) -> None:
-    """Delete all rows, with the responses made from them."""
-    await project.remove(store.clear, collection_id)
+async def clear(project: InProject, collection_id: Id, cascade: Cascade = False) -> None:
+    """Delete all rows; 409 when responses were made from them, unless these are to go too."""
+    await project.remove(store.clear, collection_id, cascade=cascade)
 
 
 class _InMemoryParser(MultiPartParser):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from elluminate_async.schemas import Collection, Column
 from elluminate_async.server.problems import Problem, check_count, taken
-from elluminate_async.server.store import counts, tables
+from elluminate_async.server.store import counts, nearest, references, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     fetch,
@@ -58,10 +58,10 @@ def create(connection: Connection, project_id: int, body: CreateCollectionReques
             "project_id": project_id,
             "name": name,
             "description": body.description,
-            "columns": _arrange(body.columns or [], []),
+            "columns": _arrange(body.columns or [], [], body.collection_type),
             "read_only": body.read_only,
             "collection_type": body.collection_type or "STANDARD",
-            "environment_config": None,
+            "environment_config": body.environment_config,
             "created_at": time,
             "updated_at": time,
         },
@@ -99,10 +99,10 @@ def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> di
             id=collection_id,
             name=row.name,
             description=row.description,
-            columns=[Column.model_validate(column) for column in row.columns],
+            columns=nearest.columns(row.columns, collection_id),
             variables_count=count_of.get(collection_id, 0),
             read_only=row.read_only,
-            collection_type=row.collection_type,
+            collection_type=nearest.collection_type(row.collection_type, collection_id),
             environment_config=row.environment_config,
             created_at=row.created_at,
             updated_at=row.updated_at,
@@ -134,10 +134,10 @@ def _text(
         id=collection_id,
         name=name,
         description=description,
-        columns=[Column.model_validate(column) for column in read_json(columns)],
+        columns=nearest.columns(read_json(columns), collection_id),
         variables_count=count,
         read_only=bool(read_only),
-        collection_type=collection_type,
+        collection_type=nearest.collection_type(collection_type, collection_id),
         environment_config=None if environment_config is None else read_json(environment_config),
         created_at=read_time(created_at),
         updated_at=read_time(updated_at),
@@ -150,21 +150,29 @@ def edit(
     """Change what is given; ``columns`` is the whole wanted list, in order."""
     before = row(connection, project_id, collection_id)
     values: dict[str, Any] = body.model_dump(
-        include={"name", "description", "read_only"}, exclude_none=True
+        include={"name", "description", "read_only", "collection_type"}, exclude_none=True
     )
+    if "environment_config" in body.model_fields_set:
+        values["environment_config"] = body.environment_config
     if values.get("name", before.name) != before.name:
         _require_free(connection, project_id, values["name"])
     if body.columns is not None:
-        values["columns"] = _arrange(body.columns, before.columns)
+        kind = body.collection_type or before.collection_type
+        last = _last_used(connection, collection_id)
+        values["columns"] = _arrange(body.columns, before.columns, kind, last)
     connection.execute(
         update(table).where(table.c.id == collection_id).values(**values, updated_at=now())
     )
     return get(connection, project_id, collection_id)
 
 
-def remove(connection: Connection, project_id: int, collection_id: int) -> None:
-    """Delete one with its rows, and the experiments and responses made from them."""
-    row(connection, project_id, collection_id)
+def remove(
+    connection: Connection, project_id: int, collection_id: int, *, cascade: bool = False
+) -> None:
+    """Delete one with its rows, and the experiments made from them; `references.require_none`."""
+    name = row(connection, project_id, collection_id).name
+    if not cascade:
+        references.require_none(connection, "collection", collection_id, f"collection {name!r}")
     connection.execute(delete(table).where(table.c.id == collection_id))
 
 
@@ -181,19 +189,29 @@ def require_writable(connection: Connection, project_id: int, collection_id: int
 
 def add_columns(connection: Connection, collection_id: int, names: Iterable[str]) -> None:
     """Add a text column for each of these names that has none yet."""
-    before = connection.execute(
-        select(table.c.columns).where(table.c.id == collection_id)
-    ).scalar_one()
+    before, kind = connection.execute(
+        select(table.c.columns, table.c.collection_type).where(table.c.id == collection_id)
+    ).one()
     known = {column["name"] for column in before}
     keys = dict.fromkeys(name for name in names if name not in known)
     if keys:
-        wanted = [Column.model_validate(column) for column in before]
+        wanted = nearest.columns(before, collection_id)
         wanted += [Column(name=key) for key in keys]
         connection.execute(
             update(table)
             .where(table.c.id == collection_id)
-            .values(columns=_arrange(wanted, before), updated_at=now())
+            .values(
+                columns=_arrange(wanted, before, kind, _last_used(connection, collection_id)),
+                updated_at=now(),
+            )
         )
+
+
+def _last_used(connection: Connection, collection_id: int) -> int:
+    """The highest id of a column, there or not, that an experiment takes its responses from."""
+    of = tables.experiments.c
+    query = select(func.max(of.response_column_id)).where(of.collection_id == collection_id)
+    return connection.execute(query).scalar() or 0
 
 
 def _require_free(connection: Connection, project_id: int, name: str) -> None:
@@ -202,22 +220,36 @@ def _require_free(connection: Connection, project_id: int, name: str) -> None:
         raise taken("collection", name)
 
 
-def _arrange(wanted: Sequence[Column], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The columns as kept: their place in the list decides, known names keep their ids."""
+def _arrange(
+    wanted: Sequence[Column],
+    before: list[dict[str, Any]],
+    collection_type: str | None,
+    last_used: int = 0,
+) -> list[dict[str, Any]]:
+    """The columns as kept: their place in the list decides, known names keep their ids.
+
+    So they keep what is not said of them: their types, and the values of a category. New ones get
+    ids above ``last_used``.
+    """
     ids = {column["name"]: column["id"] for column in before}
-    next_id = max(ids.values(), default=0) + 1
+    known = {column["name"]: column for column in before}
+    next_id = max(last_used, *ids.values()) + 1 if ids else last_used + 1
     kept: dict[str, dict[str, Any]] = {}
     for column in wanted:
         name = column.name or f"column_{len(kept) + 1}"
         if name not in ids:
             ids[name], next_id = next_id, next_id + 1
+        old = known.get(name, {})
+        # What an agent is told has a form of its own.
+        is_input = collection_type == "AGENTIC" and name == "instruction"
+        usual = "raw_input" if is_input else "text"
         kept[name] = {
             "id": ids[name],
             "name": name,
-            "column_type": column.column_type or "text",
+            "column_type": column.column_type or old.get("column_type") or usual,
             "default_value": column.default_value or "",
             "column_position": len(kept),
-            "categorical_values": column.categorical_values,
+            "categorical_values": column.categorical_values or old.get("categorical_values"),
         }
     check_count(len(kept), MOST_COLUMNS, "columns of one collection")
     return [

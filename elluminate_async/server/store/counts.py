@@ -32,6 +32,11 @@ BEGIN {_ONE_MORE} END""",
     f"""
 CREATE TRIGGER response_finished AFTER UPDATE OF is_ready ON responses
 WHEN NEW.is_ready AND NOT OLD.is_ready BEGIN {_ONE_MORE} END""",
+    # Done again, where it had failed.
+    f"""
+CREATE TRIGGER response_replaced AFTER UPDATE OF is_ready ON responses
+WHEN NEW.is_ready AND OLD.is_ready BEGIN UPDATE response_blocks SET changes = changes + 1
+ WHERE experiment_id = NEW.experiment_id AND block = NEW.{_BLOCK}; END""",
     f"""
 CREATE TRIGGER response_deleted AFTER DELETE ON responses WHEN OLD.is_ready
 BEGIN UPDATE response_blocks SET ready = ready - 1, changes = changes + 1
@@ -95,7 +100,7 @@ def create(connection: Connection) -> None:
 
 
 def to_5(connection: Connection) -> None:
-    """From version 2 to 4: blocks tell how often they have changed, and the index has figures."""
+    """From versions 2 to 4: blocks tell how often they have changed, the index has figures."""
     for statement in (
         "ALTER TABLE response_blocks ADD COLUMN changes INTEGER NOT NULL DEFAULT 0",
         *(f"DROP TRIGGER response_{name}" for name in ("stored", "finished", "deleted")),

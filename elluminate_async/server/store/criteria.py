@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Criterion, CriterionIn
 from elluminate_async.server.problems import check_count
-from elluminate_async.server.store import tables
+from elluminate_async.server.store import references, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     fetch,
@@ -33,7 +33,8 @@ MOST_CRITERIA = 500
 _COLUMNS = "criterion_set_id, id, criterion_str, label, created_at"
 _OF_SETS = f"""
 SELECT {_COLUMNS} FROM criteria
-WHERE criterion_set_id IN (SELECT value FROM json_each(?)) AND +project_id = ? ORDER BY id"""
+WHERE criterion_set_id IN (SELECT value FROM json_each(?)) AND +project_id = ?
+ AND retired_at IS NULL ORDER BY id"""
 _OF_IDS = f"""
 SELECT {_COLUMNS} FROM criteria
 WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"""
@@ -101,9 +102,21 @@ def _text(criterion_id: int, criterion_str: str, label: str | None, time: str) -
     return _criterion(criterion_id, criterion_str, label, time).model_dump_json()
 
 
-def clear(connection: Connection, set_id: int) -> None:
-    """Delete a set's criteria, with their ratings."""
-    connection.execute(delete(table).where(table.c.criterion_set_id == set_id))
+def clear(connection: Connection, set_id: int, *, cascade: bool = False) -> None:
+    """Take a set's criteria from it.
+
+    Those that ratings refer to are kept for these, and asked no more; with ``cascade`` they go,
+    and their ratings with them.
+    """
+    of_set = table.c.criterion_set_id == set_id
+    if cascade:
+        connection.execute(delete(table).where(of_set))
+        return
+    rated = select(tables.ratings.c.id).where(tables.ratings.c.criterion_id == table.c.id).exists()
+    connection.execute(delete(table).where(of_set, ~rated))
+    connection.execute(
+        update(table).where(of_set, table.c.retired_at.is_(None)).values(retired_at=now())
+    )
 
 
 def get(connection: Connection, project_id: int, criterion_id: int) -> Criterion:
@@ -119,7 +132,8 @@ def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> di
 
 def find_ids(connection: Connection, project_id: int, prompt_template_id: int | None) -> list[int]:
     """Ids in order of creation, of one template's set or of the whole project."""
-    query = select(table.c.id).where(table.c.project_id == project_id).order_by(table.c.id)
+    asked = (table.c.project_id == project_id, table.c.retired_at.is_(None))
+    query = select(table.c.id).where(*asked).order_by(table.c.id)
     if prompt_template_id is not None:
         templates = tables.prompt_templates
         own = select(templates.c.criterion_set_id).where(
@@ -140,9 +154,13 @@ def edit(
     return get(connection, project_id, criterion_id)
 
 
-def remove(connection: Connection, project_id: int, criterion_id: int) -> None:
-    """Delete one, with its ratings."""
+def remove(
+    connection: Connection, project_id: int, criterion_id: int, *, cascade: bool = False
+) -> None:
+    """Delete one; with ``cascade`` also one that has ratings, and these."""
     get(connection, project_id, criterion_id)
+    if not cascade:
+        references.require_none(connection, "criterion", criterion_id, f"criterion {criterion_id}")
     connection.execute(delete(table).where(table.c.id == criterion_id))
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.server.problems import taken
-from elluminate_async.server.store import criteria, prompt_templates, tables
+from elluminate_async.server.store import criteria, prompt_templates, references, tables
 from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def get(connection: Connection, project_id: int, set_id: int) -> CriterionSet:
     return documents(connection, project_id, [set_id])[set_id]
 
 
-def require(connection: Connection, project_id: int, set_id: int) -> None:
-    """404 unless there is such a set."""
-    row_by_id(connection, table, project_id, "criterion set", set_id)
+def require(connection: Connection, project_id: int, set_id: int) -> AnyRow:
+    """The row of a set; 404 unless there is such a one."""
+    return row_by_id(connection, table, project_id, "criterion set", set_id)
 
 
 def find_ids(connection: Connection, project_id: int, name: str | None) -> list[int]:
@@ -94,9 +94,11 @@ def documents(
     }
 
 
-def remove(connection: Connection, project_id: int, set_id: int) -> None:
-    """Delete a set with its criteria and their ratings."""
-    require(connection, project_id, set_id)
+def remove(connection: Connection, project_id: int, set_id: int, *, cascade: bool = False) -> None:
+    """Delete a set with its criteria; with ``cascade`` also experiments that have responses."""
+    name = require(connection, project_id, set_id).name
+    if not cascade:
+        references.require_none(connection, "criterion set", set_id, f"criterion set {name!r}")
     connection.execute(delete(table).where(table.c.id == set_id))
 
 

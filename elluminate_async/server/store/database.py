@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select
 from sqlalchemy.exc import DatabaseError
 
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import counts, sizes, tables, upgrades
+from elluminate_async.server.store import tables, upgrading
 from elluminate_async.server.store.inspection import prepare
 from elluminate_async.server.store.locking import FileLock
 from elluminate_async.server.store.trouble import Gate, problem_of
@@ -196,31 +195,7 @@ def _call(
 
 def _migrate(connection: Connection) -> str:
     """Make the tables, or bring them up to date; the server's id."""
-    version = None
-    with contextlib.suppress(DatabaseError):  # no such table: a new file
-        version = connection.exec_driver_sql(
-            "SELECT value FROM meta WHERE name='schema_version'"
-        ).scalar()
-    current = str(tables.SCHEMA_VERSION)
-    if version is None:
-        tables.metadata.create_all(connection, checkfirst=False)
-        counts.create(connection)
-        sizes.create(connection)
-        connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
-    elif version in ("1", "2", "3", "4"):
-        if version in ("1", "2"):
-            sizes.create(connection)
-        if version != "4":
-            upgrades.to_4(connection)
-        upgrades.to_5(connection)
-        (counts.create if version == "1" else counts.to_5)(connection)
-        of_schema = tables.meta.c.name == "schema_version"
-        connection.execute(update(tables.meta).where(of_schema).values(value=current))
-    elif version != current:
-        raise ConfigurationError(
-            f"the database has version {version}, this server works with {current}; "
-            "use the release that made it"
-        )
+    upgrading.bring_up_to_date(connection)
     of_server = select(tables.meta.c.value).where(tables.meta.c.name == "server_id")
     server_id = connection.execute(of_server).scalar()
     if server_id is None:

@@ -14,6 +14,7 @@ from elluminate_async.server.store.wire_json import (
     wire_judge,
     wire_messages,
     wire_number,
+    wire_prompt,
     wire_text,
     wire_time,
 )
@@ -58,6 +59,7 @@ def responses(connection: Connection, project_id: int, ids: Collection[int]) -> 
     rated = _grouped(
         connection, project_id, fetch(connection, _CURRENT_RATINGS, wanted, project_id)
     )
+    odd = prompt_templates.odd_ones(connection, project_id, templates)
     return {
         row.id: _response(
             row,
@@ -65,6 +67,7 @@ def responses(connection: Connection, project_id: int, ids: Collection[int]) -> 
             resolved[row.prompt_template_id],
             collection_of[row.collection_id],
             rated,
+            wire_prompt(row.prompt) if row.prompt_template_id in odd else wire_json(row.prompt),
         )
         for row in rows
     }
@@ -81,13 +84,18 @@ def ratings_of_job(
 
 
 def _response(
-    row: AnyRow, template: str, resolved: str, collection: str, rated: Mapping[int, Sequence[str]]
+    row: AnyRow,
+    template: str,
+    resolved: str,
+    collection: str,
+    rated: Mapping[int, Sequence[str]],
+    prompt: str,
 ) -> str:
     return (
         f'{{"id":{row.id},"prompt":{{"id":{row.prompt_id},"prompt_template":{template},'
         f'"template_variables":{{"id":{row.entry_id},"input_values":{wire_json(row.input_values)},'
         f'"collection":{collection},"environment_config":{wire_json(row.environment_config)},'
-        f'"created_at":{wire_time(row.entry_created_at)}}},"messages":{wire_json(row.prompt)},'
+        f'"created_at":{wire_time(row.entry_created_at)}}},"messages":{prompt},'
         f'"created_at":{wire_time(row.prompt_created_at)},{resolved},'
         f'"is_stale":{"true" if row.is_stale else "false"}}},'
         f'"messages":{wire_messages(row.messages)},"generation_metadata":{_metadata(row)},'

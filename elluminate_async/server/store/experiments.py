@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from elluminate_async.schemas import Experiment, JobStatusName
-from elluminate_async.server.problems import Problem, taken
+from elluminate_async.server.problems import Problem, not_found, taken
 from elluminate_async.server.store import (
     collections,
+    counts,
     criterion_sets,
     llm_configs,
+    nearest,
     prompt_templates,
     results,
+    running,
     tables,
 )
 from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
     from elluminate_async.schemas import CreateExperimentRequest
     from elluminate_async.server.store.cells import CellFilter
+
+_LOG = logging.getLogger(__name__)
 
 table = tables.experiments
 
@@ -41,8 +47,15 @@ def create(connection: Connection, project_id: int, body: CreateExperimentReques
     )
     if connection.execute(same_name).first() is not None:
         raise taken("experiment", body.name)
-    if body.collection_id is not None:
-        collections.row(connection, project_id, body.collection_id)
+    if body.scenario_set_id is not None:
+        raise not_found("scenario set", body.scenario_set_id)
+    parent = collections.row(connection, project_id, body.collection_id or 0)
+    has_responses = body.response_column_id is not None
+    if has_responses and not running.column_of(parent.columns, body.response_column_id or 0):
+        raise Problem(
+            422,
+            f"response_column_id: collection {parent.id} has no column {body.response_column_id}",
+        )
     if body.llm_config_id is not None:
         llm_configs.get(connection, project_id, body.llm_config_id)
     criterion_set_id = _criterion_set(connection, project_id, body)
@@ -62,13 +75,27 @@ def create(connection: Connection, project_id: int, body: CreateExperimentReques
             "generation_task_id": None,
             "generation_params": body.generation_params,
             "rating_mode": body.rating_mode,
-            "n_epochs": body.n_epochs,
+            # A column has one response for each row.
+            "n_epochs": 1 if has_responses else body.n_epochs,
             "logs": None,
+            "rating_version": _rating_version(body),
+            "response_column_id": body.response_column_id,
+            "evaluation_mode": body.evaluation_mode,
+            "agent_config": body.agent_config,
+            "evaluation_agent_config": body.evaluation_agent_config,
+            "persona_group_id": body.persona_group_id,
             "created_at": time,
             "updated_at": time,
         },
     )
     return experiment_id
+
+
+def _rating_version(body: CreateExperimentRequest) -> str:
+    wanted, found = body.rating_version, running.DEFAULT_RATING_VERSION
+    if wanted not in (None, "latest", found):
+        _LOG.info("experiment %r is rated by %s: there is no %.80r", body.name, found, wanted)
+    return found
 
 
 def _criterion_set(connection: Connection, project_id: int, body: CreateExperimentRequest) -> int:
@@ -135,7 +162,7 @@ def documents(
     official: bool = True,
     cells: CellFilter | None = None,
 ) -> dict[int, Experiment]:
-    """The experiments of these ids, with their results."""
+    """The experiments of these ids, with their results, or those ``among`` some responses."""
     rows = rows_by_id(connection, table, project_id, ids)
     templates = prompt_templates.documents(connection, project_id, _ids(rows, "prompt_template_id"))
     parents = collections.documents(connection, project_id, _ids(rows, "collection_id"))
@@ -149,7 +176,8 @@ def documents(
             name=row.name,
             description=row.description,
             prompt_template=templates.get(row.prompt_template_id),
-            collection=parents.get(row.collection_id),
+            collection=parents.get(row.collection_id)
+            or nearest.no_collection(experiment_id, row.created_at),
             criterion_set=sets[row.criterion_set_id],
             llm_config=configs[row.llm_config_id or default],
             generation_task_id=row.generation_task_id,
@@ -159,8 +187,14 @@ def documents(
                 connection, row, legacy=legacy, official=official, cells=cells
             ),
             logs=row.logs,
-            generation_params=row.generation_params,
+            generation_params=nearest.params(row.generation_params, experiment_id),
+            rating_version=row.rating_version or running.DEFAULT_RATING_VERSION,
             n_epochs=row.n_epochs,
+            response_column_id=row.response_column_id,
+            evaluation_mode=nearest.evaluation_mode(row.evaluation_mode, experiment_id),
+            agent_config=row.agent_config,
+            evaluation_agent_config=row.evaluation_agent_config,
+            persona_group_id=row.persona_group_id,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
@@ -223,35 +257,51 @@ def logs(connection: Connection, project_id: int, experiment_id: int) -> str:
     return row(connection, project_id, experiment_id).logs or ""
 
 
-def ended(connection: Connection, experiment_id: int, line: str) -> None:
-    """Note the end of the job, as a line of the log."""
-    jobs = tables.jobs
+def log(connection: Connection, experiment_id: int, line: str, **changes: object) -> None:
+    """Add a line to the log, and change columns with it."""
     before = connection.execute(
-        select(table.c.logs, table.c.run_seconds, jobs.c.created_at)
-        .outerjoin(jobs, jobs.c.task_id == table.c.generation_task_id)
-        .where(table.c.id == experiment_id)
-    ).one_or_none()
-    if before is None:
-        return
-    time, seconds = now(), before.run_seconds
-    if before.created_at is not None:
-        seconds = (seconds or 0.0) + (time - before.created_at).total_seconds()
+        select(table.c.logs).where(table.c.id == experiment_id)
+    ).scalar_one_or_none()
     connection.execute(
         update(table)
         .where(table.c.id == experiment_id)
-        .values(
-            generation_task_id=None,
-            logs=f"{before.logs or ''}{line}\n",
-            run_seconds=seconds,
-            updated_at=time,
-        )
+        .values(logs=f"{before or ''}{line}\n", updated_at=now(), **changes)
     )
+
+
+def ended(connection: Connection, experiment_id: int, line: str) -> None:
+    """Note the end of the job, as a line of the log, and how long it has taken."""
+    jobs = tables.jobs
+    begun = connection.execute(
+        select(table.c.run_seconds, jobs.c.created_at)
+        .join(jobs, jobs.c.task_id == table.c.generation_task_id)
+        .where(table.c.id == experiment_id)
+    ).one_or_none()
+    changes: dict[str, object] = {"generation_task_id": None}
+    if begun is not None:
+        seconds = (now() - begun.created_at).total_seconds()
+        changes["run_seconds"] = (begun.run_seconds or 0.0) + seconds
+    log(connection, experiment_id, line, **changes)
 
 
 def remove(connection: Connection, project_id: int, experiment_id: int) -> None:
     """Delete one, with its responses, ratings and jobs."""
     row(connection, project_id, experiment_id)
     connection.execute(delete(table).where(table.c.id == experiment_id))
+
+
+def count_in(connection: Connection, project_id: int, collection_id: int | None) -> int:
+    """Rows of a collection; 0 where there is none."""
+    del project_id
+    if collection_id is None:
+        return 0
+    return counts.entries_of(connection, [collection_id]).get(collection_id, 0)
+
+
+def count_to_run(connection: Connection, project_id: int, experiment_id: int) -> int:
+    """Rows of an experiment's collection."""
+    one = row(connection, project_id, experiment_id)
+    return count_in(connection, project_id, one.collection_id)
 
 
 def entries_to_run(connection: Connection, project_id: int, experiment_id: int) -> list[int]:
@@ -261,6 +311,7 @@ def entries_to_run(connection: Connection, project_id: int, experiment_id: int) 
         Problem: 400 when it has run before, or cannot run.
     """
     one = row(connection, project_id, experiment_id)
+    running.require_mode(one)
     if one.prompt_template_id is None or one.collection_id is None:
         raise Problem(400, "an experiment needs a prompt template and a collection to run")
     jobs = tables.jobs

@@ -59,8 +59,8 @@ CROSS JOIN experiments AS e ON e.id = r.experiment_id
 CROSS JOIN llm_configs AS c ON c.id = coalesce(r.llm_config_id, ?)
 WHERE +r.project_id = ? ORDER BY r.id"""
 _RATABLE = """
-SELECT r.id, EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = e.criterion_set_id)
- AS has_criteria
+SELECT r.id, EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = e.criterion_set_id
+ AND c.retired_at IS NULL) AS has_criteria
 FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.id = wanted.value
 CROSS JOIN experiments AS e ON e.id = r.experiment_id
@@ -125,4 +125,10 @@ def _sampling(config: LLMConfig, generation_params: dict[str, Any] | None) -> LL
     known = type(config).model_fields.keys()
     own = {k: v for k, v in (generation_params or {}).items() if k in known and v is not None}
     # Of a database of before they were checked, those of the wrong type are left out.
-    return config.model_copy(update=readable(own).model_dump(include=set(own)))
+    over = readable(own).model_dump(include=set(own))
+    # These two exclude each other, also where the configuration has the other one.
+    if over.get("reasoning_effort") is not None:
+        over["temperature"] = None
+    elif over.get("temperature") is not None:
+        over["reasoning_effort"] = None
+    return config.model_copy(update=over)

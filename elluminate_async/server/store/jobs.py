@@ -19,6 +19,7 @@ from elluminate_async.server.store import (
     job_inputs,
     ratings,
     responses,
+    retrying,
     sizes,
     tables,
 )
@@ -101,6 +102,7 @@ class Plan:
         gone: Responses that were deleted and are still waited for.
         places: Response id to the number of items that wait for it.
         before: How far it was.
+        replaced: Responses that failed before, and get another answer.
         experiment_id: The experiment that is run, if one is.
     """
 
@@ -114,6 +116,7 @@ class Plan:
     gone: list[int]
     places: dict[int, int]
     before: JobProgress
+    replaced: frozenset[int] = frozenset()
 
     def progress(self, before: JobProgress, steps: Sequence[Step]) -> JobProgress:
         """How far the job is after some more steps."""
@@ -173,7 +176,10 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
     row = rows[0]
     counted = fetch(connection, _OPEN_ITEMS, row.id)
     places = {response_id: count for response_id, count in counted}
-    todo = job_inputs.load(connection, row.project_id, places)
+    todo, replaced = job_inputs.load(connection, row.project_id, places), frozenset[int]()
+    if row.kind == JobKind.EXPERIMENT:
+        left = retrying.open_work(connection, todo)
+        todo, replaced = left.todo, left.replaced
     return Plan(
         job_id=row.id,
         task_id=task_id,
@@ -185,6 +191,7 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
         gone=sorted(places.keys() - {one.response_id for one in todo}),
         places=places,
         before=_progress(row),
+        replaced=replaced,
     )
 
 
@@ -199,6 +206,7 @@ def record(connection: Connection, reports: Sequence[JobReport]) -> None:
     responses.complete(
         connection, [(step.response_id, step.answer) for step in steps if step.answer is not None]
     )
+    retrying.supersede(connection, reports)
     for project_id in {report.plan.project_id for report in reports}:
         ratings.record(
             connection,

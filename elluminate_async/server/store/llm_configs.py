@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig
 from elluminate_async.server.problems import Problem, not_found, taken
-from elluminate_async.server.store import tables
+from elluminate_async.server.store import references, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     fetch,
@@ -126,8 +126,10 @@ def default_id(connection: Connection, project_id: int) -> int:
     return config_id
 
 
-def remove(connection: Connection, project_id: int, config_id: int) -> None:
-    """Delete one; experiments that used it go over to the default."""
+def remove(
+    connection: Connection, project_id: int, config_id: int, *, cascade: bool = False
+) -> None:
+    """Delete one; experiments that used it go over to the default, and responses stay."""
     row = connection.execute(
         select(table).where(table.c.project_id == project_id, table.c.id == config_id)
     ).one_or_none()
@@ -135,6 +137,8 @@ def remove(connection: Connection, project_id: int, config_id: int) -> None:
         raise not_found("LLM config", config_id)
     if row.is_default:
         raise Problem(400, "the default LLM config stands for the server's model and stays")
+    if not cascade:
+        references.require_none(connection, "LLM config", config_id, f"LLM config {row.name!r}")
     connection.execute(delete(table).where(table.c.id == config_id))
 
 

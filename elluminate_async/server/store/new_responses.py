@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.prompt_templates import filled_length, render
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import job_inputs, llm_configs, responses, sizes, tables
+from elluminate_async.server.store import (
+    job_inputs,
+    llm_configs,
+    responses,
+    running,
+    sizes,
+    tables,
+)
 from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
 from elluminate_async.server.store.wire_json import (
     dump,
@@ -20,7 +27,7 @@ from elluminate_async.server.store.wire_json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -30,14 +37,21 @@ if TYPE_CHECKING:
 
 # A plus keeps an index on the project from being taken instead of the ids.
 _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
-_EXPERIMENTS = f"SELECT id, prompt_template_id, llm_config_id FROM experiments {_WANTED}"
+_EXPERIMENTS = f"""
+SELECT id, prompt_template_id, llm_config_id, collection_id, evaluation_mode, response_column_id
+FROM experiments {_WANTED}"""
 _ENTRIES = f"SELECT id, input_values, digest FROM entries {_WANTED}"
 _TEMPLATES = f"SELECT id, messages FROM prompt_templates {_WANTED}"
-_CONFIGS = f"SELECT id, document FROM llm_configs {_WANTED}"
+_CONFIGS = f"""
+SELECT id, name, document, json_extract(document, '$.inference_type') AS inference_type,
+ json_extract(document, '$.custom_api_config') AS custom_api_config,
+ json_extract(document, '$.custom_response_parser') AS response_parser
+FROM llm_configs {_WANTED}"""
+_COLUMNS = "SELECT columns FROM collections WHERE id = ?"
 _KNOWN = """
 SELECT id, digest, entry_digest FROM prompts
 WHERE digest IN (SELECT value FROM json_each(?)) AND project_id = ?"""
-_INSERT = """
+_INSERT_PROMPT = """
 INSERT INTO prompts (id, project_id, prompt_template_id, template_variables_id, messages, digest,
  entry_digest, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _FILLED_AGAIN = "UPDATE prompts SET entry_digest = ? WHERE id = ?"
@@ -130,7 +144,8 @@ def create_responses(
         for item in items
     ]
     configs = _require(connection, project_id, _CONFIGS, "LLM config", config_of)
-    answers = _answers(items, config_of, configs)
+    columns = _response_columns(connection, experiments.values())
+    prices = cache(_prices)
     prompts = _prompts(
         connection,
         project_id,
@@ -140,14 +155,7 @@ def create_responses(
         ],
         filling or Filling(),
     )
-    sizes.note(
-        connection,
-        "prompt",
-        (
-            (item.experiment_id, (prompt, variables[item.template_variables_id].input_values))
-            for item, (_, prompt) in zip(items, prompts, strict=True)
-        ),
-    )
+    _note_sizes(connection, items, prompts, variables)
     ids = reserve_ids(connection, tables.responses, len(items))
     rows = [
         responses.NewRow(
@@ -157,37 +165,47 @@ def create_responses(
             template_variables_id=item.template_variables_id,
             llm_config_id=config_id,
             epoch=item.epoch,
-            answer=answer,
+            answer=_answer(
+                item,
+                experiments[item.experiment_id],
+                variables[item.template_variables_id],
+                configs[config_id],
+                columns,
+                prices,
+            ),
             is_hidden=hidden,
         )
-        for response_id, item, (prompt_id, _), config_id, answer in zip(
-            ids, items, prompts, config_of, answers, strict=True
+        for response_id, item, (prompt_id, _), config_id in zip(
+            ids, items, prompts, config_of, strict=True
         )
     ]
+    _insert(connection, project_id, rows)
+    return list(ids)
+
+
+def _insert(connection: Connection, project_id: int, rows: Sequence[responses.NewRow]) -> None:
     try:
         responses.insert_all(connection, project_id, rows)
     except UnicodeError:
         raise
     except ValueError as error:  # a number that is none, in messages to store
         raise Problem(422, f"a value cannot be stored: {error}") from None
-    return list(ids)
 
 
-def _answers(
-    items: Sequence[ResponseIn], config_of: Sequence[int], configs: dict[int, AnyRow]
-) -> list[GeneratedResponse | None]:
-    """The answers that are stored as given; None for what is to be generated."""
-
-    @cache
-    def prices(config_id: int) -> LLMConfig:
-        return readable(read_json(configs[config_id].document))
-
-    return [
-        responses.uploaded(item.messages, item.metadata, prices(config_id))
-        if item.messages
-        else None
-        for item, config_id in zip(items, config_of, strict=True)
-    ]
+def _note_sizes(
+    connection: Connection,
+    items: Sequence[ResponseIn],
+    prompts: Sequence[tuple[int, str]],
+    variables: Mapping[int, AnyRow],
+) -> None:
+    sizes.note(
+        connection,
+        "prompt",
+        (
+            (item.experiment_id, (prompt, variables[item.template_variables_id].input_values))
+            for item, (_, prompt) in zip(items, prompts, strict=True)
+        ),
+    )
 
 
 def show(connection: Connection, response_ids: Sequence[int]) -> None:
@@ -204,6 +222,47 @@ def preview(connection: Connection, project_id: int, item: ResponseIn) -> Work:
     finally:
         savepoint.rollback()
     return one
+
+
+def _answer(
+    item: ResponseIn,
+    experiment: AnyRow,
+    entry: AnyRow,
+    config: AnyRow,
+    columns: Mapping[int, dict[str, Any]],
+    prices: Callable[[str], LLMConfig],
+) -> GeneratedResponse | None:
+    """The answer that a response has from the first; None for one that a model is to give."""
+    if item.messages:
+        return responses.uploaded(item.messages, item.metadata, prices(config.document))
+    if experiment.id in columns:
+        return running.of_column(columns[experiment.id], read_json(entry.input_values))
+    running.require_mode(experiment)
+    running.require_callable(config)
+    return None
+
+
+def _prices(document: str) -> LLMConfig:
+    return readable(read_json(document))
+
+
+def _response_columns(
+    connection: Connection, experiments: Iterable[AnyRow]
+) -> dict[int, dict[str, Any]]:
+    """The columns that have the responses, by experiment."""
+    found: dict[int, dict[str, Any]] = {}
+    for experiment in experiments:
+        column_id = experiment.response_column_id
+        if column_id is None:
+            continue
+        rows = fetch(connection, _COLUMNS, experiment.collection_id)
+        column = running.column_of(read_json(rows[0].columns), column_id) if rows else None
+        if column is None:
+            raise Problem(
+                400, f"experiment {experiment.id}: its response column {column_id} is gone"
+            )
+        found[experiment.id] = column
+    return found
 
 
 def _template_id(item: ResponseIn, experiment: AnyRow) -> int:
@@ -261,7 +320,7 @@ def _prompts(
         ids = reserve_ids(connection, tables.prompts, len(new))
         run_many(
             connection,
-            _INSERT,
+            _INSERT_PROMPT,
             [
                 (
                     prompt_id,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from elluminate_async.schemas import CreatePromptTemplateRequest, PromptTemplate
 from elluminate_async.schemas.prompt_templates import placeholders_in
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import tables
+from elluminate_async.server.store import nearest_messages, references, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
@@ -22,9 +22,12 @@ from elluminate_async.server.store.rows import (
 )
 from elluminate_async.server.store.wire_json import (
     dump,
+    dump_or_none,
     ids_text,
     read_json,
+    read_messages,
     wire_json,
+    wire_prompt,
     wire_text,
     wire_time,
 )
@@ -162,6 +165,13 @@ def _text(
     updated_at: str,
 ) -> str:
     placeholders = dump(placeholders_in(read_json(messages)))
+    if _is_odd(messages):
+        messages = wire_prompt(messages)
+    if tools is not None:
+        tools = dump_or_none(nearest_messages.tools(read_json(tools), _called(template_id)))
+    if tool_choice is not None:
+        choice = nearest_messages.tool_choice(read_json(tool_choice), _called(template_id))
+        tool_choice = dump_or_none(choice)
     return (
         f'{{"id":{template_id},"name":{wire_text(name)},"version":{version},'
         f'"messages":{wire_json(messages)},"placeholders":{placeholders},'
@@ -169,6 +179,18 @@ def _text(
         f'"tool_choice":{wire_json(tool_choice)},"criterion_set_id":{dump(criterion_set_id)},'
         f'"created_at":{wire_time(created_at)},"updated_at":{wire_time(updated_at)}}}'
     )
+
+
+def odd_ones(connection: Connection, project_id: int, ids: Iterable[int]) -> set[int]:
+    """Those of these templates whose messages, and prompts, readers would stumble over."""
+    rows = fetch(connection, _OF_IDS, ids_text(ids), project_id)
+    return {row.id for row in rows if _is_odd(row.messages)}
+
+
+@lru_cache(maxsize=256)
+def _is_odd(messages: str) -> bool:
+    stored = read_json(messages)
+    return nearest_messages.of_template(read_messages(messages)) != stored
 
 
 def of_criterion_sets(
@@ -196,10 +218,19 @@ def link(
     )
 
 
-def remove(connection: Connection, project_id: int, template_id: int) -> None:
-    """Delete one version, with its experiments and responses."""
-    _row(connection, project_id, template_id)
+def remove(
+    connection: Connection, project_id: int, template_id: int, *, cascade: bool = False
+) -> None:
+    """Delete one version; with ``cascade`` also its experiments that have responses."""
+    row = _row(connection, project_id, template_id)
+    if not cascade:
+        name = f"prompt template {row.name!r} version {row.version}"
+        references.require_none(connection, "prompt template", template_id, name)
     connection.execute(delete(table).where(table.c.id == template_id))
+
+
+def _called(template_id: int) -> str:
+    return f"prompt template {template_id}"
 
 
 def _row(connection: Connection, project_id: int, template_id: int) -> AnyRow:
@@ -211,11 +242,13 @@ def _document(row: AnyRow) -> PromptTemplate:
         id=row.id,
         name=row.name,
         version=row.version,
-        messages=row.messages,
+        messages=nearest_messages.of_template(
+            [message for message in row.messages if isinstance(message, dict)], _called(row.id)
+        ),
         placeholders=placeholders_in(row.messages),
         response_format_json_schema=row.response_format_json_schema,
-        tools=row.tools,
-        tool_choice=row.tool_choice,
+        tools=nearest_messages.tools(row.tools, _called(row.id)),
+        tool_choice=nearest_messages.tool_choice(row.tool_choice, _called(row.id)),
         criterion_set_id=row.criterion_set_id,
         created_at=row.created_at,
         updated_at=row.updated_at,

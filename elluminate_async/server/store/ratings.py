@@ -24,8 +24,9 @@ _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
 _ALIVE = f"SELECT id FROM responses {_WANTED}"
 _KNOWN = f"SELECT id FROM criteria {_WANTED}"
 _CURRENT = """
-SELECT id, response_id, criterion_id FROM ratings
-WHERE response_id IN (SELECT value FROM json_each(?)) AND is_current"""
+SELECT r.id, r.response_id, r.criterion_id, c.retired_at IS NOT NULL AS is_retired
+FROM ratings AS r JOIN criteria AS c ON c.id = r.criterion_id
+WHERE r.response_id IN (SELECT value FROM json_each(?)) AND r.is_current"""
 _SUPERSEDE = "UPDATE ratings SET is_current = 0 WHERE id = ?"
 _INSERT = """
 INSERT INTO ratings (id, project_id, response_id, criterion_id, rating, reasoning, job_id,
@@ -73,7 +74,8 @@ class JudgeVerdict:
 def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerdict]) -> list[int]:
     """Keep verdicts; each takes the place of the one before it, in this list too.
 
-    Verdicts on what was deleted while the judge was at work are dropped.
+    They also take the place of those by criteria that their set no longer asks. Verdicts on
+    objects that were deleted while the judge was at work are dropped.
 
     Returns:
         The ids of the new ratings.
@@ -88,7 +90,11 @@ def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerd
     run_many(
         connection,
         _SUPERSEDE,
-        [(row.id,) for row in older if (row.response_id, row.criterion_id) in last],
+        [
+            (row.id,)
+            for row in older
+            if row.is_retired or (row.response_id, row.criterion_id) in last
+        ],
     )
     ids = reserve_ids(connection, table, len(kept))
     time = time_text(now())
@@ -126,6 +132,14 @@ def by_ids(connection: Connection, project_id: int, ids: Sequence[int]) -> list[
     rows = rows_by_id(connection, table, project_id, ids)
     asked = criteria.documents(connection, project_id, {r.criterion_id for r in rows.values()})
     return [_document(rows[one], asked[rows[one].criterion_id]) for one in ids if one in rows]
+
+
+def current_criteria(connection: Connection, response_ids: Iterable[int]) -> dict[int, set[int]]:
+    """By which criteria responses are rated; those without any rating are left out."""
+    found: dict[int, set[int]] = {}
+    for row in fetch(connection, _CURRENT, ids_text(response_ids)):
+        found.setdefault(row.response_id, set()).add(row.criterion_id)
+    return found
 
 
 def find_ids(connection: Connection, project_id: int, response_id: int | None) -> list[int]:

@@ -9,7 +9,6 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from elluminate_async.schemas import GenerationMetadata
 from elluminate_async.schemas.prices import cost_of_tokens
-from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import counts, documents, paging, sizes, tables
 from elluminate_async.server.store.rows import (
     AnySelect,
@@ -211,11 +210,7 @@ class GeneratedResponse:
 def uploaded(
     messages: list[dict[str, Any]], metadata: GenerationMetadata | None, prices: LLMConfig | None
 ) -> GeneratedResponse:
-    """A response that is stored as given; ``prices`` as of `GeneratedResponse`.
-
-    Raises:
-        Problem: 422 for a ``custom_api_info`` that official clients could not read.
-    """
+    """A response that is stored as given; ``prices`` as of `GeneratedResponse`."""
     known = metadata or GenerationMetadata()
     return GeneratedResponse(
         messages=messages,
@@ -227,14 +222,8 @@ def uploaded(
         reasoning_tokens=known.reasoning_tokens,
         cached_tokens=known.cached_tokens,
         prices=prices,
-        custom_api_info=_checked_info(known.custom_api_info),
+        custom_api_info=known.custom_api_info,
     )
-
-
-def _checked_info(info: dict[str, Any] | None) -> dict[str, Any] | None:
-    if info is not None and not isinstance(info.get("provider"), str):
-        raise Problem(422, "metadata.custom_api_info needs a provider, which is a text")
-    return info
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +258,7 @@ _INSERT = (
 )
 _COMPLETE = (
     f"UPDATE responses SET {', '.join(f'{name} = ?' for name in _ANSWER_COLUMNS)} "
-    "WHERE id = ? AND NOT is_ready"
+    "WHERE id = ? AND (NOT is_ready OR error IS NOT NULL)"
 )
 
 
@@ -296,7 +285,7 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
 
 
 def complete(connection: Connection, answers: Iterable[tuple[int, GeneratedResponse]]) -> None:
-    """Give waiting rows, named by their ids, their answers."""
+    """Give waiting rows, and such as failed before, named by their ids, their answers."""
     columns = _columns_of(time_text(now()))
     given = [(*columns(answer, is_ready=True), response_id) for response_id, answer in answers]
     run_many(connection, _COMPLETE, given)
@@ -304,7 +293,10 @@ def complete(connection: Connection, answers: Iterable[tuple[int, GeneratedRespo
 
 
 _ID = len(_ANSWER_COLUMNS)
-_TEXTS = [*map(_ANSWER_COLUMNS.index, ("messages", "llm_model_config", "error", "custom_api_info"))]
+_TEXTS = [
+    _ANSWER_COLUMNS.index(name)
+    for name in ("messages", "llm_model_config", "error", "custom_api_info")
+]
 
 
 def _texts_of(row: tuple[Any, ...]) -> tuple[int, Sequence[str | None]]:

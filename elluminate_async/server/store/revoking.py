@@ -19,6 +19,12 @@ _JOB = "SELECT * FROM jobs WHERE task_id = ?"
 _REMOVE_ROWS = """
 DELETE FROM responses WHERE NOT is_ready AND id IN
  (SELECT response_id FROM job_items WHERE job_id = ? AND NOT is_done)"""
+# One of an experiment is a failed one instead: a retry of what failed then makes it.
+_FAIL_ROWS = """
+UPDATE responses SET is_ready = 1, created_at = ?,
+ error = 'the run was cancelled before this response was generated'
+WHERE NOT is_ready AND id IN
+ (SELECT response_id FROM job_items WHERE job_id = ? AND NOT is_done)"""
 _END_ITEMS = f"""
 UPDATE job_items SET is_done = 1, failure_code = '{REVOKED}',
  failure_message = 'the job was cancelled before this item was done'
@@ -51,9 +57,13 @@ def revoke(connection: Connection, task_id: str) -> None:
         return
     (job,) = rows
     ((left,),) = fetch(connection, _COUNT, job.id)
-    run_many(connection, _REMOVE_ROWS, [(job.id,)])
+    time = time_text(now())
+    if job.kind == JobKind.EXPERIMENT:
+        run_many(connection, _FAIL_ROWS, [(time, job.id)])
+    else:
+        run_many(connection, _REMOVE_ROWS, [(job.id,)])
     run_many(connection, _END_ITEMS, [(job.id,)])
     message = f"cancelled, with {job.total - left} of {job.total} items done"
-    run_many(connection, _END, [(message, time_text(now()), left, job.id)])
+    run_many(connection, _END, [(message, time, left, job.id)])
     if job.kind == JobKind.EXPERIMENT:
         experiments.ended(connection, job.experiment_id, message)

@@ -64,7 +64,8 @@ CREATE TABLE IF NOT EXISTS entry_sizes (
  collection_id INTEGER PRIMARY KEY REFERENCES collections (id) ON DELETE CASCADE,
  entry INTEGER NOT NULL DEFAULT 0)""",
 )
-_ANSWER = " + ".join(map(_bytes, ("r.messages", "r.error", "r.llm_model_config", "r.annotation")))
+_ANSWER_PARTS = ("messages", "error", "llm_model_config", "custom_api_info", "annotation")
+_ANSWER = " + ".join(_bytes(f"r.{part}") for part in _ANSWER_PARTS)
 _PROMPT = " + ".join(map(_bytes, ("p.messages", "e.input_values", "e.environment_config")))
 _FIRST_SIZES = (
     f"""
@@ -76,7 +77,8 @@ FROM responses AS r JOIN prompts AS p ON p.id = r.prompt_id
 JOIN entries AS e ON e.id = p.template_variables_id GROUP BY r.experiment_id""",
     f"""
 INSERT OR REPLACE INTO entry_sizes
-SELECT collection_id, max({_bytes("input_values")}) FROM entries GROUP BY collection_id""",
+SELECT collection_id, max({_bytes("input_values")} + {_bytes("environment_config")})
+FROM entries GROUP BY collection_id""",
 )
 
 _RESOLVED = " + ".join(map(_bytes, ("t.tools", "t.tool_choice", "t.response_format_json_schema")))
@@ -121,7 +123,8 @@ _LARGEST = {
     "experiment": f"max({_COLLECTION_OF} + {_TEMPLATE_OF} + "
     f"{_CRITERIA_OF.format(id='x.criterion_set_id')} + "
     f"{_LINKED_TO.format(id='x.criterion_set_id')} + {_bytes('x.logs')} + "
-    f"{_bytes('x.description')} + {_bytes('x.generation_params')} + 64 * coalesce((SELECT "
+    f"{_bytes('x.description')} + {_bytes('x.generation_params')} + {_bytes('x.agent_config')} + "
+    f"{_bytes('x.evaluation_agent_config')} + 64 * coalesce((SELECT "
     "sum(b.ready) FROM response_blocks AS b WHERE b.experiment_id = x.id), 0)) "
     "FROM experiments AS x WHERE x.project_id = ?",
     "LLM config": f"max({_bytes('x.document')}) FROM llm_configs AS x WHERE x.project_id = ?",

@@ -118,6 +118,8 @@ criteria = _table(
     _parent("criterion_set_id", "criterion_sets"),
     Column("criterion_str", Text, nullable=False),
     Column("label", String),
+    # Of one that its set no longer asks, and that is kept for its ratings.
+    Column("retired_at", UtcDateTime),
     _time("created_at"),
 )
 
@@ -185,6 +187,12 @@ experiments = _table(
     Column("logs", Text),
     # Of all its runs so far, from acceptance to end.
     Column("run_seconds", Float),
+    Column("rating_version", String),
+    Column("response_column_id", Integer),
+    Column("evaluation_mode", String),
+    _json("agent_config"),
+    _json("evaluation_agent_config"),
+    Column("persona_group_id", Integer),
     _time("created_at"),
     _time("updated_at"),
     UniqueConstraint("project_id", "name"),

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import CollectionWithEntries, TemplateVariables
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import collections, sizes, tables
+from elluminate_async.server.store import collections, references, sizes, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
@@ -19,19 +19,25 @@ from elluminate_async.server.store.rows import (
     run_many,
     select_in,
 )
-from elluminate_async.server.store.wire_json import WireText, dump, time_text, wire_time
+from elluminate_async.server.store.wire_json import (
+    WireText,
+    dump,
+    dump_or_none,
+    time_text,
+    wire_time,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from elluminate_async.schemas import Collection, CreateCollectionRequest
+    from elluminate_async.schemas import Collection, CreateCollectionRequest, EntryRequest
 
 table = tables.entries
 
 
 _INSERT = """
 INSERT INTO entries (id, project_id, collection_id, input_values, environment_config, digest,
- created_at) VALUES (?, ?, ?, ?, NULL, ?, ?)"""
+ created_at) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +48,18 @@ class NewRows:
         names: Of all columns that they have values for.
         texts: Their values.
         digests: Equal for equal rows.
+        environment: The configuration of each of them.
     """
 
     names: list[str]
     texts: list[str]
     digests: list[str]
+    environment: str | None = None
 
     @classmethod
-    def of(cls, values: Iterable[dict[str, Any]]) -> Self:
+    def of(
+        cls, values: Iterable[dict[str, Any]], environment_config: dict[str, Any] | None = None
+    ) -> Self:
         """The rows of these values.
 
         Raises:
@@ -62,10 +72,11 @@ class NewRows:
             for one in values:
                 names.update(dict.fromkeys(one))
                 texts.append(dump(one))
-                digests.append(digest(one, None))
+                digests.append(digest(one, environment_config))
+            environment = dump_or_none(environment_config)
         except ValueError as error:
             raise Problem(422, f"a value cannot be stored: {error}") from None
-        return cls(list(names), texts, digests)
+        return cls(list(names), texts, digests, environment)
 
     def without(self, known: Container[str]) -> Self:
         """Those of other digests, each once."""
@@ -73,7 +84,7 @@ class NewRows:
         for one, text in zip(self.digests, self.texts, strict=True):
             if one not in known:
                 fresh.setdefault(one, text)
-        return type(self)(self.names, list(fresh.values()), list(fresh))
+        return type(self)(self.names, list(fresh.values()), list(fresh), self.environment)
 
 
 def create_collection(
@@ -101,16 +112,21 @@ def whole_collection(
 
 
 def add(
-    connection: Connection, project_id: int, collection_id: int, values: dict[str, Any]
+    connection: Connection,
+    project_id: int,
+    collection_id: int,
+    values: dict[str, Any],
+    environment_config: dict[str, Any] | None = None,
 ) -> TemplateVariables:
-    """Add a row; an equal one is returned instead of a second."""
+    """Add a row; one of equal values and configuration is returned instead of a second."""
     collections.require_writable(connection, project_id, collection_id)
+    rows = NewRows.of([values], environment_config)
     query = select(table.c.id).where(
-        table.c.collection_id == collection_id, table.c.digest == digest(values, None)
+        table.c.collection_id == collection_id, table.c.digest == rows.digests[0]
     )
     entry_id = connection.execute(query.order_by(table.c.id).limit(1)).scalar()
     if entry_id is None:
-        (entry_id,) = _insert(connection, project_id, collection_id, NewRows.of([values]))
+        (entry_id,) = _insert(connection, project_id, collection_id, rows)
     return get(connection, project_id, collection_id, entry_id)
 
 
@@ -183,31 +199,54 @@ def edit(
     project_id: int,
     collection_id: int,
     entry_id: int,
-    values: dict[str, Any],
+    body: EntryRequest,
 ) -> TemplateVariables:
-    """Replace a row's values; responses keep the prompt they were made from."""
+    """Replace a row's values, and what else is given; responses keep their prompts."""
     collections.require_writable(connection, project_id, collection_id)
-    _row(connection, project_id, collection_id, entry_id)
+    before = _row(connection, project_id, collection_id, entry_id)
+    values = body.input_values or {}
+    environment = before.environment_config
+    if "environment_config" in body.model_fields_set:
+        environment = body.environment_config
     collections.add_columns(connection, collection_id, values)
     connection.execute(
         update(table)
         .where(table.c.id == entry_id)
-        .values(input_values=values, digest=digest(values, None))
+        .values(
+            input_values=values,
+            environment_config=environment,
+            digest=digest(values, environment),
+        )
     )
-    sizes.note(connection, "entry", [(collection_id, [dump(values)])])
+    texts = [dump(values), dump_or_none(environment)]
+    sizes.note(connection, "entry", [(collection_id, texts)])
     return get(connection, project_id, collection_id, entry_id)
 
 
-def remove(connection: Connection, project_id: int, collection_id: int, entry_id: int) -> None:
-    """Delete a row, with the responses made from it."""
+def remove(
+    connection: Connection,
+    project_id: int,
+    collection_id: int,
+    entry_id: int,
+    *,
+    cascade: bool = False,
+) -> None:
+    """Delete a row; with ``cascade`` also one that responses were made from, and these."""
     collections.require_writable(connection, project_id, collection_id)
     _row(connection, project_id, collection_id, entry_id)
+    if not cascade:
+        references.require_none(connection, "entry", entry_id, f"entry {entry_id}")
     connection.execute(delete(table).where(table.c.id == entry_id))
 
 
-def clear(connection: Connection, project_id: int, collection_id: int) -> None:
-    """Delete all rows of a collection, with the responses made from them."""
+def clear(
+    connection: Connection, project_id: int, collection_id: int, *, cascade: bool = False
+) -> None:
+    """Delete all rows of a collection; with ``cascade`` also the responses made from them."""
     collections.require_writable(connection, project_id, collection_id)
+    if not cascade:
+        name = f"the rows of collection {collection_id}"
+        references.require_none(connection, "entries", collection_id, name)
     connection.execute(delete(table).where(table.c.collection_id == collection_id))
 
 
@@ -233,11 +272,14 @@ def _insert(
             connection,
             _INSERT,
             [
-                (entry_id, project_id, collection_id, text, content, time)
+                (entry_id, project_id, collection_id, text, rows.environment, content, time)
                 for entry_id, text, content in zip(ids, rows.texts, rows.digests, strict=True)
             ],
         )
-        sizes.note(connection, "entry", ((collection_id, [text]) for text in rows.texts))
+        environment = rows.environment
+        sizes.note(
+            connection, "entry", ((collection_id, [text, environment]) for text in rows.texts)
+        )
     return ids
 
 

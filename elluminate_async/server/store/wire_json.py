@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from elluminate_async.schemas import LLMConfig
 from elluminate_async.schemas.weight import beside_texts
+from elluminate_async.server.store import nearest, nearest_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,6 +136,11 @@ def wire_number(column: object) -> str:
     return repr(column) if is_known else "null"
 
 
+def wire_prompt(column: str) -> str:
+    """A column's filled-in messages."""
+    return _encode(nearest_messages.of_template(read_messages(column)))
+
+
 def read_messages(column: str) -> list[dict[str, Any]]:
     """A column's messages, without what is none."""
     return _objects_in(read_json(column))
@@ -153,19 +159,20 @@ def wire_messages(column: str | None) -> str:
     if column is None:
         return "[]"
     whole = read_json(column)
-    messages = _objects_in(whole)
+    messages = nearest_messages.of_output(_objects_in(whole))
     if messages is whole and all(message.keys() >= _MESSAGE.keys() for message in messages):
         return shallow(column)
     return _encode([_MESSAGE | message for message in messages])
 
 
 def readable(document: dict[str, Any]) -> LLMConfig:
-    """A model configuration, without those of its values that are of the wrong type."""
+    """A model configuration, without values of the wrong type, and with words that are known."""
     try:
-        return LLMConfig.model_validate(document)
+        config = LLMConfig.model_validate(document)
     except ValidationError as error:
         wrong = {part["loc"][0] for part in error.errors()}
-        return LLMConfig.model_validate({k: v for k, v in document.items() if k not in wrong})
+        config = LLMConfig.model_validate({k: v for k, v in document.items() if k not in wrong})
+    return nearest.config(config)
 
 
 @lru_cache(maxsize=64)

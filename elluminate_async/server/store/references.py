@@ -1,0 +1,93 @@
+"""Responses and ratings, which were paid for: what refers to an object that is to be deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store.rows import fetch
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+Noun: TypeAlias = Literal[
+    "collection", "criterion", "criterion set", "entries", "entry", "LLM config", "prompt template"
+]
+
+_NAMED = 3
+_OF_PROMPTS = "SELECT r.id FROM responses AS r JOIN prompts AS p ON p.id = r.prompt_id"
+_OF_EXPERIMENTS = (
+    "SELECT r.id FROM responses AS r JOIN experiments AS e ON e.id = r.experiment_id WHERE e."
+)
+_OF_ENTRIES = f"""
+{_OF_PROMPTS} JOIN entries AS i ON i.id = p.template_variables_id WHERE i.collection_id = ?1"""
+_RATED = "SELECT response_id FROM ratings WHERE criterion_id"
+# The responses that an object has made, or that would go with an experiment of it.
+_RESPONSES: Final[dict[Noun, str]] = {
+    "prompt template": f"{_OF_PROMPTS} WHERE p.prompt_template_id = ?1 "
+    f"UNION {_OF_EXPERIMENTS}prompt_template_id = ?1",
+    "collection": f"{_OF_ENTRIES} UNION {_OF_EXPERIMENTS}collection_id = ?1",
+    "entries": _OF_ENTRIES,
+    "entry": f"{_OF_PROMPTS} WHERE p.template_variables_id = ?1",
+    "criterion set": f"{_OF_EXPERIMENTS}criterion_set_id = ?1 UNION "
+    f"{_RATED} IN (SELECT id FROM criteria WHERE criterion_set_id = ?1)",
+    "criterion": f"{_RATED} = ?1",
+    "LLM config": "SELECT id FROM responses WHERE llm_config_id = ?1 "
+    f"UNION {_OF_EXPERIMENTS}llm_config_id = ?1",
+}
+_COUNTS = """
+SELECT (SELECT count(*) FROM w) AS responses, (SELECT count(*) FROM ratings AS g
+ WHERE g.response_id IN (SELECT id FROM w){of}) AS ratings,
+ (SELECT count(DISTINCT experiment_id) FROM responses
+  WHERE id IN (SELECT id FROM w)) AS experiments"""
+_NAMES = f"""
+SELECT name FROM experiments WHERE id IN (SELECT experiment_id FROM responses
+ WHERE id IN (SELECT id FROM w)) ORDER BY id LIMIT {_NAMED}"""
+_WAY_OUT = "delete those experiments first, or pass ?cascade=true (cascade=True in the SDK), which "
+_GO_ALONG = "deletes them too"
+_GO_OVER = "leaves them and has the experiments go over to the default configuration"
+
+
+def require_none(connection: Connection, noun: Noun, object_id: int, name: str) -> None:
+    """Return when nothing that was paid for would go with an object.
+
+    Args:
+        connection: Where it is.
+        noun: What it is.
+        object_id: Its id; for ``entries`` that of their collection.
+        name: What the refusal calls it.
+
+    Raises:
+        Problem: 409 that tells how much there is, and in which experiments.
+    """
+    wanted = f"WITH w(id) AS ({_RESPONSES[noun]})"
+    if not fetch(connection, f"{wanted} SELECT 1 FROM w LIMIT 1", object_id):
+        return
+    of = " AND g.criterion_id = ?1" if noun == "criterion" else ""
+    counts = fetch(connection, wanted + _COUNTS.format(of=of), object_id)[0]
+    names = [repr(row.name) for row in fetch(connection, wanted + _NAMES, object_id)]
+    if counts.experiments > len(names):
+        names.append(f"{counts.experiments - len(names)} more")
+    along = _GO_OVER if noun == "LLM config" else _GO_ALONG
+    raise Problem(
+        409,
+        f"{name} is referred to by {_count(counts.responses, 'response')} with "
+        f"{_count(counts.ratings, 'rating')}, of {_experiments(names)}: {_WAY_OUT}{along}",
+        extra={
+            "references": {
+                "responses": counts.responses,
+                "ratings": counts.ratings,
+                "experiments": counts.experiments,
+            }
+        },
+    )
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _experiments(names: list[str]) -> str:
+    if len(names) == 1:
+        return f"the experiment {names[0]}"
+    return f"the experiments {', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,146 @@
+"""Retries of an experiment: of failed responses, and of good ones without a verdict.
+
+A failed response stays as it is until its successor is there, and then gives it its place: its id,
+its epoch and its prompt. So there is one response to each at any time, whatever ends the job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store import accepting, experiments, ratings
+from elluminate_async.server.store.accepting import NewJob
+from elluminate_async.server.store.rows import fetch, run_many
+from elluminate_async.server.store.wire_json import ids_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+    from elluminate_async.schemas import RetryFailedRequest
+    from elluminate_async.server.store.job_inputs import Work
+    from elluminate_async.server.store.jobs import JobKind, JobReport
+    from elluminate_async.server.store.rows import AnyRow
+
+_SHOWN = 10
+
+_TODO = """
+SELECT r.id, r.error IS NOT NULL AS is_failed, r.annotation <> '' AS is_annotated
+FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT NULL
+ OR EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = ? AND NOT EXISTS
+  (SELECT 1 FROM ratings AS g
+   WHERE g.response_id = r.id AND g.criterion_id = c.id AND g.is_current)))
+ORDER BY r.id"""
+_RUNNING = """
+SELECT task_id FROM jobs WHERE experiment_id = ? AND kind = ? AND finished_at IS NULL LIMIT 1"""
+_WORKED_ON = """
+SELECT j.task_id FROM json_each(?) AS wanted
+CROSS JOIN job_items AS i ON i.response_id = wanted.value
+CROSS JOIN jobs AS j ON j.id = i.job_id
+WHERE NOT i.is_done AND j.finished_at IS NULL LIMIT 1"""
+_DISCARD = "UPDATE responses SET annotation = '' WHERE id IN (SELECT value FROM json_each(?))"
+_GENERATED = "UPDATE jobs SET generated = ? WHERE task_id = ?"
+_SUPERSEDE = "UPDATE ratings SET is_current = 0 WHERE is_current AND response_id = ?"
+
+
+def begin(
+    connection: Connection,
+    project_id: int,
+    experiment_id: int,
+    kind: JobKind,
+    body: RetryFailedRequest,
+) -> str | None:
+    """Accept a job for what failed; its task id, None where there is nothing to do.
+
+    Raises:
+        Problem: 404 when there is no such experiment; 409 while a job works on it, and where
+            annotations would be lost.
+    """
+    experiment = experiments.row(connection, project_id, experiment_id)
+    for running in fetch(connection, _RUNNING, experiment_id, kind):
+        raise _busy(f"experiment {experiment_id}", running.task_id)
+    todo = fetch(connection, _TODO, experiment_id, experiment.criterion_set_id)
+    if not todo:
+        return None
+    ids = [row.id for row in todo]
+    for running in fetch(connection, _WORKED_ON, ids_text(ids)):
+        raise _busy("one of the responses to be retried", running.task_id)
+    _discard(connection, todo, may_discard=body.discard_annotations)
+    new = NewJob(kind, ids, body.rating_mode, experiment_id)
+    task_id = accepting.accept(connection, project_id, new)
+    failed = sum(row.is_failed for row in todo)
+    run_many(connection, _GENERATED, [(len(todo) - failed, task_id)])
+    experiments.started(connection, experiment_id, task_id)
+    line = f"retry: {failed} responses to be generated again, {len(todo) - failed} to be rated"
+    experiments.log(connection, experiment_id, line)
+    return task_id
+
+
+def _busy(what: str, task_id: str) -> Problem:
+    return Problem(
+        409, f"{what} is being worked on by the task {task_id}: wait for its end, or cancel it"
+    )
+
+
+def _discard(connection: Connection, todo: Iterable[AnyRow], *, may_discard: bool) -> None:
+    """Remove what was written on responses that failed, as it is not about their successors."""
+    annotated = [row.id for row in todo if row.is_failed and row.is_annotated]
+    if not annotated:
+        return
+    if not may_discard:
+        shown = ", ".join(map(str, annotated[:_SHOWN]))
+        rest = f" and {len(annotated) - _SHOWN} more" if len(annotated) > _SHOWN else ""
+        raise Problem(
+            409,
+            f"the annotations of the failed responses {shown}{rest} would be lost: keep them "
+            "elsewhere, and retry with discard_annotations",
+        )
+    run_many(connection, _DISCARD, [(ids_text(annotated),)])
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWork:
+    """The part of an experiment's job that is left to do.
+
+    Attributes:
+        todo: Without a word of the failures that are to be replaced, and with the criteria that
+            have no verdict.
+        replaced: Responses that failed, and stay as they are until then.
+    """
+
+    todo: list[Work]
+    replaced: frozenset[int]
+
+
+def open_work(connection: Connection, works: Iterable[Work]) -> OpenWork:
+    """The work that is left of items that are open: no part of them is done twice."""
+    works = list(works)
+    good = [one.response_id for one in works if one.messages is not None and one.error is None]
+    rated = ratings.current_criteria(connection, good)
+    todo: list[Work] = []
+    replaced = set[int]()
+    for one in works:
+        if one.error is not None:
+            # An item that failed in this job has ended with that: this failure is of before.
+            replaced.add(one.response_id)
+            todo.append(replace(one, messages=None, error=None))
+        elif done := rated.get(one.response_id):
+            left = [criterion for criterion in one.criteria if criterion.id not in done]
+            todo.append(replace(one, criteria=left))
+        else:
+            todo.append(one)
+    return OpenWork(todo, frozenset(replaced))
+
+
+def supersede(connection: Connection, reports: Iterable[JobReport]) -> None:
+    """Make the ratings of responses that get another answer those of before."""
+    replaced = [
+        (step.response_id,)
+        for report in reports
+        for step in report.steps
+        if step.answer is not None and step.response_id in report.plan.replaced
+    ]
+    run_many(connection, _SUPERSEDE, replaced)

@@ -1,0 +1,75 @@
+"""Whether responses can be generated here; and those of a column, which need not be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store.responses import GeneratedResponse
+from elluminate_async.server.store.wire_json import dump
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from elluminate_async.server.store.rows import AnyRow
+
+DEFAULT_RATING_VERSION: Final = "local-1"
+"""The key of this server's judge, the only one that it has."""
+
+_WITHOUT_MODEL: Final = {
+    "MULTI_TURN": "its responses are conversations that a persona holds, and this server has no "
+    "personas: store them with their messages, and have them rated",
+    "AGENTIC": "its responses are an agent's work, and this server runs no agents: store what "
+    "the agent has done, and have it rated",
+}
+
+
+def require_mode(experiment: AnyRow) -> None:
+    """400 for an experiment whose responses no model gives.
+
+    Args:
+        experiment: With ``id``, ``evaluation_mode`` and ``response_column_id``.
+    """
+    reason = _WITHOUT_MODEL.get(experiment.evaluation_mode)
+    if reason is not None and experiment.response_column_id is None:
+        mode = experiment.evaluation_mode
+        raise Problem(400, f"experiment {experiment.id} is {mode}: {reason}")
+
+
+def require_callable(config: AnyRow) -> None:
+    """400 for a configuration that this server cannot call as it says.
+
+    Args:
+        config: With ``name``, ``inference_type``, ``custom_api_config`` and ``response_parser``.
+    """
+    if config.response_parser:
+        raise Problem(
+            400,
+            f"the LLM config {config.name!r} has a custom_response_parser, which is code that this "
+            "server does not execute: generate with a configuration without one",
+        )
+    if config.inference_type in ("botario", "custom_api") or config.custom_api_config:
+        raise Problem(
+            400,
+            f"the LLM config {config.name!r} is for another API than OpenAI's (inference_type "
+            "or custom_api_config), which this server does not call: generate with an "
+            "inference_type of openai",
+        )
+
+
+def column_of(columns: list[dict[str, Any]], column_id: int) -> dict[str, Any] | None:
+    """The column of that id, among those of a collection."""
+    return next((column for column in columns if column["id"] == column_id), None)
+
+
+def of_column(column: Mapping[str, Any], values: Mapping[str, Any]) -> GeneratedResponse:
+    """The response that a row has in a column; a row without one has failed."""
+    name = column["name"]
+    value = values.get(name)
+    if value is None or value == "":
+        value = column.get("default_value") or None
+    if value is None:
+        return GeneratedResponse([], f"the row has no response in the column {name!r}", None)
+    text = value if isinstance(value, str) else dump(value)
+    message = {"role": "assistant", "content": text, "tool_calls": None}
+    return GeneratedResponse([message], None, None)

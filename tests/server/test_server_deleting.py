@@ -1,0 +1,142 @@
+"""Deleting takes no responses and ratings along, which were paid for, unless that is said."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from elluminate_async.testing import VIRTUAL_TIME
+from tests.server.api import QUESTIONS
+
+if TYPE_CHECKING:
+    from tests.server.api import Api, ScriptedModel
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
+
+NOUNS = {
+    "prompt template": "/prompt_templates/1",
+    "criterion set": "/criterion_sets/1",
+    "collection": "/collections/1",
+    "rows": "/collections/1/entries",
+    "row": "/collections/1/entries/1",
+    "criterion": "/criteria/1",
+    "LLM config": "/llm_configs/2",
+}
+
+
+async def prepare(api: Api) -> None:
+    """An experiment on one row, with a configuration and a criterion of its own."""
+    await api.template()
+    await api.add_criteria(["Is it?"])
+    await api.post("/collections", {"name": "C", "variables": [{"word": "a"}]})
+    config = await api.post("/llm_configs", {"name": "L", "llm_model_name": "m"})
+    body = {"name": "E", "prompt_template_id": 1, "collection_id": 1}
+    await api.post("/experiments", {**body, "llm_config_id": config["id"]})
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+async def test_what_is_referred_to_stays(api: Api, noun: str) -> None:
+    """409 that tells how much there is and where; with ``cascade`` it goes, and that with it."""
+    await prepare(api)
+    await api.generate(1, [1])
+    await api.rate([1])
+
+    refused = await api("DELETE", NOUNS[noun])
+
+    assert refused.status == 409
+    assert "1 response with 1 rating, of the experiment 'E'" in refused.body["detail"]
+    assert "cascade=true" in refused.body["detail"]
+    assert refused.body["references"] == {"responses": 1, "ratings": 1, "experiments": 1}
+    (response,) = await api.items("/responses")
+    assert len(response["ratings"]) == 1
+    assert (await api("DELETE", f"{NOUNS[noun]}?cascade=true")).status == 204
+    left = await api.items("/responses")
+    # A configuration's responses keep what they tell of it.
+    assert len(left) == (1 if noun in ("criterion", "LLM config") else 0)
+    assert [len(one["ratings"]) for one in left] == {"criterion": [0], "LLM config": [1]}.get(
+        noun, []
+    )
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+async def test_what_nothing_paid_refers_to_goes(api: Api, noun: str) -> None:
+    """As ever, with its experiments; nobody need ask for more than that."""
+    await prepare(api)
+    assert (await api("DELETE", NOUNS[noun])).status == 204
+    assert (await api("DELETE", "/experiments/1")).status in (204, 404)
+
+
+async def test_what_is_being_made_counts(api: Api, model: ScriptedModel) -> None:
+    """A response that a model is still at has its price too."""
+    await prepare(api)
+    model.gate.clear()
+    job = await api.post("/experiments/1/run", {})
+    await model.reached(1)
+    assert (await api("DELETE", "/collections/1")).status == 409
+    model.gate.set()
+    await api.ended(f"/experiments/1/generation/{job['generation_task_id']}")
+
+
+async def test_many_experiments_are_counted(api: Api) -> None:
+    """Three are named, the others counted."""
+    await prepare(api)
+    for number in range(2, 6):
+        name = {"name": f"E{number}", "prompt_template_id": 1, "collection_id": 1}
+        await api.post("/experiments", name)
+        await api.generate(number, [1])
+    refused = await api("DELETE", "/prompt_templates/1")
+    assert "4 responses with 0 ratings" in refused.body["detail"]
+    assert "the experiments 'E2', 'E3', 'E4' and 1 more" in refused.body["detail"]
+
+
+@pytest.mark.parametrize("how", ["given", "cleared", "proposed"])
+async def test_criteria_that_are_replaced_are_kept_for_their_ratings(
+    api: Api, model: ScriptedModel, how: str
+) -> None:
+    """They are asked no more; no rating is lost until the response is rated again."""
+    await prepare(api)
+    await api.add_criteria(["Is it unrated?"])
+    await api.generate(1, [1])
+    await api("DELETE", "/criteria/2")
+    await api.rate([1])
+    await api.add_criteria(["Is it unrated?"])
+    new = {"given": [{"criterion_str": "Is it?"}], "cleared": [], "proposed": None}[how]
+    body = {"prompt_template_id": 1, "criteria": new, "delete_existing": True}
+    if how == "proposed":
+        model.verdicts = [json.dumps({"criteria": QUESTIONS})]
+
+    made = await api.post("/criteria", body)
+
+    asked = [one["id"] for one in await api.items("/criteria?prompt_template_id=1")]
+    assert asked == [one["id"] for one in made]
+    assert not {1, 2, 3}.intersection(asked)
+    assert [one["id"] for one in (await api.get("/criterion_sets/1"))["criteria"]] == asked
+    assert (await api.get("/criteria/1"))["criterion_str"] == "Is it?"
+    assert (await api("GET", "/criteria/3")).status == 404
+    (rating,) = (await api.get("/responses/1"))["ratings"]
+    assert rating["criterion"]["id"] == 1
+    assert (await api.get("/experiments/1"))["results"]["num_rated_responses"] == 1
+    if how == "cleared":
+        assert (await api("POST", "/ratings", {"prompt_response_id": 1})).status == 400
+        return
+    await api.rate([1])
+    rated = (await api.get("/responses/1"))["ratings"]
+    assert [one["criterion"]["id"] for one in rated] == asked
+
+
+async def test_replaced_criteria_go_where_that_is_said(api: Api) -> None:
+    """With ``cascade`` the ratings of those that are replaced go with them."""
+    await prepare(api)
+    await api.generate(1, [1])
+    await api.rate([1])
+    criteria: list[object] = []
+    body = {"prompt_template_id": 1, "criteria": criteria, "delete_existing": True}
+    assert await api.post("/criteria?cascade=true", body) == []
+    assert (await api("GET", "/criteria/1")).status == 404
+    assert (await api.get("/responses/1"))["ratings"] == []
