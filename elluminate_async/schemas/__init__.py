@@ -11,12 +11,17 @@ from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, C
 from elluminate_async.schemas.experiments import (
     CreateExperimentRequest,
     Experiment,
+    ExperimentMap,
+    ExperimentMapResponse,
+    ExperimentMapSample,
     ExperimentResults,
     GenerationStatus,
+    PersonaMinimal,
     RetryFailedRequest,
     RunExperimentRequest,
     YesNoMeans,
 )
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.jobs import ItemFailure, JobProgress, JobStatus, JobStatusName
 from elluminate_async.schemas.llm_configs import (
     CreateLLMConfigRequest,
@@ -33,12 +38,15 @@ from elluminate_async.schemas.ratings import (
     RatingValue,
 )
 from elluminate_async.schemas.responses import (
-    GenerationMetadata,
+    DailyUsage,
     Message,
     Prompt,
     PromptResponse,
     ResponseBatchRequest,
     ResponseIn,
+    ResponsesSample,
+    ResponsesStats,
+    SampleSort,
 )
 from elluminate_async.schemas.template_variables import (
     CollectionWithEntries,
@@ -64,8 +72,12 @@ __all__ = [
     "Criterion",
     "CriterionIn",
     "CriterionSet",
+    "DailyUsage",
     "EntryRequest",
     "Experiment",
+    "ExperimentMap",
+    "ExperimentMapResponse",
+    "ExperimentMapSample",
     "ExperimentResults",
     "GenerationMetadata",
     "GenerationStatus",
@@ -78,6 +90,7 @@ __all__ = [
     "Message",
     "Organization",
     "Page",
+    "PersonaMinimal",
     "Project",
     "Prompt",
     "PromptResponse",
@@ -89,8 +102,11 @@ __all__ = [
     "RatingValue",
     "ResponseBatchRequest",
     "ResponseIn",
+    "ResponsesSample",
+    "ResponsesStats",
     "RetryFailedRequest",
     "RunExperimentRequest",
+    "SampleSort",
     "TemplateVariables",
     "YesNoMeans",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from elluminate_async.schemas import Experiment
+from elluminate_async.schemas import Experiment, JobStatusName
 from elluminate_async.server.problems import Problem, not_found, taken
 from elluminate_async.server.store import (
     collections,
@@ -16,7 +16,6 @@ from elluminate_async.server.store import (
     llm_configs,
     nearest,
     prompt_templates,
-    responses,
     results,
     running,
     tables,
@@ -24,9 +23,10 @@ from elluminate_async.server.store import (
 from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from elluminate_async.schemas import CreateExperimentRequest
+    from elluminate_async.server.store.cells import CellFilter
 
 _LOG = logging.getLogger(__name__)
 
@@ -119,18 +119,14 @@ def get(
     experiment_id: int,
     *,
     legacy: bool,
-    categories: Mapping[str, Sequence[str]] | None = None,
+    official: bool = True,
+    cells: CellFilter | None = None,
 ) -> Experiment:
-    """One experiment with its results; ``legacy`` as in `results.of_experiment`.
-
-    With ``categories`` the results are those of the rows that have one of the values in each of
-    the columns.
-    """
+    """One experiment with its results; what they are for is as in `results.of_experiment`."""
     row(connection, project_id, experiment_id)
-    among = None
-    if categories:
-        among = responses.of_categories(connection, experiment_id, categories)
-    found = documents(connection, project_id, [experiment_id], legacy=legacy, among=among)
+    found = documents(
+        connection, project_id, [experiment_id], legacy=legacy, official=official, cells=cells
+    )
     return found[experiment_id]
 
 
@@ -166,7 +162,8 @@ def documents(
     ids: Iterable[int],
     *,
     legacy: bool,
-    among: Sequence[int] | None = None,
+    official: bool = True,
+    cells: CellFilter | None = None,
 ) -> dict[int, Experiment]:
     """The experiments of these ids, with their results, or those ``among`` some responses."""
     rows = rows_by_id(connection, table, project_id, ids)
@@ -175,6 +172,7 @@ def documents(
     sets = criterion_sets.documents(connection, project_id, _ids(rows, "criterion_set_id"))
     default = llm_configs.default_id(connection, project_id)
     configs = llm_configs.documents(connection, project_id, {default, *_ids(rows, "llm_config_id")})
+    dropped = _dropped_trajectories(connection, rows)
     return {
         experiment_id: Experiment(
             id=experiment_id,
@@ -186,8 +184,10 @@ def documents(
             criterion_set=sets[row.criterion_set_id],
             llm_config=configs[row.llm_config_id or default],
             generation_task_id=row.generation_task_id,
+            has_internal_error=_has_internal_error(connection, experiment_id),
+            dropped_trajectories=dropped.get(experiment_id, 0),
             results=results.of_experiment(
-                connection, experiment_id, legacy=legacy, response_ids=among
+                connection, row, legacy=legacy, official=official, cells=cells
             ),
             logs=row.logs,
             generation_params=nearest.params(row.generation_params, experiment_id),
@@ -203,6 +203,34 @@ def documents(
         )
         for experiment_id, row in rows.items()
     }
+
+
+def _has_internal_error(connection: Connection, experiment_id: int) -> bool:
+    """Whether its last run was ended by a fault of the server, with items left to do."""
+    jobs = tables.jobs
+    last = (
+        select(jobs.c.status, jobs.c.processed, jobs.c.total)
+        .where(jobs.c.experiment_id == experiment_id, jobs.c.kind == "experiment")
+        .order_by(jobs.c.id.desc())
+        .limit(1)
+    )
+    found = connection.execute(last).first()
+    if found is None:
+        return False
+    return found.status == JobStatusName.FAILURE and found.processed < found.total
+
+
+def _dropped_trajectories(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
+    responses = tables.responses
+    counted = (
+        select(responses.c.experiment_id, func.count())
+        .where(
+            responses.c.experiment_id.in_(list(ids)),
+            responses.c.trajectory_ingest_error.is_not(None),
+        )
+        .group_by(responses.c.experiment_id)
+    )
+    return {experiment_id: count for experiment_id, count in connection.execute(counted)}
 
 
 def _ids(rows: dict[int, AnyRow], column: str) -> set[int]:
@@ -245,8 +273,18 @@ def log(connection: Connection, experiment_id: int, line: str, **changes: object
 
 
 def ended(connection: Connection, experiment_id: int, line: str) -> None:
-    """Note the end of the job, as a line of the log."""
-    log(connection, experiment_id, line, generation_task_id=None)
+    """Note the end of the job, as a line of the log, and how long it has taken."""
+    jobs = tables.jobs
+    begun = connection.execute(
+        select(table.c.run_seconds, jobs.c.created_at)
+        .join(jobs, jobs.c.task_id == table.c.generation_task_id)
+        .where(table.c.id == experiment_id)
+    ).one_or_none()
+    changes: dict[str, object] = {"generation_task_id": None}
+    if begun is not None:
+        seconds = (now() - begun.created_at).total_seconds()
+        changes["run_seconds"] = (begun.run_seconds or 0.0) + seconds
+    log(connection, experiment_id, line, **changes)
 
 
 def remove(connection: Connection, project_id: int, experiment_id: int) -> None:
