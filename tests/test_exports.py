@@ -16,7 +16,7 @@ import elluminate_async
 from elluminate_async import errors, testing
 from elluminate_async.resources.base import Resource
 
-GENERIC = {"Any", "Mapping", "None", "Sequence", "Unpack"}
+GENERIC = {"Any", "Literal", "Mapping", "None", "Sequence", "Unpack"}
 """Of the standard library, in signatures."""
 
 

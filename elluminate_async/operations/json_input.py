@@ -15,7 +15,7 @@ from elluminate_async.schemas.generation_params import problem_of_params
 from elluminate_async.tables.json_checks import problem_in
 from elluminate_async.tables.values import JSON, json_cell
 
-QueryValue = str | int | bool | None | Sequence[int]
+QueryValue = str | int | float | bool | None | Sequence[int]
 
 
 def problem_of(error: ValidationError | ValueError) -> str:
@@ -147,7 +147,7 @@ def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
         elif isinstance(value, str):
             check_json(value, name)
             pairs.append((name, value))
-        elif isinstance(value, int):
+        elif isinstance(value, int | float):
             pairs.append((name, str(value)))
         else:
             pairs.extend((name, str(member)) for member in value)

@@ -192,7 +192,7 @@ class Listing(Generic[M]):
         for _ in range(MAX_PASSES):
             these: set[int] = set()
 
-            async def take(page: _ReadPage[M], these: set[int] = these) -> None:
+            async def take(page: ReadPage[M], these: set[int] = these) -> None:
                 fresh = [row for row in page.items if _id(row) not in seen]
                 these.update(page.ids)
                 seen.update(page.ids)
@@ -205,7 +205,7 @@ class Listing(Generic[M]):
                 return
             last = these
 
-    async def _pass(self, query: Query, take: Callable[[_ReadPage[M]], Awaitable[None]]) -> bool:
+    async def _pass(self, query: Query, take: Callable[[ReadPage[M]], Awaitable[None]]) -> bool:
         """Read all pages once; whether their rows agree with the count they name."""
         first = await self._page(query, 1)
         await take(first)
@@ -238,8 +238,8 @@ class Listing(Generic[M]):
                 number += 1
         return counts == {len(ids) + nameless}
 
-    async def _pages(self, query: Query, numbers: range) -> list[_ReadPage[M]]:
-        found: dict[int, _ReadPage[M]] = {}
+    async def _pages(self, query: Query, numbers: range) -> list[ReadPage[M]]:
+        found: dict[int, ReadPage[M]] = {}
 
         async def fetch(number: int) -> None:
             found[number] = await self._page(query, number)
@@ -253,7 +253,7 @@ class Listing(Generic[M]):
             raise group.exceptions[0] from None
         return [found[number] for number in numbers]
 
-    async def _page(self, query: Query, number: int | None) -> _ReadPage[M]:
+    async def _page(self, query: Query, number: int | None) -> ReadPage[M]:
         """One page; of a pass it is asked for again when its answer is none.
 
         A pass is lost by its worst page, and may be of hundreds.
@@ -273,7 +273,7 @@ class Listing(Generic[M]):
             except NotFoundError:
                 if number is None or number == 1:
                     raise
-                return _ReadPage(list[M](), -1, 0, set(), 0, "")
+                return ReadPage(list[M](), -1, 0, set(), 0, "")
             try:
                 return decoded(answer, self._read)
             except AnswerTooLargeError:
@@ -286,12 +286,12 @@ class Listing(Generic[M]):
                     raise
             await anyio.sleep(wait)
 
-    def _read(self, body: bytes) -> _ReadPage[M]:
+    def _read(self, body: bytes) -> ReadPage[M]:
         if check_weight(body):
             with suppress(ValidationError):
                 whole = read_json(Page[self._model], body)
                 ids = {*map(_id, whole.items)}
-                return _ReadPage(whole.items, whole.count, len(whole.items), ids, 0, "")
+                return ReadPage(whole.items, whole.count, len(whole.items), ids, 0, "")
         page = read(Page[Any], parsed(body))
         rows = Rows(self._model, page.items)
         if rows.unreadable and self._strict:
@@ -303,7 +303,7 @@ class Listing(Generic[M]):
             others = [_id_in(row) for row in rows.read if not isinstance(row, self._model)]
             ids.update(id for id in others if id is not None)
             nameless = others.count(None)
-        return _ReadPage(items, page.count, len(page.items), ids, nameless, rows.problem)
+        return ReadPage(items, page.count, len(page.items), ids, nameless, rows.problem)
 
 
 async def read_one(
@@ -324,8 +324,8 @@ async def read_one(
 
 
 @dataclass(frozen=True, slots=True)
-class _ReadPage(Generic[M]):
-    """A page.
+class ReadPage(Generic[M]):
+    """A page as it was read.
 
     Attributes:
         items: Its readable rows.
@@ -357,7 +357,7 @@ class _Lost:
         """How many rows; of those without an id at most as many as one page had."""
         return len(self._ids) + self._nameless
 
-    def note(self, page: _ReadPage[Any]) -> None:
+    def note(self, page: ReadPage[Any]) -> None:
         """Count the unreadable rows of a page."""
         if page.problem:
             self.problem = self.problem or page.problem

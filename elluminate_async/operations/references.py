@@ -14,7 +14,7 @@ from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.responses import PromptResponse
+from elluminate_async.schemas.responses import Prompt, PromptResponse
 from elluminate_async.schemas.scenario_sets import ScenarioField, ScenarioSet
 from elluminate_async.schemas.scenarios import Scenario
 from elluminate_async.schemas.template_variables import TemplateVariables
@@ -29,6 +29,7 @@ Kind: TypeAlias = (
     | type[Experiment]
     | type[LLMConfig]
     | type[Project]
+    | type[Prompt]
     | type[PromptResponse]
     | type[PromptTemplate]
     | type[Scenario]
@@ -72,3 +73,20 @@ def id_of(reference: object, kind: Kind, what: str) -> int:
 def optional_id(reference: object, kind: Kind, what: str) -> int | None:
     """`id_of` of what was given; None for nothing."""
     return None if reference is None else id_of(reference, kind, what)
+
+
+def check_same(
+    existing: Experiment, prompt_template: PromptTemplate | int, collection: Collection | int
+) -> None:
+    """Raise `InputError` for an experiment that is on another template or collection."""
+    wanted = {
+        "prompt_template": id_of(prompt_template, PromptTemplate, "prompt_template"),
+        "collection": id_of(collection, Collection, "collection"),
+    }
+    for what, id in wanted.items():
+        found = getattr(existing, what)
+        if found is not None and found.id != id:
+            raise InputError(
+                f"the experiment {existing.name!r} exists with another {what} "
+                f"(id {found.id}, not {id}): choose another name, or pass that {what}"
+            )

@@ -28,9 +28,10 @@ from elluminate_async.operations.json_input import warn_of_lookalikes
 from elluminate_async.operations.references import MAX_ID, id_of, optional_id
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate, lookalikes_in
-from elluminate_async.schemas.responses import GenerationMetadata, ResponseIn
+from elluminate_async.schemas.responses import ResponseIn
 from elluminate_async.schemas.template_variables import TemplateVariables
 
 Variables: TypeAlias = (

@@ -14,8 +14,9 @@ from elluminate_async.operations.context import check_many
 from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.references import MAX_ID, id_of
 from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.messages import OUTPUT_ROLES, problem_of_messages
-from elluminate_async.schemas.responses import GenerationMetadata, readable_metadata
+from elluminate_async.schemas.responses import readable_metadata
 from elluminate_async.schemas.template_variables import TemplateVariables
 from elluminate_async.tables.json_checks import problem_in
 

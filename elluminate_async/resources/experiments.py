@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,8 @@ from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.experiment_jobs import ExperimentJobs
 from elluminate_async.operations.experiment_starts import JobStart
+from elluminate_async.operations.filters import categories_query
 from elluminate_async.operations.json_input import (
-    check_json,
     check_lookup,
     check_name,
     checked_input,
@@ -19,7 +18,8 @@ from elluminate_async.operations.json_input import (
     json_object,
 )
 from elluminate_async.operations.listing import Listing
-from elluminate_async.operations.references import id_of, optional_id
+from elluminate_async.operations.maps import MapListing
+from elluminate_async.operations.references import check_same, id_of, optional_id
 from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.collections import Collection, Column
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -27,6 +27,7 @@ from elluminate_async.schemas.experiments import (
     CreateExperimentRequest,
     EvaluationMode,
     Experiment,
+    ExperimentMapSample,
     RetryFailedRequest,
     RunExperimentRequest,
 )
@@ -88,7 +89,7 @@ class ExperimentsResource(Resource):
         check_lookup(name, id, "an experiment")
         if id is not None:
             number = id_of(id, Experiment, "id")
-            query = _categories(categorical_filters)
+            query = {"categorical_filters": categories_query(categorical_filters)}
             answer = await self._connection.call("GET", "experiments", number, query=query)
             return decode(Experiment, answer)
         if categorical_filters is not None:
@@ -205,7 +206,7 @@ class ExperimentsResource(Resource):
 
         async def same(_: ConflictError) -> Experiment:
             existing = await self.get(name)
-            _check_same(existing, prompt_template, collection)
+            check_same(existing, prompt_template, collection)
             return existing
 
         body = _creation(
@@ -337,22 +338,19 @@ class ExperimentsResource(Resource):
         job_id = experiment.generation_task_id if isinstance(experiment, Experiment) else None
         return ExperimentJobs(self._connection, timeout).watch(id, job_id)
 
+    def map(self, experiment: Experiment | int) -> Listing[ExperimentMapSample]:
+        """An experiment's samples: the responses to each row of the collection, without texts.
+
+        ``async for`` pages as it goes, ``await`` gives the whole list. It tells which responses
+        there are, which failed, what they cost, and how many criteria each one meets.
+        """
+        return MapListing(self._connection, id_of(experiment, Experiment, "experiment"))
+
     async def delete(self, experiment: Experiment | int) -> None:
         """Delete an experiment and its responses."""
         await self._connection.call(
             "DELETE", "experiments", id_of(experiment, Experiment, "experiment")
         )
-
-
-def _categories(filters: Mapping[str, Sequence[str]] | None) -> dict[str, str | None]:
-    if filters is None:
-        return {}
-    for name, values in filters.items():
-        if isinstance(values, str) or not all(isinstance(value, str) for value in values):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(f"categorical_filters[{name!r:.60}] must be a list of texts")
-    check_json(filters, "categorical_filters")
-    written = json.dumps({name: list(values) for name, values in filters.items()})
-    return {"categorical_filters": written}
 
 
 def _creation(
@@ -397,19 +395,3 @@ def _retry(
     with checked_input("the retry"):
         body = RetryFailedRequest(rating_mode=rating_mode, discard_annotations=discard_annotations)
     return JobStart("retry", ("experiments", id, "retry-failed"), body, experiment=id)
-
-
-def _check_same(
-    existing: Experiment, prompt_template: PromptTemplate | int, collection: Collection | int
-) -> None:
-    wanted = {
-        "prompt_template": id_of(prompt_template, PromptTemplate, "prompt_template"),
-        "collection": id_of(collection, Collection, "collection"),
-    }
-    for what, id in wanted.items():
-        found = getattr(existing, what)
-        if found is not None and found.id != id:
-            raise InputError(
-                f"the experiment {existing.name!r} exists with another {what} "
-                f"(id {found.id}, not {id}): choose another name, or pass that {what}"
-            )

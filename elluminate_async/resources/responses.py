@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.run import run_batch, stream_batch
@@ -12,8 +12,9 @@ from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.coalescing import Coalescer, generation
 from elluminate_async.operations.connection import Connection, decode
 from elluminate_async.operations.context import CallContext, single_policy
+from elluminate_async.operations.filters import FigureRanges, figure_query
 from elluminate_async.operations.generate import Generate
-from elluminate_async.operations.json_input import checked_input
+from elluminate_async.operations.json_input import check_json, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.parts import list_entries, list_responses
 from elluminate_async.operations.references import id_of, optional_id
@@ -23,6 +24,7 @@ from elluminate_async.operations.response_items import (
     Variables,
     one_source,
 )
+from elluminate_async.operations.samples import compare_samples, list_samples, usage_stats
 from elluminate_async.operations.singles import one_response
 from elluminate_async.operations.stored_items import (
     Output,
@@ -34,10 +36,20 @@ from elluminate_async.operations.stored_items import (
 )
 from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.collections import Collection
+from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
-from elluminate_async.schemas.responses import AnnotateRequest, GenerationMetadata, PromptResponse
+from elluminate_async.schemas.ratings import RatingValue
+from elluminate_async.schemas.responses import (
+    AnnotateRequest,
+    Prompt,
+    PromptResponse,
+    ResponsesSample,
+    ResponsesStats,
+    SampleSort,
+)
 from elluminate_async.schemas.template_variables import TemplateVariables
 from elluminate_async.tables.reading import length_of
 
@@ -51,7 +63,8 @@ class ResponsesResource(Resource):
 
     ``Variables`` are rows of a collection, or their ids: an iterable, plain or async, or a
     `Batch`. An ``Output`` is a text, or a sequence of messages, which are mappings. A
-    ``JournalPath`` is a `str` or an `os.PathLike`.
+    ``JournalPath`` is a `str` or an `os.PathLike`. ``FigureRanges`` are pairs of the least and
+    the most, by figure.
     """
 
     def __init__(self, connection: Connection, coalescer: Coalescer | None = None) -> None:
@@ -65,13 +78,18 @@ class ResponsesResource(Resource):
         prompt_template: PromptTemplate | int | None = None,
         template_variables: TemplateVariables | int | None = None,
         collection: Collection | int | None = None,
+        prompt: Prompt | int | None = None,
+        llm_model_name: str | None = None,
         epoch: int | None = None,
         strict: bool = False,
+        **figures: Unpack[FigureRanges],
     ) -> Listing[PromptResponse]:
         """Responses with their ratings, all or those that match every given filter.
 
+        Figures have a least and a most, such as ``input_tokens=(100, None)``; see `FigureRanges`.
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
+        check_json(llm_model_name, "llm_model_name")
         query = {
             "experiment_id": optional_id(experiment, Experiment, "experiment"),
             "prompt_template_id": optional_id(prompt_template, PromptTemplate, "prompt_template"),
@@ -79,7 +97,10 @@ class ResponsesResource(Resource):
                 template_variables, TemplateVariables, "template_variables"
             ),
             "collection_id": optional_id(collection, Collection, "collection"),
+            "prompt_id": optional_id(prompt, Prompt, "prompt"),
+            "llm_model_name": llm_model_name,
             "epoch": epoch,
+            **figure_query(figures),
         }
         return list_responses(self._connection, query, strict=strict)
 
@@ -89,6 +110,53 @@ class ResponsesResource(Resource):
             PromptResponse,
             await self._connection.call("GET", "responses", id_of(id, PromptResponse, "id")),
         )
+
+    async def samples(
+        self,
+        experiment: Experiment | int,
+        *,
+        sort_by: SampleSort | str | None = None,
+        verdicts: Mapping[Criterion | int, RatingValue | str] | None = None,
+        exclude_perfect: bool = False,
+        only_annotated: bool = False,
+        **figures: Unpack[FigureRanges],
+    ) -> list[ResponsesSample]:
+        """An experiment's responses by the rows that they are to, as ids; one request.
+
+        They come in the rows' order, or as a `SampleSort` says, and rows without any that matches
+        are left out. ``verdicts`` are such as ``{criterion: "NO"}``, and perfect is a response
+        all of whose ratings are YES. Figures have a least and a most: see `FigureRanges`.
+        """
+        whole = (sort_by, verdicts, exclude_perfect, only_annotated, figures)
+        return await list_samples(self._connection, experiment, *whole)
+
+    async def compare_samples(
+        self,
+        baseline: Experiment | int,
+        candidate: Experiment | int,
+        *,
+        show: Literal["improved", "regressed"] | None = None,
+        criteria: Sequence[Criterion | int] | None = None,
+        categorical_filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[ResponsesSample]:
+        """The samples of two experiments for the rows that both answered, row by row; one request.
+
+        The baseline's comes first for each row. ``show`` leaves rows whose share of YES, by
+        ``criteria`` or by all, is higher, or lower, with the candidate, and the filters those that
+        match, such as ``{"kind": ["A", "B"]}``.
+        """
+        return await compare_samples(
+            self._connection, baseline, candidate, show, criteria, categorical_filters
+        )
+
+    async def stats(
+        self, *, days: int = 30, llm_config: LLMConfig | int | None = None
+    ) -> ResponsesStats:
+        """Usage of the last 1 to 90 days, today included, by UTC.
+
+        With None as the configuration the service decides; the embedded server takes all.
+        """
+        return await usage_stats(self._connection, days, llm_config)
 
     async def generate(
         self,

@@ -22,12 +22,17 @@ from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, C
 from elluminate_async.schemas.experiments import (
     CreateExperimentRequest,
     Experiment,
+    ExperimentMap,
+    ExperimentMapResponse,
+    ExperimentMapSample,
     ExperimentResults,
     GenerationStatus,
+    PersonaMinimal,
     RetryFailedRequest,
     RunExperimentRequest,
     YesNoMeans,
 )
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.jobs import ItemFailure, JobProgress, JobStatus, JobStatusName
 from elluminate_async.schemas.llm_configs import (
     CreateLLMConfigRequest,
@@ -44,12 +49,15 @@ from elluminate_async.schemas.ratings import (
     RatingValue,
 )
 from elluminate_async.schemas.responses import (
-    GenerationMetadata,
+    DailyUsage,
     Message,
     Prompt,
     PromptResponse,
     ResponseBatchRequest,
     ResponseIn,
+    ResponsesSample,
+    ResponsesStats,
+    SampleSort,
 )
 from elluminate_async.schemas.scenario_sets import ScenarioField, ScenarioSet
 from elluminate_async.schemas.scenarios import Scenario, ScenarioIn
@@ -86,8 +94,12 @@ __all__ = [
     "CriterionIn",
     "CriterionRatingIn",
     "CriterionSet",
+    "DailyUsage",
     "EntryRequest",
     "Experiment",
+    "ExperimentMap",
+    "ExperimentMapResponse",
+    "ExperimentMapSample",
     "ExperimentResults",
     "GenerationMetadata",
     "GenerationStatus",
@@ -100,6 +112,7 @@ __all__ = [
     "Message",
     "Organization",
     "Page",
+    "PersonaMinimal",
     "Project",
     "Prompt",
     "PromptResponse",
@@ -111,8 +124,11 @@ __all__ = [
     "RatingValue",
     "ResponseBatchRequest",
     "ResponseIn",
+    "ResponsesSample",
+    "ResponsesStats",
     "RetryFailedRequest",
     "RunExperimentRequest",
+    "SampleSort",
     "Scenario",
     "ScenarioField",
     "ScenarioIn",

@@ -105,7 +105,7 @@ class Page(WireModel, Generic[T]):
     count: int
 
 
-class Repeated(dict[tuple[str | None, int], tuple[dict[str, Any], Any]]):
+class Repeated(dict[tuple[str | None, int | None], tuple[dict[str, Any], Any]]):
     """Validation context: the parts that came in one answer so far, by field and id."""
 
 
@@ -114,7 +114,8 @@ def _once(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationIn
     if type(parts) is not Repeated or value.__class__ is not dict:
         return validate(value)
     id = value.get("id")
-    if id.__class__ is not int:
+    # Without an id it is compared with the last one of its field.
+    if id is not None and id.__class__ is not int:
         return validate(value)
     key = info.field_name, id
     known = parts.get(key)

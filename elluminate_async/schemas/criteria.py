@@ -5,14 +5,23 @@ from __future__ import annotations
 from datetime import datetime
 
 from elluminate_async.schemas.base import ListOf, WireModel
+from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.template_variables import TemplateVariables
 
 
 class Criterion(WireModel):
-    """One question about a response."""
+    """One question about a response.
+
+    Attributes:
+        prompt_template: What it was made for, where the service tells; None of a set's.
+        template_variables: The same.
+    """
 
     id: int
     criterion_str: str
     label: str | None = None
+    prompt_template: PromptTemplate | None = None
+    template_variables: TemplateVariables | None = None
     created_at: datetime | None = None
 
 

@@ -7,13 +7,14 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import Field, model_validator
 
-from elluminate_async.schemas.base import ListOf, WireModel
+from elluminate_async.schemas.base import ListOf, RowsOf, WireModel
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.jobs import JobStatusName
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import RatingMode
+from elluminate_async.schemas.responses import PromptResponse
 
 EvaluationMode: TypeAlias = Literal["STANDARD", "AGENTIC", "MULTI_TURN"]
 """How responses come about: one each, by an agent's work, or as a persona's conversation."""
@@ -29,9 +30,21 @@ class YesNoMeans(WireModel):
 
 
 class ExperimentResults(WireModel):
-    """Aggregates over an experiment's responses; failed ones are counted, never scored."""
+    """Aggregates over an experiment's responses; failed ones are counted, never scored.
+
+    Attributes:
+        std_all_ratings: Standard deviation of all ratings, a YES as 1 and a NO as 0.
+        completed_epochs: Repetitions of which every response has ended, well or not.
+        experiment_duration_seconds: Time that its runs took, from their start to their end;
+            None where it was not run.
+        estimated_input_cost_usd: By the prices of the configuration that answered. None where
+            one answer has no known tokens or no known price, never 0 for that.
+        estimated_output_cost_usd: The same.
+        estimated_total_cost_usd: Of both together.
+    """
 
     mean_all_ratings: YesNoMeans | None = None
+    std_all_ratings: float | None = None
     mean_rating_by_criterion_id: dict[str, YesNoMeans] = {}
     mean_duration_seconds: float | None = None
     mean_input_tokens: float | None = None
@@ -39,9 +52,15 @@ class ExperimentResults(WireModel):
     mean_reasoning_tokens: float | None = None
     input_tokens_per_response: ListOf[int] = []
     output_tokens_per_response: ListOf[int] = []
+    reasoning_tokens_per_response: ListOf[int] = []
     duration_seconds_per_response: ListOf[float] = []
     num_rated_responses: int = 0
     num_failed_responses: int = 0
+    completed_epochs: int | None = None
+    experiment_duration_seconds: float | None = None
+    estimated_input_cost_usd: float | None = None
+    estimated_output_cost_usd: float | None = None
+    estimated_total_cost_usd: float | None = None
 
 
 class ConfiguredExperiment(WireModel):
@@ -58,7 +77,9 @@ class Experiment(ConfiguredExperiment):
         generation_task_id: The job that generates and rates, while one runs.
         results: Aggregates; None until something was rated.
         logs: What the service wrote while running it.
-        has_internal_error: Whether its last job ended as a failure.
+        rated_responses: Empty, as a service leaves them to ``client.responses.list``.
+        has_internal_error: Whether its last run ended by a fault of the service.
+        dropped_trajectories: Responses whose uploaded trajectory was not taken.
         rating_version: The judge's version, as the service has resolved it.
         response_column_id: The column of the collection that has the responses.
         evaluation_mode: One of `EvaluationMode`; another word of the service is kept.
@@ -72,7 +93,9 @@ class Experiment(ConfiguredExperiment):
     prompt_template: PromptTemplate | None = None
     collection: Collection | None = None
     criterion_set: CriterionSet | None = None
+    rated_responses: ListOf[PromptResponse] = Field(default=[], repr=False)
     generation_task_id: str | None = None
+    has_internal_error: bool = False
     results: ExperimentResults | None = None
     logs: str | None = None
     generation_params: dict[str, Any] | None = None
@@ -80,12 +103,72 @@ class Experiment(ConfiguredExperiment):
     n_epochs: int | None = None
     response_column_id: int | None = None
     evaluation_mode: str | None = "STANDARD"
-    has_internal_error: bool = False
     agent_config: dict[str, Any] | None = None
     evaluation_agent_config: dict[str, Any] | None = None
     persona_group_id: int | None = None
+    dropped_trajectories: int = 0
     created_at: datetime | None = None
     updated_at: datetime | None = None
+
+
+class PersonaMinimal(WireModel):
+    """Who a simulated user is."""
+
+    id: int
+    name: str
+    version: int
+
+
+class ExperimentMapResponse(WireModel):
+    """One response of a map, without its text.
+
+    Attributes:
+        epoch: Which repetition of the row it is, from 1.
+        task_name: Of an agent's task.
+        has_error: Whether its generation failed.
+        total_steps: Of its trajectory.
+        total_cost_usd: By the prices of the configuration that answered; None where not known.
+        num_criteria_passed: Ratings that are YES; None where it is not rated.
+        num_criteria_failed: Ratings that are NO; the same.
+    """
+
+    response_id: int
+    epoch: int
+    task_name: str | None = None
+    has_trajectory: bool = False
+    total_steps: int | None = None
+    total_cost_usd: float | None = None
+    has_error: bool = False
+    num_criteria_passed: int | None = None
+    num_criteria_failed: int | None = None
+
+
+class ExperimentMapSample(WireModel):
+    """The responses to one row of the collection."""
+
+    template_variables_id: int
+    persona: PersonaMinimal | None = None
+    responses: ListOf[ExperimentMapResponse] = []
+
+    @property
+    def id(self) -> int:
+        """The row's id, which a map has once."""
+        return self.template_variables_id
+
+
+class ExperimentMap(WireModel):
+    """One page of an experiment's samples.
+
+    Attributes:
+        num_samples: Over all pages.
+        num_responses: The same.
+    """
+
+    experiment_id: int
+    name: str
+    num_samples: int
+    num_responses: int
+    samples: RowsOf[ExperimentMapSample]
 
 
 class CreateExperimentRequest(WireModel):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from elluminate_async.schemas.generation_metadata import GenerationMetadata
     from elluminate_async.schemas.llm_configs import LLMConfig
-    from elluminate_async.schemas.responses import GenerationMetadata
 
 _MILLION = 1_000_000
 
@@ -32,6 +32,14 @@ class Prices:
     def cost(self, input_tokens: float, output_tokens: float) -> float:
         """The cost of so many tokens."""
         return (input_tokens * self.input + output_tokens * self.output) / _MILLION
+
+
+def cost_of_tokens(tokens: int | None, *prices: float | None) -> float | None:
+    """The cost of so many tokens by the first of ``prices`` that is known; None without one."""
+    for price in prices:
+        if tokens is not None and price is not None and 0 <= price < math.inf:
+            return tokens * price / _MILLION
+    return None
 
 
 def cost_of(metadata: GenerationMetadata | None, config: LLMConfig | None) -> float | None:

@@ -9,10 +9,11 @@ from pydantic import Field
 
 from elluminate_async.schemas.base import ItemsOf, Once, WireModel
 from elluminate_async.schemas.criteria import Criterion
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
 
 
 class RatingMode(StrEnum):
-    """FAST gives verdicts only; DETAILED gives the judge's reasoning too, and costs more."""
+    """FAST asks for verdicts only; DETAILED asks for the judge's reasoning too, and costs more."""
 
     FAST = "fast"
     DETAILED = "detailed"
@@ -30,13 +31,16 @@ class Rating(WireModel):
 
     Attributes:
         rating: YES or NO; another word of the service is kept as it is.
-        reasoning: Why, in DETAILED mode.
+        reasoning: Why: in DETAILED mode, and in FAST where the judge says it all the same.
+        generation_metadata: Which judge gave it, and for how much. Of what a call about several
+            criteria took, each rating has its share, so that their tokens add up.
     """
 
     id: int
     criterion: Once[Criterion]
     rating: RatingValue | str = Field(union_mode="left_to_right")
     reasoning: str | None = None
+    generation_metadata: GenerationMetadata | None = None
     created_at: datetime | None = None
 
 

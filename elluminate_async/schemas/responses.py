@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
-from elluminate_async.schemas.base import ItemsOf, ListOf, Once, WireModel, check_one_of
-from elluminate_async.schemas.llm_configs import SAMPLING_WORDS, LLMConfig
+from elluminate_async.schemas.base import (
+    MOST_ITEMS,
+    FirstErrorEnds,
+    ItemsOf,
+    ListOf,
+    Once,
+    WireModel,
+    check_one_of,
+)
+from elluminate_async.schemas.generation_metadata import GenerationMetadata
+from elluminate_async.schemas.llm_configs import SAMPLING_WORDS
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.template_variables import TemplateVariables
@@ -24,38 +34,26 @@ class Message(WireModel):
     tool_calls: ListOf[dict[str, Any]] | None = None
 
 
-class GenerationMetadata(WireModel):
-    """How a response came about; a figure that is not known is None, never 0.
+class Prompt(WireModel):
+    """A template filled in with one entry of template variables.
 
     Attributes:
-        trajectory_ingest_error: Why the trajectory that was uploaded with it was not taken.
+        messages: The filled-in ones.
+        resolved_tools: What the model was given, as of the template.
+        resolved_tool_choice: The same.
+        resolved_response_format: The same.
+        is_stale: Whether the entry was changed since it was filled in.
     """
-
-    llm_model_config: Once[LLMConfig | None] = None
-    duration_seconds: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-    custom_api_info: dict[str, Any] | None = None
-    trajectory_ingest_error: str | None = None
-
-    @property
-    def tokens(self) -> tuple[int, int] | None:
-        """Those of the prompt and of the answer; None where one is not known."""
-        if self.input_tokens is None or self.output_tokens is None:
-            return None
-        return self.input_tokens, self.output_tokens
-
-
-class Prompt(WireModel):
-    """A template filled in with one entry of template variables."""
 
     id: int
     prompt_template: Once[PromptTemplate | None] = None
     template_variables: TemplateVariables
     messages: ListOf[dict[str, Any]] = []
     created_at: datetime | None = None
+    resolved_tools: ListOf[dict[str, Any]] | None = None
+    resolved_tool_choice: str | dict[str, Any] | None = None
+    resolved_response_format: dict[str, Any] | None = None
+    is_stale: bool = False
 
 
 class PromptResponse(WireModel):
@@ -65,9 +63,10 @@ class PromptResponse(WireModel):
         messages: The output only, oldest first; empty when generation failed.
         error: Why generation failed; None when it did not.
         epoch: Which repetition of the same variables it is, from 1.
-        termination_reason: Why an agent's run ended.
-        trajectory: The steps of an agent's run.
+        termination_reason: Why an agent's or a conversation's run ended.
+        trajectory: The steps of an agent's run, as the service has them.
         ratings: Its ratings at the time it was read.
+        annotation: A note of a person's; empty without one.
     """
 
     id: int
@@ -77,8 +76,8 @@ class PromptResponse(WireModel):
     error: str | None = None
     epoch: int = 1
     termination_reason: str | None = None
-    trajectory: dict[str, Any] | None = None
     ratings: ListOf[Rating] = []
+    trajectory: dict[str, Any] | None = None
     annotation: str = ""
     created_at: datetime | None = None
 
@@ -136,3 +135,61 @@ class AnnotateRequest(WireModel):
     """Body of ``PATCH responses/{id}``."""
 
     annotation: str
+
+
+class SampleSort(StrEnum):
+    """Orders of samples: by the mean of their responses' figures, unknown ones last."""
+
+    RATING_ASC = "rating-asc"
+    RATING_DESC = "rating-desc"
+    INPUT_TOKENS_ASC = "input-tokens-asc"
+    INPUT_TOKENS_DESC = "input-tokens-desc"
+    OUTPUT_TOKENS_ASC = "output-tokens-asc"
+    OUTPUT_TOKENS_DESC = "output-tokens-desc"
+    DURATION_ASC = "duration-asc"
+    DURATION_DESC = "duration-desc"
+
+
+class ResponsesSample(WireModel):
+    """The responses of one experiment to one row of the collection.
+
+    Attributes:
+        prompt_response_ids: In order of creation.
+    """
+
+    experiment_id: int
+    template_variables_id: int
+    prompt_response_ids: ListOf[int]
+
+
+class Samples(RootModel[Annotated[list[ResponsesSample], FirstErrorEnds(MOST_ITEMS)]]):
+    """All samples in one answer, which has no pages."""
+
+
+class DailyUsage(WireModel):
+    """Responses of one day in UTC, and their known tokens."""
+
+    date: date
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class ResponsesStats(WireModel):
+    """Usage of some days. Averages are over the responses whose figure is known.
+
+    Attributes:
+        average_rating: Share of YES among the ratings, 0 to 1; None without any.
+        daily_usage: One entry for each day, oldest first, today's last.
+    """
+
+    total_responses: int
+    average_duration_seconds: float | None = None
+    min_duration_seconds: float | None = None
+    max_duration_seconds: float | None = None
+    total_input_tokens: int
+    total_output_tokens: int
+    average_input_tokens: float
+    average_output_tokens: float
+    average_rating: float | None = None
+    daily_usage: ListOf[DailyUsage]

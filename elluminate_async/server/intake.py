@@ -236,7 +236,13 @@ class _Run:
             values["generation_params"] = options.generation_params
         experiments.edit(connection, project.id, experiment_id, values)
         experiments.started(connection, experiment_id, accepting.accept_placed(connection, job))
-        return experiments.get(connection, project.id, experiment_id, legacy=project.is_legacy)
+        return experiments.get(
+            connection,
+            project.id,
+            experiment_id,
+            legacy=project.is_legacy,
+            official=project.is_official,
+        )
 
 
 def _items(experiment_id: int, entries: Sequence[int], n_epochs: int) -> Iterator[ResponseIn]:

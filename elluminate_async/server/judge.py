@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.schemas import RatingMode, RatingValue
 from elluminate_async.server.llms.base import JsonSchema, ModelError, ModelRequest, text_of
 from elluminate_async.server.llms.reading import without_thinking
-from elluminate_async.server.store.ratings import JudgeVerdict
+from elluminate_async.server.store.ratings import JudgeVerdict, Judging
 from elluminate_async.server.verdicts import read_verdicts, spoken_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from elluminate_async.schemas import Criterion
+    from elluminate_async.server.llms.base import ModelAnswer
     from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.llms.pool import ModelPool
     from elluminate_async.server.store.job_inputs import Work
@@ -108,10 +110,12 @@ async def judge(
     except ModelError as error:
         trouble = f"the judge failed: {error}"
     found = hearing.found
+    spent = hearing.spent()
     verdicts = [
-        JudgeVerdict(work.response_id, one.id, *found[one.id], task_id)
-        for one in work.criteria
-        if one.id in found
+        JudgeVerdict(
+            work.response_id, one.id, *found[one.id], task_id, spent.share(place, len(found))
+        )
+        for place, one in enumerate(one for one in work.criteria if one.id in found)
     ]
     if not (missing := len(work.criteria) - len(verdicts)):
         return Judgement(verdicts, None)
@@ -134,6 +138,15 @@ class _Hearing:
         self._mark_anew()
         self._reasons: dict[int, str] = {}
         self._malformed = 0
+        self._answers: list[ModelAnswer] = []
+        self._started = time.perf_counter()
+
+    def spent(self) -> Judging:
+        """The figures of all its calls so far; None for one that an answer does not tell."""
+        seconds = time.perf_counter() - self._started
+        figures = [[getattr(one, name) for one in self._answers] for name in Judging._fields[2:]]
+        sums = [None if None in parts or not parts else sum(parts) for parts in figures]
+        return Judging(self._models.judge.name, seconds, *sums)
 
     def _mark_anew(self) -> None:
         self._nonce = mark = _nonce()
@@ -199,9 +212,9 @@ class _Hearing:
             mark = self._nonce
             reasons = f"\n--- reasons {mark} ---\n{reasoning}\n--- end {mark} ---"
         begin = [{"role": "system", "content": _ONE_QUESTION}, *_SHOWN]
-        for time in range(_ALONE):
+        for attempt in range(_ALONE):
             # The verdict is to follow from the reasons, unless they lead the judge astray.
-            content = f"{self._data}{'' if time else reasons}\n\n{question} {_ONE_WORD}"
+            content = f"{self._data}{'' if attempt else reasons}\n\n{question} {_ONE_WORD}"
             text = await self._say([*begin, {"role": "user", "content": content}], _WORD_TOKENS)
             if (verdict := spoken_verdict(text)) is not None:
                 self.found[criterion.id] = verdict, reasoning
@@ -234,6 +247,7 @@ class _Hearing:
             max_tokens=max_tokens,
         )
         answer = await self._models.complete(self._models.judge, request, self._caller)
+        self._answers.append(answer)
         text = answer.text
         # The mark shows that it repeats what it was shown, and with that others' verdicts.
         return "" if self._nonce in text else text

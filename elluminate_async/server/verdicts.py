@@ -65,7 +65,7 @@ def read_verdicts(
     Args:
         text: What the judge said to a question for a JSON object, or in FAST for lines.
         ids: The criteria that were asked for, by the keys of that object.
-        mode: In DETAILED a verdict without reasoning is none.
+        mode: In DETAILED a verdict without reasoning is none; in FAST it may have one.
         reasons: Reasoning whose verdict is missing goes there.
     """
     text = without_thinking(text)
@@ -82,7 +82,7 @@ def read_verdicts(
     for key, id in ids.items():
         parts = _parts(told, key, may_be_bare=may_be_bare)
         said = {verdict_of(part["verdict"]) for part in parts if "verdict" in part}
-        reasoning = _reasoning(parts) if mode is RatingMode.DETAILED else None
+        reasoning = _reasoning(parts)
         if mode is RatingMode.DETAILED and reasoning is None:
             continue
         verdict = said.pop() if len(said) == 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -95,6 +96,22 @@ def test_scenario_sets_with_1_5_2(server: Program) -> None:
 def test_agents_with_1_5_2(server: Program) -> None:
     """Results of agents, from the definition to the judge's end; the program itself checks."""
     assert run("1.5.2", "agents_1_5_2.py", server.url) == "ok\n"
+
+
+@pytest.mark.parametrize("version", ["0.6.12", "1.5.2"])
+def test_every_document_is_whole(server: Program, version: str) -> None:
+    """The client's own models read each one, and none of their fields is left to its default."""
+    seen = json.loads(run(version, "documents.py", server.url))
+    assert seen["Experiment"] == 3
+    assert seen["ExperimentResults"] == 3
+    assert seen["PromptResponse"] == 10
+    assert seen["Rating"] == 22
+    assert seen["GenerationMetadata"] == 32
+
+
+def test_reads_with_1_5_2(server: Program) -> None:
+    """Samples, comparisons, statistics, maps and filters; the program itself checks them."""
+    assert run("1.5.2", "reads_1_5_2.py", server.url).endswith("ok\n")
 
 
 def test_keys_and_deletions_with_1_5_2(server: Program) -> None:

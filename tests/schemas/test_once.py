@@ -83,8 +83,8 @@ def test_a_bad_part_is_refused() -> None:
         Prompt.model_validate(prompts[1], context=parts)
 
 
-def test_parts_without_an_id_are_not_shared() -> None:
-    """Nothing says of two of those that they are the same."""
+def test_parts_without_an_id_are_shared_where_they_are_equal() -> None:
+    """As the configuration of a judge is, of which each rating tells."""
     documents = [row(1), row(2)]
     for document in documents:
         del document["generation_metadata"]["llm_model_config"]["id"]
@@ -94,7 +94,11 @@ def test_parts_without_an_id_are_not_shared() -> None:
     assert metadata[0] is not None
     assert metadata[1] is not None
     assert metadata[0].llm_model_config == metadata[1].llm_model_config
-    assert metadata[0].llm_model_config is not metadata[1].llm_model_config
+    assert metadata[0].llm_model_config is metadata[1].llm_model_config
+    documents[1]["generation_metadata"]["llm_model_config"]["name"] = "n"
+    other = rows_of(*documents)[1].generation_metadata
+    assert other is not None
+    assert other.llm_model_config != metadata[0].llm_model_config
 
 
 def test_a_context_of_others_is_left_alone() -> None:

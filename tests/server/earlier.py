@@ -21,14 +21,43 @@ DROP TABLE scenario_fields;
 DROP TABLE scenario_sets;
 DROP TABLE agent_definitions;
 DROP TABLE agent_results;
-ALTER TABLE responses DROP COLUMN trajectory;
-ALTER TABLE responses DROP COLUMN trajectory_ingest_error;
-ALTER TABLE responses DROP COLUMN termination_reason;
 PRAGMA writable_schema=ON;
 UPDATE sqlite_master SET sql =
  replace(sql, 'prompt_template_id INTEGER', 'prompt_template_id INTEGER NOT NULL')
  WHERE type = 'table' AND name = 'prompts';
 PRAGMA writable_schema=RESET;
+DROP INDEX responses_by_entry;
+DROP INDEX responses_dropped;
+DROP INDEX ratings_of_response;
+CREATE INDEX ix_ratings_response_id ON ratings (response_id);
+DROP INDEX responses_finished;
+ALTER TABLE response_blocks DROP COLUMN changes;
+ALTER TABLE experiments DROP COLUMN run_seconds;
+ALTER TABLE prompts DROP COLUMN entry_digest;
+ALTER TABLE responses DROP COLUMN template_variables_id;
+ALTER TABLE responses DROP COLUMN input_cost_usd;
+ALTER TABLE responses DROP COLUMN output_cost_usd;
+ALTER TABLE responses DROP COLUMN custom_api_info;
+ALTER TABLE responses DROP COLUMN trajectory;
+ALTER TABLE responses DROP COLUMN trajectory_ingest_error;
+ALTER TABLE responses DROP COLUMN termination_reason;
+ALTER TABLE ratings DROP COLUMN llm_model_name;
+ALTER TABLE ratings DROP COLUMN duration_seconds;
+ALTER TABLE ratings DROP COLUMN input_tokens;
+ALTER TABLE ratings DROP COLUMN output_tokens;
+ALTER TABLE ratings DROP COLUMN reasoning_tokens;
+ALTER TABLE ratings DROP COLUMN cached_tokens;
+CREATE TRIGGER response_stored AFTER INSERT ON responses WHEN NEW.is_ready
+BEGIN INSERT INTO response_blocks VALUES (NEW.experiment_id, NEW.id >> 12, NEW.project_id, 1)
+ON CONFLICT (experiment_id, block) DO UPDATE SET ready = ready + 1; END;
+CREATE TRIGGER response_finished AFTER UPDATE OF is_ready ON responses
+WHEN NEW.is_ready AND NOT OLD.is_ready
+BEGIN INSERT INTO response_blocks VALUES (NEW.experiment_id, NEW.id >> 12, NEW.project_id, 1)
+ON CONFLICT (experiment_id, block) DO UPDATE SET ready = ready + 1; END;
+CREATE TRIGGER response_deleted AFTER DELETE ON responses WHEN OLD.is_ready
+BEGIN UPDATE response_blocks SET ready = ready - 1
+ WHERE experiment_id = OLD.experiment_id AND block = OLD.id >> 12; END;
+CREATE INDEX responses_finished ON responses (experiment_id) WHERE is_ready;
 ALTER TABLE criteria DROP COLUMN retired_at;
 ALTER TABLE experiments DROP COLUMN rating_version;
 ALTER TABLE experiments DROP COLUMN response_column_id;
@@ -36,7 +65,6 @@ ALTER TABLE experiments DROP COLUMN evaluation_mode;
 ALTER TABLE experiments DROP COLUMN agent_config;
 ALTER TABLE experiments DROP COLUMN evaluation_agent_config;
 ALTER TABLE experiments DROP COLUMN persona_group_id;
-ALTER TABLE responses DROP COLUMN custom_api_info;
 UPDATE meta SET value = '4' WHERE name = 'schema_version';
 """
 _TO_3 = """
@@ -66,6 +94,7 @@ CREATE INDEX responses_by_experiment ON responses (experiment_id, id);
 
 
 def to_version_4(raw: sqlite3.Connection) -> None:
+    _drop_triggers(raw, "response%")
     raw.executescript(_TO_4)
 
 

@@ -259,7 +259,7 @@ async def test_ratings_belong_to_their_responses(api: Api, model: ScriptedModel)
     assert len(model.calls) - calls == 2
     listed = await api.items("/responses?response_ids=1&response_ids=2")
     assert [one["ratings"] for one in listed] == [status["result"][1], status["result"][0]]
-    assert status["result"][0][0]["reasoning"] is None
+    assert status["result"][0][0]["reasoning"] == "so"
 
 
 async def test_rating_again_takes_the_place(api: Api) -> None:

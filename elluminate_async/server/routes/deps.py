@@ -10,7 +10,7 @@ from uuid import UUID
 from weakref import ref
 
 from fastapi import Depends, Path, Query, Request, Response
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field
 from pydantic_core import to_json
 from sqlalchemy import Connection
 
@@ -26,7 +26,9 @@ from elluminate_async.server.store.wire_json import WireText
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MAX_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
+"""The highest id that a database has room for."""
+
 _NOTHING = frozenset({"", "None", "null", "latest"})
 _ID = re.compile(r"0|[1-9][0-9]*")
 _OTHER_NUMBER = re.compile(r"[\s0-9_.+]*[0-9][\s0-9_.+]*")
@@ -34,8 +36,8 @@ _OWN_AGENT = "elluminate-async/"
 _LEGACY_SDK = re.compile(r"(0|1\.0)(\.|$)")
 
 
-def _none_if_nothing(value: object) -> object:
-    # Official clients send Python's None and "latest" as words.
+def none_if_nothing(value: object) -> object:
+    """None for the words that say so: official clients send Python's None, and "latest"."""
     return None if isinstance(value, str) and value in _NOTHING else value
 
 
@@ -50,22 +52,23 @@ def _canonical(value: object) -> object:
     return value
 
 
-Id = Annotated[int, Path(ge=0, le=_MAX_ID), BeforeValidator(_canonical)]
+Id = Annotated[int, Path(ge=0, le=MAX_ID), BeforeValidator(_canonical)]
 OptionalId = Annotated[
-    Annotated[int, Field(ge=0, le=_MAX_ID)] | None, BeforeValidator(_none_if_nothing)
+    Annotated[int, Field(ge=0, le=MAX_ID)] | None, BeforeValidator(none_if_nothing)
 ]
-OptionalText = Annotated[str | None, BeforeValidator(_none_if_nothing)]
+OptionalText = Annotated[str | None, BeforeValidator(none_if_nothing)]
 OptionalName = Annotated[str | None, BeforeValidator(_none_if_empty)]
 """A name to look up: each of those words may be one."""
 
-OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_nothing)]
-Waiter = Annotated[UUID | None, BeforeValidator(_none_if_nothing)]
+OptionalFlag = Annotated[bool | None, BeforeValidator(none_if_nothing)]
+OptionalFloat = Annotated[float | None, BeforeValidator(none_if_nothing)]
+Waiter = Annotated[UUID | None, BeforeValidator(none_if_nothing)]
 """One of those who poll the same job."""
 
 Cascade = Annotated[bool, Query()]
 """Whether what refers to a deleted object goes with it, responses and ratings included."""
 
-PageNumber = Annotated[int, Query(alias="page", ge=1, le=_MAX_ID)]
+PageNumber = Annotated[int, Query(alias="page", ge=1, le=MAX_ID)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class CurrentProject:
 
     Attributes:
         is_legacy: Whether the client is an official one up to 1.0.6.
+        is_official: Whether it is an official one, of any version.
         revoked_as: The status that it is told of a cancelled job: an official client knows of no
             end but two, and would ask for ever.
         connection: Where the request came from, where that is known.
@@ -82,6 +86,7 @@ class CurrentProject:
     service: Service
     id: int
     is_legacy: bool
+    is_official: bool = False
     revoked_as: JobStatusName = JobStatusName.REVOKED
     connection: ref[ClientConnection] | None = None
 
@@ -157,21 +162,6 @@ def json_response(value: object, status: int = 200, *, held: HeldBytes | None = 
     return Response(value, status, media_type="application/json")
 
 
-_CATEGORIES = TypeAdapter(dict[str, list[str]])
-
-
-def categories_of(text: str | None) -> dict[str, list[str]] | None:
-    """Columns and the values that are wanted in them, from a query's JSON; 422 for other JSON."""
-    if text is None:
-        return None
-    try:
-        return _CATEGORIES.validate_json(text)
-    except ValidationError:
-        raise Problem(
-            422, 'categorical_filters must be JSON such as {"column": ["one value", "another"]}'
-        ) from None
-
-
 async def service_of(request: Request) -> Service:
     """The server that got the request."""
     return request.state.service
@@ -182,11 +172,12 @@ async def _current_project(project_id: Id, request: Request) -> CurrentProject:
     if project_id not in request.state.allowed_projects:
         raise not_found("project", project_id)
     sdk = request.headers.get("sdk-version", "")
-    is_official = sdk and not request.headers.get("user-agent", "").startswith(_OWN_AGENT)
+    is_official = sdk != "" and not request.headers.get("user-agent", "").startswith(_OWN_AGENT)
     return CurrentProject(
         request.state.service,
         project_id,
         is_legacy=_LEGACY_SDK.match(sdk) is not None,
+        is_official=is_official,
         revoked_as=JobStatusName.FAILURE if is_official else JobStatusName.REVOKED,
         connection=getattr(request.state, "connection", None),
     )

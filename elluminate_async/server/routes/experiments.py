@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
 from elluminate_async.schemas import (
     CreateExperimentRequest,
     Experiment,
+    ExperimentMap,
     GenerationStatus,
     JobStatusName,
     Page,
@@ -30,18 +31,22 @@ from elluminate_async.server.routes.deps import (
     OptionalText,
     PageNumber,
     Waiter,
-    categories_of,
     json_response,
 )
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
+from elluminate_async.server.store import experiment_maps, jobs, revoking, sizes
 from elluminate_async.server.store import experiments as store
-from elluminate_async.server.store import jobs, revoking, sizes
+from elluminate_async.server.store.cells import CellFilter
 from elluminate_async.server.store.jobs import JobKind
+from elluminate_async.server.store.rows import PageRequest
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.server.routes.deps import CurrentProject
+
+MOST_SAMPLES: Final = 500
+"""Of one page of a map."""
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
@@ -87,21 +92,34 @@ async def find(
         collection_id=collection_id,
         llm_config_id=llm_config_id,
     )
-    documents = partial(store.documents, legacy=project.is_legacy)
+    documents = partial(store.documents, legacy=project.is_legacy, official=project.is_official)
     return await project.page(page, ids, documents, sizes.largest("experiment"))
 
 
-@router.get("/{experiment_id}")
+@router.get("/{experiment_id}", response_model=Experiment)
 async def get(
     project: InProject, experiment_id: Id, categorical_filters: OptionalText = None
-) -> Experiment:
-    """One experiment with its results, or with those of the rows of some categories."""
-    return await project.read(
+) -> Response:
+    """One experiment with its results; with filters, those over the rows that match."""
+    found = await project.read(
         store.get,
         experiment_id,
         legacy=project.is_legacy,
-        categories=categories_of(categorical_filters),
+        official=project.is_official,
+        cells=CellFilter.of(categorical_filters),
     )
+    return json_response(found)
+
+
+@router.get("/{experiment_id}/map")
+async def show_map(
+    project: InProject,
+    experiment_id: Id,
+    page: PageNumber = 1,
+    limit: Annotated[int, Query(ge=1, le=MOST_SAMPLES)] = 50,
+) -> ExperimentMap:
+    """A page of its samples, without texts."""
+    return await project.read(experiment_maps.page, experiment_id, PageRequest(page, limit))
 
 
 @router.post("/{experiment_id}/run", response_model=Experiment)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BeforeValidator
 
 from elluminate_async.schemas import (
     JobStatus,
@@ -15,6 +16,9 @@ from elluminate_async.schemas import (
     PromptResponse,
     ResponseBatchRequest,
     ResponseIn,
+    ResponsesSample,
+    ResponsesStats,
+    SampleSort,
 )
 from elluminate_async.schemas.base import ListOf
 from elluminate_async.schemas.responses import AnnotateRequest
@@ -25,18 +29,23 @@ from elluminate_async.server.idempotency import answer_prepared_once, begun_unde
 from elluminate_async.server.intake import take_batch
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import (
+    MAX_ID,
     Id,
     InProject,
+    OptionalFlag,
     OptionalFloat,
     OptionalId,
     OptionalText,
     PageNumber,
     json_response,
+    none_if_nothing,
 )
+from elluminate_async.server.routes.queries import read_verdicts
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
-from elluminate_async.server.store import new_responses
+from elluminate_async.server.store import new_responses, samples, usage
 from elluminate_async.server.store import responses as store
 from elluminate_async.server.store.accepting import NewJob
+from elluminate_async.server.store.cells import CellFilter
 from elluminate_async.server.store.jobs import JobKind
 from elluminate_async.server.store.rows import PageRequest
 
@@ -161,6 +170,62 @@ async def stream_batch(
 ) -> EventStream:
     """How far a batch is, as it goes."""
     return await batches.stream(project, JobKind.RESPONSES, task_id, polling_interval)
+
+
+@router.get("/samples", response_model=list[ResponsesSample])
+async def list_samples(
+    project: InProject,
+    experiment_id: Annotated[int, Query(ge=0, le=MAX_ID)],
+    bounds: Annotated[tuple[tuple[str, float], ...], Depends(_bounds)],
+    *,
+    criteria_filter_by: OptionalText = None,
+    exclude_perfect_responses: OptionalFlag = None,
+    show_only_annotated_responses: OptionalFlag = None,
+    sort_by: Annotated[SampleSort | None, BeforeValidator(none_if_nothing)] = None,
+) -> Response:
+    """An experiment's responses by the rows that they are to."""
+    wanted = samples.SampleFilter(
+        experiment_id,
+        read_verdicts(criteria_filter_by),
+        bounds,
+        not_perfect=exclude_perfect_responses or False,
+        annotated=show_only_annotated_responses or False,
+    )
+    return json_response(await project.read(samples.listed, wanted, sort_by))
+
+
+@router.get("/comparison/samples", response_model=list[ResponsesSample])
+async def compare_samples(
+    project: InProject,
+    experiment_a_id: Annotated[int, Query(ge=0, le=MAX_ID)],
+    experiment_b_id: Annotated[int, Query(ge=0, le=MAX_ID)],
+    filter_samples_by: Annotated[
+        Literal["improved", "regressed"] | None, BeforeValidator(none_if_nothing)
+    ] = None,
+    criterion_ids: Annotated[ListOf[int] | None, Query()] = None,
+    categorical_filters: OptionalText = None,
+) -> Response:
+    """The samples of two experiments on the same rows, side by side."""
+    return json_response(
+        await project.read(
+            samples.compared,
+            experiment_a_id,
+            experiment_b_id,
+            filter_samples_by,
+            criterion_ids,
+            CellFilter.of(categorical_filters),
+        )
+    )
+
+
+@router.get("/stats")
+async def stats(
+    project: InProject,
+    days: Annotated[int, Query(ge=1, le=90)] = 30,
+    llm_config_id: OptionalId = None,
+) -> ResponsesStats:
+    """Usage of the last days, of one configuration or of all."""
+    return await project.read(usage.of_days, days, llm_config_id)
 
 
 @router.get("/{response_id}", response_model=PromptResponse)

@@ -199,6 +199,7 @@ def _insert(
             id=response_id,
             experiment_id=experiment.id,
             prompt_id=prompt_of[task.id],
+            template_variables_id=task.id,
             llm_config_id=config_id,
             epoch=epoch,
             answer=_answer(one),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from elluminate_async.schemas import Experiment
+from elluminate_async.schemas import Experiment, JobStatusName
 from elluminate_async.server.problems import Problem, taken
 from elluminate_async.server.store import (
     agent_tasks,
@@ -17,7 +17,6 @@ from elluminate_async.server.store import (
     llm_configs,
     nearest,
     prompt_templates,
-    responses,
     results,
     running,
     scenario_sets,
@@ -26,9 +25,10 @@ from elluminate_async.server.store import (
 from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from elluminate_async.schemas import CreateExperimentRequest
+    from elluminate_async.server.store.cells import CellFilter
 
 _LOG = logging.getLogger(__name__)
 
@@ -134,18 +134,14 @@ def get(
     experiment_id: int,
     *,
     legacy: bool,
-    categories: Mapping[str, Sequence[str]] | None = None,
+    official: bool = True,
+    cells: CellFilter | None = None,
 ) -> Experiment:
-    """One experiment with its results; ``legacy`` as in `results.of_experiment`.
-
-    With ``categories`` the results are those of the rows that have one of the values in each of
-    the columns.
-    """
+    """One experiment with its results; what they are for is as in `results.of_experiment`."""
     row(connection, project_id, experiment_id)
-    among = None
-    if categories:
-        among = responses.of_categories(connection, experiment_id, categories)
-    found = documents(connection, project_id, [experiment_id], legacy=legacy, among=among)
+    found = documents(
+        connection, project_id, [experiment_id], legacy=legacy, official=official, cells=cells
+    )
     return found[experiment_id]
 
 
@@ -181,7 +177,8 @@ def documents(
     ids: Iterable[int],
     *,
     legacy: bool,
-    among: Sequence[int] | None = None,
+    official: bool = True,
+    cells: CellFilter | None = None,
 ) -> dict[int, Experiment]:
     """The experiments of these ids, with their results, or those ``among`` some responses."""
     rows = rows_by_id(connection, table, project_id, ids)
@@ -191,6 +188,7 @@ def documents(
     sets = criterion_sets.documents(connection, project_id, _ids(rows, "criterion_set_id"))
     default = llm_configs.default_id(connection, project_id)
     configs = llm_configs.documents(connection, project_id, {default, *_ids(rows, "llm_config_id")})
+    dropped = _dropped_trajectories(connection, rows)
     return {
         experiment_id: Experiment(
             id=experiment_id,
@@ -203,14 +201,15 @@ def documents(
             criterion_set=sets[row.criterion_set_id],
             llm_config=configs[row.llm_config_id or default],
             generation_task_id=row.generation_task_id,
+            has_internal_error=_has_internal_error(connection, experiment_id),
+            dropped_trajectories=dropped.get(experiment_id, 0),
             results=results.of_experiment(
-                connection, experiment_id, legacy=legacy, response_ids=among
+                connection, row, legacy=legacy, official=official, cells=cells
             ),
             logs=row.logs,
             generation_params=nearest.params(row.generation_params, experiment_id),
             rating_version=row.rating_version or running.DEFAULT_RATING_VERSION,
             n_epochs=row.n_epochs,
-            has_internal_error=_has_internal_error(connection, experiment_id),
             response_column_id=row.response_column_id,
             evaluation_mode=nearest.evaluation_mode(row.evaluation_mode, experiment_id),
             agent_config=row.agent_config,
@@ -224,11 +223,31 @@ def documents(
 
 
 def _has_internal_error(connection: Connection, experiment_id: int) -> bool:
+    """Whether its last run was ended by a fault of the server, with items left to do."""
     jobs = tables.jobs
-    query = select(jobs.c.status).where(
-        jobs.c.experiment_id == experiment_id, jobs.c.kind == "experiment"
+    last = (
+        select(jobs.c.status, jobs.c.processed, jobs.c.total)
+        .where(jobs.c.experiment_id == experiment_id, jobs.c.kind == "experiment")
+        .order_by(jobs.c.id.desc())
+        .limit(1)
     )
-    return connection.execute(query.order_by(jobs.c.id.desc()).limit(1)).scalar() == "FAILURE"
+    found = connection.execute(last).first()
+    if found is None:
+        return False
+    return found.status == JobStatusName.FAILURE and found.processed < found.total
+
+
+def _dropped_trajectories(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
+    responses = tables.responses
+    counted = (
+        select(responses.c.experiment_id, func.count())
+        .where(
+            responses.c.experiment_id.in_(list(ids)),
+            responses.c.trajectory_ingest_error.is_not(None),
+        )
+        .group_by(responses.c.experiment_id)
+    )
+    return {experiment_id: count for experiment_id, count in connection.execute(counted)}
 
 
 def _ids(rows: dict[int, AnyRow], column: str) -> set[int]:
@@ -271,8 +290,16 @@ def log(connection: Connection, experiment_id: int, line: str, **changes: object
 
 
 def ended(connection: Connection, experiment_id: int, line: str) -> None:
-    """Note the end of the job, as a line of the log; another that still goes on is its job then."""
+    """Note the end of the job, as a line of the log, and how long it has taken.
+
+    Another that still goes on is the experiment's then.
+    """
     jobs = tables.jobs
+    begun = connection.execute(
+        select(table.c.run_seconds, jobs.c.created_at)
+        .join(jobs, jobs.c.task_id == table.c.generation_task_id)
+        .where(table.c.id == experiment_id)
+    ).one_or_none()
     going_on = (
         select(jobs.c.task_id)
         .where(
@@ -283,7 +310,11 @@ def ended(connection: Connection, experiment_id: int, line: str) -> None:
         .order_by(jobs.c.id.desc())
         .limit(1)
     )
-    log(connection, experiment_id, line, generation_task_id=going_on.scalar_subquery())
+    changes: dict[str, object] = {"generation_task_id": going_on.scalar_subquery()}
+    if begun is not None:
+        seconds = (now() - begun.created_at).total_seconds()
+        changes["run_seconds"] = (begun.run_seconds or 0.0) + seconds
+    log(connection, experiment_id, line, **changes)
 
 
 def remove(connection: Connection, project_id: int, experiment_id: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.prompt_templates import filled_length, render
@@ -21,36 +22,39 @@ from elluminate_async.server.store.wire_json import (
     ids_text,
     read_json,
     read_messages,
+    readable,
     time_text,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
-    from elluminate_async.schemas import ResponseIn
+    from elluminate_async.schemas import LLMConfig, ResponseIn
     from elluminate_async.server.store.job_inputs import Work
+    from elluminate_async.server.store.responses import GeneratedResponse
 
 # A plus keeps an index on the project from being taken instead of the ids.
 _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
 _EXPERIMENTS = f"""
 SELECT id, prompt_template_id, llm_config_id, collection_id, evaluation_mode, response_column_id
 FROM experiments {_WANTED}"""
-_ENTRIES = f"SELECT id, input_values FROM entries {_WANTED}"
+_ENTRIES = f"SELECT id, input_values, digest FROM entries {_WANTED}"
 _TEMPLATES = f"SELECT id, messages FROM prompt_templates {_WANTED}"
 _CONFIGS = f"""
-SELECT id, name, json_extract(document, '$.inference_type') AS inference_type,
+SELECT id, name, document, json_extract(document, '$.inference_type') AS inference_type,
  json_extract(document, '$.custom_api_config') AS custom_api_config,
  json_extract(document, '$.custom_response_parser') AS response_parser
 FROM llm_configs {_WANTED}"""
 _COLUMNS = "SELECT columns FROM collections WHERE id = ?"
 _KNOWN = """
-SELECT id, digest FROM prompts
+SELECT id, digest, entry_digest FROM prompts
 WHERE digest IN (SELECT value FROM json_each(?)) AND project_id = ?"""
-_INSERT = """
+_INSERT_PROMPT = """
 INSERT INTO prompts (id, project_id, prompt_template_id, template_variables_id, messages, digest,
- created_at) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+ entry_digest, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_FILLED_AGAIN = "UPDATE prompts SET entry_digest = ? WHERE id = ?"
 
 
 MOST_PROMPT = 4 << 20
@@ -95,6 +99,7 @@ class _NewPrompt:
     entry_id: int
     messages: str
     digest: str
+    entry_digest: str
 
 
 def create_responses(
@@ -140,6 +145,7 @@ def create_responses(
     ]
     configs = _require(connection, project_id, _CONFIGS, "LLM config", config_of)
     columns = _response_columns(connection, experiments.values())
+    prices = cache(_prices)
     prompts = _prompts(
         connection,
         project_id,
@@ -149,20 +155,14 @@ def create_responses(
         ],
         filling or Filling(),
     )
-    sizes.note(
-        connection,
-        "prompt",
-        (
-            (item.experiment_id, (prompt, variables[item.template_variables_id].input_values))
-            for item, (_, prompt) in zip(items, prompts, strict=True)
-        ),
-    )
+    _note_sizes(connection, items, prompts, variables)
     ids = reserve_ids(connection, tables.responses, len(items))
     rows = [
         responses.NewRow(
             id=response_id,
             experiment_id=item.experiment_id,
             prompt_id=prompt_id,
+            template_variables_id=item.template_variables_id,
             llm_config_id=config_id,
             epoch=item.epoch,
             answer=_answer(
@@ -171,6 +171,7 @@ def create_responses(
                 variables[item.template_variables_id],
                 configs[config_id],
                 columns,
+                prices,
             ),
             is_hidden=hidden,
         )
@@ -178,13 +179,33 @@ def create_responses(
             ids, items, prompts, config_of, strict=True
         )
     ]
+    _insert(connection, project_id, rows)
+    return list(ids)
+
+
+def _insert(connection: Connection, project_id: int, rows: Sequence[responses.NewRow]) -> None:
     try:
         responses.insert_all(connection, project_id, rows)
     except UnicodeError:
         raise
     except ValueError as error:  # a number that is none, in messages to store
         raise Problem(422, f"a value cannot be stored: {error}") from None
-    return list(ids)
+
+
+def _note_sizes(
+    connection: Connection,
+    items: Sequence[ResponseIn],
+    prompts: Sequence[tuple[int, str]],
+    variables: Mapping[int, AnyRow],
+) -> None:
+    sizes.note(
+        connection,
+        "prompt",
+        (
+            (item.experiment_id, (prompt, variables[item.template_variables_id].input_values))
+            for item, (_, prompt) in zip(items, prompts, strict=True)
+        ),
+    )
 
 
 def show(connection: Connection, response_ids: Sequence[int]) -> None:
@@ -209,15 +230,20 @@ def _answer(
     entry: AnyRow,
     config: AnyRow,
     columns: Mapping[int, dict[str, Any]],
-) -> responses.GeneratedResponse | None:
+    prices: Callable[[str], LLMConfig],
+) -> GeneratedResponse | None:
     """The answer that a response has from the first; None for one that a model is to give."""
     if item.messages:
-        return responses.uploaded(item.messages, item.metadata)
+        return responses.uploaded(item.messages, item.metadata, prices(config.document))
     if experiment.id in columns:
         return running.of_column(columns[experiment.id], read_json(entry.input_values))
     running.require_mode(experiment)
     running.require_callable(config)
     return None
+
+
+def _prices(document: str) -> LLMConfig:
+    return readable(read_json(document))
 
 
 def _response_columns(
@@ -278,18 +304,23 @@ def _prompts(
             filling.add(messages_of[template.id], values)
             messages = render(messages_of[template.id], values)
             rendered[pair] = content = digest(template.id, entry.id, messages)
-            wanted[content] = _NewPrompt(template.id, entry.id, dump(messages), content)
+            wanted[content] = _NewPrompt(
+                template.id, entry.id, dump(messages), content, entry.digest
+            )
         digests.append(rendered[pair])
-    known = {
-        row.digest: row.id for row in fetch(connection, _KNOWN, dump(list(wanted)), project_id)
-    }
+    rows = fetch(connection, _KNOWN, dump(list(wanted)), project_id)
+    known = {row.digest: row.id for row in rows}
+    # Filled in again, and with the same texts, from an entry that was changed elsewhere.
+    entry_digests = [(wanted[row.digest].entry_digest, row) for row in rows]
+    again = [(entry, row.id) for entry, row in entry_digests if entry != row.entry_digest]
+    run_many(connection, _FILLED_AGAIN, again)
     new = [row for content, row in wanted.items() if content not in known]
     if new:
         time = time_text(now())
         ids = reserve_ids(connection, tables.prompts, len(new))
         run_many(
             connection,
-            _INSERT,
+            _INSERT_PROMPT,
             [
                 (
                     prompt_id,
@@ -298,6 +329,7 @@ def _prompts(
                     one.entry_id,
                     one.messages,
                     one.digest,
+                    one.entry_digest,
                     time,
                 )
                 for prompt_id, one in zip(ids, new, strict=True)

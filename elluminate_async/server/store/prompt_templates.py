@@ -134,6 +134,17 @@ def documents(
     return {template_id: _document(row) for template_id, row in rows.items()}
 
 
+def resolved_texts(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, str]:
+    """The parts besides the messages, as keys of a prompt's JSON."""
+    rows = fetch(connection, _OF_IDS, ids_text(ids), project_id)
+    return {
+        row.id: f'"resolved_tools":{wire_json(row.tools)},'
+        f'"resolved_tool_choice":{wire_json(row.tool_choice)},'
+        f'"resolved_response_format":{wire_json(row.response_format_json_schema)}'
+        for row in rows
+    }
+
+
 def texts(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, str]:
     """The templates of these ids, as JSON."""
     rows = fetch(connection, _OF_IDS, ids_text(ids), project_id)

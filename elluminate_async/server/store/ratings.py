@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, select
 
-from elluminate_async.schemas import Rating
+from elluminate_async.schemas import GenerationMetadata, LLMConfig, Rating
 from elluminate_async.server.store import criteria, sizes, tables
 from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, rows_by_id, run_many
 from elluminate_async.server.store.wire_json import ids_text, time_text
@@ -30,7 +30,28 @@ WHERE r.response_id IN (SELECT value FROM json_each(?)) AND r.is_current"""
 _SUPERSEDE = "UPDATE ratings SET is_current = 0 WHERE id = ?"
 _INSERT = """
 INSERT INTO ratings (id, project_id, response_id, criterion_id, rating, reasoning, job_id,
- created_at, is_current) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ created_at, is_current, llm_model_name, duration_seconds, input_tokens, output_tokens,
+ reasoning_tokens, cached_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+
+class Judging(NamedTuple):
+    """The figures of one verdict, or of several together; None where not known."""
+
+    llm_model_name: str
+    duration_seconds: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    def share(self, place: int, count: int) -> Judging:
+        """That of the verdict of this place among so many: their tokens add up to all."""
+        name, seconds, *tokens = self
+        shares = [None if n is None else n // count + (place < n % count) for n in tokens]
+        return Judging(name, seconds, *shares)
+
+
+_UNKNOWN = (None,) * len(Judging._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +60,7 @@ class JudgeVerdict:
 
     Attributes:
         task_id: Of the job that asked; None for a request that waited.
+        judging: What it took.
     """
 
     response_id: int
@@ -46,6 +68,7 @@ class JudgeVerdict:
     rating: str
     reasoning: str | None
     task_id: str | None = None
+    judging: Judging | None = None
 
 
 def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerdict]) -> list[int]:
@@ -89,6 +112,7 @@ def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerd
                 one.task_id,
                 time,
                 last[one.response_id, one.criterion_id] is one,
+                *(one.judging or _UNKNOWN),
             )
             for rating_id, one in zip(ids, kept, strict=True)
         ],
@@ -137,5 +161,11 @@ def _document(row: AnyRow, criterion: Criterion) -> Rating:
         criterion=criterion,
         rating=row.rating,
         reasoning=row.reasoning,
+        generation_metadata=None
+        if row.llm_model_name is None
+        else GenerationMetadata(
+            llm_model_config=LLMConfig(llm_model_name=row.llm_model_name),
+            **{name: getattr(row, name) for name in Judging._fields[1:]},
+        ),
         created_at=row.created_at,
     )

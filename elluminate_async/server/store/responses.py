@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from elluminate_async.schemas import GenerationMetadata
-from elluminate_async.server.store import counts, documents, sizes, tables
+from elluminate_async.schemas.prices import cost_of_tokens
+from elluminate_async.server.store import counts, documents, paging, sizes, tables
 from elluminate_async.server.store.rows import (
     AnySelect,
     digest,
@@ -27,7 +28,7 @@ from elluminate_async.server.store.wire_json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from elluminate_async.schemas import LLMConfig
     from elluminate_async.server.store.rows import PageRequest
@@ -72,10 +73,20 @@ def page(
         connection, project_id, wanted.experiment_id, wanted.response_ids
     )
     request = sizes.fitting(request, largest)
+    place = (request.start, request.size)
     if seed is None and wanted == ResponseFilter(experiment_id=wanted.experiment_id):
-        shown, count = counts.finished_ids(
-            connection, project_id, wanted.experiment_id, request.start, request.size
+        shown, count = counts.finished_ids(connection, project_id, wanted.experiment_id, *place)
+    elif seed is None and wanted.response_ids is None:
+        stamps = counts.stamps(connection, project_id, wanted.experiment_id)
+        # The stamps are of this project's experiments only, which indexes do not tell.
+        owner = project_id if wanted.experiment_id is None else None
+        listed = paging.Listed(
+            (project_id, wanted),
+            table.c.id,
+            _matching(owner, wanted),
+            _matching(owner, wanted, in_order=True),
         )
+        shown, count = paging.page(connection, listed, stamps, *place)
     else:
         ids = _find_ids(connection, project_id, wanted)
         if seed is not None:
@@ -93,59 +104,58 @@ WHERE +r.project_id = ? AND r.is_ready ORDER BY r.id"""
 
 def _find_ids(connection: Connection, project_id: int, wanted: ResponseFilter) -> list[int]:
     """Ids of finished responses in the order their jobs were accepted: the inputs' order."""
-    query = select(table.c.id).where(table.c.project_id == project_id, table.c.is_ready)
-    limited = _limit(query, wanted)
+    limited = _matching(project_id, wanted)
     if wanted.response_ids is None:
         return list(connection.scalars(limited.order_by(table.c.id)))
-    if limited is query:
+    if wanted == ResponseFilter(response_ids=wanted.response_ids):
         ids = ids_text(set(wanted.response_ids))
         return [row.id for row in fetch(connection, _FINISHED, ids, project_id)]
     return sorted(row.id for row in select_in(connection, limited, table.c.id, wanted.response_ids))
 
 
-def _limit(query: AnySelect, wanted: ResponseFilter) -> AnySelect:
+def _matching(
+    project_id: int | None, wanted: ResponseFilter, *, in_order: bool = False
+) -> AnySelect:
+    """Ids of what a filter wants; with ``in_order`` no index but that of ids is of use."""
     entries = tables.entries
+    query = select(table.c.id).where(paging.READY)
+    if project_id is not None:
+        # A sum keeps an index on the project from being taken instead of those of the filters.
+        query = query.where(table.c.project_id + 0 == project_id)
     through_prompt = (
-        (prompts.c.id, wanted.prompt_id),
         (prompts.c.prompt_template_id, wanted.prompt_template_id),
         (prompts.c.template_variables_id, wanted.template_variables_id),
         (entries.c.collection_id, wanted.collection_id),
     )
     if any(value is not None for _, value in through_prompt):
         query = query.join(prompts, prompts.c.id == table.c.prompt_id)
+    if wanted.collection_id is not None:
         query = query.join(entries, entries.c.id == prompts.c.template_variables_id)
+    for column, value in through_prompt:
+        if value is not None:
+            query = query.where((column + 0 if in_order else column) == value)
     own = (
         (table.c.experiment_id, wanted.experiment_id),
+        (table.c.prompt_id, wanted.prompt_id),
         (table.c.llm_model_name, wanted.llm_model_name),
         (table.c.epoch, wanted.epoch),
     )
-    for column, value in (*through_prompt, *own):
+    for column, value in own:
         if value is not None:
             query = query.where(column == value)
-    bounds = dict(wanted.bounds)
+    return query.where(*within(wanted.bounds))
+
+
+def within(bounds: Iterable[tuple[str, float]]) -> list[ColumnElement[bool]]:
+    """Conditions of the bounds of a `ResponseFilter`."""
+    given = dict(bounds)
+    conditions: list[ColumnElement[bool]] = []
     for name in _BOUNDED:
-        if (low := bounds.get(f"{name}_min")) is not None:
-            query = query.where(table.c[name] >= low)
-        if (high := bounds.get(f"{name}_max")) is not None:
-            query = query.where(table.c[name] <= high)
-    return query
-
-
-_OF_EXPERIMENT = """
-SELECT r.id FROM responses AS r JOIN prompts AS p ON p.id = r.prompt_id
-JOIN entries AS e ON e.id = p.template_variables_id WHERE r.experiment_id = ? AND r.is_ready"""
-_OF_CATEGORY = """
-AND EXISTS (SELECT 1 FROM json_each(e.input_values) AS v
- WHERE v.key = ? AND v.value IN (SELECT value FROM json_each(?)))"""
-
-
-def of_categories(
-    connection: Connection, experiment_id: int, categories: Mapping[str, Sequence[str]]
-) -> list[int]:
-    """Ids of the responses to rows that have one of the values in each of the columns."""
-    statement = _OF_EXPERIMENT + _OF_CATEGORY * len(categories)
-    given = [part for name, values in categories.items() for part in (name, dump(list(values)))]
-    return [row.id for row in fetch(connection, statement, experiment_id, *given)]
+        if (low := given.get(f"{name}_min")) is not None:
+            conditions.append(table.c[name] >= low)
+        if (high := given.get(f"{name}_max")) is not None:
+            conditions.append(table.c[name] <= high)
+    return conditions
 
 
 def get(connection: Connection, project_id: int, response_id: int) -> WireText:
@@ -159,8 +169,8 @@ def annotate(
 ) -> WireText:
     """Set a response's annotation."""
     row = row_by_id(connection, table, project_id, "response", response_id)
-    parts = (row.messages, row.llm_model_config, row.custom_api_info, row.trajectory)
-    texts = (*map(dump_or_none, parts), row.error, row.trajectory_ingest_error, annotation)
+    documents_of = (row.messages, row.llm_model_config, row.custom_api_info, row.trajectory)
+    texts = (*map(dump_or_none, documents_of), row.error, row.trajectory_ingest_error, annotation)
     sizes.note(connection, "answer", [(response_id, texts)])
     connection.execute(update(table).where(table.c.id == response_id).values(annotation=annotation))
     return get(connection, project_id, response_id)
@@ -180,6 +190,8 @@ class GeneratedResponse:
         messages: The output.
         error: Why there is none.
         config: The configuration that was used.
+        prices: One whose prices hold where ``config`` has none.
+        custom_api_info: Of a custom endpoint that answered elsewhere.
         duration_seconds: Of the model's call.
     """
 
@@ -191,13 +203,14 @@ class GeneratedResponse:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+    prices: LLMConfig | None = None
     custom_api_info: dict[str, Any] | None = None
 
 
 def uploaded(
-    messages: list[dict[str, Any]], metadata: GenerationMetadata | None
+    messages: list[dict[str, Any]], metadata: GenerationMetadata | None, prices: LLMConfig | None
 ) -> GeneratedResponse:
-    """A response that is stored as given."""
+    """A response that is stored as given; ``prices`` as of `GeneratedResponse`."""
     known = metadata or GenerationMetadata()
     return GeneratedResponse(
         messages=messages,
@@ -208,6 +221,7 @@ def uploaded(
         output_tokens=known.output_tokens,
         reasoning_tokens=known.reasoning_tokens,
         cached_tokens=known.cached_tokens,
+        prices=prices,
         custom_api_info=known.custom_api_info,
     )
 
@@ -223,6 +237,7 @@ class NewRow:
     id: int
     experiment_id: int
     prompt_id: int
+    template_variables_id: int
     llm_config_id: int
     epoch: int
     answer: GeneratedResponse | None
@@ -231,12 +246,12 @@ class NewRow:
 
 _ANSWER_COLUMNS = (
     "messages", "llm_model_config", "llm_model_name", "duration_seconds", "input_tokens",
-    "output_tokens", "reasoning_tokens", "cached_tokens", "custom_api_info", "error",
-    "created_at", "is_ready",
+    "output_tokens", "reasoning_tokens", "cached_tokens", "input_cost_usd", "output_cost_usd",
+    "custom_api_info", "error", "created_at", "is_ready",
 )  # fmt: skip
 _COLUMNS = (
-    *_ANSWER_COLUMNS, "id", "project_id", "experiment_id", "prompt_id", "llm_config_id",
-    "epoch", "annotation",
+    *_ANSWER_COLUMNS, "id", "project_id", "experiment_id", "prompt_id", "template_variables_id",
+    "llm_config_id", "epoch", "annotation",
 )  # fmt: skip
 _INSERT = (
     f"INSERT INTO responses ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
@@ -258,6 +273,7 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
             project_id,
             row.experiment_id,
             row.prompt_id,
+            row.template_variables_id,
             row.llm_config_id,
             row.epoch,
             "",
@@ -292,7 +308,7 @@ def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
     configs: dict[int, tuple[LLMConfig, str]] = {}
 
     def columns(answer: GeneratedResponse, *, is_ready: bool) -> tuple[Any, ...]:
-        config = answer.config
+        config, other = answer.config, answer.prices
         text = None
         if config is not None:
             if id(config) not in configs:
@@ -307,6 +323,16 @@ def _columns_of(time: str) -> Callable[..., tuple[Any, ...]]:
             answer.output_tokens,
             answer.reasoning_tokens,
             answer.cached_tokens,
+            cost_of_tokens(
+                answer.input_tokens,
+                config and config.input_price_per_mtok,
+                other and other.input_price_per_mtok,
+            ),
+            cost_of_tokens(
+                answer.output_tokens,
+                config and config.output_price_per_mtok,
+                other and other.output_price_per_mtok,
+            ),
             dump_or_none(answer.custom_api_info),
             answer.error,
             time,

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, cast
+from types import NoneType
+from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, TextClause, func, select, text
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from elluminate_async.schemas import ExperimentResults, RatingValue, YesNoMeans
 from elluminate_async.server.store import tables
-from elluminate_async.server.store.wire_json import ids_text
+from elluminate_async.server.store.paging import READY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from elluminate_async.server.store.cells import CellFilter
+    from elluminate_async.server.store.rows import AnyRow
+
+table = tables.responses
 _FIGURES = {
     "duration_seconds": (int, float),
     "input_tokens": (int,),
@@ -25,85 +30,151 @@ _FIGURES = {
 
 def of_experiment(
     connection: Connection,
-    experiment_id: int,
+    experiment: AnyRow,
     *,
     legacy: bool,
-    response_ids: Sequence[int] | None = None,
+    official: bool = True,
+    cells: CellFilter | None = None,
 ) -> ExperimentResults | None:
     """The aggregates; None until something was rated.
 
     Args:
         connection: Where from.
-        experiment_id: Of which experiment.
+        experiment: Of which experiment, its row.
         legacy: For clients up to 1.0.6, which cannot read a mean that is not known:
             it is 0 for them, and null for others.
-        response_ids: Of which responses; None for all.
+        official: For official clients, which cannot read a cost that is not known: the same.
+        cells: Over the rows that match, instead of all.
     """
-    among = _among(response_ids)
-    by_criterion, rated = _verdicts(connection, experiment_id, among)
+    chosen = _chosen(experiment.id, cells)
+    by_criterion, rated = _verdicts(connection, chosen)
     if not by_criterion:
         return None
-    table = tables.responses
-    rows = connection.execute(
-        select(table.c.error, *(table.c[name] for name in _FIGURES))
-        .where(table.c.experiment_id == experiment_id, table.c.is_ready, *among)
-        .order_by(table.c.id)
-    ).all()
-    known = {
-        name: [value for row in rows if _is_figure(value := getattr(row, name), kind)]
-        for name, kind in _FIGURES.items()
+    known = _figures(connection, chosen)
+    means: dict[str, Any] = {
+        f"mean_{name}": _mean(values, legacy=legacy) for name, values in known.items()
     }
-    means = {f"mean_{name}": _mean(values, legacy=legacy) for name, values in known.items()}
     total: dict[str, int] = defaultdict(int)
     for counts in by_criterion.values():
         for rating, count in counts.items():
             total[rating] += count
+    shares = _shares(total)
     return ExperimentResults(
-        mean_all_ratings=_shares(total),
+        mean_all_ratings=shares,
+        std_all_ratings=math.sqrt(shares.yes * shares.no),
         mean_rating_by_criterion_id={
             str(criterion_id): _shares(counts) for criterion_id, counts in by_criterion.items()
         },
         input_tokens_per_response=known["input_tokens"],
         output_tokens_per_response=known["output_tokens"],
+        reasoning_tokens_per_response=known["reasoning_tokens"],
         duration_seconds_per_response=known["duration_seconds"],
         num_rated_responses=rated,
-        num_failed_responses=sum(1 for row in rows if row.error is not None),
+        completed_epochs=_completed_epochs(connection, chosen),
+        experiment_duration_seconds=experiment.run_seconds,
+        **_sums(connection, chosen, unknown=0.0 if official else None),
         **means,
     )
 
 
-def _among(response_ids: Sequence[int] | None) -> tuple[TextClause, ...]:
-    if response_ids is None:
-        return ()
-    among = text("responses.id IN (SELECT value FROM json_each(:among))")
-    return (among.bindparams(among=ids_text(response_ids)),)
+def _chosen(experiment_id: int, cells: CellFilter | None) -> tuple[ColumnElement[bool], ...]:
+    own = table.c.experiment_id == experiment_id
+    return (own,) if cells is None else (own, cells.holds_for(table.c.template_variables_id))
+
+
+def _figures(
+    connection: Connection, chosen: tuple[ColumnElement[bool], ...]
+) -> dict[str, list[Any]]:
+    """The known figures of responses, each list in their order."""
+    query = select(*(table.c[name] for name in _FIGURES)).where(*chosen, READY)
+    rows = connection.execute(query.order_by(table.c.id)).all()
+    columns = zip(*rows, strict=True) if rows else iter(((),) * len(_FIGURES))
+    return {
+        name: _known(column, _FIGURES[name]) for name, column in zip(_FIGURES, columns, strict=True)
+    }
+
+
+def _known(column: tuple[Any, ...], kinds: tuple[type, ...]) -> list[Any]:
+    types = set(map(type, column))
+    if types <= {int, NoneType}:
+        return [value for value in column if value is not None]
+    return [value for value in column if _is_figure(value, kinds)]
+
+
+def _completed_epochs(connection: Connection, chosen: tuple[ColumnElement[bool], ...]) -> int:
+    """Epochs that have a response to as many rows as any has, and wait for none."""
+    rows = func.count(table.c.template_variables_id.distinct())
+    epochs = connection.execute(
+        select(table.c.epoch, rows.label("rows"), func.count().label("ready"))
+        .where(*chosen, READY)
+        .group_by(table.c.epoch)
+    ).all()
+    all_rows = connection.scalar(select(func.count()).select_from(table).where(*chosen))
+    waiting: set[int] = set()
+    if all_rows != sum(epoch.ready for epoch in epochs):
+        missing = select(table.c.epoch).where(*chosen, table.c.is_ready.is_(False)).distinct()
+        waiting = set(connection.scalars(missing))
+    most = max((epoch.rows for epoch in epochs), default=0)
+    return sum(1 for one in epochs if one.rows == most and one.epoch not in waiting)
+
+
+def _sums(
+    connection: Connection, chosen: tuple[ColumnElement[bool], ...], unknown: float | None
+) -> dict[str, Any]:
+    """How many failed, and what the answers cost, as keys of the results.
+
+    Of those that failed only what is known of them counts.
+    """
+    succeeded = table.c.error.is_(None)
+    given, made = table.c.input_cost_usd, table.c.output_cost_usd
+    row = connection.execute(
+        select(
+            func.count(table.c.error).label("failed"),
+            func.count(case((succeeded, 1))).label("answers"),
+            func.sum(given).label("input"),
+            func.sum(made).label("output"),
+            func.count(case((succeeded, given))).label("known_input"),
+            func.count(case((succeeded, made))).label("known_output"),
+        ).where(*chosen, READY)
+    ).one()
+    costs: dict[str, float | None] = {}
+    for name in ("input", "output"):
+        is_known = row.answers and getattr(row, f"known_{name}") == row.answers
+        costs[name] = getattr(row, name) if is_known else None
+    both = [cost for cost in costs.values() if cost is not None]
+    costs["total"] = math.fsum(both) if len(both) == len(costs) else None
+    told = {name: unknown if cost is None else cost for name, cost in costs.items()}
+    return {
+        "num_failed_responses": row.failed,
+        **{f"estimated_{name}_cost_usd": cost for name, cost in told.items()},
+    }
 
 
 def _verdicts(
-    connection: Connection, experiment_id: int, among: Sequence[TextClause]
+    connection: Connection, chosen: tuple[ColumnElement[bool], ...]
 ) -> tuple[dict[int, dict[str, int]], int]:
     """Counts by criterion and verdict, and the number of responses with any."""
-    ratings, responses = tables.ratings, tables.responses
-    joined = (
-        ratings.join(responses, responses.c.id == ratings.c.response_id),
-        (responses.c.experiment_id == experiment_id, ratings.c.is_current, *among),
+    ratings = tables.ratings
+    current = (
+        ratings.join(table, table.c.id == ratings.c.response_id),
+        (*chosen, ratings.c.is_current),
     )
     counts = connection.execute(
         select(ratings.c.criterion_id, ratings.c.rating, func.count())
-        .select_from(joined[0])
-        .where(*joined[1])
+        .select_from(current[0])
+        .where(*current[1])
         .group_by(ratings.c.criterion_id, ratings.c.rating)
-        .order_by(ratings.c.criterion_id)
     )
     by_criterion: dict[int, dict[str, int]] = defaultdict(dict)
-    for criterion_id, rating, count in counts:
+    for criterion_id, rating, count in sorted(map(tuple[Any, ...], counts)):
         by_criterion[criterion_id][rating] = count
-    rated = connection.execute(
-        select(func.count(ratings.c.response_id.distinct()))
-        .select_from(joined[0])
-        .where(*joined[1])
-    ).scalar_one()
-    return by_criterion, rated
+    is_rated = (
+        select(ratings.c.id)
+        .where(ratings.c.response_id == table.c.id, ratings.c.is_current)
+        .exists()
+    )
+    rated = connection.scalar(select(func.count()).select_from(table).where(*chosen, is_rated))
+    return by_criterion, rated or 0
 
 
 def _is_figure(value: object, kind: tuple[type, ...]) -> bool:

@@ -28,6 +28,7 @@ ORDINARY: Final = 4 << 10
 
 _FIXED: Final = 4 << 10  # what every row has: its keys, times, ids and configuration
 _REASONING: Final = ORDINARY
+_JUDGING: Final = 1 << 10  # how a rating came about, its judge's configuration included
 
 
 def _bytes(column: str) -> str:
@@ -80,9 +81,8 @@ SELECT collection_id, max({_bytes("input_values")} + {_bytes("environment_config
 FROM entries GROUP BY collection_id""",
 )
 
-_TEMPLATE = " + ".join(
-    map(_bytes, ("t.messages", "t.tools", "t.tool_choice", "t.response_format_json_schema"))
-)
+_RESOLVED = " + ".join(map(_bytes, ("t.tools", "t.tool_choice", "t.response_format_json_schema")))
+_TEMPLATE = f"{_bytes('t.messages')} + {_RESOLVED}"
 _COLLECTION = " + ".join(map(_bytes, ("c.columns", "c.description", "c.environment_config")))
 _CRITERION = f"{_bytes('k.criterion_str')} + {_bytes('k.label')} + {_FIXED // 8}"
 _CRITERIA_OF = f"""
@@ -92,14 +92,18 @@ _LINKED_TO = f"""
  WHERE t.criterion_set_id = {{id}})"""
 _TEMPLATE_OF = f"""
 coalesce((SELECT {_TEMPLATE} FROM prompt_templates AS t WHERE t.id = x.prompt_template_id), 0)"""
+# A prompt tells what its template gives besides messages once more.
+_RESOLVED_OF = f"""
+coalesce((SELECT {_RESOLVED} FROM prompt_templates AS t WHERE t.id = x.prompt_template_id), 0)"""
 _COLLECTION_OF = f"""
 coalesce((SELECT {_COLLECTION} FROM collections AS c WHERE c.id = x.collection_id), 0)"""
 # The parts that are repeated in each row are looked at where they are, as they change.
 _LARGEST_RESPONSE = f"""
 SELECT max(max(coalesce(s.prompt, 0), {ORDINARY}) + max(coalesce(s.answer, 0), {ORDINARY})
- + (SELECT coalesce(sum({_CRITERION} + max(coalesce(s.reasoning, 0), {_REASONING})), 0)
+ + (SELECT coalesce(sum({_CRITERION} + {_JUDGING}
+   + max(coalesce(s.reasoning, 0), {_REASONING})), 0)
   FROM criteria AS k WHERE k.criterion_set_id = x.criterion_set_id)
- + {_TEMPLATE_OF} + {_COLLECTION_OF})
+ + {_TEMPLATE_OF} + {_RESOLVED_OF} + {_COLLECTION_OF})
 FROM experiments AS x LEFT JOIN response_sizes AS s ON s.experiment_id = x.id
 WHERE {{which}} AND +x.project_id = ?"""
 _OF_EXPERIMENT = _LARGEST_RESPONSE.format(which="x.id = ?")

@@ -56,10 +56,10 @@ def _time(name: str) -> Column[Any]:
     return Column(name, UtcDateTime, nullable=False)
 
 
-def _parent(name: str, target: str, *, nullable: bool = False) -> Column[Any]:
+def _parent(name: str, target: str, *, nullable: bool = False, index: bool = True) -> Column[Any]:
     # What belongs to a deleted object goes with it, as it would have nothing to refer to.
     return Column(
-        name, ForeignKey(f"{target}.id", ondelete="CASCADE"), nullable=nullable, index=True
+        name, ForeignKey(f"{target}.id", ondelete="CASCADE"), nullable=nullable, index=index
     )
 
 
@@ -217,6 +217,8 @@ experiments = _table(
     Column("rating_mode", String, nullable=False),
     Column("n_epochs", Integer, nullable=False),
     Column("logs", Text),
+    # Of all its runs so far, from acceptance to end.
+    Column("run_seconds", Float),
     Column("rating_version", String),
     Column("response_column_id", Integer),
     Column("evaluation_mode", String),
@@ -267,6 +269,8 @@ prompts = _table(
     _parent("template_variables_id", "entries"),
     _json("messages"),
     Column("digest", String, nullable=False),
+    # Of the entry when it was last filled in; None where an earlier version did that.
+    Column("entry_digest", String),
     _time("created_at"),
     UniqueConstraint("project_id", "digest"),
 )
@@ -275,6 +279,8 @@ responses = _table(
     "responses",
     _parent("experiment_id", "experiments"),
     _parent("prompt_id", "prompts"),
+    # The prompt's, which it goes with: samples are found without the prompts.
+    Column("template_variables_id", Integer),
     _optional("llm_config_id", "llm_configs"),
     Column("epoch", Integer, nullable=False),
     # A row is made when its job is accepted, so that ids follow the request's order
@@ -288,21 +294,47 @@ responses = _table(
     Column("output_tokens", Integer),
     Column("reasoning_tokens", Integer),
     Column("cached_tokens", Integer),
+    # By the prices at the time; None where one of the two is not known.
+    Column("input_cost_usd", Float),
+    Column("output_cost_usd", Float),
+    _json("custom_api_info"),
     _json("trajectory"),
     Column("trajectory_ingest_error", Text),
     Column("termination_reason", String),
-    _json("custom_api_info"),
     Column("error", Text),
     Column("annotation", Text, nullable=False),
     _time("created_at"),
 )
+Index(
+    "responses_by_entry",
+    responses.c.experiment_id,
+    responses.c.template_variables_id,
+    responses.c.epoch,
+    # Without it a condition that is the index's own would be looked up in the rows.
+    responses.c.is_ready,
+    sqlite_where=text("is_ready"),
+    postgresql_where=text("is_ready"),
+)
+Index(
+    "responses_dropped",
+    responses.c.experiment_id,
+    sqlite_where=text("trajectory_ingest_error IS NOT NULL"),
+    postgresql_where=text("trajectory_ingest_error IS NOT NULL"),
+)
 
 ratings = _table(
     "ratings",
-    _parent("response_id", "responses"),
+    _parent("response_id", "responses", index=False),
     _parent("criterion_id", "criteria"),
     Column("rating", String, nullable=False),
     Column("reasoning", Text),
+    # Its share of what the judge took.
+    Column("llm_model_name", String),
+    Column("duration_seconds", Float),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("reasoning_tokens", Integer),
+    Column("cached_tokens", Integer),
     # A newer rating supersedes an older one; the older stays for its job's result.
     Column("is_current", Boolean, nullable=False),
     Column("job_id", String, index=True),
@@ -315,6 +347,14 @@ Index(
     unique=True,
     sqlite_where=text("is_current"),
     postgresql_where=text("is_current"),
+)
+
+Index(
+    "ratings_of_response",
+    ratings.c.response_id,
+    ratings.c.is_current,
+    ratings.c.criterion_id,
+    ratings.c.rating,
 )
 
 jobs = _table(

@@ -50,8 +50,11 @@ def bring_up_to_date(connection: Connection) -> None:
 
 def _upgrade(connection: Connection, version: str) -> None:
     _add_missing(connection)
+    _fill(connection)
     if version == "1":
         counts.create(connection)
+    else:
+        counts.to_5(connection)
     if version in ("1", "2"):
         sizes.create(connection)
     _allow_null(connection, "prompts", "prompt_template_id INTEGER")
@@ -70,6 +73,28 @@ def _add_missing(connection: Connection) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {_definition(column)}")
         for index in table.indexes:
             index.create(connection, checkfirst=True)
+
+
+def _cost(kind: str) -> str:
+    price = f"json_extract(llm_model_config, '$.{kind}_price_per_mtok')"
+    is_known = (
+        f"json_valid(llm_model_config) AND typeof({kind}_tokens) = 'integer' AND "
+        f"typeof({price}) IN ('integer', 'real') AND {price} >= 0"
+    )
+    return f"{kind}_cost_usd = CASE WHEN {is_known} THEN {kind}_tokens * {price} / 1e6 END"
+
+
+_FILLED = f"""
+UPDATE responses SET {_cost("input")}, {_cost("output")},
+ template_variables_id =
+ (SELECT p.template_variables_id FROM prompts AS p WHERE p.id = responses.prompt_id)
+WHERE template_variables_id IS NULL"""
+
+
+def _fill(connection: Connection) -> None:
+    """Give columns of version 5 their values, and take away an index that another one covers."""
+    connection.exec_driver_sql(_FILLED)
+    connection.exec_driver_sql("DROP INDEX IF EXISTS ix_ratings_response_id")
 
 
 def _definition(column: Column[Any]) -> str:

@@ -175,6 +175,12 @@ def readable(document: dict[str, Any]) -> LLMConfig:
     return nearest.config(config)
 
 
+@lru_cache(maxsize=64)
+def wire_judge(name: str) -> str:
+    """The configuration of a judge of that name, which is the server's own."""
+    return LLMConfig(llm_model_name=name).model_dump_json()
+
+
 @lru_cache(maxsize=256)
 def wire_config(column: str | None) -> str:
     """A column's model configuration with all keys of the wire."""

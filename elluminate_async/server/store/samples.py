@@ -1,0 +1,157 @@
+"""Samples: an experiment's responses by the rows that they are to, chosen and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import Float, and_, case, func, literal, or_, select
+from sqlalchemy import cast as sql_cast
+
+from elluminate_async.schemas import RatingValue, SampleSort
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store import experiments, tables
+from elluminate_async.server.store.paging import READY
+from elluminate_async.server.store.responses import within
+from elluminate_async.server.store.wire_json import WireText
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect
+
+    from elluminate_async.server.store.cells import CellFilter
+    from elluminate_async.server.store.rows import AnyRow
+
+table = tables.responses
+ratings = tables.ratings
+
+_FIGURES: dict[str, ColumnElement[Any]] = {
+    "input-tokens": table.c.input_tokens,
+    "output-tokens": table.c.output_tokens,
+    "duration": table.c.duration_seconds,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFilter:
+    """Which responses of an experiment its samples have; those left without any are left out.
+
+    Attributes:
+        verdicts: Verdict by criterion, each of which a response must have.
+        bounds: As of a `ResponseFilter`.
+        not_perfect: Without responses all of whose ratings are YES.
+        annotated: Only those with a note.
+    """
+
+    experiment_id: int
+    verdicts: tuple[tuple[int, RatingValue], ...] = ()
+    bounds: tuple[tuple[str, float], ...] = ()
+    not_perfect: bool = False
+    annotated: bool = False
+
+
+def listed(
+    connection: Connection, project_id: int, wanted: SampleFilter, sort_by: SampleSort | None
+) -> WireText:
+    """An experiment's samples, in the order of the rows, or by the mean of a figure."""
+    experiments.row(connection, project_id, wanted.experiment_id)
+    row = table.c.template_variables_id
+    query = select(table.c.experiment_id, row, table.c.id).where(
+        table.c.experiment_id == wanted.experiment_id,
+        READY,
+        *within(wanted.bounds),
+        *(_has_verdict(criterion_id, verdict) for criterion_id, verdict in wanted.verdicts),
+    )
+    if wanted.annotated:
+        query = query.where(table.c.annotation != "")
+    if wanted.not_perfect:
+        query = query.where(or_(~_has_rating(), _has_rating(ratings.c.rating != RatingValue.YES)))
+    if sort_by is None:
+        return _samples(connection.execute(query.order_by(row, table.c.id)))
+    name, _, direction = sort_by.value.rpartition("-")
+    figure = score() if name == "rating" else _FIGURES[name]
+    mean = func.avg(figure).over(partition_by=row)
+    order = mean.desc() if direction == "desc" else mean.asc()
+    return _samples(connection.execute(query.order_by(order.nulls_last(), row, table.c.id)))
+
+
+def compared(
+    connection: Connection,
+    project_id: int,
+    baseline_id: int,
+    candidate_id: int,
+    only: Literal["improved", "regressed"] | None,
+    criterion_ids: Iterable[int] | None,
+    cells: CellFilter | None,
+) -> WireText:
+    """Samples of two experiments for the rows that both have responses to, row by row.
+
+    Args:
+        connection: Where from.
+        project_id: Of both.
+        baseline_id: Whose samples come first.
+        candidate_id: Another experiment.
+        only: Rows whose share of YES is higher, or lower, with the candidate.
+        criterion_ids: That count for this; None for all.
+        cells: Of the rows.
+
+    Raises:
+        Problem: 404 when one is not there; 422 when they are the same.
+    """
+    if baseline_id == candidate_id:
+        raise Problem(422, "an experiment is compared with another one: the two ids are the same")
+    for one in (baseline_id, candidate_id):
+        experiments.row(connection, project_id, one)
+    row = table.c.template_variables_id
+    judged = score(criterion_ids) if only else literal(None, Float)
+    scores = [
+        select(row.label("row"), func.avg(judged).label("score"))
+        .where(table.c.experiment_id == one, READY)
+        .group_by(row)
+        .cte(name)
+        for name, one in (("baseline", baseline_id), ("candidate", candidate_id))
+    ]
+    before, after = (one.c.score for one in scores)
+    both = select(scores[0].c.row).join(scores[1], scores[0].c.row == scores[1].c.row)
+    if only is not None:
+        both = both.where(after > before if only == "improved" else after < before)
+    query = select(table.c.experiment_id, row, table.c.id).where(
+        table.c.experiment_id.in_((baseline_id, candidate_id)), READY, row.in_(both)
+    )
+    if cells is not None:
+        query = query.where(cells.holds_for(row))
+    place = case((table.c.experiment_id == baseline_id, 0), else_=1)
+    return _samples(connection.execute(query.order_by(row, place, table.c.id)))
+
+
+def score(criterion_ids: Iterable[int] | None = None) -> ScalarSelect[Any]:
+    """A response's share of YES among its ratings; null without any."""
+    is_yes = case((ratings.c.rating == RatingValue.YES, 1.0), else_=0.0)
+    query = select(func.avg(sql_cast(is_yes, Float))).where(_current())
+    if criterion_ids is not None:
+        query = query.where(ratings.c.criterion_id.in_(list(criterion_ids)))
+    return query.scalar_subquery()
+
+
+def _current() -> ColumnElement[bool]:
+    return and_(ratings.c.response_id == table.c.id, ratings.c.is_current)
+
+
+def _has_rating(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    return select(ratings.c.id).where(_current(), *conditions).exists()
+
+
+def _has_verdict(criterion_id: int, verdict: RatingValue) -> ColumnElement[bool]:
+    return _has_rating(ratings.c.criterion_id == criterion_id, ratings.c.rating == verdict)
+
+
+def _samples(rows: Iterable[AnyRow]) -> WireText:
+    """Rows of experiment, row of the collection, and response; those of a sample are together."""
+    samples = (
+        f'{{"experiment_id":{experiment_id},"template_variables_id":{entry_id},'
+        f'"prompt_response_ids":[{",".join(str(row[2]) for row in group)}]}}'
+        for (experiment_id, entry_id), group in groupby(rows, lambda row: (row[0], row[1]))
+    )
+    return WireText(f"[{','.join(samples)}]")
