@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from elluminate_async.operations.connection import decode
 from elluminate_async.operations.experiment_jobs import ExperimentJobs
 from elluminate_async.operations.experiment_starts import JobStart
 from elluminate_async.operations.json_input import (
-    check_json,
+    category_query,
     check_lookup,
     check_name,
     checked_input,
@@ -87,7 +86,7 @@ class ExperimentsResource(Resource):
         check_lookup(name, id, "an experiment")
         if id is not None:
             number = id_of(id, Experiment, "id")
-            query = _categories(categorical_filters)
+            query = category_query(categorical_filters)
             answer = await self._connection.call("GET", "experiments", number, query=query)
             return decode(Experiment, answer)
         if categorical_filters is not None:
@@ -337,17 +336,6 @@ class ExperimentsResource(Resource):
         await self._connection.call(
             "DELETE", "experiments", id_of(experiment, Experiment, "experiment")
         )
-
-
-def _categories(filters: Mapping[str, Sequence[str]] | None) -> dict[str, str | None]:
-    if filters is None:
-        return {}
-    for name, values in filters.items():
-        if isinstance(values, str) or not all(isinstance(value, str) for value in values):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(f"categorical_filters[{name!r:.60}] must be a list of texts")
-    check_json(filters, "categorical_filters")
-    written = json.dumps({name: list(values) for name, values in filters.items()})
-    return {"categorical_filters": written}
 
 
 def _creation(
