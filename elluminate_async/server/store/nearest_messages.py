@@ -86,7 +86,8 @@ def _nearest(message: dict[str, Any], roles: Sequence[str], usual: str) -> dict[
     calls: object = message.get("tool_calls")
     if calls is not None:
         kept = cast("list[object]", calls) if isinstance(calls, list) else []
-        near["tool_calls"] = [_call(call) for call in kept if isinstance(call, dict)] or None
+        objects = [cast("dict[str, Any]", call) for call in kept if isinstance(call, dict)]
+        near["tool_calls"] = [_call(call) for call in objects] or None
     return near
 
 
