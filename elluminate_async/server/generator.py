@@ -57,7 +57,12 @@ _CRITERIA = JsonSchema(
 
 
 async def generate(models: ModelPool, work: Work, caller: Caller) -> GeneratedResponse:
-    """Answer one prompt; a model's failure becomes the answer's ``error``."""
+    """Answer one prompt; a model's failure becomes the answer's ``error``.
+
+    An answer that the row has in a column is taken as it is.
+    """
+    if work.given is not None:
+        return work.given
     config = work.sampling
     request = ModelRequest(
         messages=work.prompt,

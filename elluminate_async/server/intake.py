@@ -134,9 +134,9 @@ async def take_run(
             if not is_large(await project.read(rows) * options.n_epochs):
                 return run.begin_and_accept
             experiment_id, job, items = await project.service.database.write(run.begin)
-            placing = placed(project, job, items, has_answers=run.has_answers)
-            hidden = await taking_back.enter_async_context(placing)
-            return partial(run.accept, experiment_id=experiment_id, job=job, hidden=hidden)
+            placing = placed(project, job, items)
+            await taking_back.enter_async_context(placing)
+            return partial(run.accept, experiment_id=experiment_id, job=job)
 
         return await answer_prepared_once(
             request,
@@ -177,11 +177,7 @@ def _submit_job_of(project: CurrentProject, experiment: Experiment) -> None:
 
 
 class _Run:
-    """The statements of one run of an experiment.
-
-    Attributes:
-        has_answers: Whether the responses are those of a column, and none is generated.
-    """
+    """The statements of one run of an experiment."""
 
     def __init__(
         self,
@@ -195,7 +191,6 @@ class _Run:
         self._options = options
         self._make = make
         self._is_new = is_new
-        self.has_answers = False
 
     def begin(self, connection: Connection) -> tuple[int, PlacedJob, Iterator[ResponseIn]]:
         """The experiment, the job, and its rows that are still to be made."""
@@ -204,7 +199,6 @@ class _Run:
         if experiments.row(connection, project_id, experiment_id).response_column_id is not None:
             # A column has one response for each row.
             self._options = options = options.model_copy(update={"n_epochs": 1})
-            self.has_answers = True
         entries = experiments.entries_to_run(connection, project_id, experiment_id)
         total = len(entries) * options.n_epochs
         check_count(total, MOST_ITEMS, "responses")
@@ -219,18 +213,9 @@ class _Run:
         accepting.add_items(connection, job, 0, ids)
         return self.accept(connection, experiment_id, job)
 
-    def accept(
-        self,
-        connection: Connection,
-        experiment_id: int,
-        job: PlacedJob,
-        hidden: Sequence[int] = (),
-    ) -> Experiment:
-        """From now on it will be done; rows that were ``hidden`` until then are there."""
+    def accept(self, connection: Connection, experiment_id: int, job: PlacedJob) -> Experiment:
+        """From now on it will be done."""
         project, options = self._project, self._options
-        new_responses.show(connection, hidden)
-        if self.has_answers:
-            accepting.note_generated(connection, job)
         values = options.model_dump(include={"rating_mode", "n_epochs"})
         if options.generation_params is not None:
             values["generation_params"] = options.generation_params

@@ -31,16 +31,11 @@ def is_large(count: int) -> bool:
 
 @asynccontextmanager
 async def placed(
-    project: CurrentProject,
-    job: PlacedJob,
-    items: Iterable[ResponseIn],
-    *,
-    has_answers: bool = False,
+    project: CurrentProject, job: PlacedJob, items: Iterable[ResponseIn]
 ) -> AsyncGenerator[list[int]]:
     """The rows of a job that was begun, to be accepted within; else all of it is taken back.
 
-    What is killed meanwhile is taken back at the next start. With ``has_answers`` all rows have
-    theirs, also those of items without messages.
+    What is killed meanwhile is taken back at the next start.
 
     Yields:
         The ids of rows that are hidden until `new_responses.show`.
@@ -50,9 +45,7 @@ async def placed(
     try:
         while some := list(islice(source, SLICE)):
             ids = await project.write(partial(_place, job=job, items=some, start=start, of=filling))
-            hidden += [
-                one for one, item in zip(ids, some, strict=True) if item.messages or has_answers
-            ]
+            hidden += [one for one, item in zip(ids, some, strict=True) if item.messages]
             start += len(ids)
         yield hidden
     except BaseException:

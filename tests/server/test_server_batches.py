@@ -139,7 +139,8 @@ async def test_half_of_a_character_costs_nobody_anything(session: aiohttp.Client
         async def complete(self, request: ModelRequest) -> ModelAnswer:
             prompt, odd = text_of(request.messages[-1]), [{"x": float("nan")}]
             if "b" in prompt:
-                return ModelAnswer("torn: \ud83d", tool_calls=[{"id": "\ud83d", "ü": 1}])
+                call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+                return ModelAnswer("torn: \ud83d", tool_calls=[{"id": "\ud83d", "ü": 1, **call}])
             return ModelAnswer("fine", tool_calls=odd if "c" in prompt else None)
 
     async with LocalServer(model=Torn()) as server:
@@ -148,7 +149,8 @@ async def test_half_of_a_character_costs_nobody_anything(session: aiohttp.Client
         x, b, c = (await api.generate(experiment, entries))["result"]
     assert x["messages"][0]["content"] == "fine"
     assert b["messages"][0]["content"] == "torn: \ufffd"
-    assert b["messages"][0]["tool_calls"] == [{"id": "\ufffd", "ü": 1}]
+    (call,) = b["messages"][0]["tool_calls"]
+    assert (call["id"], call["ü"], call["function"]["name"]) == ("\ufffd", 1, "f")
     assert "not JSON compliant" in c["error"]
 
 

@@ -167,6 +167,17 @@ async def test_responses_of_a_column(api: Api, model: ScriptedModel) -> None:
     assert len(model.calls) == 2  # the judge's
 
 
+async def test_a_retry_looks_into_the_column_again(api: Api, model: ScriptedModel) -> None:
+    """A row that had no response and has one by then gets that; no model is asked for it."""
+    await column_experiment(api, [{"word": "a", "said": "one"}, {"word": "b"}])
+    await api("PUT", "/collections/1/entries/2", {"input_values": {"word": "b", "said": "two"}})
+    again = await api.post("/experiments/1/retry-failed", {})
+    await api.ended(f"/experiments/1/generation/{again['generation_task_id']}")
+    found = await api.items("/responses?experiment_id=1")
+    assert [one["messages"][0]["content"] for one in found] == ["one", "two"]
+    assert len(model.calls) == 2  # the judge's
+
+
 async def test_many_responses_of_a_column(api: Api, model: ScriptedModel) -> None:
     """Those of a large run, which are made in slices, are there as well."""
     rows = [{"word": str(number), "said": f"said {number}"} for number in range(1_100)]

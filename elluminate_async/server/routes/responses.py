@@ -254,9 +254,7 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
         answer = None
         if not item.messages:
             models, work = project.service.models, await project.write(new_responses.preview, item)
-            # One of a column is there already.
-            if work.messages is None:
-                answer = await generate(models, work, models.caller(project.id))
+            answer = await generate(models, work, models.caller(project.id))
         return partial(_keep, project_id=project.id, item=item, answer=answer)
 
     return await answer_prepared_once(

@@ -34,7 +34,6 @@ _EXPERIMENTS = """
 SELECT DISTINCT experiment_id FROM responses
 WHERE id IN (SELECT value FROM json_each(?)) LIMIT 2"""
 _OF_JOB = "SELECT experiment_id FROM jobs WHERE task_id = ?"
-_GENERATED = "UPDATE jobs SET generated = total WHERE id = ?"
 _PLACED = f"SELECT id, task_id, error_msg FROM jobs WHERE status = '{_PLACING}'"
 _DISCARD_ROWS = """
 DELETE FROM responses WHERE NOT is_ready
@@ -112,11 +111,6 @@ def accept_placed(connection: Connection, job: PlacedJob, experiment_id: int | N
     """
     run_many(connection, _ACCEPT, [(experiment_id, job.id)])
     return job.task_id
-
-
-def note_generated(connection: Connection, job: PlacedJob) -> None:
-    """All responses of a job have their answers from the first."""
-    run_many(connection, _GENERATED, [(job.id,)])
 
 
 def experiment_of_responses(connection: Connection, response_ids: Sequence[int]) -> int | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
+
+from elluminate_async.schemas import ItemFailure
 from elluminate_async.server.store import collections, criteria, prompt_templates
 from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.wire_json import (
@@ -85,6 +88,17 @@ def ratings_of_job(
     rows = fetch(connection, _RATINGS_OF_JOB, wanted, task_id, project_id)
     rated = _grouped(connection, project_id, rows)
     return [f"[{','.join(rated.get(response_id, ()))}]" for response_id in response_ids]
+
+
+def failures(items: Sequence[AnyRow]) -> str:
+    """The items of a job that have failed."""
+    return to_json(
+        [
+            ItemFailure(index=row.position, code=row.failure_code, message=row.failure_message)
+            for row in items
+            if row.failure_code is not None
+        ]
+    ).decode()
 
 
 def _response(

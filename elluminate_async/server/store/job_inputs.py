@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.trajectories import Trajectory, messages_of, read_trajectory
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import agent_tasks, criteria, llm_configs
+from elluminate_async.server.store import agent_tasks, criteria, llm_configs, running
 from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.wire_json import ids_text, read_json, read_messages, readable
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from elluminate_async.schemas import Criterion, LLMConfig
     from elluminate_async.server.store.llm_configs import StoredConfig
+    from elluminate_async.server.store.responses import GeneratedResponse
+    from elluminate_async.server.store.rows import AnyRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Work:
         error: Why it has no output.
         criteria: The questions of its experiment's criterion set.
         config: Which model answers.
+        given: The answer that it has in a column of its row; None for one that a model gives.
         sampling: The configuration with the experiment's own parameters over it; works
             with the same share it.
     """
@@ -45,13 +48,16 @@ class Work:
     response_format: dict[str, Any] | None
     tools: list[dict[str, Any]] | None
     tool_choice: str | dict[str, Any] | None
+    given: GeneratedResponse | None = None
 
 
-_ROWS = """
+_ROWS = f"""
 SELECT r.id, r.is_ready, r.messages, r.error, p.id AS prompt_id, p.messages AS prompt,
  t.response_format_json_schema, t.tools, t.tool_choice, r.trajectory,
  CASE WHEN d.experiment_id IS NULL THEN NULL ELSE v.input_values END AS task_values,
- e.id AS experiment_id, e.criterion_set_id, e.generation_params,
+ e.id AS experiment_id, e.criterion_set_id, e.generation_params, e.response_column_id,
+ {running.COLUMN} AS response_column,
+ CASE WHEN e.response_column_id IS NOT NULL THEN v.input_values END AS row_values,
  c.id AS config_id, c.name AS config_name, c.document, c.api_key, c.is_default
 FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.id = wanted.value
@@ -116,6 +122,7 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
                 response_format=parse(row.response_format_json_schema),
                 tools=parse(row.tools),
                 tool_choice=parse(row.tool_choice),
+                given=_given(row),
             )
         )
     return result
@@ -140,6 +147,12 @@ def _applied(criteria: list[Criterion], task_values: str | None) -> list[Criteri
         )
         for one in criteria
     ]
+
+
+def _given(row: AnyRow) -> GeneratedResponse | None:
+    if row.response_column_id is None:
+        return None
+    return running.of_column(row.response_column, row.row_values)
 
 
 def _parse(column: str | None) -> Any:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_json
 from sqlalchemy import Connection, select, update
 
-from elluminate_async.schemas import ItemFailure, JobStatusName, RatingMode
+from elluminate_async.schemas import JobStatusName, RatingMode
 from elluminate_async.server.problems import not_found
 from elluminate_async.server.store import (
     accepting,
@@ -314,7 +313,7 @@ def batch_status(
     more = ""
     if row.status in ENDED and full:
         rows = fetch(connection, _ITEMS, row.id)
-        more = f',{_results(connection, row, rows)},"item_failures":{_failures(rows)}'
+        more = f',{_results(connection, row, rows)},"item_failures":{documents.failures(rows)}'
     progress = _progress(row)
     return status, batch_document(status, row.error_msg, progress if full else None, more)
 
@@ -397,12 +396,3 @@ def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str
         kept += texts
     of = f',"prompt_response_ids":{json.dumps(ids)}' if job.kind == JobKind.RATINGS else ""
     return f'"result":[{",".join(kept)}]{of}'
-
-
-def _failures(rows: Sequence[AnyRow]) -> str:
-    failures = [
-        ItemFailure(index=row.position, code=row.failure_code, message=row.failure_message)
-        for row in rows
-        if row.failure_code is not None
-    ]
-    return to_json(failures).decode()

@@ -86,5 +86,17 @@ def _nearest(message: dict[str, Any], roles: Sequence[str], usual: str) -> dict[
     calls: object = message.get("tool_calls")
     if calls is not None:
         kept = cast("list[object]", calls) if isinstance(calls, list) else []
-        near["tool_calls"] = [call for call in kept if is_call(call)] or None
+        objects = [cast("dict[str, Any]", call) for call in kept if isinstance(call, dict)]
+        near["tool_calls"] = [_call(call) for call in objects] or None
     return near
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    """A tool call with what it lacks."""
+    if is_call(call):
+        return call
+    function: object = call.get("function")
+    known = cast("dict[str, Any]", function) if isinstance(function, dict) else {}
+    texts = {name: str(known.get(name) or "") for name in ("name", "arguments")}
+    whole = {"id": str(call.get("id") or ""), "type": "function", "function": {**known, **texts}}
+    return {**call, **whole}

@@ -27,19 +27,19 @@ from elluminate_async.server.store.wire_json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
     from elluminate_async.schemas import LLMConfig, ResponseIn
     from elluminate_async.server.store.job_inputs import Work
-    from elluminate_async.server.store.responses import GeneratedResponse
 
 # A plus keeps an index on the project from being taken instead of the ids.
 _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
 _EXPERIMENTS = f"""
-SELECT id, prompt_template_id, llm_config_id, collection_id, evaluation_mode, response_column_id
-FROM experiments {_WANTED}"""
+SELECT id, prompt_template_id, llm_config_id, collection_id, evaluation_mode, response_column_id,
+ {running.COLUMN} AS response_column
+FROM experiments AS e {_WANTED}"""
 _ENTRIES = f"SELECT id, input_values, digest FROM entries {_WANTED}"
 _TEMPLATES = f"SELECT id, messages FROM prompt_templates {_WANTED}"
 _CONFIGS = f"""
@@ -47,7 +47,6 @@ SELECT id, name, document, json_extract(document, '$.inference_type') AS inferen
  json_extract(document, '$.custom_api_config') AS custom_api_config,
  json_extract(document, '$.custom_response_parser') AS response_parser
 FROM llm_configs {_WANTED}"""
-_COLUMNS = "SELECT columns FROM collections WHERE id = ?"
 _KNOWN = """
 SELECT id, digest, entry_digest FROM prompts
 WHERE digest IN (SELECT value FROM json_each(?)) AND project_id = ?"""
@@ -144,7 +143,7 @@ def create_responses(
         for item in items
     ]
     configs = _require(connection, project_id, _CONFIGS, "LLM config", config_of)
-    columns = _response_columns(connection, experiments.values())
+    _require_runnable(items, experiments, (configs[one] for one in config_of))
     prices = cache(_prices)
     prompts = _prompts(
         connection,
@@ -165,14 +164,11 @@ def create_responses(
             template_variables_id=item.template_variables_id,
             llm_config_id=config_id,
             epoch=item.epoch,
-            answer=_answer(
-                item,
-                experiments[item.experiment_id],
-                variables[item.template_variables_id],
-                configs[config_id],
-                columns,
-                prices,
-            ),
+            answer=responses.uploaded(
+                item.messages, item.metadata, prices(configs[config_id].document)
+            )
+            if item.messages
+            else None,
             is_hidden=hidden,
         )
         for response_id, item, (prompt_id, _), config_id in zip(
@@ -224,45 +220,23 @@ def preview(connection: Connection, project_id: int, item: ResponseIn) -> Work:
     return one
 
 
-def _answer(
-    item: ResponseIn,
-    experiment: AnyRow,
-    entry: AnyRow,
-    config: AnyRow,
-    columns: Mapping[int, dict[str, Any]],
-    prices: Callable[[str], LLMConfig],
-) -> GeneratedResponse | None:
-    """The answer that a response has from the first; None for one that a model is to give."""
-    if item.messages:
-        return responses.uploaded(item.messages, item.metadata, prices(config.document))
-    if experiment.id in columns:
-        return running.of_column(columns[experiment.id], read_json(entry.input_values))
-    running.require_mode(experiment)
-    running.require_callable(config)
-    return None
-
-
 def _prices(document: str) -> LLMConfig:
     return readable(read_json(document))
 
 
-def _response_columns(
-    connection: Connection, experiments: Iterable[AnyRow]
-) -> dict[int, dict[str, Any]]:
-    """The columns that have the responses, by experiment."""
-    found: dict[int, dict[str, Any]] = {}
-    for experiment in experiments:
-        column_id = experiment.response_column_id
-        if column_id is None:
+def _require_runnable(
+    items: Iterable[ResponseIn], experiments: Mapping[int, AnyRow], configs: Iterable[AnyRow]
+) -> None:
+    """400 for an item that is to be generated, and cannot be."""
+    for item, config in zip(items, configs, strict=True):
+        experiment = experiments[item.experiment_id]
+        if item.messages:
             continue
-        rows = fetch(connection, _COLUMNS, experiment.collection_id)
-        column = running.column_of(read_json(rows[0].columns), column_id) if rows else None
-        if column is None:
-            raise Problem(
-                400, f"experiment {experiment.id}: its response column {column_id} is gone"
-            )
-        found[experiment.id] = column
-    return found
+        if experiment.response_column_id is not None:
+            running.require_column(experiment)
+        else:
+            running.require_mode(experiment)
+            running.require_callable(config)
 
 
 def _template_id(item: ResponseIn, experiment: AnyRow) -> int:

@@ -31,7 +31,8 @@ _TODO = """
 SELECT r.id, r.error IS NOT NULL AS is_failed, r.annotation <> '' AS is_annotated,
  r.trajectory IS NOT NULL OR r.messages <> '[]' AS has_text
 FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT NULL
- OR EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = ? AND NOT EXISTS
+ OR EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = ?
+ AND c.retired_at IS NULL AND NOT EXISTS
   (SELECT 1 FROM ratings AS g
    WHERE g.response_id = r.id AND g.criterion_id = c.id AND g.is_current)))
 ORDER BY r.id"""

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store.responses import GeneratedResponse
-from elluminate_async.server.store.wire_json import dump
+from elluminate_async.server.store.wire_json import dump, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from elluminate_async.server.store.rows import AnyRow
 
 DEFAULT_RATING_VERSION: Final = "local-1"
 """The key of this server's judge, the only one that it has."""
+
+COLUMN: Final = """
+CASE WHEN e.response_column_id IS NOT NULL THEN
+ (SELECT k.value FROM collections AS o, json_each(o.columns) AS k
+  WHERE o.id = e.collection_id AND json_extract(k.value, '$.id') = e.response_column_id) END"""
+"""The column, as JSON, that has the responses of the experiment ``e``; null for none."""
 
 _WITHOUT_MODEL: Final = {
     "MULTI_TURN": "its responses are conversations that a persona holds, and this server has no "
@@ -62,12 +66,31 @@ def column_of(columns: list[dict[str, Any]], column_id: int) -> dict[str, Any] |
     return next((column for column in columns if column["id"] == column_id), None)
 
 
-def of_column(column: Mapping[str, Any], values: Mapping[str, Any]) -> GeneratedResponse:
-    """The response that a row has in a column; a row without one has failed."""
-    name = column["name"]
-    value = values.get(name)
+def require_column(experiment: AnyRow) -> None:
+    """400 for an experiment whose response column is gone.
+
+    Args:
+        experiment: With ``id``, ``response_column_id`` and ``response_column``, which is `COLUMN`.
+    """
+    if experiment.response_column is None:
+        gone = experiment.response_column_id
+        raise Problem(400, f"experiment {experiment.id}: its response column {gone} is gone")
+
+
+def of_column(column: str | None, values: str) -> GeneratedResponse:
+    """The response that a row has in a column; a row without one has failed.
+
+    Args:
+        column: As `COLUMN` has it; None for one that is gone.
+        values: Of the row, as JSON.
+    """
+    if column is None:
+        return GeneratedResponse([], "the column that has the responses is gone", None)
+    told = read_json(column)
+    name = told["name"]
+    value = read_json(values).get(name)
     if value is None or value == "":
-        value = column.get("default_value") or None
+        value = told.get("default_value") or None
     if value is None:
         return GeneratedResponse([], f"the row has no response in the column {name!r}", None)
     text = value if isinstance(value, str) else dump(value)
