@@ -336,3 +336,15 @@ async def test_bad_filters_are_refused_before_anything_is_sent() -> None:
     ):
         with pytest.raises(InputError, match=told):
             await call()
+
+
+async def test_what_is_done_again_is_counted_again(api: Api, model: ScriptedModel) -> None:
+    """A response that failed has figures once it is retried, and is found by them."""
+    await api.setup(["a", "b"])
+    model.errors["b"] = TimeoutError("no answer")
+    for path in ("run", "retry-failed"):
+        started = await api.post(f"/experiments/1/{path}", {})
+        await api.ended(f"/experiments/1/generation/{started['generation_task_id']}")
+        found = await api.get("/responses?experiment_id=1&output_tokens_min=1")
+        assert found["count"] == len(found["items"]) == 2 - len(model.errors)
+        model.errors.clear()
