@@ -629,6 +629,23 @@ async def test_a_client_is_made_with_it(collector: Collector) -> None:
     assert {"GET /api/v0/projects", "POST /api/v0/version/compatible"} <= names
 
 
+@pytest.mark.parametrize(
+    "named", [(), ("tracer_provider",), ("meter_provider",), ("logger_provider",)]
+)
+def test_a_provider_that_is_not_named_is_the_global_one(
+    collector: Collector, named: tuple[str, ...]
+) -> None:
+    """Each may be left out, all of them too: that is the way of a program with an agent."""
+    provided = {name: collector.providers[name] for name in named}
+    client = AsyncClient(base_url="http://127.0.0.1:1", api_key="a-key")
+    before = len(client.telemetry.observers)
+
+    instrument(client, **provided, evaluation_events=True)
+
+    assert len(client.telemetry.observers) == before + 3
+    assert len(observers(**provided)) == 2
+
+
 def test_the_state_of_clients_of_one_service_is_added_up(collector: Collector) -> None:
     """Two clients, one point; a client that is gone is in none."""
     shared = observers(**collector.providers)
