@@ -37,6 +37,7 @@ from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
+from elluminate_async.operations.standing import standing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.progress import Showing
 from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholders_in
@@ -169,7 +170,9 @@ class Evaluator:
         def begin(template: PromptTemplate, collection: Collection) -> None:
             self._prepare_upload(template, collection, keep=keep)
             if journal is None:
-                self._start(tasks, lambda: self._upload(keep=keep))
+                # It reads the caller's rows, whose own requests are none of the set-up.
+                with standing(self._connection, None):
+                    self._start(tasks, lambda: self._upload(keep=keep))
 
         setup = self._setup = await self._make_setup(begin)
         if self._request.rows is None and keep:
@@ -243,7 +246,8 @@ class Evaluator:
     async def _make_setup(self, begin: Begin) -> Setup:
         seconds = self._context.policy.deadline_at - time.monotonic()
         with anyio.move_on_after(max(0.0, seconds)):
-            return await SetupMaker(self._connection, self._request).make(begin)
+            with standing(self._connection, self._context.policy):
+                return await SetupMaker(self._context, self._request).make(begin)
         raise deadline_passed("before the evaluation was set up")
 
     def _for_steps(self) -> CallContext:
