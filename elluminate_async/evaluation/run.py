@@ -135,7 +135,12 @@ class Evaluator:
                 observed.count([(record.position, record.error) for record in records])
                 await deliver(records)
 
-            await self._run_shown(counted)
+            try:
+                await self._run_shown(counted)
+            except DeadlineError as error:
+                # Made again, the whole call would do again what was under way.
+                error.ambiguous |= self._setup is not None
+                raise
 
     async def _run_shown(self, deliver: DeliverRecords | None) -> None:
         async with locked(self._request.journal):
