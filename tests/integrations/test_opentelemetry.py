@@ -31,7 +31,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from elluminate_async import AsyncClient, AuthenticationError, BatchOptions, ItemError
+from elluminate_async import (
+    AsyncClient,
+    AuthenticationError,
+    BatchOptions,
+    ConflictError,
+    ItemError,
+)
 from elluminate_async.integrations.opentelemetry import (
     CAPTURE_VARIABLE,
     instrument,
@@ -178,6 +184,22 @@ async def test_the_trace_of_an_evaluation(collector: Collector) -> None:
     # The upload has no job; of the others each is posted and followed.
     assert Counter(len(collector.within(chunk)) for chunk in chunks)[1] == 1
     assert all(collector.within(chunk) for chunk in chunks)
+
+
+async def test_what_exists_already_is_no_error(collector: Collector) -> None:
+    """The 409 by which `get_or_create` finds that there is one leaves its span without a status."""
+    async with staged() as stage:
+        instrument(stage.client, **collector.providers)
+        _, is_new = await stage.client.collections.get_or_create(stage.collection.name)
+        with pytest.raises(ConflictError):
+            await stage.client.collections.create(stage.collection.name)
+
+    assert not is_new
+    found, created = collector.named("POST ")
+    assert [told(one)["http.response.status_code"] for one in (found, created)] == [409, 409]
+    assert found.status.status_code is StatusCode.UNSET
+    assert "error.type" not in told(found)
+    assert created.status.status_code is StatusCode.ERROR
 
 
 async def test_an_attempt_is_linked_to_the_one_before(
@@ -691,6 +713,7 @@ def test_thousands_of_calls_leave_nothing_behind(collector: Collector) -> None:
 class _Sent:
     method: str
     path: Sequence[str | int]
+    harmless: bool = False
 
 
 def test_without_the_extra_the_error_names_the_command() -> None:

@@ -134,7 +134,7 @@ class SpanObserver(Observer):
             self._sent[attempt] = span.get_span_context()
         if attempt.status is not None:
             span.set_attribute("http.response.status_code", attempt.status)
-        if attempt.cause is not None:
+        if attempt.cause is not None and not (attempt.may_exist and attempt.status == 409):
             self._tell_failure(attempt, span)
         span.end()
 
