@@ -34,14 +34,17 @@ from elluminate_async.errors import (
     ClientClosedError,
     ConnectError,
     DeadlineError,
+    ElluminateError,
     GenerationError,
     InputError,
     ItemError,
     JobError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    ProtocolError,
     RateLimitError,
     RatingError,
+    RejectedError,
     ServerError,
     ServiceUnavailableError,
     TransportError,
@@ -49,6 +52,8 @@ from elluminate_async.errors import (
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+_QUOTING: Final = (InputError, ItemError, ProtocolError, RejectedError)
 
 _RETRY_AFTER: Final = 5  # seconds, of a 429 or a 503 that names no time
 
@@ -161,6 +166,11 @@ def problem_of(
         detail = str(error) if isinstance(error, InputError) else kind.detail
         kind = kind._replace(status=own, detail=detail)
     return _document(kind, error)
+
+
+def quotes(error: BaseException) -> bool:
+    """Whether the text of ``error`` may quote an input, a prompt or an answer."""
+    return not isinstance(error, ElluminateError) or isinstance(error, _QUOTING)
 
 
 def internal_problem() -> Problem:
