@@ -25,7 +25,7 @@ from elluminate_async.engine.memory import Memory
 from elluminate_async.engine.outcomes import ProgressReporter
 from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.engine.stream import OutcomeStream
-from elluminate_async.errors import ItemError
+from elluminate_async.errors import DeadlineError, ItemError
 from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.evaluation.directory import journals_of, locked
 from elluminate_async.evaluation.evaluation import Evaluation

@@ -242,7 +242,8 @@ def problem_handlers(
     """Handlers that answer with a problem document where the service failed.
 
     The table is in `elluminate_async.integrations.problems`. The error is logged, with its own text
-    where that quotes neither an input nor an answer, and that text is told nobody. What is a bug stays one: it is raised, and answered with 500 by the framework.
+    where that quotes neither an input nor an answer, and that text is told nobody. What is a
+    bug stays one: it is raised, and answered with 500 by the framework.
 
     Args:
         statuses: For other statuses, by class: ``{InputError: 422, NotFoundError: 404}`` where the
