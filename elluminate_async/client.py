@@ -229,6 +229,9 @@ class AsyncClient(EvaluationCalls):
 
         A stream belongs to the block that it is made in, a listing to that in which it is read.
 
+        In a synchronous program ``with client.deadline(0.3):`` bounds what the thread has its
+        portal call.
+
         Args:
             seconds: From entering the block.
 

@@ -84,7 +84,9 @@ LIBRARIES = {
     },
     "cli": {"typer", "rich", "click", "pydantic", "yaml", "openpyxl"},
     "testing": {"_typeshed", "aiohttp", "anyio", "pydantic", "pytest"},
-    "integrations": {"anyio", "fastapi", "opentelemetry", "pydantic", "pytest", "starlette"},
+    "integrations": {
+        "anyio", "fastapi", "opentelemetry", "pydantic", "pydantic_core", "pytest", "starlette",
+    },
     "": set[str](),
     "__main__": set[str](),
     "_version": set[str](),

@@ -136,6 +136,7 @@ def unknown_outcome(
     return OutcomeUnknownError(
         "; ".join(filter(None, [text, "" if own is error else f"since then {error}", way_on])),
         position=0,
+        code="deadline" if isinstance(own, DeadlineError) else None,
         operation=operation,
         attempts=int(getattr(error, "attempts", 1)),
         status=own.status if isinstance(own, APIError) else None,

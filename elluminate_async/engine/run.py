@@ -138,4 +138,7 @@ async def deliver_all(call: Call[V, R], source: CutSource[V], deliver: Deliver[R
         finally:
             observed.count(run.cut)
         if run.out_of_time:
-            raise deadline_passed("before all items were sent")
+            late = deadline_passed("before all items were sent")
+            # Made again, the call would send again what it had sent.
+            late.ambiguous = bool(observed.succeeded or observed.failed)
+            raise late

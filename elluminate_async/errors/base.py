@@ -27,10 +27,12 @@ def partial_of(error: BaseException) -> Any:
 
     For a clock of another library, whose error is not this package's: `asyncio.timeout` and
     `asyncio.wait_for` raise a `TimeoutError` of their own, from the cancellation that has it.
-    Groups are looked into. `anyio.fail_after` keeps nothing of what it cancelled.
+    Groups are looked into. `anyio.fail_after` keeps nothing of what it cancelled, and neither do
+    `asyncio.gather` and `asyncio.TaskGroup` that are cancelled as a whole, as by a clock around
+    them: there each task asks for its own, of its `asyncio.CancelledError`.
 
     Returns:
-        A `Batch` or an `Evaluation`; None where there is none.
+        A `Batch` or an `Evaluation`, without `retry_failed`; None where there is none.
     """
     todo, seen = [error], set[int]()
     while todo:

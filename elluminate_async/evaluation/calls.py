@@ -97,8 +97,11 @@ class EvaluationCalls:
                 came to its end.
             JournalError: The journal cannot be used, or is of another evaluation.
 
-        Cost: some six requests for the set-up, then for each configuration those of
-        `responses.generate_many` and of `ratings.rate_many`. Memory: O(n) records.
+        Cost: for the set-up four requests, one more for each further configuration, and up to ten
+        more where names are taken; each call makes a collection and experiments of its own. Then
+        those of the upload, and for each configuration those of `responses.generate_many` and of
+        `ratings.rate_many`. A row alone has 9 to 19 in all, most of them one after the other:
+        `responses.generate` and `ratings.rate` have one each. Memory: O(n) records.
         """
         request = checked_request(
             rows,

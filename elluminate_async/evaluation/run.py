@@ -25,7 +25,7 @@ from elluminate_async.engine.memory import Memory
 from elluminate_async.engine.outcomes import ProgressReporter
 from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.engine.stream import OutcomeStream
-from elluminate_async.errors import ItemError
+from elluminate_async.errors import DeadlineError, ItemError
 from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.evaluation.directory import journals_of, locked
 from elluminate_async.evaluation.evaluation import Evaluation
@@ -37,6 +37,7 @@ from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
+from elluminate_async.operations.standing import standing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.progress import Showing
 from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholders_in
@@ -134,7 +135,12 @@ class Evaluator:
                 observed.count([(record.position, record.error) for record in records])
                 await deliver(records)
 
-            await self._run_shown(counted)
+            try:
+                await self._run_shown(counted)
+            except DeadlineError as error:
+                # Made again, the whole call would do again what was under way.
+                error.ambiguous |= self._setup is not None
+                raise
 
     async def _run_shown(self, deliver: DeliverRecords | None) -> None:
         async with locked(self._request.journal):
@@ -169,7 +175,9 @@ class Evaluator:
         def begin(template: PromptTemplate, collection: Collection) -> None:
             self._prepare_upload(template, collection, keep=keep)
             if journal is None:
-                self._start(tasks, lambda: self._upload(keep=keep))
+                # It reads the caller's rows, whose own requests are none of the set-up.
+                with standing(self._connection, None):
+                    self._start(tasks, lambda: self._upload(keep=keep))
 
         setup = self._setup = await self._make_setup(begin)
         if self._request.rows is None and keep:
@@ -243,7 +251,8 @@ class Evaluator:
     async def _make_setup(self, begin: Begin) -> Setup:
         seconds = self._context.policy.deadline_at - time.monotonic()
         with anyio.move_on_after(max(0.0, seconds)):
-            return await SetupMaker(self._connection, self._request).make(begin)
+            with standing(self._connection, self._context.policy):
+                return await SetupMaker(self._context, self._request).make(begin)
         raise deadline_passed("before the evaluation was set up")
 
     def _for_steps(self) -> CallContext:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from elluminate_async.evaluation.request import EvaluationRequest
-    from elluminate_async.operations.connection import Connection
+    from elluminate_async.operations.context import CallContext
     from elluminate_async.schemas.collections import Collection
     from elluminate_async.schemas.criteria import Criterion, CriterionIn
     from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -79,13 +79,14 @@ class SetupMaker:
     """Makes the objects of an evaluation, or finds those that its journal names.
 
     Args:
-        connection: To the service.
+        context: Of the evaluation, whose options these requests go by.
         request: What is to be evaluated.
     """
 
-    def __init__(self, connection: Connection, request: EvaluationRequest) -> None:
+    def __init__(self, context: CallContext, request: EvaluationRequest) -> None:
+        connection = context.connection
         self._request = request
-        self._connection = connection
+        self._options = context.options
         self._templates = PromptTemplatesResource(connection)
         self._criteria = CriteriaResource(connection)
         self._sets = CriterionSetsResource(connection)
@@ -171,7 +172,7 @@ class SetupMaker:
             return await _both(self.template(), self._new_set(label, criteria))
         template = await self.template()
         if self._request.criterion_set is None:
-            await self._criteria.get_or_generate_many(template)
+            await self._criteria.get_or_generate_many(template, options=self._options)
         return template, self._request.criterion_set
 
     async def _collection(self, base: str) -> Collection:

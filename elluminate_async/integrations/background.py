@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import anyio
-from pydantic import BaseModel, StringConstraints, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, StringConstraints, TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from elluminate_async import AsyncClient, Progress
 from elluminate_async.engine.filelock import lock_file, unlock_file
@@ -168,18 +169,20 @@ class Background:
 
         Args:
             name: Of the job, see `JobName`.
-            request: What it is about: anything that JSON has, or a pydantic model.
+            request: What it is about: anything that JSON has, or a pydantic model. Without NaN.
 
         Raises:
             NameTakenError: There is a job of that name with another request.
-            InputError: The name is none, or the request has no form in JSON.
+            InputError: The name is none, or the request has no form in JSON, as NaN has none.
             ClientClosedError: No jobs are done any more, or not yet.
         """
         folder = self._folder(name)
         if self._client is None:
             raise ClientClosedError(f"no jobs are done in {self._directory} now")
         try:
-            wanted = _JSON.dump_json(request)
+            # As it is on the disk: of NaN, JSON would have null.
+            plain = _plain(request)
+            wanted = json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
         except ValueError as error:
             raise InputError(f"the request of a job must be plain JSON: {error}") from None
         is_same = await run_to_end(partial(_accept, folder, wanted))
@@ -257,7 +260,7 @@ class Background:
     async def _run(self, client: AsyncClient, job: Job) -> None:
         try:
             result = await self._work(client, job)
-            outcome = _JSON.dump_json({"status": "succeeded", "result": result})
+            outcome = _JSON.dump_json({"status": "succeeded", "result": _plain(result)})
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -266,6 +269,26 @@ class Background:
             _log.exception("the job %s failed", job.name)
             outcome = _failure(problem_of(error) or internal_problem())
         await run_to_end(partial(_write, job.directory / _OUTCOME, outcome))
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in JSON's types, an `Evaluation` or a `Batch` in it as the document it is.
+
+    Raises:
+        ValueError: Something in it has no form in JSON; the text names its type.
+    """
+    return to_jsonable_python(value, fallback=_document)
+
+
+def _document(value: object) -> Any:
+    try:
+        return TypeAdapter[Any](type(value)).dump_python(value, mode="json")
+    except PydanticUserError:
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise ValueError(
+            f"a {name} has no form in JSON: pydantic models, dataclasses, this package's results "
+            "and JSON's own types have one"
+        ) from None
 
 
 def _failure(problem: Problem) -> bytes:

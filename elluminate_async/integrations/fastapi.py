@@ -49,6 +49,7 @@ from elluminate_async.integrations.problems import (
     Problem,
     internal_problem,
     problem_of,
+    quotes,
 )
 
 try:
@@ -240,8 +241,9 @@ def problem_handlers(
 ) -> dict[int | type[Exception], Callable[[Any, Any], Coroutine[Any, Any, Response]]]:
     """Handlers that answer with a problem document where the service failed.
 
-    The table is in `elluminate_async.integrations.problems`. The error's own text is logged, and
-    told nobody. What is a bug stays one: it is raised, and answered with 500 by the framework.
+    The table is in `elluminate_async.integrations.problems`. The error is logged, with its own text
+    where that quotes neither an input nor an answer, and that text is told nobody. What is a
+    bug stays one: it is raised, and answered with 500 by the framework.
 
     Args:
         statuses: For other statuses, by class: ``{InputError: 422, NotFoundError: 404}`` where the
@@ -253,7 +255,11 @@ def problem_handlers(
         problem = problem_of(error, chosen)
         if problem is None:
             raise error
-        _log.warning("answered %d: %s: %s", problem.status, type(error).__name__, error)
+        # A log is read by more people than may read prompts.
+        told = "" if quotes(error) else f": {error}"
+        exchange = f", request {problem.request_id}" if problem.request_id else ""
+        name = type(error).__name__
+        _log.warning("answered %d: %s %s%s%s", problem.status, name, problem.code, exchange, told)
         return _answer(problem)
 
     async def leave(request: HTTPConnection, error: Exception) -> Response:

@@ -8,7 +8,7 @@ the exchange. Its text, which may quote the service, an address or a prompt, is 
 |---|---|
 | `RateLimitError` | 429 |
 | `ServiceUnavailableError`, `ConnectError`, `ClientClosedError`, a 503 of the service | 503 |
-| `DeadlineError`, `AttemptTimeoutError`, a 504 of the service | 504 |
+| `DeadlineError`, `AttemptTimeoutError`, a 504 of the service, an item of code ``deadline`` | 504 |
 | all else that the service, the model or the judge failed or refused | 502 |
 | `ItemError` | that of its code, by the same rules |
 | `BatchError`, or a group of nothing but these | that of its worst: not to be retried, then 504 |
@@ -34,14 +34,17 @@ from elluminate_async.errors import (
     ClientClosedError,
     ConnectError,
     DeadlineError,
+    ElluminateError,
     GenerationError,
     InputError,
     ItemError,
     JobError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    ProtocolError,
     RateLimitError,
     RatingError,
+    RejectedError,
     ServerError,
     ServiceUnavailableError,
     TransportError,
@@ -49,6 +52,8 @@ from elluminate_async.errors import (
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+_QUOTING: Final = (InputError, ItemError, ProtocolError, RejectedError)
 
 _RETRY_AFTER: Final = 5  # seconds, of a 429 or a 503 that names no time
 
@@ -62,7 +67,9 @@ class Problem(BaseModel):
         status: Of the HTTP answer that it is, or would be.
         detail: One sentence for people; never of the service's words.
         code: One of `elluminate_async.errors.codes`.
-        retryable: Whether the same request may do better later, and does nothing twice.
+        retryable: Whether the same request may do better later, and does nothing twice. Never
+            of an `OutcomeUnknownError`: `Batch.retry_failed` may go on with what was sent, and a
+            reader of this can only have it sent anew.
         retry_after: Seconds to wait before that; also the header ``Retry-After``.
         request_id: The service's id of the exchange that failed, if it is known.
     """
@@ -86,6 +93,12 @@ class _Kind(NamedTuple):
 
 _AWAY = _Kind(503, "The service behind this one does not answer now.", "unavailable", True)
 _LATE = _Kind(504, "There was no answer in time.", "deadline", True)
+_LATE_UNKNOWN = _Kind(
+    504,
+    "There was no answer in time, and whether the request was carried out is not known: "
+    "the same again may be done twice.",
+    "deadline",
+)
 _FULL = _Kind(429, "The service behind this one is asked for too much now.", "http_429", True)
 _FAILED = _Kind(502, "The service behind this one failed.")
 _REFUSED = _Kind(502, "The service behind this one did not accept the request.")
@@ -155,6 +168,11 @@ def problem_of(
     return _document(kind, error)
 
 
+def quotes(error: BaseException) -> bool:
+    """Whether the text of ``error`` may quote an input, a prompt or an answer."""
+    return not isinstance(error, ElluminateError) or isinstance(error, _QUOTING)
+
+
 def internal_problem() -> Problem:
     """Of an error that is no matter of the service's."""
     detail = "This server made a mistake."
@@ -180,11 +198,14 @@ def _kind_of(error: BaseException) -> _Kind | None:
     kind: _Kind | None = _nearest(error, KINDS)
     if kind is None:
         return None
+    if isinstance(error, OutcomeUnknownError):
+        return _LATE_UNKNOWN if error.code == "deadline" else kind._replace(code=error.code)
     if isinstance(error, ItemError):
-        if not isinstance(error, OutcomeUnknownError):
-            kind = _OF_CODE.get(error.code, kind)
+        kind = _OF_CODE.get(error.code, kind)
         code = kind.code if kind is _LOCKED else error.code
         return kind._replace(code=code, retryable=error.retryable)
+    if isinstance(error, DeadlineError) and error.ambiguous:
+        return _LATE_UNKNOWN
     if isinstance(error, APIError):
         kind = _OF_STATUS.get(error.status, kind)
         passing = error.status == 429 or is_passing_status(error.status)

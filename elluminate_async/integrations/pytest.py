@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from elluminate_async import Evaluation, EvaluationRecord, Gate
+from elluminate_async import Evaluation, EvaluationRecord, Gate, InputError
 from elluminate_async.integrations.pytest_groups import (
     MARK,
     OWN,
@@ -33,12 +33,14 @@ from elluminate_async.integrations.pytest_groups import (
     Case,
     asked_by,
     canonical,
+    check_record,
     grouped,
 )
 
 # Properties of a report.
 _GROUP, _COST = f"{MARK}_group", f"{MARK}_cost"
 _NOT_MEASURED = f"{MARK}_not_measured_because"
+_KEPT = f"{MARK}_kept"
 _SERVER_STARTS = "Listening on "
 
 
@@ -48,7 +50,10 @@ class _Run:
     def __init__(self, config: pytest.Config) -> None:
         self.undo = ExitStack()
         self.cases: dict[pytest.Item, Case] = {}
+        self.misused: dict[pytest.Item, str] = {}
         self.gates: dict[pytest.Item, Gate] = {}
+        # Of a run whose workers were told to end, why.
+        self.told_by_workers: list[str] = []
         self.base_url: str | None = config.getini("elluminate_base_url") or None
         # Options of a plugin that a test's module names come too late to be there.
         given = config.getoption("elluminate_journal", None)
@@ -56,6 +61,8 @@ class _Run:
         worker: Mapping[str, Any] = getattr(config, "workerinput", {})
         if MARK in worker:
             self.journals = Path(worker[MARK])
+        # Those of earlier runs: a worker is told of them, as another may have begun some by then.
+        self.kept: list[str] = worker.get(_KEPT, _names_in(self.journals))
 
     def shared_journals(self) -> Path:
         """Those by which workers know what each of them has done."""
@@ -67,9 +74,15 @@ class _Run:
     def evaluation(self, item: pytest.Item, case: Case) -> Evaluation:
         """The evaluation of the test's group; where there is none the test ends here."""
         try:
-            return case.group.evaluation(self.base_url, self.journals)
+            return case.group.evaluation(self.base_url, self.journals, self.kept)
+        except InputError as error:
+            pytest.fail(f"{MARK}: {error}", pytrace=False)
         except Exception as error:
             _not_measured(item, case, f"{type(error).__name__}: {error}")
+
+
+def _names_in(folder: Path | None) -> list[str]:
+    return [] if folder is None or not folder.is_dir() else os.listdir(folder)
 
 
 _RUN = pytest.StashKey[_Run]()
@@ -114,8 +127,26 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist where the workers' journals are."""
-    node.workerinput[MARK] = str(node.config.stash[_RUN].shared_journals())
+    """Tell a worker of pytest-xdist where the workers' journals are, and which were there."""
+    run = node.config.stash[_RUN]
+    node.workerinput[MARK] = str(run.shared_journals())
+    node.workerinput[_KEPT] = run.kept
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear from a worker of pytest-xdist why it has no tests."""
+    why = getattr(node, "workeroutput", {}).get(MARK)
+    told = node.config.stash[_RUN].told_by_workers
+    if why is not None and why not in told:
+        told.append(why)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """As without workers: a mark that cannot work is wrong usage of the whole."""
+    if session.config.stash[_RUN].told_by_workers:
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 @contextmanager
@@ -162,14 +193,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "elluminate_record" not in metafunc.fixturenames:
         return
     asked = asked_by(metafunc.definition) or {}
-    if "rows" in asked:
+    check_record(asked, metafunc.definition.nodeid)
+    if asked.get("rows"):
         ids = asked.get("ids") or [f"row{number}" for number in range(len(asked["rows"]))]
         metafunc.parametrize("elluminate_row", asked["rows"], ids=ids, indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Put together what is left after ``-k`` and the like, so that nothing else is sent."""
-    session.config.stash[_RUN].cases = grouped(session.items)
+    run = session.config.stash[_RUN]
+    try:
+        run.cases, run.misused = grouped(session.items)
+    except pytest.UsageError as error:
+        output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+        if output is None:
+            raise
+        # A worker that raises is one that crashed, to pytest-xdist, whose words tell nothing.
+        output[MARK] = str(error)
+        session.items.clear()
 
 
 @pytest.fixture
@@ -207,9 +249,14 @@ def elluminate_evaluation(request: pytest.FixtureRequest) -> Evaluation:
 
 
 def _case(request: pytest.FixtureRequest) -> Case:
-    case = request.config.stash[_RUN].cases.get(request.node)
+    run = request.config.stash[_RUN]
+    case = run.cases.get(request.node)
     if case is None:
-        pytest.fail(f"{request.fixturename} is for tests with the mark {MARK}", pytrace=False)
+        # The row is asked for by the record.
+        name = "elluminate_record"
+        asked = name if name in request.fixturenames else request.fixturename
+        why = run.misused.get(request.node, f"{asked} is for tests with the mark {MARK}")
+        pytest.fail(why, pytrace=False)
     return case
 
 
@@ -217,6 +264,8 @@ def _case(request: pytest.FixtureRequest) -> Case:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test of a whole evaluation: what could not be measured is an error of its set-up."""
     run = item.config.stash[_RUN]
+    if item in run.misused:
+        pytest.fail(run.misused[item], pytrace=False)
     case = run.cases.get(item)
     if case is None or case.index is not None:
         return
@@ -275,7 +324,7 @@ def _told_of_all(evaluation: Evaluation) -> dict[str, object]:
     return {
         "experiment_id": ", ".join(str(one.id) for one in evaluation.experiments) or None,
         "measured": overall.n,
-        "passed": overall.passed,
+        "passed_verdicts": overall.passed,
         "not_measured": overall.not_measured,
         "pass_rate": overall.rate if overall.n else None,
     }
@@ -293,6 +342,8 @@ def _text_of(record: EvaluationRecord) -> str:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """A line for each evaluation: what became of its tests, and what it cost."""
+    for why in terminalreporter.config.stash[_RUN].told_by_workers:
+        terminalreporter.write_line(f"ERROR: {why}", red=True)
     counts: dict[str, Counter[str]] = {}
     costs: dict[str, dict[object, float]] = {}
     for category in ("passed", "failed", "error"):

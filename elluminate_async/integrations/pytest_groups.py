@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,25 @@ import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from elluminate_async import AsyncClient, Evaluation, JournalError, RatingMode
+from elluminate_async import (
+    AsyncClient,
+    Evaluation,
+    InputError,
+    JournalError,
+    PromptTemplate,
+    RatingMode,
+)
+from elluminate_async.errors.closest import did_you_mean
+from elluminate_async.schemas.prompt_templates import placeholders_in
+from elluminate_async.tables.json_checks import is_missing
+from elluminate_async.tables.values import json_cell
 
 MARK = "elluminate"
 SHARED = ("prompt", "criteria", "llm_config", "rating_mode", "name", "options")
 """Arguments of a mark by which its tests are of one evaluation."""
 
-OWN = ("rows", "ids", "pass_rate", "max_error_rate")
+_THRESHOLDS = ("pass_rate", "max_error_rate")
+OWN = ("rows", "ids", *_THRESHOLDS)
 """The others."""
 
 _PAUSE = 0.2  # seconds until the batch that another worker runs is looked for again
@@ -60,12 +72,16 @@ class Group:
         told = self.asked.get("name") or self.asked.get("prompt")
         return " ".join((told if isinstance(told, str) else canonical(told)).split())[:60]
 
-    def evaluation(self, base_url: str | None, journals: Path | None) -> Evaluation:
+    def evaluation(
+        self, base_url: str | None, journals: Path | None, kept: Container[str] = ()
+    ) -> Evaluation:
         """The evaluation, which is run for the first that asks.
 
         Args:
             base_url: Of the service; None for that of the environment.
             journals: Where its journal is, which other processes may share; None for none.
+            kept: Keys of those that an earlier run of pytest left: what failed there, and may do
+                better, is sent again.
 
         Raises:
             Exception: What ended it, the same each time.
@@ -74,19 +90,23 @@ class Group:
             # A thread of its own, as this one may have a loop; it is gone before a test can fork.
             with start_blocking_portal() as portal:
                 try:
-                    self._outcome = portal.call(partial(self._evaluate, base_url, journals))
+                    again = self.key in kept
+                    work = partial(self._evaluate, base_url, journals, again=again)
+                    self._outcome = portal.call(work)
                 except Exception as error:
                     self._outcome = error
         if isinstance(self._outcome, Exception):
             raise self._outcome
         return self._outcome
 
-    async def _evaluate(self, base_url: str | None, journals: Path | None) -> Evaluation:
+    async def _evaluate(
+        self, base_url: str | None, journals: Path | None, *, again: bool
+    ) -> Evaluation:
         asked = self.asked
         async with AsyncClient(base_url=base_url) as client:
             while True:
                 try:
-                    return await client.evaluate(
+                    evaluation = await client.evaluate(
                         self.rows,
                         prompt=asked["prompt"],
                         criteria=asked.get("criteria"),
@@ -96,6 +116,9 @@ class Group:
                         options=asked.get("options"),
                         journal=None if journals is None else journals / self.key,
                     )
+                    if again and any(error.retryable for error in evaluation.failed.values()):
+                        await evaluation.retry_failed()
+                    return evaluation
                 except JournalError as error:
                     if not error.in_use:
                         raise
@@ -137,17 +160,69 @@ def asked_by(node: pytest.Item | pytest.Function) -> dict[str, Any] | None:
         return None
     if "prompt" not in asked:
         raise pytest.UsageError(f"{node.nodeid}: the mark {MARK} needs prompt=")
+    for name in _THRESHOLDS:
+        _check_threshold(name, asked.get(name), node.nodeid)
     if "rows" in asked:
         asked["rows"] = _checked_rows(asked["rows"], node.nodeid)
     return asked
 
 
+def check_record(asked: Mapping[str, Any], where: str) -> None:
+    """Raise `pytest.UsageError` where a test of one record has a threshold, which nobody looks at.
+
+    Args:
+        asked: The arguments of the test's marks.
+        where: The test.
+    """
+    if given := [name for name in _THRESHOLDS if name in asked]:
+        raise pytest.UsageError(
+            f"{where}: {' and '.join(given)} of the mark {MARK} would not be looked at, as the "
+            "test takes elluminate_record and so is about one row: give it to a test of all rows, "
+            "which takes none"
+        )
+
+
+def _check_threshold(name: str, value: object, where: str) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise pytest.UsageError(
+            f"{where}: {name}= of the mark {MARK} must be a number from 0 to 1, not {value!r:.60}"
+        )
+
+
 def _checked_rows(rows: object, where: str) -> Sequence[Mapping[str, Any]]:
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
         found = cast("Sequence[object]", rows)
-        if found and all(isinstance(row, Mapping) for row in found):
+        if all(isinstance(row, Mapping) for row in found):
             return cast("Sequence[Mapping[str, Any]]", found)
     raise pytest.UsageError(f"{where}: rows= of the mark {MARK} must be a list of mappings")
+
+
+def _problem_of_row(row: Mapping[str, Any], prompt: object, where: str) -> str | None:
+    """Why a row cannot be sent with this prompt; None where it can, as far as is known here."""
+    for name, cell in row.items():
+        try:
+            json_cell(cell, f"{where}[{name!r:.60}]")
+        except InputError as error:
+            return str(error)
+    messages: object = prompt.messages if isinstance(prompt, PromptTemplate) else prompt
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if not isinstance(messages, Sequence):
+        return None
+    if not all(isinstance(one, Mapping) for one in cast("Sequence[object]", messages)):
+        return None  # no prompt, of which `evaluate` tells
+    for name in placeholders_in(cast("list[dict[str, Any]]", messages)):
+        if name not in row:
+            has = ", ".join(sorted(map(str, row))) or "nothing"
+            meant = did_you_mean(name, map(str, row), "{{{{{}}}}}") or ";"
+            return f"{where} has no value for {{{{{name}}}}}{meant} it has {has}"
+        if is_missing(row[name]):
+            return (
+                f"{where}[{name!r:.60}] is missing ({row[name]!r:.20}), and the prompt asks for it"
+            )
+    return None
 
 
 def row_of(item: pytest.Item) -> Mapping[str, Any] | None:
@@ -163,52 +238,68 @@ def row_of(item: pytest.Item) -> Mapping[str, Any] | None:
     return cast("Mapping[str, Any]", row) or None
 
 
-def grouped(items: Sequence[pytest.Item]) -> dict[pytest.Item, Case]:
-    """The cases of the tests that are to run.
+def grouped(
+    items: Sequence[pytest.Item],
+) -> tuple[dict[pytest.Item, Case], dict[pytest.Item, str]]:
+    """The cases of the tests that are to run, and of tests that cannot be asked for why not.
+
+    A row that cannot be sent is in no case: it is an error of the tests that are about it alone.
 
     Raises:
-        pytest.UsageError: A test asks for what cannot be.
+        pytest.UsageError: A test asks for what cannot be, whatever its rows are.
     """
     groups: dict[str, Group] = {}
     cases: dict[pytest.Item, Case] = {}
+    misused: dict[pytest.Item, str] = {}
     for item in items:
         asked = asked_by(item)
         if asked is None:
             continue
         fixtures: Sequence[str] = getattr(item, "fixturenames", ())
         about_one = "elluminate_record" in fixtures
-        thresholds = {
-            name: asked[name] for name in ("pass_rate", "max_error_rate") if name in asked
-        }
-        if not (about_one or thresholds or "elluminate_evaluation" in fixtures):
+        thresholds = {name: asked[name] for name in _THRESHOLDS if name in asked}
+        if about_one:
+            check_record(asked, item.nodeid)
+        elif not (thresholds or "elluminate_evaluation" in fixtures):
             if any(mark.name == MARK for mark in item.own_markers):
                 raise pytest.UsageError(
                     f"{item.nodeid}: nothing would be checked. Take the fixture elluminate_record "
                     "or elluminate_evaluation, or give the mark a pass_rate="
                 )
             continue
+        if not asked.get("rows", True):
+            misused[item] = f"rows= of the mark {MARK} is empty: there is nothing to measure"
+            continue
         shared = {name: asked[name] for name in SHARED if name in asked}
         # Of a list that several tests share, each has its own row or all.
         listed: Sequence[Mapping[str, Any]] = asked.get("rows", ())
+        rows = [_own_row(item)] if about_one else [*listed]
+        problems = (
+            _problem_of_row(row, asked["prompt"], "its row" if about_one else f"rows[{number}]")
+            for number, row in enumerate(rows)
+        )
+        if problem := next(filter(None, problems), None):
+            misused[item] = problem
+            continue
         group = groups.setdefault(canonical([shared, listed]), Group(shared))
-        if not about_one:
-            for row in listed:
-                group.add(row)
-            cases[item] = Case(group, None, thresholds)
-        elif row := row_of(item):
-            cases[item] = Case(group, group.add(row))
-        else:
-            raise pytest.UsageError(
-                f"{item.nodeid}: which row is it about? Give the mark rows=, or parametrize the "
-                "test by row or by the placeholders of the prompt"
-            )
-    for item, case in cases.items():
+        indices = [group.add(row) for row in rows]
+        cases[item] = Case(group, indices[0]) if about_one else Case(group, None, thresholds)
+    for item, case in [*cases.items()]:
         if not case.group.rows:
             raise pytest.UsageError(
                 f"{item.nodeid}: there are no rows. Give the mark rows=, or have tests of the "
                 "same mark that are parametrized and take elluminate_record"
             )
-    return cases
+    return cases, misused
+
+
+def _own_row(item: pytest.Item) -> Mapping[str, Any]:
+    if row := row_of(item):
+        return row
+    raise pytest.UsageError(
+        f"{item.nodeid}: which row is it about? Give the mark rows=, or parametrize the "
+        "test by row or by the placeholders of the prompt"
+    )
 
 
 def canonical(value: object) -> str:

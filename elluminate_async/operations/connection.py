@@ -7,11 +7,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Mapping,
-)
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +39,7 @@ from elluminate_async.operations.project_choice import chosen_project, visible_p
 from elluminate_async.operations.reading import decode as decode
 from elluminate_async.operations.reading import decode_list as decode_list
 from elluminate_async.operations.reading import decoded as decoded
+from elluminate_async.operations.standing import standing_policy
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.version import Capability, CompatibilityAnswer, CompatibilityRequest
@@ -269,6 +266,9 @@ class Connection:
             deadline_at: `time.monotonic`, of a call that is no single one.
             patience: Seconds; an outage is not waited out for longer.
         """
+        whole = standing_policy(self)
+        if whole is not None and options is None and deadline is None and deadline_at is None:
+            return whole  # of the call that this is a part of, as an evaluation's set-up
         chosen = options or self.options
         if deadline is not None:
             deadline_at = time.monotonic() + deadline

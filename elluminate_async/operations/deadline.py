@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import time
 from collections.abc import AsyncGenerator
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
+from elluminate_async.errors import InputError
 from elluminate_async.errors.deadlines import deadline_passed
+from elluminate_async.errors.loops import running_loop
 from elluminate_async.operations.context import checked_seconds
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from elluminate_async.transport.retry import Policy
+
+_PORTAL = "anyio.from_thread"
 
 
 @dataclass(slots=True)
@@ -67,7 +72,8 @@ async def holding(lock: anyio.Lock, policy: Policy) -> AsyncGenerator[None]:
 class Deadline:
     """One deadline for all of a client's calls within a block, from `AsyncClient.deadline`.
 
-    Entering starts its clock. Entered again, it starts anew.
+    Entering starts its clock. Entered again, it starts anew. By ``with`` it is for a synchronous
+    program: it bounds the calls that its thread has a portal make.
     """
 
     def __init__(self, owner: object, seconds: float) -> None:
@@ -87,12 +93,16 @@ class Deadline:
         return max(0.0, self._bound.at - time.monotonic())
 
     async def __aenter__(self) -> Self:
-        self._outer = _bounds.get()
-        at = min(time.monotonic() + self._seconds, bounded_at(self._owner))
-        self._bound = _Bound(self._owner, at, self._outer)
-        _bounds.set(self._bound)
-        self._task = asyncio.current_task()
-        return self
+        running_loop("a deadline")
+        frame = inspect.currentframe()
+        caller = None if frame is None else frame.f_back
+        # Its task is not one that the calls of the block are made in, nor made from.
+        if caller is not None and caller.f_globals.get("__name__") == _PORTAL:
+            raise InputError(
+                "a deadline that a portal enters bounds nothing: in the thread that calls the "
+                "portal write `with client.deadline(...):`, without wrap_async_context_manager"
+            )
+        return self._enter()
 
     async def __aexit__(
         self,
@@ -100,14 +110,44 @@ class Deadline:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def __enter__(self) -> Self:
+        return self._enter()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def _enter(self) -> Self:
+        self._outer = _bounds.get()
+        at = min(time.monotonic() + self._seconds, bounded_at(self._owner))
+        self._bound = _Bound(self._owner, at, self._outer)
+        _bounds.set(self._bound)
+        self._task = _current_task()
+        return self
+
+    def _leave(self) -> None:
         # No token: a generator, such as a fixture, may be left in another context than entered.
         # There it stays behind, as where two are not left in turn.
         assert self._bound is not None, "entered"
         is_innermost = _bounds.get() is self._bound
         if is_innermost:
             _bounds.set(self._outer)
-        self._bound.is_over = not is_innermost or asyncio.current_task() is not self._task
+        self._bound.is_over = not is_innermost or _current_task() is not self._task
         self._task = None
 
     def __repr__(self) -> str:
         return f"<Deadline {self.remaining():.3g} s left>"
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    """None in a thread without an event loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None

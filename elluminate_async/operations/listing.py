@@ -46,9 +46,10 @@ Parts: TypeAlias = Callable[[Query, AnswerTooLargeError], AsyncIterator[Query]]
 class Listing(Generic[M]):
     """A lazy listing: ``async for`` pages as it goes, ``await`` gives the whole list.
 
-    Nothing is sent before that. Rows are told apart by id; when rows come or go while the
-    pages are read, the listing is read again until its rows agree with its count or two
-    passes agree with each other, so that no row is given up and none comes twice.
+    It is no coroutine: `asyncio.run` takes a function that awaits it. Nothing is sent before
+    that. Rows are told apart by id; when rows come or go while the pages are read, the listing is
+    read again until its rows agree with its count or two passes agree with each other, so that no
+    row is given up and none comes twice.
 
     A row that this version cannot read is left out, with one warning for all of them.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, cast
 import uvicorn
 
 from elluminate_async.errors import ConfigurationError
+from elluminate_async.errors.loops import running_loop
 from elluminate_async.server.app import create_app
 from elluminate_async.server.connections import (
     ACCEPTED_AT_ONCE,
@@ -157,7 +158,12 @@ class LocalServer:
         await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
-        """Listen; when this returns, requests are answered."""
+        """Listen; when this returns, requests are answered.
+
+        Raises:
+            WrongEventLoopError: No event loop of asyncio's runs here, as under trio.
+        """
+        running_loop("this server")
         async with contextlib.AsyncExitStack() as stack:
             if not self._keeps_db:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="elluminate-"))

@@ -163,6 +163,8 @@ class ObservedAttempt:
         after: The sending before this one, of the same request.
         waited: Seconds that it waited for a connection, the limits, a hold or an outage.
         is_stream: Whether it is an event stream, which lasts as long as its job.
+        may_exist: Whether it creates what may be there already, so that a 409 is an answer like
+            another: that of ``get_or_create``.
         headers: Added to the request; for context that is propagated.
         status: Of the answer; None for no answer.
         verdict: Whether it was ``"accepted"``, ``"rejected"``, ``"not sent"`` or is
@@ -183,6 +185,7 @@ class ObservedAttempt:
     after: ObservedAttempt | None = None
     waited: float = 0.0
     is_stream: bool = False
+    may_exist: bool = False
     headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     began_at: float = field(default_factory=time.monotonic)
     seconds: float = 0.0

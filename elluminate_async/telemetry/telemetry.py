@@ -58,6 +58,11 @@ class Sent(Protocol):
         """The segments of its path."""
         ...
 
+    @property
+    def harmless(self) -> bool:
+        """Whether it creates what may be there already."""
+        ...
+
 
 def nothing_rated(_: int) -> int | None:
     """No response was."""
@@ -311,6 +316,7 @@ class Telemetry:
             number=after.number + 1 if after is not None else 1,
             after=after,
             is_stream=is_stream,
+            may_exist=request.harmless,
         )
         if came is not None:
             attempt.waited = attempt.began_at - came

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from yarl import URL
 
 from elluminate_async.config.headers import with_added
 from elluminate_async.errors import ClientClosedError, ProxyError, WrongEventLoopError
+from elluminate_async.errors.loops import running_loop
 from elluminate_async.schemas.version import IDEMPOTENCY_HEADER
 from elluminate_async.transport.blotting import Blotter
 from elluminate_async.transport.connector import USER_AGENT, Connector
@@ -189,7 +189,7 @@ class Session:
                 "this client was first used in another process, before a fork, and its connections "
                 "are that one's: make one AsyncClient per process, after the fork"
             )
-        loop = _running_loop()
+        loop = running_loop("this client")
         if self._loop is None:
             self._loop = loop
             left_to_parent_on_fork(self)
@@ -289,22 +289,6 @@ def _leave(sessions: Mapping[bool, aiohttp.ClientSession], at_exit: bool) -> boo
             # The collector may run in any thread.
             loop.call_soon_threadsafe(connector._close)  # pyright: ignore[reportPrivateUsage]
     return was_open
-
-
-def _running_loop() -> asyncio.AbstractEventLoop:
-    """The running loop, or `WrongEventLoopError` where none of asyncio's runs."""
-    with suppress(RuntimeError):
-        return asyncio.get_running_loop()
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        raise WrongEventLoopError(
-            "this client runs on asyncio, and here trio runs: keep its calls in a coroutine of "
-            "their own, and run that in a thread, by anyio.from_thread.start_blocking_portal()"
-        )
-    raise WrongEventLoopError(
-        "this client runs on asyncio, and no event loop runs here: call it in a coroutine, which "
-        "asyncio.run runs"
-    )
 
 
 def _in_parts(body: bytes | None) -> bytes | io.BytesIO | None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from starlette.types import Send
 
-from elluminate_async import PermissionDeniedError
+from elluminate_async import (
+    BatchOptions,
+    PermissionDeniedError,
+    ServerError,
+    ServiceUnavailableError,
+)
 from tests.evaluation.scene import CRITERIA, PROMPT, Scene, evaluating, words
 from tests.flow.bench import Seen, answer
 
@@ -137,3 +145,56 @@ async def test_an_experiment_that_fails_ends_the_upload_beside_it() -> None:
             pytest.raises(PermissionDeniedError, match="no experiments for you"),
         ):
             await evaluate(scene)
+
+
+@pytest.mark.parametrize(("clients", "calls"), [(0.2, 60.0), (60.0, 0.2)])
+async def test_an_outage_is_waited_out_by_the_options_of_the_call(
+    clients: float, calls: float
+) -> None:
+    """`retry_for` of the call holds for the set-up too, where the client's is shorter or longer."""
+    patient = calls > clients
+    options = BatchOptions(retry_for=calls)
+    asked = 0
+
+    async def away(seen: Seen, send: Send) -> bool:
+        nonlocal asked
+        if not is_first(seen):
+            return False
+        asked += 1
+        # Until the client's own options would have given up.
+        if patient and time.monotonic() > until:
+            return False
+        await answer(send, 503, b"{}")
+        return True
+
+    async with evaluating(options=BatchOptions(retry_for=clients)) as scene:
+        await scene.client.projects.list()
+        scene.recorder.before = away
+        until = time.monotonic() + 1.0
+        evaluation = scene.client.evaluate(
+            words(2), prompt=PROMPT, criteria=CRITERIA, options=options
+        )
+        with anyio.fail_after(30):
+            if patient:
+                assert not (await evaluation).failed
+            else:
+                with pytest.raises((ServerError, ServiceUnavailableError)):
+                    await evaluation
+        assert asked
+
+
+async def test_a_call_within_the_rows_has_its_own_options() -> None:
+    """An iterable that asks the service for its rows does so by the client's options."""
+    found: list[float] = []
+    async with evaluating(options=BatchOptions(retry_for=7.0)) as scene:
+        connection = scene.client.projects._connection  # pyright: ignore[reportPrivateUsage]
+
+        async def rows() -> AsyncIterator[dict[str, Any]]:
+            for row in words(2):
+                found.append(connection.policy().retry_for)
+                yield row
+
+        options = BatchOptions(retry_for=60.0)
+        await scene.client.evaluate(rows(), prompt=PROMPT, criteria=CRITERIA, options=options)
+
+    assert found == [7.0, 7.0]

@@ -18,10 +18,12 @@ from elluminate_async import (
     DeadlineError,
     Evaluation,
     InputError,
+    OutcomeUnknownError,
     PromptResponse,
     TemplateVariables,
     partial_of,
 )
+from elluminate_async.integrations.problems import problem_of
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.evaluation.scene import CRITERIA, PROMPT, evaluating
 from tests.flow.bench import Stage
@@ -301,6 +303,35 @@ async def test_an_evaluation_is_bounded_as_a_whole(*, as_stream: bool) -> None:
                 assert late.error.code == "deadline"
 
         assert 4.0 <= time.monotonic() - began < 5.0
+
+
+async def test_however_it_is_told_it_is_one_problem() -> None:
+    """Of an item, a single call and a stream: 504, and not to be made again as it was."""
+    async with evaluating(options=BatchOptions(deadline=3.0)) as scene:
+        client, row = scene.client, {"word": "slow"}
+        scene.model.slow = lambda prompt: 10.0 if "slow" in prompt else 0.0
+        evaluation = await client.evaluate([row], prompt=PROMPT, criteria=CRITERIA)
+        told: list[BaseException | None] = [evaluation[0].error]
+        experiment = evaluation.experiments[0]
+        assert experiment.collection is not None
+        variables = await client.template_variables.list(experiment.collection)
+        batch = await client.responses.generate_many(
+            template_variables=variables, experiment=experiment
+        )
+        told.append(batch.failed[0])
+        with pytest.raises(OutcomeUnknownError) as single:
+            await client.responses.generate(template_variables=variables[0], experiment=experiment)
+        told.append(single.value)
+        with pytest.raises(DeadlineError) as stream:
+            _ = [r async for r in client.stream_evaluate([row], prompt=PROMPT, criteria=CRITERIA)]
+        told.append(stream.value)
+
+    for error in told:
+        assert error is not None
+        problem = problem_of(error)
+        assert problem is not None
+        assert (problem.status, problem.code, problem.retryable) == (504, "deadline", False), error
+        assert "may be done twice" in problem.detail
 
 
 async def _endless(rows: list[dict[str, str]]) -> AsyncGenerator[dict[str, str]]:

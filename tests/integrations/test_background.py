@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import pytest
 
 from elluminate_async import (
     AsyncClient,
+    Batch,
     ClientClosedError,
     ConfigurationError,
     InputError,
+    ItemError,
     Progress,
     RateLimitError,
 )
@@ -30,6 +33,7 @@ from elluminate_async.integrations.background import (
     Job,
     NameTakenError,
 )
+from tests.evaluation.scene import CRITERIA, PROMPT, evaluating, words
 from tests.integrations.hosting import Work
 
 
@@ -210,16 +214,49 @@ async def test_a_job_is_not_bound_by_the_request_that_began_it(tmp_path: Path) -
         assert (await ended(jobs, "one")).result == "none"
 
 
-async def test_a_result_that_is_no_json_fails_the_job(tmp_path: Path) -> None:
-    """It does not stay unfinished, to be paid for at each start."""
+@dataclass
+class _Told:
+    rows: int
+    batch: object
+
+
+async def test_results_of_this_package_are_kept_as_their_documents(tmp_path: Path) -> None:
+    """An evaluation, and in a dataclass a batch with an error of its own, are paid for once."""
+    documents: list[Any] = []
+
+    async def work(client: AsyncClient, job: Job) -> list[object]:
+        result = await client.evaluate(words(2), prompt=PROMPT, criteria=CRITERIA)
+        batch = Batch([1, ItemError("no", position=1, operation="add")])
+        documents.extend([result.to_dict(), result.summary().to_dict()])
+        return [result, _Told(2, batch), result.summary()]
+
+    async with evaluating() as scene, Background(tmp_path, work).running(scene.client) as jobs:
+        await jobs.start("one", None)
+        status = await ended(jobs, "one")
+
+    assert status.status == "succeeded"
+    evaluation, told, summary = status.result
+    assert [one.get("value") for one in told["batch"]] == [1, None]
+    assert told["batch"][1]["error"]["code"] == "failed"
+    assert [evaluation, summary] == json.loads(json.dumps(documents))
+
+
+async def test_a_result_that_is_no_json_fails_the_job(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It does not stay unfinished, to be paid for at each start; the log names its type."""
+
+    class Odd:
+        pass
 
     async def work(client: AsyncClient, job: Job) -> object:
-        return object()
+        return Odd()
 
     jobs = Background(tmp_path, work)
     async with a_client() as client, jobs.running(client):
         await jobs.start("one", None)
         assert (await ended(jobs, "one")).status == "failed"
+    assert "Odd has no form in JSON" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../up", "a/b", "a\n", ".hidden", "a" * 101, "ä"])
@@ -340,7 +377,7 @@ async def test_a_request_without_a_form_in_json_is_refused(tmp_path: Path) -> No
         return job.request
 
     async with a_client() as client, Background(tmp_path, work).running(client) as jobs:
-        for request in (object(), "\ud800"):
+        for request in (object(), "\ud800", {"price": float("nan")}):
             with pytest.raises(InputError, match="plain JSON"):
                 await jobs.start("a", request)
     assert os.listdir(tmp_path) == []

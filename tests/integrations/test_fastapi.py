@@ -25,9 +25,11 @@ from elluminate_async import (
     AsyncClient,
     ClientClosedError,
     ConfigurationError,
+    GenerationError,
     InputError,
     MissingExtraError,
     RateLimitError,
+    ServerError,
 )
 from elluminate_async.integrations.fastapi import (
     Client,
@@ -226,6 +228,20 @@ async def test_an_error_of_the_sdk_is_a_problem_document() -> None:
         "retry_after": 7,
         "request_id": "r-1",
     }
+
+
+async def test_its_log_has_no_text_that_may_quote(caplog: pytest.LogCaptureFixture) -> None:
+    """Of what a model said there is the class, the code and the request; of an outage the words."""
+    said = GenerationError(
+        "cannot talk about Ann", position=0, operation="generate", request_id="r-7"
+    )
+    for error in (said, ServerError("gateway is down", status=502)):
+        async with hosted(failing(error)) as served:
+            await served.get("/")
+
+    assert "answered 502: GenerationError generation_failed, request r-7" in caplog.text
+    assert "Ann" not in caplog.text
+    assert "gateway is down" in caplog.text
 
 
 async def test_a_bug_stays_one() -> None:

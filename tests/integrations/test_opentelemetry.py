@@ -31,7 +31,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from elluminate_async import AsyncClient, AuthenticationError, BatchOptions, ItemError
+from elluminate_async import (
+    AsyncClient,
+    AuthenticationError,
+    BatchOptions,
+    ConflictError,
+    ItemError,
+)
 from elluminate_async.integrations.opentelemetry import (
     CAPTURE_VARIABLE,
     instrument,
@@ -178,6 +184,22 @@ async def test_the_trace_of_an_evaluation(collector: Collector) -> None:
     # The upload has no job; of the others each is posted and followed.
     assert Counter(len(collector.within(chunk)) for chunk in chunks)[1] == 1
     assert all(collector.within(chunk) for chunk in chunks)
+
+
+async def test_what_exists_already_is_no_error(collector: Collector) -> None:
+    """The 409 by which `get_or_create` finds that there is one leaves its span without a status."""
+    async with staged() as stage:
+        instrument(stage.client, **collector.providers)
+        _, is_new = await stage.client.collections.get_or_create(stage.collection.name)
+        with pytest.raises(ConflictError):
+            await stage.client.collections.create(stage.collection.name)
+
+    assert not is_new
+    found, created = collector.named("POST ")
+    assert [told(one)["http.response.status_code"] for one in (found, created)] == [409, 409]
+    assert found.status.status_code is StatusCode.UNSET
+    assert "error.type" not in told(found)
+    assert created.status.status_code is StatusCode.ERROR
 
 
 async def test_an_attempt_is_linked_to_the_one_before(
@@ -629,6 +651,23 @@ async def test_a_client_is_made_with_it(collector: Collector) -> None:
     assert {"GET /api/v0/projects", "POST /api/v0/version/compatible"} <= names
 
 
+@pytest.mark.parametrize(
+    "named", [(), ("tracer_provider",), ("meter_provider",), ("logger_provider",)]
+)
+def test_a_provider_that_is_not_named_is_the_global_one(
+    collector: Collector, named: tuple[str, ...]
+) -> None:
+    """Each may be left out, all of them too: that is the way of a program with an agent."""
+    provided = {name: collector.providers[name] for name in named}
+    client = AsyncClient(base_url="http://127.0.0.1:1", api_key="a-key")
+    before = len(client.telemetry.observers)
+
+    instrument(client, **provided, evaluation_events=True)
+
+    assert len(client.telemetry.observers) == before + 3
+    assert len(observers(**provided)) == 2
+
+
 def test_the_state_of_clients_of_one_service_is_added_up(collector: Collector) -> None:
     """Two clients, one point; a client that is gone is in none."""
     shared = observers(**collector.providers)
@@ -674,6 +713,7 @@ def test_thousands_of_calls_leave_nothing_behind(collector: Collector) -> None:
 class _Sent:
     method: str
     path: Sequence[str | int]
+    harmless: bool = False
 
 
 def test_without_the_extra_the_error_names_the_command() -> None:

@@ -83,7 +83,10 @@ TABLE: list[tuple[Exception, int, bool, str]] = [
     (item(None, GenerationError), 502, True, "generation_failed"),
     (item(None, RatingError), 502, True, "rating_failed"),
     (item(None, OutcomeUnknownError), 502, False, "outcome_unknown"),
-    (item("deadline", OutcomeUnknownError), 502, False, "deadline"),
+    (item("deadline", OutcomeUnknownError), 504, False, "deadline"),
+    # The batch could go on with it; who reads the problem has no batch.
+    (item("deadline", OutcomeUnknownError, retryable=True), 504, False, "deadline"),
+    (item("stalled", OutcomeUnknownError, retryable=True), 502, False, "stalled"),
     (item("deadline"), 504, True, "deadline"),
     (item("unavailable"), 503, True, "unavailable"),
     (item("http_429"), 429, True, "http_429"),

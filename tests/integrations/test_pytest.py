@@ -193,7 +193,9 @@ async def test_a_threshold(tmp_path: Path) -> None:
     assert "not reached" not in done.said.replace('AssertionError("not reached")', "")
     assert set(suite.scene.model.answered.values()) == {1}
     assert len(suite.scene.model.answered) == 4
-    assert done.properties["test_low"]["elluminate_not_measured"] == "1"
+    low = done.properties["test_low"]
+    assert low["elluminate_not_measured"] == "1"
+    assert low["elluminate_passed_verdicts"] == str(round(7 * float(low["elluminate_pass_rate"])))
 
 
 async def test_what_is_deselected_is_not_sent(tmp_path: Path) -> None:
@@ -316,6 +318,88 @@ async def test_a_mark_that_would_check_nothing(tmp_path: Path) -> None:
 
     assert done.code == 4
     assert "test_0.py::test_it: nothing would be checked" in done.said
+
+
+async def test_a_mark_that_cannot_work_under_xdist(tmp_path: Path) -> None:
+    """One line and the code of wrong usage, as without workers; nothing is sent."""
+    async with a_suite(tmp_path, marked("prompt='x', rows=[{}]", takes=""), BY_PARAMETER) as suite:
+        done = await suite.run("-n", "2")
+
+    assert done.code == 4, done.said
+    assert done.said.count("test_0.py::test_it: nothing would be checked") == 1
+    assert "INTERNALERROR" not in done.said
+    assert not suite.scene.model.answered
+
+
+async def test_a_threshold_that_nobody_would_look_at(tmp_path: Path) -> None:
+    """Beside a record it is wrong usage, and so is one that is no share; nothing is sent."""
+    files = [
+        marked("prompt='x', rows=[{'a': 1}], pass_rate=1.0"),
+        marked("prompt='x', rows=[{'a': 1}], max_error_rate=1.5", takes=""),
+    ]
+    async with a_suite(tmp_path, *files) as suite:
+        beside = await suite.run("test_0.py")
+        no_share = await suite.run("test_1.py")
+
+    assert beside.code not in (0, 1)
+    assert "test_0.py::test_it: pass_rate of the mark elluminate would not be" in beside.said
+    assert no_share.code == 4
+    assert "max_error_rate= of the mark elluminate must be a number from 0 to 1" in no_share.said
+    assert not suite.scene.model.answered
+
+
+BAD_ROWS = """
+import pytest
+
+def asked(rows, **more):
+    criteria = ["Does it say the word?", "Is it short?"]
+    return pytest.mark.elluminate(prompt="Say {{word}}", criteria=criteria, rows=rows, **more)
+
+@asked([{"word": "one"}, {"wrod": "two"}])
+def test_each(elluminate_record):
+    assert elluminate_record.passed
+
+@asked([{"word": "three"}, {"word": object()}], pass_rate=0.5)
+def test_all():
+    pass
+
+@asked([])
+def test_none(elluminate_record):
+    pass
+
+def test_unmarked(elluminate_record):
+    pass
+"""
+
+
+async def test_what_cannot_be_sent_is_an_error_of_its_own_tests(tmp_path: Path) -> None:
+    """A bad row, a list without any, a record without a mark: each names itself; the rest runs."""
+    async with a_suite(tmp_path, BAD_ROWS) as suite:
+        done = await suite.run()
+
+    assert done.outcomes == {
+        "test_each[row0]": "passed", "test_each[row1]": "error", "test_all": "error",
+        "test_none": "error", "test_unmarked": "error",
+    }, done.said  # fmt: skip
+    assert "has no value for {{word}}, did you mean {{wrod}}? it has wrod" in done.said
+    assert "rows[1]['word']" in done.said
+    assert "rows= of the mark elluminate is empty" in done.said
+    assert "elluminate_record is for tests with the mark" in done.said
+    assert "not measured" not in done.said
+    assert [*suite.scene.model.answered] == ["Say one"]
+
+
+async def test_what_was_not_measured_is_measured_by_the_next_run(tmp_path: Path) -> None:
+    """With the same journal; what was measured is taken from there, and nothing is generated."""
+    async with a_suite(tmp_path, BY_PARAMETER) as suite:
+        ill = await suite.run("--elluminate-journal=kept")
+        judging(suite.scene, lambda prompt: "bad" not in prompt)
+        well = await suite.run("--elluminate-journal=kept", "-n", "2")
+
+    assert ill.outcomes["test_word[mute]"] == "error"
+    assert [*well.outcomes.values()].count("passed") == 3, well.said
+    assert well.outcomes["test_word[bad]"] == "failure"
+    assert set(suite.scene.model.answered.values()) == {1}
 
 
 async def test_a_record_without_a_row(tmp_path: Path) -> None:

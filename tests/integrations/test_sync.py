@@ -13,14 +13,18 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
+from anyio.from_thread import start_blocking_portal
 
-from elluminate_async.server import ModelAnswer, ModelRequest
+from elluminate_async import AsyncClient, InputError
+from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest, OfflineModel
 from tests.docs.pages import DOCS, blocks_of
-from tests.evaluation.scene import Scene, evaluating, words
+from tests.evaluation.scene import CRITERIA, PROMPT, Scene, evaluating, words
 from tests.faults.test_processes import ROOT, environment
 
 CALLS = 1_000
@@ -303,3 +307,24 @@ def test_the_page_has_the_example() -> None:
     [block] = [one for one in blocks_of(DOCS / "how-to" / "sync.md") if one.title == "portal.py"]
 
     assert (ROOT / "examples" / "05_sync.py").read_text("utf-8").startswith(block.code)
+
+
+def test_a_deadline_bounds_what_the_thread_calls() -> None:
+    """`with` is of the thread that calls the portal; a portal that enters it is told so."""
+    ask = {"prompt": PROMPT, "criteria": CRITERIA}
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(LocalServer(model=OfflineModel(delay=60.0))) as server,
+        portal.wrap_async_context_manager(
+            AsyncClient(base_url=server.url, api_key=server.api_key)
+        ) as client,
+    ):
+        with client.deadline(1.0):
+            evaluation = portal.call(partial(client.evaluate, words(1), **ask))
+        assert [error.code for error in evaluation.failed.values()] == ["deadline"]
+        # Outside of the block there is none.
+        assert portal.call(client.ping)
+
+        entering = portal.wrap_async_context_manager(client.deadline(1.0))
+        with pytest.raises(InputError, match=r"write `with client\.deadline"):
+            entering.__enter__()

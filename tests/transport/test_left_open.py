@@ -209,8 +209,20 @@ async def _stream(client: AsyncClient) -> None:
         pass
 
 
+async def _bound(client: AsyncClient) -> None:
+    async with client.deadline(1.0):
+        pass
+
+
+async def _serve(client: AsyncClient) -> None:
+    async with LocalServer():
+        pass
+
+
 CALLS: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
     "enter": _enter,
+    "deadline": _bound,
+    "server": _serve,
     "list": lambda client: _list(client),
     "iterate": _stream,
     "get": lambda client: client.collections.get(id=1),

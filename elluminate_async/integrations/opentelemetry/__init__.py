@@ -32,7 +32,10 @@ from elluminate_async._version import __version__
 from elluminate_async.errors import MissingExtraError
 
 try:
-    from opentelemetry import _logs, metrics, trace
+    from opentelemetry import _logs, trace
+
+    # By its name: `metrics` in here is the module beside this one.
+    from opentelemetry.metrics import get_meter_provider
 except ImportError as error:
     raise MissingExtraError("telemetry by OpenTelemetry", "otel") from error
 
@@ -81,7 +84,7 @@ def observers(
     tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
     found: list[Observer] = [
         SpanObserver(tracer, capture_content=capture_content),
-        MetricObserver(instruments_of(meter_provider or metrics.get_meter_provider())),
+        MetricObserver(instruments_of(meter_provider or get_meter_provider())),
     ]
     if evaluation_events or capture_content:
         logger = _logs.get_logger(_NAME, __version__, logger_provider)

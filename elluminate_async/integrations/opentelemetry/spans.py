@@ -10,13 +10,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from elluminate_async.errors import (
-    ElluminateError,
-    InputError,
-    ItemError,
-    ProtocolError,
-    RejectedError,
-)
+from elluminate_async.integrations.problems import quotes
 from elluminate_async.telemetry import (
     ObservedAttempt,
     ObservedCall,
@@ -35,8 +29,7 @@ LONGEST_TEXT: Final = 500
 SHORTEST_WAIT: Final = 0.001
 """Seconds from which on a wait is one."""
 
-# Their texts may quote an input or an answer.
-_QUOTING: Final = (InputError, ItemError, ProtocolError, RejectedError)
+# Their texts may quote an answer.
 _QUOTING_NAMES: Final = frozenset({"AnswerTooLargeError", "ProtocolError", "RedirectError"})
 
 
@@ -134,7 +127,7 @@ class SpanObserver(Observer):
             self._sent[attempt] = span.get_span_context()
         if attempt.status is not None:
             span.set_attribute("http.response.status_code", attempt.status)
-        if attempt.cause is not None:
+        if attempt.cause is not None and not (attempt.may_exist and attempt.status == 409):
             self._tell_failure(attempt, span)
         span.end()
 
@@ -199,5 +192,4 @@ class SpanObserver(Observer):
     def _text(self, error: BaseException) -> str | None:
         if isinstance(error, asyncio.CancelledError):
             return "cancelled"
-        quotes = not isinstance(error, ElluminateError) or isinstance(error, _QUOTING)
-        return str(error)[:LONGEST_TEXT] if self._captures or not quotes else None
+        return str(error)[:LONGEST_TEXT] if self._captures or not quotes(error) else None
