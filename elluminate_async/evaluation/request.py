@@ -20,7 +20,7 @@ from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criteria import CriterionIn
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.llm_configs import LLMConfig
-from elluminate_async.schemas.prompt_templates import PromptTemplate
+from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholders_in
 from elluminate_async.schemas.responses import Message
 from elluminate_async.tables.reading import Row, Table, TableRows, length_of, rows_of
 
@@ -240,6 +240,13 @@ def messages_of(
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     return [dict(message) for message in prompt]
+
+
+def placeholders_of(prompt: str | Sequence[Mapping[str, Any]] | PromptTemplate) -> list[str]:
+    """The names that a prompt asks of each row."""
+    if isinstance(prompt, PromptTemplate):
+        return prompt.placeholders
+    return placeholders_in(messages_of(prompt) or [])
 
 
 def _checked_criteria(

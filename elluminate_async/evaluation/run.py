@@ -32,7 +32,7 @@ from elluminate_async.evaluation.evaluation import Evaluation
 from elluminate_async.evaluation.inputs import Inputs
 from elluminate_async.evaluation.lane import Lane
 from elluminate_async.evaluation.records import EvaluationRecord, LaneResult, at
-from elluminate_async.evaluation.request import messages_of
+from elluminate_async.evaluation.request import placeholders_of
 from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
@@ -40,7 +40,6 @@ from elluminate_async.operations.parts import list_entries
 from elluminate_async.operations.standing import standing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.progress import Showing
-from elluminate_async.schemas.prompt_templates import PromptTemplate, placeholders_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from elluminate_async.evaluation.request import EvaluationRequest
     from elluminate_async.operations.connection import Connection
     from elluminate_async.schemas.collections import Collection
+    from elluminate_async.schemas.prompt_templates import PromptTemplate
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.template_variables import TemplateVariables
     from elluminate_async.telemetry import ObservedCall
@@ -150,7 +150,7 @@ class Evaluator:
     async def _run(self, deliver: DeliverRecords | None) -> None:
         if not isinstance(self._request.prompt, int):
             # Before anything is sent.
-            self._check_rows(_placeholders(self._request.prompt))
+            self._check_rows(placeholders_of(self._request.prompt))
         try:
             async with AsyncExitStack() as journals:
                 async with anyio.create_task_group() as tasks:
@@ -175,8 +175,7 @@ class Evaluator:
         def begin(template: PromptTemplate, collection: Collection) -> None:
             self._prepare_upload(template, collection, keep=keep)
             if journal is None:
-                # It reads the caller's rows, whose own requests are none of the set-up.
-                with standing(self._connection, None):
+                with standing(self._connection, None):  # the caller's rows may ask for their own
                     self._start(tasks, lambda: self._upload(keep=keep))
 
         setup = self._setup = await self._make_setup(begin)
@@ -399,9 +398,3 @@ def _whole(
 
 def _own_memory(context: CallContext) -> CallContext:
     return replace(context, memory=Memory())
-
-
-def _placeholders(prompt: str | Sequence[Mapping[str, Any]] | PromptTemplate) -> list[str]:
-    if isinstance(prompt, PromptTemplate):
-        return prompt.placeholders
-    return placeholders_in(messages_of(prompt) or [])

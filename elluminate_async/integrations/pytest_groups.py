@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -140,41 +140,42 @@ class Case:
     thresholds: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
+def _function(node: pytest.Item | pytest.Function) -> str:
+    """The function of a test, whatever it is parametrized by."""
+    return node.nodeid.partition("[")[0]
+
+
 def asked_by(node: pytest.Item | pytest.Function) -> dict[str, Any] | None:
     """The arguments of a test's marks, of which the closest counts; None without a mark.
 
     Raises:
         pytest.UsageError: They cannot work.
     """
+    where = _function(node)
     marks = [*node.iter_markers(MARK)]
     asked: dict[str, Any] = {}
     for mark in reversed(marks):
         unknown = [*map(repr, mark.args), *(mark.kwargs.keys() - {*SHARED, *OWN})]
         if unknown:
             raise pytest.UsageError(
-                f"{node.nodeid}: the mark {MARK} takes {', '.join(SHARED + OWN)} by name, "
+                f"{where}: the mark {MARK} takes {', '.join(SHARED + OWN)} by name, "
                 f"and not {', '.join(unknown)}"
             )
         asked |= mark.kwargs
     if not marks:
         return None
     if "prompt" not in asked:
-        raise pytest.UsageError(f"{node.nodeid}: the mark {MARK} needs prompt=")
+        raise pytest.UsageError(f"{where}: the mark {MARK} needs prompt=")
     for name in _THRESHOLDS:
-        _check_threshold(name, asked.get(name), node.nodeid)
+        _check_threshold(name, asked.get(name), where)
     if "rows" in asked:
-        asked["rows"] = _checked_rows(asked["rows"], node.nodeid)
+        asked["rows"] = _checked_rows(asked["rows"], where)
     return asked
 
 
-def check_record(asked: Mapping[str, Any], where: str) -> None:
-    """Raise `pytest.UsageError` where a test of one record has a threshold, which nobody looks at.
-
-    Args:
-        asked: The arguments of the test's marks.
-        where: The test.
-    """
-    if given := [name for name in _THRESHOLDS if name in asked]:
+def _check_record(thresholds: Iterable[str], where: str) -> None:
+    """Raise `pytest.UsageError` for thresholds of a test of one record, which nobody looks at."""
+    if given := [*thresholds]:
         raise pytest.UsageError(
             f"{where}: {' and '.join(given)} of the mark {MARK} would not be looked at, as the "
             "test takes elluminate_record and so is about one row: give it to a test of all rows, "
@@ -246,51 +247,64 @@ def grouped(
     A row that cannot be sent is in no case: it is an error of the tests that are about it alone.
 
     Raises:
-        pytest.UsageError: A test asks for what cannot be, whatever its rows are.
+        pytest.UsageError: Tests ask for what cannot be, whatever their rows are; a line for each.
     """
     groups: dict[str, Group] = {}
     cases: dict[pytest.Item, Case] = {}
     misused: dict[pytest.Item, str] = {}
+    # Of the parametrized tests of one function it is the same.
+    wrong: dict[str, None] = {}
     for item in items:
-        asked = asked_by(item)
-        if asked is None:
+        try:
+            case = _case_of(item, groups)
+        except pytest.UsageError as error:
+            wrong[str(error)] = None
             continue
-        fixtures: Sequence[str] = getattr(item, "fixturenames", ())
-        about_one = "elluminate_record" in fixtures
-        thresholds = {name: asked[name] for name in _THRESHOLDS if name in asked}
-        if about_one:
-            check_record(asked, item.nodeid)
-        elif not (thresholds or "elluminate_evaluation" in fixtures):
-            if any(mark.name == MARK for mark in item.own_markers):
-                raise pytest.UsageError(
-                    f"{item.nodeid}: nothing would be checked. Take the fixture elluminate_record "
-                    "or elluminate_evaluation, or give the mark a pass_rate="
-                )
-            continue
-        if not asked.get("rows", True):
-            misused[item] = f"rows= of the mark {MARK} is empty: there is nothing to measure"
-            continue
-        shared = {name: asked[name] for name in SHARED if name in asked}
-        # Of a list that several tests share, each has its own row or all.
-        listed: Sequence[Mapping[str, Any]] = asked.get("rows", ())
-        rows = [_own_row(item)] if about_one else [*listed]
-        problems = (
-            _problem_of_row(row, asked["prompt"], "its row" if about_one else f"rows[{number}]")
-            for number, row in enumerate(rows)
-        )
-        if problem := next(filter(None, problems), None):
-            misused[item] = problem
-            continue
-        group = groups.setdefault(canonical([shared, listed]), Group(shared))
-        indices = [group.add(row) for row in rows]
-        cases[item] = Case(group, indices[0]) if about_one else Case(group, None, thresholds)
-    for item, case in [*cases.items()]:
+        if isinstance(case, Case):
+            cases[item] = case
+        elif case is not None:
+            misused[item] = case
+    for item, case in cases.items():
         if not case.group.rows:
-            raise pytest.UsageError(
+            wrong[
                 f"{item.nodeid}: there are no rows. Give the mark rows=, or have tests of the "
                 "same mark that are parametrized and take elluminate_record"
-            )
+            ] = None
+    if wrong:
+        raise pytest.UsageError(*wrong)
     return cases, misused
+
+
+def _case_of(item: pytest.Item, groups: dict[str, Group]) -> Case | str | None:
+    """The case of a test, or why it has none; None of a test that asks for nothing."""
+    asked = asked_by(item)
+    if asked is None:
+        return None
+    fixtures: Sequence[str] = getattr(item, "fixturenames", ())
+    about_one = "elluminate_record" in fixtures
+    thresholds = {name: asked[name] for name in _THRESHOLDS if name in asked}
+    if about_one:
+        _check_record(thresholds, _function(item))
+    elif not (thresholds or "elluminate_evaluation" in fixtures):
+        if any(mark.name == MARK for mark in item.own_markers):
+            raise pytest.UsageError(
+                f"{item.nodeid}: nothing would be checked. Take the fixture elluminate_record "
+                "or elluminate_evaluation, or give the mark a pass_rate="
+            )
+        return None
+    if not asked.get("rows", True):
+        return f"rows= of the mark {MARK} is empty: there is nothing to measure"
+    shared = {name: asked[name] for name in SHARED if name in asked}
+    # Of a list that several tests share, each has its own row or all.
+    listed: Sequence[Mapping[str, Any]] = asked.get("rows", ())
+    rows = [_own_row(item)] if about_one else [*listed]
+    for number, row in enumerate(rows):
+        where = "its row" if about_one else f"rows[{number}]"
+        if problem := _problem_of_row(row, asked["prompt"], where):
+            return problem
+    group = groups.setdefault(canonical([shared, listed]), Group(shared))
+    indices = [group.add(row) for row in rows]
+    return Case(group, indices[0]) if about_one else Case(group, None, thresholds)
 
 
 def _own_row(item: pytest.Item) -> Mapping[str, Any]:
