@@ -201,7 +201,9 @@ def documents(
             criterion_set=sets[row.criterion_set_id],
             llm_config=configs[row.llm_config_id or default],
             generation_task_id=row.generation_task_id,
-            has_internal_error=_has_internal_error(connection, experiment_id),
+            has_internal_error=_has_internal_error(
+                connection, experiment_id, of_agents=row.evaluation_mode == "AGENTIC"
+            ),
             dropped_trajectories=dropped.get(experiment_id, 0),
             results=results.of_experiment(
                 connection, row, legacy=legacy, official=official, cells=cells
@@ -222,8 +224,11 @@ def documents(
     }
 
 
-def _has_internal_error(connection: Connection, experiment_id: int) -> bool:
-    """Whether its last run was ended by a fault of the server, with items left to do."""
+def _has_internal_error(connection: Connection, experiment_id: int, *, of_agents: bool) -> bool:
+    """Whether its last run was ended by a fault of the server, with items left to do.
+
+    Of agents the server does nothing but judge: a judgement that failed is such a fault, too.
+    """
     jobs = tables.jobs
     last = (
         select(jobs.c.status, jobs.c.processed, jobs.c.total)
@@ -234,7 +239,7 @@ def _has_internal_error(connection: Connection, experiment_id: int) -> bool:
     found = connection.execute(last).first()
     if found is None:
         return False
-    return found.status == JobStatusName.FAILURE and found.processed < found.total
+    return found.status == JobStatusName.FAILURE and (of_agents or found.processed < found.total)
 
 
 def _dropped_trajectories(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
