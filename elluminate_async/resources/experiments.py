@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.errors import ConflictError, InputError
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.experiment_jobs import ExperimentJobs
+from elluminate_async.operations.experiment_requests import (
+    copy_of,
+    creation_of,
+    retry_start,
+    run_start,
+)
 from elluminate_async.operations.experiment_starts import JobStart
 from elluminate_async.operations.filters import categories_query
 from elluminate_async.operations.json_input import (
     check_lookup,
-    check_name,
-    checked_input,
     checked_params,
     json_object,
 )
@@ -28,8 +32,6 @@ from elluminate_async.schemas.experiments import (
     EvaluationMode,
     Experiment,
     ExperimentMapSample,
-    RetryFailedRequest,
-    RunExperimentRequest,
 )
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -155,7 +157,7 @@ class ExperimentsResource(Resource):
             JobError: It was run, and the service ended that without success.
             OutcomeUnknownError: It was to be run; as of `run`.
         """
-        body = _creation(
+        body = creation_of(
             name,
             prompt_template,
             collection,
@@ -178,6 +180,42 @@ class ExperimentsResource(Resource):
         if not generate:
             return await self._created(body)
         return await jobs.ended(JobStart("run", ("experiments",), body, experiment=name))
+
+    async def clone(
+        self,
+        experiment: Experiment | int,
+        name: str,
+        *,
+        llm_config: LLMConfig | int | None = None,
+        criterion_set: CriterionSet | int | None = None,
+        description: str | None = None,
+        rating_version: str | None = None,
+    ) -> Experiment:
+        """Define another experiment as that one is defined, but for what is given; not run yet.
+
+        Args:
+            experiment: Whose definition it has, generation parameters included; not its
+                responses.
+            name: Unique in the project.
+            llm_config: None takes the same.
+            criterion_set: None takes the same.
+            description: None takes the same.
+            rating_version: None takes the same.
+
+        Raises:
+            ConflictError: The name is taken.
+            InputError: It is on a scenario set, which it does not tell.
+        """
+        if not isinstance(experiment, Experiment):
+            experiment = await self.get(id=experiment)
+        changes = {
+            "llm_config_id": optional_id(llm_config, LLMConfig, "llm_config"),
+            "criterion_set_id": optional_id(criterion_set, CriterionSet, "criterion_set"),
+            "description": description,
+            "rating_version": rating_version,
+        }
+        given = {key: value for key, value in changes.items() if value is not None}
+        return await self._created(copy_of(experiment, name, **given))
 
     async def _created(
         self, body: CreateExperimentRequest, *, harmless: bool = False
@@ -209,7 +247,7 @@ class ExperimentsResource(Resource):
             check_same(existing, prompt_template, collection)
             return existing
 
-        body = _creation(
+        body = creation_of(
             name, prompt_template, collection, llm_config, criterion_set, description=description
         )
         return await got_or_created(self._created(body, harmless=True), same)
@@ -244,7 +282,7 @@ class ExperimentsResource(Resource):
             OutcomeUnknownError: Whether it began is not known; or it had not ended in time, with
                 the code ``deadline``.
         """
-        start = _run(experiment, rating_mode, n_epochs, generation_params)
+        start = run_start(experiment, rating_mode, n_epochs, generation_params)
         return await ExperimentJobs(self._connection, timeout).ended(start)
 
     def stream_run(
@@ -268,7 +306,7 @@ class ExperimentsResource(Resource):
             JobError: The service ended the run without success, after the last event.
             OutcomeUnknownError: As of `run`.
         """
-        start = _run(experiment, rating_mode, n_epochs, generation_params)
+        start = run_start(experiment, rating_mode, n_epochs, generation_params)
         return ExperimentJobs(self._connection, timeout).stream(start)
 
     async def retry_failed(
@@ -301,7 +339,7 @@ class ExperimentsResource(Resource):
             JobError: The service ended the retry without success, as where all failed again.
             OutcomeUnknownError: As of `run`.
         """
-        start = _retry(experiment, rating_mode, discard_annotations=discard_annotations)
+        start = retry_start(experiment, rating_mode, discard_annotations=discard_annotations)
         return await ExperimentJobs(self._connection, timeout).ended(start)
 
     def stream_retry_failed(
@@ -316,7 +354,7 @@ class ExperimentsResource(Resource):
 
         With nothing to do its one event is a ``SUCCESS``, without any figures.
         """
-        start = _retry(experiment, rating_mode, discard_annotations=discard_annotations)
+        start = retry_start(experiment, rating_mode, discard_annotations=discard_annotations)
         return ExperimentJobs(self._connection, timeout).stream(start)
 
     def stream(
@@ -351,47 +389,3 @@ class ExperimentsResource(Resource):
         await self._connection.call(
             "DELETE", "experiments", id_of(experiment, Experiment, "experiment")
         )
-
-
-def _creation(
-    name: str,
-    prompt_template: PromptTemplate | int | None,
-    collection: Collection | int | None,
-    llm_config: LLMConfig | int | None,
-    criterion_set: CriterionSet | int | None,
-    **others: Any,
-) -> CreateExperimentRequest:
-    check_name(name, "an experiment")
-    with checked_input("the experiment"):
-        return CreateExperimentRequest(
-            name=name,
-            prompt_template_id=optional_id(prompt_template, PromptTemplate, "prompt_template"),
-            collection_id=optional_id(collection, Collection, "collection"),
-            criterion_set_id=optional_id(criterion_set, CriterionSet, "criterion_set"),
-            llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
-            **others,
-        )
-
-
-def _run(
-    experiment: Experiment | int,
-    rating_mode: RatingMode,
-    n_epochs: int,
-    generation_params: Mapping[str, Any] | None,
-) -> JobStart:
-    id = id_of(experiment, Experiment, "experiment")
-    params = checked_params(generation_params)
-    with checked_input("the run"):
-        body = RunExperimentRequest(
-            rating_mode=rating_mode, n_epochs=n_epochs, generation_params=params
-        )
-    return JobStart("run", ("experiments", id, "run"), body, experiment=id, omit_nulls=True)
-
-
-def _retry(
-    experiment: Experiment | int, rating_mode: RatingMode, *, discard_annotations: bool
-) -> JobStart:
-    id = id_of(experiment, Experiment, "experiment")
-    with checked_input("the retry"):
-        body = RetryFailedRequest(rating_mode=rating_mode, discard_annotations=discard_annotations)
-    return JobStart("retry", ("experiments", id, "retry-failed"), body, experiment=id)
