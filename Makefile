@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OFFICIAL := .venv-official
-OFFICIAL_VERSIONS := 0.6.12 1.5.2
+OFFICIAL_VERSIONS := 0.6.12 0.7.3 1.0.6 1.5.2
 # What the benchmarks compare with, each in its own environment.
 PEERS := .venv-peers
 PEER_NAMES := floor fanout official-0.7.3

@@ -13,6 +13,7 @@ from sqlalchemy.exc import StatementError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from elluminate_async.server.older_clients import OlderClients
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import (
     agent_results,
@@ -64,7 +65,7 @@ def create_app(service: Service, *, host_names: frozenset[str] | None = None) ->
         service: An open one.
         host_names: Names that ``Host`` may give; None allows any.
     """
-    return Guard(_routes(), service, host_names)
+    return Guard(OlderClients(_routes()), service, host_names)
 
 
 @cache
