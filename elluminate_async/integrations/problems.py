@@ -40,6 +40,7 @@ from elluminate_async.errors import (
     ItemError,
     JobError,
     OutcomeUnknownError,
+    PartialUploadError,
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
@@ -125,6 +126,9 @@ KINDS: Final[Mapping[type[Exception], _Kind]] = {
         "the same again may be done twice.",
     ),
     ItemError: _FAILED,
+    PartialUploadError: _REFUSED._replace(
+        detail="The service behind this one took a part of what was sent."
+    ),
 }
 """The errors that have a problem; a class that is not here has that of its base."""
 

@@ -59,7 +59,7 @@ def run_start(
     n_epochs: int,
     generation_params: Mapping[str, Any] | None,
 ) -> JobStart:
-    """What begins a run."""
+    """The request that begins a run."""
     id = id_of(experiment, Experiment, "experiment")
     params = checked_params(generation_params)
     with checked_input("the run"):
@@ -72,7 +72,7 @@ def run_start(
 def retry_start(
     experiment: Experiment | int, rating_mode: RatingMode, *, discard_annotations: bool
 ) -> JobStart:
-    """What begins a retry of what failed."""
+    """The request that begins a retry of what failed."""
     id = id_of(experiment, Experiment, "experiment")
     with checked_input("the retry"):
         body = RetryFailedRequest(rating_mode=rating_mode, discard_annotations=discard_annotations)

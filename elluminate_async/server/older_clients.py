@@ -37,7 +37,7 @@ _ANSWERING_ROLES: Final = frozenset({"assistant", "tool", "user"})
 
 
 class _Rule(NamedTuple):
-    """What of an object is to be changed, whoever it belongs to.
+    """A change of all objects that have a key, whoever they belong to.
 
     Attributes:
         before: Clients before this version need it.

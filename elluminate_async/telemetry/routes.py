@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 WORDS: Final = frozenset({
-    "api", "batches", "collections", "columns", "compatible", "criteria", "criterion_sets",
-    "entries", "experiments", "generate", "generation", "llm_configs", "projects",
-    "prompt_templates", "ratings", "responses", "run", "stream", "template_variables", "v0",
-    "version",
+    "agent-results", "api", "batch", "batches", "collections", "columns", "comparison",
+    "compatible", "criteria", "criterion_sets", "definition", "entries", "experiments", "fields",
+    "generate", "generation", "llm_configs", "map", "preview", "projects", "prompt_templates",
+    "ratings", "responses", "retry-failed", "run", "samples", "scenario-sets", "scenarios",
+    "stats", "stream", "template_variables", "v0", "version",
 })  # fmt: skip
 """All words of the service's paths."""
 

@@ -41,7 +41,10 @@ async def store(client: AsyncClient) -> None:
         "talks", prompt_template=template, collection=types
     )
     response = await client.responses.add(
-        TALK, template_variables=row, experiment=experiment, metadata=GenerationMetadata(input_tokens=3)
+        TALK,
+        template_variables=row,
+        experiment=experiment,
+        metadata=GenerationMetadata(input_tokens=3),
     )
     await client.ratings.rate(response)
     agents = await client.collections.create(
