@@ -17,6 +17,7 @@ from elluminate_async.schemas.agent_results import (
 )
 from elluminate_async.schemas.base import Page
 from elluminate_async.schemas.collections import Collection, Column, CreateCollectionRequest
+from elluminate_async.schemas.conversations import Conversation
 from elluminate_async.schemas.criteria import AddCriteriaRequest, Criterion, CriterionIn
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.schemas.experiments import (
@@ -84,6 +85,7 @@ __all__ = [
     "Column",
     "CompatibilityAnswer",
     "CompatibilityRequest",
+    "Conversation",
     "CreateCollectionRequest",
     "CreateCriterionSetRequest",
     "CreateExperimentRequest",

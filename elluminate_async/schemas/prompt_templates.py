@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from elluminate_async.schemas.base import ListOf, WireModel
+from elluminate_async.schemas.collections import Column
+from elluminate_async.schemas.conversations import (
+    PromptColumn,
+    claims_to_be_one,
+    conversation_in,
+    joined,
+    prompt_column,
+)
+from elluminate_async.schemas.template_variables import TemplateVariables
 
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 """``{{ name }}``: word characters, optional inner spaces."""
@@ -109,6 +118,57 @@ def render(messages: list[dict[str, Any]], values: Mapping[str, Any]) -> list[di
     ]
 
 
+class Prepared(NamedTuple):
+    """The prompt of one row, or a template, with all that goes to a model beside it.
+
+    Attributes:
+        messages: The prompt.
+        tools: Tools that the model may call.
+        tool_choice: Which of them it must call.
+        response_format: The form of its answer.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+
+def fill_in(
+    template: Prepared | None, column: PromptColumn | None, values: Mapping[str, Any]
+) -> Prepared:
+    """A row's prompt, of a template, of a conversation, or of both.
+
+    A conversation's texts stay as they are, whatever is in braces there. Its tools, with their
+    choice, and its form of the answer stand in place of the template's.
+
+    Args:
+        template: None for a prompt that is the cell of ``column`` alone.
+        column: As `prompt_column` finds it.
+        values: Of the row.
+
+    Raises:
+        ValueError: The cell is no conversation, or there is nothing to ask.
+    """
+    given = template or Prepared([])
+    filled = given._replace(messages=render(given.messages, values))
+    if column is None:
+        return filled
+    conversation = conversation_in(column, values)
+    if conversation is None or not (conversation.messages or filled.messages):
+        if template is not None:
+            return filled
+        lacking = "nothing" if conversation is None else "no messages"
+        raise ValueError(f"the row has {lacking} in the column {column.name!r:.60}")
+    tools, choice = conversation.tools, conversation.tool_choice
+    if tools is None:
+        # A choice goes with the tools that it is made among.
+        tools, choice = filled.tools, choice or filled.tool_choice
+    messages = joined(filled.messages, conversation.messages)
+    response_format = conversation.response_format or filled.response_format
+    return Prepared(messages, tools, choice, response_format)
+
+
 class PromptTemplate(WireModel):
     """One version of a named template.
 
@@ -131,8 +191,36 @@ class PromptTemplate(WireModel):
     updated_at: datetime | None = None
 
     def render_messages(self, **values: Any) -> list[dict[str, Any]]:
-        """The messages with the placeholders filled in, without a request."""
-        return render(self.messages, values)
+        """The messages with the placeholders filled in, without a request.
+
+        A value of the format ``elluminate.uce/1`` that no placeholder names is a conversation,
+        whose messages are added as the embedded server adds those of a column of that type.
+
+        Raises:
+            ValueError: Such a value is no conversation.
+        """
+        found = [
+            Column(name=name, column_type="conversation")
+            for name, value in values.items()
+            if claims_to_be_one(value)
+        ]
+        return self._filled(found, values)
+
+    def render_row(self, row: TemplateVariables) -> list[dict[str, Any]]:
+        """The prompt that the embedded server makes of a row, without a request.
+
+        With what the row has in a column of conversations or of raw inputs, as its collection
+        says of the columns; a row without a collection has neither.
+
+        Raises:
+            ValueError: Its cell is no conversation.
+        """
+        columns = [] if row.collection is None else row.collection.columns
+        return self._filled(columns, row.input_values)
+
+    def _filled(self, columns: list[Column], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        column = prompt_column(columns, placeholders_in(self.messages))
+        return fill_in(Prepared(self.messages), column, values).messages
 
 
 class CreatePromptTemplateRequest(WireModel):

@@ -188,8 +188,10 @@ def _message(answer: ModelAnswer) -> dict[str, Any]:
 
 
 def _schema(response_format: dict[str, Any] | None) -> JsonSchema | None:
-    if response_format is None:
+    if response_format is None or response_format == {"type": "text"}:
         return None
+    if response_format == {"type": "json_object"}:
+        return JsonSchema("answer", {"type": "object"}, is_any=True)
     wrapped = response_format.get("json_schema")
     if isinstance(wrapped, dict):
         inner = cast("dict[str, Any]", wrapped)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.store import accepting, new_responses
-from elluminate_async.server.store.new_responses import Filling
+from elluminate_async.server.store.prompts import Filling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable

@@ -34,6 +34,7 @@ DROP INDEX responses_finished;
 ALTER TABLE response_blocks DROP COLUMN changes;
 ALTER TABLE experiments DROP COLUMN run_seconds;
 ALTER TABLE prompts DROP COLUMN entry_digest;
+ALTER TABLE prompts DROP COLUMN resolved;
 ALTER TABLE responses DROP COLUMN template_variables_id;
 ALTER TABLE responses DROP COLUMN input_cost_usd;
 ALTER TABLE responses DROP COLUMN output_cost_usd;

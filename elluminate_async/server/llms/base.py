@@ -47,11 +47,13 @@ class JsonSchema:
 
     Attributes:
         is_told: Whether the messages describe it already, for a model that is not held to it.
+        is_any: Whether any object will do.
     """
 
     name: str
     schema: dict[str, Any]
     is_told: bool = False
+    is_any: bool = False
 
 
 class Pulse:

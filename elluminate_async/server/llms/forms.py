@@ -66,9 +66,16 @@ class Traits:
     was_cut: bool = False
     calls_tools: bool = True
 
-    def settle(self, form: Form, name: str) -> None:
-        """Remember that it answers in this way; said once in the log."""
-        if form in self.proven and form is self.form:
+    def first_for(self, schema: JsonSchema) -> Form:
+        """The way to begin with: of any object there is no schema to be held to."""
+        return Form.OBJECT if schema.is_any and self.form is Form.SCHEMA else self.form
+
+    def settle(self, form: Form, name: str, schema: JsonSchema) -> None:
+        """Remember that it answers in this way; said once in the log.
+
+        Of one for any object this says nothing about schemas.
+        """
+        if schema.is_any or (form in self.proven and form is self.form):
             return
         self.proven.add(form)
         self.form = form

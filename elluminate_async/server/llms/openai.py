@@ -104,7 +104,7 @@ class OpenAIModel:
     ) -> ModelAnswer:
         """Down the ladder of forms to the first that the endpoint takes."""
         first: _StatusError | None = None
-        form: Form | None = traits.form
+        form: Form | None = traits.first_for(schema)
         while form is not None:
             try:
                 answer = await self._ask(request, traits, shaped(arguments, form, schema))
@@ -115,7 +115,7 @@ class OpenAIModel:
                 continue
             if form is Form.TEXT and traits.calls_tools and not _has_form(answer.text, schema):
                 answer, form = await self._by_tool(request, schema, traits, arguments, answer)
-            traits.settle(form, self._named(arguments))
+            traits.settle(form, self._named(arguments), schema)
             return _as_text(answer, form, schema, request)
         assert first is not None
         raise first

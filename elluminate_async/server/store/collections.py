@@ -21,7 +21,7 @@ from elluminate_async.server.store.rows import (
 from elluminate_async.server.store.wire_json import ids_text, read_json, read_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from elluminate_async.schemas import CreateCollectionRequest
     from elluminate_async.schemas.collections import UpdateCollectionRequest
@@ -187,16 +187,18 @@ def require_writable(connection: Connection, project_id: int, collection_id: int
         raise Problem(403, f"collection {collection_id} is read-only")
 
 
-def add_columns(connection: Connection, collection_id: int, names: Iterable[str]) -> None:
-    """Add a text column for each of these names that has none yet."""
+def add_columns(
+    connection: Connection, collection_id: int, names: Mapping[str, str | None]
+) -> None:
+    """Add a column for each of these names that has none yet, of the type that it comes with."""
     before, kind = connection.execute(
         select(table.c.columns, table.c.collection_type).where(table.c.id == collection_id)
     ).one()
     known = {column["name"] for column in before}
-    keys = dict.fromkeys(name for name in names if name not in known)
-    if keys:
+    new = [name for name in names if name not in known]
+    if new:
         wanted = nearest.columns(before, collection_id)
-        wanted += [Column(name=key) for key in keys]
+        wanted += [Column(name=name, column_type=names[name]) for name in new]
         connection.execute(
             update(table)
             .where(table.c.id == collection_id)
@@ -205,6 +207,23 @@ def add_columns(connection: Connection, collection_id: int, names: Iterable[str]
                 updated_at=now(),
             )
         )
+
+
+def require_cells(connection: Connection, collection_id: int, problems: Mapping[str, str]) -> None:
+    """422 for a column of conversations that is to get a cell which is none.
+
+    Args:
+        connection: Where it is.
+        collection_id: Of the columns.
+        problems: Why cells of these columns are none.
+    """
+    if not problems:
+        return
+    query = select(table.c.columns).where(table.c.id == collection_id)
+    for column in connection.execute(query).scalar_one():
+        if column["column_type"] == "conversation" and column["name"] in problems:
+            name = column["name"]
+            raise Problem(422, f"a cell of the column {name!r:.60}: {problems[name]}")
 
 
 def _last_used(connection: Connection, collection_id: int) -> int:

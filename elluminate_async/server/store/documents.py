@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -10,7 +11,9 @@ from elluminate_async.schemas import ItemFailure
 from elluminate_async.server.store import collections, criteria, prompt_templates
 from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.wire_json import (
+    dump,
     ids_text,
+    read_json,
     wire_config,
     wire_count,
     wire_json,
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# Of a prompt without a template: an agent's task.
+# Of a prompt without a template: an agent's task, or a conversation.
 _NOTHING_RESOLVED = (
     '"resolved_tools":null,"resolved_tool_choice":null,"resolved_response_format":null'
 )
@@ -38,8 +41,8 @@ SELECT r.id, r.epoch, r.messages, r.llm_model_config, r.duration_seconds, r.inpu
  r.output_tokens, r.reasoning_tokens, r.cached_tokens, r.custom_api_info, r.trajectory,
  r.trajectory_ingest_error, r.termination_reason, r.error, r.annotation, r.created_at,
  p.id AS prompt_id, p.prompt_template_id, p.messages AS prompt, p.created_at AS prompt_created_at,
- p.entry_digest <> e.digest AS is_stale, e.id AS entry_id, e.input_values, e.collection_id,
- e.environment_config, e.created_at AS entry_created_at
+ p.resolved, p.entry_digest <> e.digest AS is_stale, e.id AS entry_id, e.input_values,
+ e.collection_id, e.environment_config, e.created_at AS entry_created_at
 FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.id = wanted.value
 CROSS JOIN prompts AS p ON p.id = r.prompt_id
@@ -71,7 +74,7 @@ def responses(connection: Connection, project_id: int, ids: Collection[int]) -> 
         row.id: _response(
             row,
             templates.get(row.prompt_template_id, "null"),
-            resolved.get(row.prompt_template_id, _NOTHING_RESOLVED),
+            _resolved(row.resolved) or resolved.get(row.prompt_template_id, _NOTHING_RESOLVED),
             collection_of[row.collection_id],
             rated,
             wire_prompt(row.prompt) if row.prompt_template_id in odd else wire_json(row.prompt),
@@ -122,6 +125,18 @@ def _response(
         f'"trajectory":{wire_json(row.trajectory)},'
         f'"ratings":[{",".join(rated.get(row.id, ()))}],"annotation":{wire_text(row.annotation)},'
         f'"created_at":{wire_time(row.created_at)}}}'
+    )
+
+
+@lru_cache(maxsize=256)
+def _resolved(column: str | None) -> str | None:
+    """The parts that a conversation has put in place of the template's; None for none."""
+    told: dict[str, Any] = {} if column is None else read_json(column)
+    if "tools" not in told:
+        return None
+    return (
+        f'"resolved_tools":{dump(told["tools"])},"resolved_tool_choice":{dump(told["tool_choice"])}'
+        f',"resolved_response_format":{dump(told["response_format"])}'
     )
 
 

@@ -350,8 +350,12 @@ def entries_to_run(connection: Connection, project_id: int, experiment_id: int) 
     """
     one = row(connection, project_id, experiment_id)
     running.require_mode(one)
-    if one.prompt_template_id is None or one.collection_id is None:
-        raise Problem(400, "an experiment needs a prompt template and a collection to run")
+    if one.collection_id is None:
+        raise Problem(400, f"experiment {experiment_id} needs a collection to run")
+    columns = collections.get(connection, project_id, one.collection_id).columns
+    has_column = running.prompts_column(columns, one.response_column_id, ()) is not None
+    if one.prompt_template_id is None and not has_column:
+        raise running.no_prompt(experiment_id)
     jobs = tables.jobs
     before = (
         select(jobs.c.id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.trajectories import Trajectory, messages_of, read_trajectory
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import agent_tasks, criteria, llm_configs, running
+from elluminate_async.server.store import agent_tasks, criteria, llm_configs, responses, running
 from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.wire_json import ids_text, read_json, read_messages, readable
 
@@ -33,7 +33,8 @@ class Work:
         error: Why it has no output.
         criteria: The questions of its experiment's criterion set.
         config: Which model answers.
-        given: The answer that it has in a column of its row; None for one that a model gives.
+        given: The answer that it has in a column of its row, or that nothing can be asked; None
+            for one that a model gives.
         sampling: The configuration with the experiment's own parameters over it; works
             with the same share it.
     """
@@ -53,7 +54,7 @@ class Work:
 
 _ROWS = f"""
 SELECT r.id, r.is_ready, r.messages, r.error, p.id AS prompt_id, p.messages AS prompt,
- t.response_format_json_schema, t.tools, t.tool_choice, r.trajectory,
+ p.resolved, t.response_format_json_schema, t.tools, t.tool_choice, r.trajectory,
  CASE WHEN d.experiment_id IS NULL THEN NULL ELSE v.input_values END AS task_values,
  e.id AS experiment_id, e.criterion_set_id, e.generation_params, e.response_column_id,
  {running.COLUMN} AS response_column,
@@ -110,6 +111,13 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
             samplings[kind] = _sampling(configs[config_id].config, params)
         if row.prompt_id not in prompts:
             prompts[row.prompt_id] = read_messages(row.prompt)
+        resolved = parse(row.resolved)
+        if resolved is None or "problem" in resolved:
+            tools, tool_choice = parse(row.tools), parse(row.tool_choice)
+            response_format = parse(row.response_format_json_schema)
+        else:
+            tools, tool_choice = resolved["tools"], resolved["tool_choice"]
+            response_format = resolved["response_format"]
         result.append(
             Work(
                 response_id=row.id,
@@ -119,10 +127,10 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
                 criteria=_applied(asked[row.criterion_set_id], row.task_values),
                 config=configs[config_id],
                 sampling=samplings[kind],
-                response_format=parse(row.response_format_json_schema),
-                tools=parse(row.tools),
-                tool_choice=parse(row.tool_choice),
-                given=_given(row),
+                response_format=response_format,
+                tools=tools,
+                tool_choice=tool_choice,
+                given=_given(row, resolved),
             )
         )
     return result
@@ -149,10 +157,13 @@ def _applied(criteria: list[Criterion], task_values: str | None) -> list[Criteri
     ]
 
 
-def _given(row: AnyRow) -> GeneratedResponse | None:
-    if row.response_column_id is None:
-        return None
-    return running.of_column(row.response_column, row.row_values)
+def _given(row: AnyRow, resolved: dict[str, Any] | None) -> GeneratedResponse | None:
+    """The response that needs no model: of a column, or the reason why none can be asked."""
+    if row.response_column_id is not None:
+        return running.of_column(row.response_column, row.row_values)
+    if resolved is not None and "problem" in resolved:
+        return responses.GeneratedResponse([], resolved["problem"], None)
+    return None
 
 
 def _parse(column: str | None) -> Any:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from elluminate_async.schemas.prompt_templates import filled_length, render
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import (
     job_inputs,
     llm_configs,
+    prompts,
     responses,
     running,
     sizes,
     tables,
 )
-from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
-from elluminate_async.server.store.wire_json import (
-    dump,
-    ids_text,
-    read_json,
-    read_messages,
-    readable,
-    time_text,
-)
+from elluminate_async.server.store.prompts import Filling
+from elluminate_async.server.store.rows import AnyRow, fetch, reserve_ids, run_many
+from elluminate_async.server.store.wire_json import ids_text, read_json, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +26,7 @@ if TYPE_CHECKING:
 
     from elluminate_async.schemas import LLMConfig, ResponseIn
     from elluminate_async.server.store.job_inputs import Work
+    from elluminate_async.server.store.prompts import FilledPrompt
 
 # A plus keeps an index on the project from being taken instead of the ids.
 _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
@@ -40,65 +34,16 @@ _EXPERIMENTS = f"""
 SELECT id, prompt_template_id, llm_config_id, collection_id, evaluation_mode, response_column_id,
  {running.COLUMN} AS response_column
 FROM experiments AS e {_WANTED}"""
-_ENTRIES = f"SELECT id, input_values, digest FROM entries {_WANTED}"
-_TEMPLATES = f"SELECT id, messages FROM prompt_templates {_WANTED}"
+_ENTRIES = f"SELECT id, collection_id, input_values, digest FROM entries {_WANTED}"
+_TEMPLATES = f"""
+SELECT id, messages, tools, tool_choice, response_format_json_schema FROM prompt_templates
+{_WANTED}"""
 _CONFIGS = f"""
 SELECT id, name, document, json_extract(document, '$.inference_type') AS inference_type,
  json_extract(document, '$.custom_api_config') AS custom_api_config,
  json_extract(document, '$.custom_response_parser') AS response_parser
 FROM llm_configs {_WANTED}"""
-_KNOWN = """
-SELECT id, digest, entry_digest FROM prompts
-WHERE digest IN (SELECT value FROM json_each(?)) AND project_id = ?"""
-_INSERT_PROMPT = """
-INSERT INTO prompts (id, project_id, prompt_template_id, template_variables_id, messages, digest,
- entry_digest, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-_FILLED_AGAIN = "UPDATE prompts SET entry_digest = ? WHERE id = ?"
-
-
-MOST_PROMPT = 4 << 20
-"""Characters of one filled-in prompt."""
-
-MOST_PROMPTS = 512 << 20
-"""Characters of all the prompts that one request has filled in."""
-
-
-class Filling:
-    """How much one request has filled in so far."""
-
-    def __init__(self) -> None:
-        self._characters = 0
-
-    def add(self, messages: list[dict[str, Any]], values: dict[str, Any]) -> None:
-        """Count a prompt before it is made.
-
-        A short template may name a long value a thousand times, and a long one a thousand rows.
-
-        Raises:
-            Problem: 422 when it is too long, or they are together.
-        """
-        length = filled_length(messages, values)
-        if length > MOST_PROMPT:
-            raise Problem(422, f"a filled-in prompt would have more than {MOST_PROMPT} characters")
-        self._characters += length
-        if self._characters > MOST_PROMPTS:
-            raise Problem(
-                422,
-                f"the filled-in prompts of one request would have more than {MOST_PROMPTS} "
-                "characters; send it as several requests",
-            )
-
-
 _SHOW = "UPDATE responses SET is_ready = 1 WHERE id IN (SELECT value FROM json_each(?))"
-
-
-@dataclass(frozen=True, slots=True)
-class _NewPrompt:
-    template_id: int
-    entry_id: int
-    messages: str
-    digest: str
-    entry_digest: str
 
 
 def create_responses(
@@ -123,7 +68,7 @@ def create_responses(
 
     Raises:
         Problem: 404 that names what an item refers to and is not there; 400 for an item
-            without any template. Nothing is made then.
+            without a template, whose row has no column of prompts. Nothing is made then.
     """
     experiments = _require(
         connection, project_id, _EXPERIMENTS, "experiment", (item.experiment_id for item in items)
@@ -135,8 +80,12 @@ def create_responses(
         "template variables",
         (item.template_variables_id for item in items),
     )
-    template_of = [_template_id(item, experiments[item.experiment_id]) for item in items]
-    templates = _require(connection, project_id, _TEMPLATES, "prompt template", template_of)
+    template_of = [
+        item.prompt_template_id or experiments[item.experiment_id].prompt_template_id
+        for item in items
+    ]
+    known = (template_id for template_id in template_of if template_id is not None)
+    templates = _require(connection, project_id, _TEMPLATES, "prompt template", known)
     default = llm_configs.default_id(connection, project_id)
     config_of = [
         item.llm_config_id or experiments[item.experiment_id].llm_config_id or default
@@ -145,16 +94,16 @@ def create_responses(
     configs = _require(connection, project_id, _CONFIGS, "LLM config", config_of)
     _require_runnable(items, experiments, (configs[one] for one in config_of))
     prices = cache(_prices)
-    prompts = _prompts(
-        connection,
-        project_id,
-        [
-            (templates[template_id], variables[item.template_variables_id])
-            for template_id, item in zip(template_of, items, strict=True)
-        ],
-        filling or Filling(),
-    )
-    _note_sizes(connection, items, prompts, variables)
+    wanted = [
+        (
+            templates.get(template_id),
+            experiments[item.experiment_id],
+            variables[item.template_variables_id],
+        )
+        for template_id, item in zip(template_of, items, strict=True)
+    ]
+    filled = prompts.filled(connection, project_id, wanted, filling or Filling())
+    _note_sizes(connection, items, filled, variables)
     ids = reserve_ids(connection, tables.responses, len(items))
     rows = [
         responses.NewRow(
@@ -171,8 +120,8 @@ def create_responses(
             else None,
             is_hidden=hidden,
         )
-        for response_id, item, (prompt_id, _), config_id in zip(
-            ids, items, prompts, config_of, strict=True
+        for response_id, item, (prompt_id, *_), config_id in zip(
+            ids, items, filled, config_of, strict=True
         )
     ]
     _insert(connection, project_id, rows)
@@ -191,15 +140,15 @@ def _insert(connection: Connection, project_id: int, rows: Sequence[responses.Ne
 def _note_sizes(
     connection: Connection,
     items: Sequence[ResponseIn],
-    prompts: Sequence[tuple[int, str]],
+    filled: Sequence[FilledPrompt],
     variables: Mapping[int, AnyRow],
 ) -> None:
     sizes.note(
         connection,
         "prompt",
         (
-            (item.experiment_id, (prompt, variables[item.template_variables_id].input_values))
-            for item, (_, prompt) in zip(items, prompts, strict=True)
+            (item.experiment_id, (*texts, variables[item.template_variables_id].input_values))
+            for item, (_, *texts) in zip(items, filled, strict=True)
         ),
     )
 
@@ -239,13 +188,6 @@ def _require_runnable(
             running.require_callable(config)
 
 
-def _template_id(item: ResponseIn, experiment: AnyRow) -> int:
-    template_id = item.prompt_template_id or experiment.prompt_template_id
-    if template_id is None:
-        raise Problem(400, f"experiment {experiment.id} has no prompt template")
-    return template_id
-
-
 def _require(
     connection: Connection, project_id: int, statement: str, noun: str, ids: Iterable[int]
 ) -> dict[int, AnyRow]:
@@ -256,58 +198,3 @@ def _require(
         if row_id not in found:
             raise not_found(noun, row_id)
     return found
-
-
-def _prompts(
-    connection: Connection,
-    project_id: int,
-    pairs: Sequence[tuple[AnyRow, AnyRow]],
-    filling: Filling,
-) -> list[tuple[int, str]]:
-    """Ids and messages of the filled-in templates; an equal prompt is shared."""
-    wanted: dict[str, _NewPrompt] = {}
-    digests: list[str] = []
-    rendered: dict[tuple[int, int], str] = {}
-    messages_of: dict[int, list[dict[str, Any]]] = {}
-    for template, entry in pairs:
-        if template.id not in messages_of:
-            messages_of[template.id] = read_messages(template.messages)
-        pair = (template.id, entry.id)
-        if pair not in rendered:
-            values = read_json(entry.input_values)
-            filling.add(messages_of[template.id], values)
-            messages = render(messages_of[template.id], values)
-            rendered[pair] = content = digest(template.id, entry.id, messages)
-            wanted[content] = _NewPrompt(
-                template.id, entry.id, dump(messages), content, entry.digest
-            )
-        digests.append(rendered[pair])
-    rows = fetch(connection, _KNOWN, dump(list(wanted)), project_id)
-    known = {row.digest: row.id for row in rows}
-    # Filled in again, and with the same texts, from an entry that was changed elsewhere.
-    entry_digests = [(wanted[row.digest].entry_digest, row) for row in rows]
-    again = [(entry, row.id) for entry, row in entry_digests if entry != row.entry_digest]
-    run_many(connection, _FILLED_AGAIN, again)
-    new = [row for content, row in wanted.items() if content not in known]
-    if new:
-        time = time_text(now())
-        ids = reserve_ids(connection, tables.prompts, len(new))
-        run_many(
-            connection,
-            _INSERT_PROMPT,
-            [
-                (
-                    prompt_id,
-                    project_id,
-                    one.template_id,
-                    one.entry_id,
-                    one.messages,
-                    one.digest,
-                    one.entry_digest,
-                    time,
-                )
-                for prompt_id, one in zip(ids, new, strict=True)
-            ],
-        )
-        known.update((one.digest, i) for i, one in zip(ids, new, strict=True))
-    return [(known[content], wanted[content].messages) for content in digests]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from elluminate_async.schemas.conversations import prompt_column
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store.responses import GeneratedResponse
 from elluminate_async.server.store.wire_json import dump, read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+    from elluminate_async.schemas import Column
+    from elluminate_async.schemas.conversations import PromptColumn
     from elluminate_async.server.store.rows import AnyRow
 
 DEFAULT_RATING_VERSION: Final = "local-1"
@@ -64,6 +69,28 @@ def require_callable(config: AnyRow) -> None:
 def column_of(columns: list[dict[str, Any]], column_id: int) -> dict[str, Any] | None:
     """The column of that id, among those of a collection."""
     return next((column for column in columns if column["id"] == column_id), None)
+
+
+def prompts_column(
+    columns: Iterable[Column], response_column_id: int | None, named: Container[str]
+) -> PromptColumn | None:
+    """The column whose cells are prompts, besides a template's; never that of the responses.
+
+    Args:
+        columns: Of the rows' collection.
+        response_column_id: The experiment's.
+        named: The template's placeholders.
+    """
+    return prompt_column((c for c in columns if c.id != response_column_id), named)
+
+
+def no_prompt(experiment_id: int) -> Problem:
+    """400 for an experiment without a template, and without a column that has prompts."""
+    return Problem(
+        400,
+        f"experiment {experiment_id} has no prompt template, and its collection no column of the "
+        "type conversation or raw_input: give it one of these",
+    )
 
 
 def require_column(experiment: AnyRow) -> None:

@@ -251,6 +251,8 @@ prompts = _table(
     Column("digest", String, nullable=False),
     # Of the entry when it was last filled in; None where an earlier version did that.
     Column("entry_digest", String),
+    # What a conversation gives besides messages, or why it is none; null where it gives nothing.
+    _json("resolved"),
     _time("created_at"),
     UniqueConstraint("project_id", "digest"),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import CollectionWithEntries, TemplateVariables
+from elluminate_async.schemas.conversations import claims_to_be_one, problem_of_cell
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import collections, references, sizes, tables
 from elluminate_async.server.store.rows import (
@@ -28,7 +29,7 @@ from elluminate_async.server.store.wire_json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from elluminate_async.schemas import Collection, CreateCollectionRequest, EntryRequest
 
@@ -45,16 +46,18 @@ class NewRows:
     """Rows to add, as their columns hold them: made before the writer is needed.
 
     Attributes:
-        names: Of all columns that they have values for.
+        names: Of all columns that they have values for, with the type that these tell of.
         texts: Their values.
         digests: Equal for equal rows.
         environment: The configuration of each of them.
+        problems: Why the first cell of a column that is no conversation is none, by its name.
     """
 
-    names: list[str]
+    names: dict[str, str | None]
     texts: list[str]
     digests: list[str]
     environment: str | None = None
+    problems: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def of(
@@ -65,18 +68,27 @@ class NewRows:
         Raises:
             Problem: 422 for a number that is none, which JSON cannot say.
         """
-        names: dict[str, None] = {}
+        names: dict[str, str | None] = {}
+        problems: dict[str, str] = {}
         texts: list[str] = []
         digests: list[str] = []
         try:
             for one in values:
-                names.update(dict.fromkeys(one))
+                for name, cell in one.items():
+                    names.setdefault(name, None)
+                    if cell is None or isinstance(cell, str) or name in problems:
+                        continue
+                    if problem := problem_of_cell(cell):
+                        problems[name] = problem
+                        names[name] = None
+                    elif claims_to_be_one(cell):
+                        names[name] = "conversation"
                 texts.append(dump(one))
                 digests.append(digest(one, environment_config))
             environment = dump_or_none(environment_config)
         except ValueError as error:
             raise Problem(422, f"a value cannot be stored: {error}") from None
-        return cls(list(names), texts, digests, environment)
+        return cls(names, texts, digests, environment, problems)
 
     def without(self, known: Container[str]) -> Self:
         """Those of other digests, each once."""
@@ -84,7 +96,7 @@ class NewRows:
         for one, text in zip(self.digests, self.texts, strict=True):
             if one not in known:
                 fresh.setdefault(one, text)
-        return type(self)(self.names, list(fresh.values()), list(fresh), self.environment)
+        return replace(self, texts=list(fresh.values()), digests=list(fresh))
 
 
 def create_collection(
@@ -205,10 +217,12 @@ def edit(
     collections.require_writable(connection, project_id, collection_id)
     before = _row(connection, project_id, collection_id, entry_id)
     values = body.input_values or {}
+    rows = NewRows.of([values])
     environment = before.environment_config
     if "environment_config" in body.model_fields_set:
         environment = body.environment_config
-    collections.add_columns(connection, collection_id, values)
+    collections.add_columns(connection, collection_id, rows.names)
+    collections.require_cells(connection, collection_id, rows.problems)
     connection.execute(
         update(table)
         .where(table.c.id == entry_id)
@@ -267,6 +281,7 @@ def _insert(
     ids = reserve_ids(connection, table, len(rows.texts))
     if rows.texts:
         collections.add_columns(connection, collection_id, rows.names)
+        collections.require_cells(connection, collection_id, rows.problems)
         time = time or time_text(now())
         run_many(
             connection,

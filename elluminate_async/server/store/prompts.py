@@ -1,0 +1,203 @@
+"""Prompts: rows of collections filled in to templates, or conversations as they are."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from elluminate_async.schemas.prompt_templates import (
+    Prepared,
+    fill_in,
+    filled_length,
+    placeholders_in,
+)
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store import nearest, running, tables
+from elluminate_async.server.store.rows import AnyRow, digest, fetch, now, reserve_ids, run_many
+from elluminate_async.server.store.wire_json import (
+    dump,
+    dump_or_none,
+    ids_text,
+    read_json,
+    read_messages,
+    time_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+    from elluminate_async.schemas import Column
+    from elluminate_async.schemas.conversations import PromptColumn
+
+_KNOWN = """
+SELECT id, digest, entry_digest FROM prompts
+WHERE digest IN (SELECT value FROM json_each(?)) AND project_id = ?"""
+_INSERT_PROMPT = """
+INSERT INTO prompts (id, project_id, prompt_template_id, template_variables_id, messages, digest,
+ entry_digest, resolved, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_FILLED_AGAIN = "UPDATE prompts SET entry_digest = ? WHERE id = ?"
+_COLUMNS = """
+SELECT id, columns FROM collections WHERE id IN (SELECT value FROM json_each(?))"""
+
+
+MOST_PROMPT = 4 << 20
+"""Characters of one filled-in prompt."""
+
+MOST_PROMPTS = 512 << 20
+"""Characters of all the prompts that one request has filled in."""
+
+
+class Filling:
+    """How much one request has filled in so far."""
+
+    def __init__(self) -> None:
+        self._characters = 0
+
+    def add(
+        self,
+        messages: list[dict[str, Any]],
+        values: dict[str, Any],
+        column: PromptColumn | None,
+    ) -> None:
+        """Count a prompt before it is made.
+
+        A short template may name a long value a thousand times, and a long one a thousand rows.
+
+        Raises:
+            Problem: 422 when it is too long, or they are together.
+        """
+        length = filled_length(messages, values)
+        if column is not None and (cell := values.get(column.name)) is not None:
+            length += len(cell if isinstance(cell, str) else dump(cell))
+        if length > MOST_PROMPT:
+            raise Problem(422, f"a filled-in prompt would have more than {MOST_PROMPT} characters")
+        self._characters += length
+        if self._characters > MOST_PROMPTS:
+            raise Problem(
+                422,
+                f"the filled-in prompts of one request would have more than {MOST_PROMPTS} "
+                "characters; send it as several requests",
+            )
+
+
+class FilledPrompt(NamedTuple):
+    """A prompt that is kept, and the texts of its columns."""
+
+    id: int
+    messages: str
+    resolved: str | None
+
+
+class _NewPrompt(NamedTuple):
+    template_id: int | None
+    entry_id: int
+    messages: str
+    digest: str
+    entry_digest: str
+    resolved: str | None
+
+
+def filled(
+    connection: Connection,
+    project_id: int,
+    wanted: Sequence[tuple[AnyRow | None, AnyRow, AnyRow]],
+    filling: Filling,
+) -> list[FilledPrompt]:
+    """The prompts of templates, experiments and rows; an equal one is shared.
+
+    Raises:
+        Problem: 400 for one without a template, whose row has no column of prompts; 422 as of
+            `Filling.add`.
+    """
+    columns = _columns_of(connection, (entry for _, _, entry in wanted))
+    prepared = cache(_prepared)
+
+    @cache
+    def column_of(
+        template: AnyRow | None, collection_id: int, response_column_id: int | None
+    ) -> PromptColumn | None:
+        named = () if template is None else placeholders_in(prepared(template).messages)
+        return running.prompts_column(columns[collection_id], response_column_id, named)
+
+    made: dict[tuple[int | None, PromptColumn | None, int], _NewPrompt] = {}
+    found: list[_NewPrompt] = []
+    for template, experiment, entry in wanted:
+        column = column_of(template, entry.collection_id, experiment.response_column_id)
+        if template is None and column is None:
+            raise running.no_prompt(experiment.id)
+        key = (None if template is None else template.id, column, entry.id)
+        if key not in made:
+            given = None if template is None else prepared(template)
+            made[key] = _new(key[0], given, column, entry, filling)
+        found.append(made[key])
+    ids = _kept(connection, project_id, {one.digest: one for one in found})
+    return [FilledPrompt(ids[one.digest], one.messages, one.resolved) for one in found]
+
+
+def _columns_of(connection: Connection, entries: Iterable[AnyRow]) -> dict[int, list[Column]]:
+    ids = {entry.collection_id for entry in entries}
+    return {
+        row.id: nearest.columns(read_json(row.columns), row.id)
+        for row in fetch(connection, _COLUMNS, ids_text(ids))
+    }
+
+
+def _prepared(template: AnyRow) -> Prepared:
+    others = (template.tools, template.tool_choice, template.response_format_json_schema)
+    return Prepared(
+        read_messages(template.messages),
+        *(None if text is None else read_json(text) for text in others),
+    )
+
+
+def _new(
+    template_id: int | None,
+    template: Prepared | None,
+    column: PromptColumn | None,
+    entry: AnyRow,
+    filling: Filling,
+) -> _NewPrompt:
+    values = read_json(entry.input_values)
+    given = template or Prepared([])
+    filling.add(given.messages, values, column)
+    resolved: dict[str, Any] | None = None
+    try:
+        prompt = fill_in(template, column, values)
+    except ValueError as error:
+        # Told by the response, so that one such row costs the others nothing.
+        prompt, resolved = fill_in(given, None, values), {"problem": str(error)}
+    if prompt[1:] != given[1:]:
+        resolved = prompt._asdict()
+        del resolved["messages"]
+    content = (template_id, entry.id, prompt.messages)
+    return _NewPrompt(
+        template_id,
+        entry.id,
+        dump(prompt.messages),
+        digest(*content) if resolved is None else digest(*content, resolved),
+        entry.digest,
+        dump_or_none(resolved),
+    )
+
+
+def _kept(connection: Connection, project_id: int, wanted: dict[str, _NewPrompt]) -> dict[str, int]:
+    """Keep those that are new; the ids of all, by their digests."""
+    rows = fetch(connection, _KNOWN, dump(list(wanted)), project_id)
+    known = {row.digest: row.id for row in rows}
+    # Filled in again, and with the same texts, from an entry that was changed elsewhere.
+    entry_digests = [(wanted[row.digest].entry_digest, row) for row in rows]
+    again = [(entry, row.id) for entry, row in entry_digests if entry != row.entry_digest]
+    run_many(connection, _FILLED_AGAIN, again)
+    new = [one for content, one in wanted.items() if content not in known]
+    if new:
+        time = time_text(now())
+        ids = reserve_ids(connection, tables.prompts, len(new))
+        run_many(
+            connection,
+            _INSERT_PROMPT,
+            [(prompt_id, project_id, *one, time) for prompt_id, one in zip(ids, new, strict=True)],
+        )
+        known.update((one.digest, i) for i, one in zip(ids, new, strict=True))
+    return known
