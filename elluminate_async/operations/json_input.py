@@ -5,13 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
+from elluminate_async.schemas.collections import Column
+from elluminate_async.schemas.conversations import (
+    Conversation,
+    claims_to_be_one,
+    problem_of_cell,
+)
 from elluminate_async.schemas.generation_params import problem_of_params
 from elluminate_async.tables.json_checks import problem_in
 from elluminate_async.tables.values import JSON, json_cell
@@ -48,14 +54,45 @@ def checked_row(row: object, where: str) -> Mapping[str, object]:
     return cast("Mapping[str, object]", found)
 
 
-def json_row(row: object, where: str) -> dict[str, JSON]:
+def json_row(row: object, where: str, conversations: Collection[str] = ()) -> dict[str, JSON]:
     """A row as JSON has it: what tables hold is converted where that loses nothing.
 
     Raises:
-        InputError: It is no mapping of names, or a cell cannot be converted so.
+        InputError: It is no mapping of names, or a cell cannot be converted so, or as of
+            `stored_cells`.
     """
-    cells = checked_row(row, where).items()
+    cells = stored_cells(checked_row(row, where), where, conversations).items()
     return {name: json_cell(cell, f"{where}[{name!r:.60}]") for name, cell in cells}
+
+
+def conversations_of(columns: Iterable[Column] | None) -> frozenset[str]:
+    """Names of those columns that hold conversations."""
+    found = (one.name for one in columns or () if one.column_type == "conversation")
+    return frozenset(name for name in found if name)
+
+
+def stored_cells(
+    row: Mapping[str, object], where: str, conversations: Collection[str]
+) -> dict[str, object]:
+    """A row's cells, a `Conversation` as it is stored.
+
+    Args:
+        row: Column name to cell.
+        where: Its name in errors.
+        conversations: The columns that hold them, where that is known.
+
+    Raises:
+        InputError: A cell of such a column, or one that names their format, is none.
+    """
+    cells = dict(row)
+    for name, cell in row.items():
+        if isinstance(cell, Conversation):
+            cells[name] = cell.cell()
+        elif (name in conversations or claims_to_be_one(cell)) and (
+            problem := problem_of_cell(cell)
+        ):
+            raise InputError(f"{where}[{name!r:.60}] is no conversation: {problem}")
+    return cells
 
 
 def check_name(name: object, what: str) -> None:

@@ -12,6 +12,7 @@ from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
     checked_input,
+    conversations_of,
     json_object,
     json_row,
 )
@@ -219,11 +220,12 @@ def _creation(
     if name is not None:
         check_name(name, "a collection")
     with checked_input("the collection"):
+        given = _columns_of(columns)
         body = CreateCollectionRequest(
             name=name,
             description=description,
-            variables=None if variables is None else _rows_of(variables),
-            columns=_columns_of(columns),
+            variables=None if variables is None else _rows_of(variables, conversations_of(given)),
+            columns=given,
             read_only=read_only,
             collection_type=collection_type,
             environment_config=json_object(environment_config, "environment_config"),
@@ -232,14 +234,14 @@ def _creation(
     return body
 
 
-def _rows_of(variables: Rows) -> list[dict[str, Any]]:
+def _rows_of(variables: Rows, conversations: frozenset[str]) -> list[dict[str, Any]]:
     rows = rows_of(variables, "variables")
     if not isinstance(rows, Iterable):
         raise InputError(
             "variables are sent in one request, for which an async iterable is none: pass them to "
             "template_variables.add_many"
         )
-    return [json_row(row, f"variables[{index}]") for index, row in enumerate(rows)]
+    return [json_row(row, f"variables[{index}]", conversations) for index, row in enumerate(rows)]
 
 
 def _columns_of(columns: Sequence[Column | str] | None) -> list[Column] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from elluminate_async.batch import Batch, Outcome
@@ -17,7 +18,13 @@ from elluminate_async.operations.context import (
     first_problems,
     single_policy,
 )
-from elluminate_async.operations.json_input import checked_input, checked_row, json_object
+from elluminate_async.operations.json_input import (
+    checked_input,
+    checked_row,
+    conversations_of,
+    json_object,
+    stored_cells,
+)
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
 from elluminate_async.operations.stored_items import bad_input
@@ -87,7 +94,8 @@ class TemplateVariablesResource(Resource):
             NoTextError: A text of the row has half a character.
             InputError: It is no mapping of names to JSON.
         """
-        row = encode_row(template_variables, 0, convert=True)
+        named = _conversations(collection)
+        row = encode_row(template_variables, 0, convert=True, conversations=named)
         with checked_input("the environment_config"):
             body = EntryRequest(
                 input_values=json.loads(row),
@@ -116,7 +124,7 @@ class TemplateVariablesResource(Resource):
                 async, is read as the upload goes. Or a table of pandas, polars, Arrow or another
                 library, read with the extra ``tables``; a missing cell of pandas is None. Dates,
                 Decimal, numbers of numpy and the like become the JSON that loses nothing, as
-                `elluminate_async.tables.values` lists.
+                `elluminate_async.tables.values` lists; a `Conversation` becomes its cell.
             collection: Where they go.
             skip_existing: Give a value that the collection has already, or that comes twice
                 in ``values``, that one row. Otherwise every value becomes a new row.
@@ -131,8 +139,9 @@ class TemplateVariablesResource(Resource):
             n outcomes, outcome i the row of ``values[i]``. With n = 0 nothing is sent.
 
         Raises:
-            InputError: A value is no mapping of names to what can be JSON without a loss. Of
-                a sequence and of a table all are looked at before anything is sent.
+            InputError: A value is no mapping of names to what can be JSON without a loss, or
+                its conversation is none. Of a sequence and of a table all are looked at before
+                anything is sent.
             MissingExtraError: A table, without the extra that reads it.
             JournalError: The journal cannot be used, or is of another call or other inputs.
 
@@ -143,9 +152,10 @@ class TemplateVariablesResource(Resource):
         Memory: O(n) results, one upload.
         """
         context = CallContext.begin(self._connection, options)
+        named = _conversations(collection)
         rows = rows_of(values, "values")
         if isinstance(rows, Sequence | TableRows):
-            check_rows(rows, _encode)
+            check_rows(rows, partial(_encode, named))
         operation = Upload(
             context,
             id_of(collection, Collection, "collection"),
@@ -154,7 +164,7 @@ class TemplateVariablesResource(Resource):
             journal=journal_path(journal),
         )
         with shown(operation.call(), progress) as call:
-            return await run_batch(call, _items(rows))
+            return await run_batch(call, _items(rows, named))
 
     def stream_add_many(
         self,
@@ -167,6 +177,7 @@ class TemplateVariablesResource(Resource):
     ) -> OutcomeStream[tuple[int, Outcome[TemplateVariables]]]:
         """`add_many` as a stream of (position, outcome), in memory of one upload."""
         context = CallContext.begin(self._connection, options)
+        named = _conversations(collection)
         rows = rows_of(values, "values")
         operation = Upload(
             context,
@@ -175,7 +186,7 @@ class TemplateVariablesResource(Resource):
             total=length_of(rows),
             journal=journal_path(journal),
         )
-        return stream_batch(operation.call(), _items(rows), self._connection.tasks)
+        return stream_batch(operation.call(), _items(rows, named), self._connection.tasks)
 
     async def generate(
         self,
@@ -217,7 +228,8 @@ class TemplateVariablesResource(Resource):
             NoTextError: A text of the row has half a character.
             InputError: It is no mapping of names to JSON.
         """
-        changes: dict[str, Any] = {"input_values": json.loads(encode_row(values, 0, convert=True))}
+        row = encode_row(values, 0, convert=True, conversations=_conversations(collection))
+        changes: dict[str, Any] = {"input_values": json.loads(row)}
         if environment_config is not UNSET:
             changes["environment_config"] = json_object(environment_config, "environment_config")
         with checked_input("the row"):
@@ -253,32 +265,45 @@ def _entries(collection: Collection | int) -> tuple[str | int, ...]:
     return ("collections", id_of(collection, Collection, "collection"), "entries")
 
 
-def _items(values: Iterable[Row] | AsyncIterable[Row]) -> Source[bytes]:
+def _conversations(collection: Collection | int) -> frozenset[str]:
+    return conversations_of(collection.columns if isinstance(collection, Collection) else None)
+
+
+def _items(
+    values: Iterable[Row] | AsyncIterable[Row], conversations: frozenset[str]
+) -> Source[bytes]:
     if isinstance(values, AsyncIterable):
-        return _items_async(values)
+        return _items_async(values, conversations)
     # A copy of a list, which the caller may change while the batch runs.
     rows = tuple(values) if isinstance(values, Sequence) else values
-    return (_item(position, value) for position, value in enumerate(rows))
+    return (_item(position, value, conversations) for position, value in enumerate(rows))
 
 
-async def _items_async(values: AsyncIterable[Row]) -> AsyncIterator[Entry[bytes]]:
+async def _items_async(
+    values: AsyncIterable[Row], conversations: frozenset[str]
+) -> AsyncIterator[Entry[bytes]]:
     position = 0
     async with closing(values):
         async for value in values:
-            yield _item(position, value)
+            yield _item(position, value, conversations)
             position += 1
 
 
-def _item(position: int, value: object) -> Entry[bytes]:
+def _item(position: int, value: object, conversations: frozenset[str]) -> Entry[bytes]:
     try:
-        encoded = encode_row(value, position, convert=True)
+        encoded = encode_row(value, position, convert=True, conversations=conversations)
     except NoTextError as error:
         return bad_input(position, str(error))
     return Item(position, encoded, size=len(encoded) + 1)
 
 
 def encode_row(
-    value: object, position: int, *, convert: bool = False, name: str = "values"
+    value: object,
+    position: int,
+    *,
+    convert: bool = False,
+    name: str = "values",
+    conversations: frozenset[str] = frozenset(),
 ) -> bytes:
     """One line of the upload.
 
@@ -287,15 +312,18 @@ def encode_row(
         position: The row's index.
         convert: Convert what tables hold and JSON does not have, where that loses nothing.
         name: What errors call the rows.
+        conversations: Columns that hold conversations, where that is known.
 
     Raises:
         NoTextError: A text in ``value`` has half a character.
-        InputError: ``value`` is no mapping of names to JSON.
+        InputError: ``value`` is no mapping of names to JSON, or a conversation in it is none.
     """
     where = f"{name}[{position}]"
     content, kind = dict(checked_row(value, where)), InputError
     # Most rows are flat, and then writing them tells as much as looking at each value.
     is_flat = FLAT.issuperset(map(type, content.values()))
+    if conversations or not is_flat:
+        content = stored_cells(content, where, conversations)
     problem = None if is_flat else problem_in(content, where, texts=False)
     if problem is not None and convert:
         problem, kind = _convert(content, where)
@@ -322,8 +350,8 @@ def _convert(content: dict[str, object], where: str) -> tuple[str | None, type[I
     return None, InputError
 
 
-def _encode(position: int, row: object) -> bytes:
-    return encode_row(row, position, convert=True)
+def _encode(conversations: frozenset[str], position: int, row: object) -> bytes:
+    return encode_row(row, position, convert=True, conversations=conversations)
 
 
 def check_rows(rows: Iterable[object], encode: Callable[[int, object], object]) -> None:
