@@ -98,6 +98,11 @@ def test_agents_with_1_5_2(server: Program) -> None:
     assert run("1.5.2", "agents_1_5_2.py", server.url) == "ok\n"
 
 
+def test_conversations_with_1_5_2(server: Program) -> None:
+    """Cells that the client makes are prompts, alone and with a template; the program checks."""
+    assert run("1.5.2", "conversations_1_5_2.py", server.url) == "ok\n"
+
+
 @pytest.mark.parametrize("version", ["0.6.12", "1.5.2"])
 def test_every_document_is_whole(server: Program, version: str) -> None:
     """The client's own models read each one, and none of their fields is left to its default."""
