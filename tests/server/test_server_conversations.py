@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from elluminate_async import Conversation
-from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
+from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest, OpenAIModel
 from tests.server.api import Api, ScriptedModel, batch
+from tests.server.endpoint import completion
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from tests.server.endpoint import Endpoint
 
 SYSTEM = {"role": "system", "content": "You sell {{fruit}}."}
 ASK = {"role": "user", "content": "Is {{fruit}} in season?"}
@@ -180,6 +184,48 @@ BAD = {
     '{"input": {"messages": [], "tools": ["a"]}}': "tools.0",
     '{"input": {"response_format": {"hint": "xml"}}}': "response_format",
 }
+
+
+async def test_a_row_that_was_corrected_is_asked_at_a_retry(
+    session: aiohttp.ClientSession,
+) -> None:
+    """The failed response gets its row's conversation, its tools with it, and is no failure."""
+    async with LocalServer(model=(model := Watching())) as server:
+        api = Api(session, server)
+        before = await run(api, "conversation", [None, uce(TURNS[1])])
+        values = {"fruit": "fruit 0", "talk": uce(TURNS[3], tools=[COUNT])}
+        await api("PUT", "/collections/1/entries/1", {"input_values": values})
+        started = await api.post("/experiments/1/retry-failed", {})
+        await api.ended(f"/experiments/1/generation/{started['generation_task_id']}")
+        after = await api.items("/responses")
+    assert [one["id"] for one in after] == [one["id"] for one in before]
+    assert [one["error"] for one in after] == [None, None]
+    assert after[0]["prompt"]["messages"] == [TURNS[3]]
+    assert resolved(after[0])[0] == [COUNT]
+    assert [one.messages for one in model.requests] == [[TURNS[1]], [TURNS[3]]]
+
+
+async def test_an_endpoint_is_asked_as_the_cell_says(
+    endpoint: Endpoint, session: aiohttp.ClientSession
+) -> None:
+    """Messages, tools and the form of the answer; of any object it is held to no schema."""
+    endpoint.reply = lambda _: completion("{}")
+    cells = [
+        uce(*TURNS, tools=[WEIGH], tool_choice="auto", response_format={"json_schema": FORM}),
+        uce(TURNS[1], response_format={"hint": "json_object"}),
+        uce(TURNS[3], response_format={"hint": "text"}),
+    ]
+    model = OpenAIModel("m", base_url=endpoint.url)
+    async with aclosing(model), LocalServer(model=model) as server:
+        responses = await run(Api(session, server), "conversation", cells)
+    assert [one["error"] for one in responses] == [None] * 3
+    asked = {len(one["messages"]) + ("response_format" in one): one for one in endpoint.requests}
+    assert asked[5]["messages"] == TURNS
+    assert (asked[5]["tools"], asked[5]["tool_choice"]) == ([WEIGH], "auto")
+    assert asked[5]["response_format"]["json_schema"]["schema"] == FORM
+    assert asked[3]["response_format"] == {"type": "json_object"}
+    assert asked[1]["messages"] == [TURNS[3]]
+    assert len(endpoint.requests) == 3
 
 
 async def test_the_judge_sees_the_whole_conversation(session: aiohttp.ClientSession) -> None:

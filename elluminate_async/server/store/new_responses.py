@@ -43,6 +43,12 @@ SELECT id, name, document, json_extract(document, '$.inference_type') AS inferen
  json_extract(document, '$.custom_api_config') AS custom_api_config,
  json_extract(document, '$.custom_response_parser') AS response_parser
 FROM llm_configs {_WANTED}"""
+_WITHOUT_PROMPT = """
+SELECT r.id, r.experiment_id, p.prompt_template_id, p.template_variables_id
+FROM responses AS r JOIN prompts AS p ON p.id = r.prompt_id
+WHERE r.id IN (SELECT value FROM json_each(?)) AND +r.project_id = ?
+ AND json_extract(p.resolved, '$.problem') IS NOT NULL"""
+_ASK = "UPDATE responses SET prompt_id = ? WHERE id = ?"
 _SHOW = "UPDATE responses SET is_ready = 1 WHERE id IN (SELECT value FROM json_each(?))"
 
 
@@ -167,6 +173,37 @@ def preview(connection: Connection, project_id: int, item: ResponseIn) -> Work:
     finally:
         savepoint.rollback()
     return one
+
+
+def ask_anew(connection: Connection, project_id: int, response_ids: Iterable[int]) -> None:
+    """Give those of these responses that had nothing to ask the prompts that their rows have."""
+    rows = fetch(connection, _WITHOUT_PROMPT, ids_text(response_ids), project_id)
+    if not rows:
+        return
+
+    def found(statement: str, column: str) -> dict[int, AnyRow]:
+        ids = {getattr(row, column) for row in rows} - {None}
+        return {one.id: one for one in fetch(connection, statement, ids_text(ids), project_id)}
+
+    templates = found(_TEMPLATES, "prompt_template_id")
+    experiments = found(_EXPERIMENTS, "experiment_id")
+    entries = found(_ENTRIES, "template_variables_id")
+    wanted = [
+        (
+            templates.get(row.prompt_template_id),
+            experiments[row.experiment_id],
+            entries[row.template_variables_id],
+        )
+        for row in rows
+    ]
+    filled = prompts.filled(connection, project_id, wanted, Filling())
+    changed = [(prompt.id, row.id) for row, prompt in zip(rows, filled, strict=True)]
+    run_many(connection, _ASK, changed)
+    sized = [
+        (row.experiment_id, (*texts, entry.input_values))
+        for row, (_, _, entry), (_, *texts) in zip(rows, wanted, filled, strict=True)
+    ]
+    sizes.note(connection, "prompt", sized)
 
 
 def _prices(document: str) -> LLMConfig:

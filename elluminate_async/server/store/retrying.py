@@ -1,7 +1,8 @@
 """Retries of an experiment: of failed responses, and of good ones without a verdict.
 
 A failed response stays as it is until its successor is there, and then gives it its place: its id,
-its epoch and its prompt. So there is one response to each at any time, whatever ends the job.
+its epoch and its prompt, or its row's where it had none to ask. So there is one response to each at
+any time, whatever ends the job.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import accepting, experiments, ratings
+from elluminate_async.server.store import accepting, experiments, new_responses, ratings
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.rows import fetch, run_many
 from elluminate_async.server.store.wire_json import ids_text
@@ -74,6 +75,7 @@ def begin(
     for running in fetch(connection, _WORKED_ON, ids_text(ids)):
         raise _busy("one of the responses to be retried", running.task_id)
     _discard(connection, todo, may_discard=body.discard_annotations)
+    new_responses.ask_anew(connection, project_id, (row.id for row in todo if row.is_failed))
     new = NewJob(kind, ids, body.rating_mode, experiment_id)
     task_id = accepting.accept(connection, project_id, new)
     failed = sum(row.is_failed for row in todo)
