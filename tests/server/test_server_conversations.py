@@ -10,6 +10,7 @@ import pytest
 
 from elluminate_async import Conversation
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest, OpenAIModel
+from elluminate_async.server.store import prompts
 from tests.server.api import Api, ScriptedModel, batch
 from tests.server.endpoint import completion
 
@@ -279,3 +280,18 @@ async def test_a_conversation_names_its_column(api: Api) -> None:
 def test_a_cell_is_written_as_it_was_read(cell: dict[str, Any]) -> None:
     """`Conversation.cell` is the inverse of `Conversation.of_cell`."""
     assert Conversation.of_cell(cell).cell() == cell
+
+
+async def test_a_conversation_counts_towards_the_bound_of_a_prompt(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is too long with its template is refused before it is made."""
+    columns = [{"name": "talk", "column_type": "conversation"}]
+    rows = [{"talk": uce({"role": "user", "content": "a" * 900})}]
+    await api.post("/collections", {"name": "C", "columns": columns, "variables": rows})
+    await api.template("b" * 900)
+    await api.post("/experiments", {"name": "E", "collection_id": 1, "prompt_template_id": 1})
+    monkeypatch.setattr(prompts, "MOST_PROMPT", 1_000)
+    assert (await api("POST", "/responses/batches", batch(1, [1]))).status == 422
+    monkeypatch.setattr(prompts, "MOST_PROMPT", 2_000)
+    assert (await api.generate(1, [1]))["status"] == "SUCCESS"

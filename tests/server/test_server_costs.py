@@ -17,7 +17,7 @@ from elluminate_async.schemas import ResponseBatchRequest
 from elluminate_async.server import LocalServer, placement
 from elluminate_async.server.acceptance import MOST_ITEMS, check_body
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import criteria, new_responses
+from elluminate_async.server.store import criteria, new_responses, prompts
 from tests.server.api import Api, ScriptedModel, batch
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ async def test_filled_in_prompts_are_bounded(
     api: Api, monkeypatch: pytest.MonkeyPatch, fired: Fired
 ) -> None:
     """A value named often, or a template filled in often, is counted before it is made."""
-    monkeypatch.setattr(new_responses, "MOST_PROMPTS", 3 << 20)
+    monkeypatch.setattr(prompts, "MOST_PROMPTS", 3 << 20)
     await api.template("{{word}}" * 1_000)
     words = [{"word": "x" * length} for length in (10_000, 1_000, 1_000, 1_001, 1_002)]
     await api.post("/collections", {"name": "C", "variables": words})
@@ -247,7 +247,7 @@ async def test_large_work_that_is_refused_leaves_nothing(
 ) -> None:
     """What was made of it before its last item was seen to be bad goes again."""
     monkeypatch.setattr(placement, "SLICE", 10)
-    monkeypatch.setattr(new_responses, "MOST_PROMPT", 1_000)
+    monkeypatch.setattr(prompts, "MOST_PROMPT", 1_000)
     path = tmp_path / "s.db"
     async with LocalServer(db=path, model=ScriptedModel()) as server:
         api = Api(session, server)
