@@ -88,16 +88,6 @@ def test_flow_with_1_5_2(server: Program) -> None:
     assert run("1.5.2", "flow_1_5_2.py", server.url).endswith("ok\n")
 
 
-def test_scenario_sets_with_1_5_2(server: Program) -> None:
-    """Every method of them, blocking and not; the program itself checks what comes back."""
-    assert run("1.5.2", "scenarios_1_5_2.py", server.url) == "ok\n"
-
-
-def test_agents_with_1_5_2(server: Program) -> None:
-    """Results of agents, from the definition to the judge's end; the program itself checks."""
-    assert run("1.5.2", "agents_1_5_2.py", server.url) == "ok\n"
-
-
 def test_conversations_with_1_5_2(server: Program) -> None:
     """Cells that the client makes are prompts, alone and with a template; the program checks."""
     assert run("1.5.2", "conversations_1_5_2.py", server.url) == "ok\n"
