@@ -46,6 +46,7 @@ def blocking() -> None:
     assert definition == client.get_agent_results_definition(experiment)
     assert [task.task_name for task in definition.tasks] == ["sort", "find"]
     sort, _ = definition.tasks
+    polite = sort.criteria[0].criterion_id
     assert [one.rendered_criterion_str for one in sort.criteria] == ["Is it polite?", "Is it sort?"]
 
     results = [
@@ -68,7 +69,7 @@ def blocking() -> None:
     assert client.get_experiment(id=experiment.id).has_internal_error is False
 
     rated = [
-        trial("sort", criterion_ratings=[CriterionRatingIn(criterion_id=1, rating="NO")]),
+        trial("sort", criterion_ratings=[CriterionRatingIn(criterion_id=polite, rating="NO")]),
         trial("sort", criterion_ratings=[CriterionRatingIn(label="polite", rating="NO")]),
     ]
     upload = client.upload_agent_results(experiment, results=rated, epoch=2)
