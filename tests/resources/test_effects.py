@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from elluminate_async import AsyncClient, NotFoundError, PromptTemplate
+from elluminate_async import AsyncClient, Column, NotFoundError, PromptTemplate
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.resources.local import local
 
@@ -212,3 +212,19 @@ async def test_responses_and_ratings() -> None:
         await of.delete(stored)
         assert ids(await of.list(experiment=experiment)) == [made.id]
         assert await client.ratings.list(stored) == []
+
+
+async def test_a_conversation_is_kept_as_it_was_given() -> None:
+    """A cell of a column of that type is an object, with all that it has."""
+    talk = {
+        "schema_version": "elluminate.uce/1",
+        "input": {"messages": [{"role": "user", "content": "Hi"}], "tool_choice": "auto"},
+    }
+    async with local() as client:
+        columns = [Column(name="talk", column_type="conversation")]
+        collection = await client.collections.create("C", columns=columns)
+        row = await client.template_variables.add_to_collection({"talk": talk}, collection)
+
+        assert (await client.collections.get("C")).columns[0].column_type == "conversation"
+        found = await client.template_variables.get(row.id, collection=collection)
+        assert found.input_values == {"talk": talk}
