@@ -39,7 +39,7 @@ class Feature(NamedTuple):
         what: In words.
         here: The names that have it: of a client, or of the package.
         shown: Tests of its effect, as ``file::name``; each name of ``here`` is used in one of
-            these files.
+            them.
         local: Why there is no effect to be seen, where there is none.
     """
 
