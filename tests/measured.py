@@ -14,6 +14,13 @@ import pytest
 from coverage import Coverage
 from coverage.exceptions import CoverageWarning
 
+_CONFIG = os.environ.get("COVERAGE_PROCESS_CONFIG")
+
+
+def measured() -> dict[str, str]:
+    """Of the environment of a program that is measured; for what only programs can do."""
+    return {} if _CONFIG is None else {"COVERAGE_PROCESS_CONFIG": _CONFIG}
+
 
 def _not_in_programs() -> None:
     # Set whenever measuring begins; the workers of pytest-xdist have it from the first process.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import warnings
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -132,22 +131,6 @@ def checked_params(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
         if problem := problem_of_params(given):
             raise InputError(problem)
     return given
-
-
-def category_query(filters: Mapping[str, Sequence[str]] | None) -> dict[str, str]:
-    """The query for the results of rows with one of the values in each of the columns.
-
-    Raises:
-        InputError: A filter is no list of texts.
-    """
-    if filters is None:
-        return {}
-    for name, values in filters.items():
-        if isinstance(values, str) or not all(isinstance(value, str) for value in values):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(f"categorical_filters[{name!r:.60}] must be a list of texts")
-    check_json(filters, "categorical_filters")
-    written = json.dumps({name: list(values) for name, values in filters.items()})
-    return {"categorical_filters": written}
 
 
 @contextmanager

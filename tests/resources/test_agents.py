@@ -21,6 +21,7 @@ from elluminate_async import (
     OutcomeUnknownError,
     PartialUploadError,
     RatingValue,
+    RejectedError,
     TaskMatchError,
 )
 from elluminate_async.server import LocalServer, WireProfile
@@ -130,6 +131,7 @@ NONE: list[tuple[Any, str]] = [
     ([{"task_id": 1, "metadata": {"x": {1}}}], r"results\[0\].*metadata"),
     ({"task_id": 1}, r"pass \[x\] for one"),
     ([3], r"results\[0\] must be AgentResult"),
+    (3, r"must be a list of results, not 3"),
 ]
 
 
@@ -218,3 +220,30 @@ async def test_what_the_service_tells_of_an_evaluation(
         else:
             with pytest.raises(end):
                 await client.agent_results.wait(1, "a")
+
+
+@pytest.mark.parametrize(("refusals", "ends"), [(2, True), (100, False)])
+async def test_a_status_that_cannot_be_read_is_asked_for_again(refusals: int, ends: bool) -> None:
+    """A few times: what is refused for good is told, and not waited for."""
+    asked = 0
+
+    async def script(request: Received, connection: Connection) -> bytes:
+        nonlocal asked
+        if request.path.endswith("/projects"):
+            return reply(200, b'{"items":[{"id":1,"name":"P"}],"count":1}')
+        if request.path.endswith("/stream"):
+            return reply(404)
+        asked += 1
+        return reply(400) if asked <= refusals else reply(200, status("SUCCESS", "a"))
+
+    async with (
+        RawServer(script) as server,
+        AsyncClient(base_url=server.url, api_key="k", skip_version_check=True) as client,
+    ):
+        waiting = client.agent_results.wait(1, "a")
+        if ends:
+            assert (await waiting).status == "SUCCESS"
+        else:
+            with pytest.raises(RejectedError):
+                await waiting
+            assert asked < 10

@@ -108,6 +108,7 @@ async def test_a_later_request_that_fails_keeps_the_earlier(
         ([{"goal": "a", "tone": "x"}], r"no key 'tone': declared fields go into field_values"),
         ({"goal": "a"}, r"pass \[x\] for one"),
         ([3], r"scenarios\[0\] must be a ScenarioIn"),
+        (3, r"must be a list of scenarios, not 3"),
     ],
 )
 async def test_what_is_no_scenario_is_refused(scenarios: Any, text: str) -> None:

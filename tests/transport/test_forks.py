@@ -18,6 +18,7 @@ import trustme
 from elluminate_async.testing.raw import RawServer, replies
 from tests.faults.test_processes import environment, run_script
 from tests.faults.test_tls import serving_as
+from tests.measured import measured
 from tests.transport.wiring import OK, all_closed
 
 BEGIN = """
@@ -59,7 +60,7 @@ async def printed_by(script: str, folder: Path, server: RawServer, *arguments: s
     """What a program of this client's prints."""
     return await run_script(
         BEGIN + textwrap.dedent(script), folder, *arguments,
-        ELLUMINATE_BASE_URL=server.url, ELLUMINATE_API_KEY="key",
+        ELLUMINATE_BASE_URL=server.url, ELLUMINATE_API_KEY="key", **measured(),
     )  # fmt: skip
 
 
