@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from elluminate_async.schemas.conversations import (
 )
 from elluminate_async.schemas.generation_params import problem_of_params
 from elluminate_async.tables.json_checks import problem_in
+from elluminate_async.tables.reading import check_awaited
 from elluminate_async.tables.values import JSON, json_cell
 
 QueryValue = str | int | float | bool | None | Sequence[int]
@@ -31,6 +32,23 @@ def problem_of(error: ValidationError | ValueError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def several(value: object, name: str, what: str, *one: type) -> Iterable[object]:
+    """``value`` as the list of ``what`` that the argument ``name`` takes.
+
+    A text, a mapping or ``one`` by itself is none; nor is a listing, which could be read, but not
+    by what only makes a request's body.
+
+    Raises:
+        InputError: It is none.
+    """
+    if isinstance(value, (str, Mapping, *one)):
+        raise InputError(f"{name} must be a list of {what}: pass [x] for one")
+    if not isinstance(value, Iterable) or isinstance(value, AsyncIterable):
+        check_awaited(value, name)
+        raise InputError(f"{name} must be a list of {what}, not {value!r:.60}")
+    return cast("Iterable[object]", value)
 
 
 def check_json(value: object, path: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from elluminate_async.errors import InputError, PartialUploadError, RejectedError, TaskMatchError
-from elluminate_async.operations.json_input import check_json, checked_input
+from elluminate_async.operations.json_input import check_json, checked_input, several
 from elluminate_async.schemas.agent_results import AgentResult, AgentTaskRef
 from elluminate_async.schemas.base import WireModel
-from elluminate_async.tables.reading import check_awaited
 
 if TYPE_CHECKING:
     from elluminate_async.schemas.agent_results import AgentResultsUpload
@@ -97,12 +96,7 @@ def check_whole(upload: AgentResultsUpload, *, raises: bool) -> None:
 
 
 def _many(results: object) -> Iterable[object]:
-    if isinstance(results, str | Mapping | AgentTaskRef):
-        raise InputError("results must be a list of results: pass [x] for one")
-    if not isinstance(results, Iterable) or isinstance(results, AsyncIterable):
-        check_awaited(results, "results")
-        raise InputError(f"results must be a list of results, not {results!r:.60}")
-    return cast("Iterable[object]", results)
+    return several(results, "results", "results", AgentTaskRef)
 
 
 def _result(given: object, where: str) -> AgentResult:

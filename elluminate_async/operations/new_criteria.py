@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.errors import InputError, ItemError
-from elluminate_async.operations.json_input import checked_input
+from elluminate_async.operations.json_input import checked_input, several
 from elluminate_async.schemas.criteria import Criterion, CriterionIn
-from elluminate_async.tables.reading import check_awaited
 
 NewCriteria: TypeAlias = Sequence[str | CriterionIn | Criterion | Mapping[str, Any]]
 """Texts; texts with labels, also as mappings; or criteria of another template."""
@@ -22,14 +21,8 @@ def criteria_of(criteria: NewCriteria) -> list[CriterionIn]:
     Raises:
         InputError: It is no list of them, or an entry has no text.
     """
-    given = cast("object", criteria)
-    if isinstance(given, str | Mapping | CriterionIn | Criterion):
-        raise InputError("criteria must be a list of texts: pass [x] for one")
-    if not isinstance(given, Iterable):
-        # A listing could be read, but not by what only makes a request's body.
-        check_awaited(given, "criteria")
-        raise InputError(f"criteria must be a list of texts, not {given!r:.60}")
-    return [_criterion(entry, f"criteria[{index}]") for index, entry in enumerate(criteria)]
+    given = several(criteria, "criteria", "texts", CriterionIn, Criterion)
+    return [_criterion(entry, f"criteria[{index}]") for index, entry in enumerate(given)]
 
 
 def _criterion(entry: object, where: str) -> CriterionIn:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.item_errors import item_error
 from elluminate_async.errors import ElluminateError, InputError, ItemError
 from elluminate_async.operations.connection import decode, decode_list
-from elluminate_async.operations.json_input import check_json, checked_input
+from elluminate_async.operations.json_input import check_json, checked_input, several
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.singles import one_sending
 from elluminate_async.schemas.scenario_sets import ScenarioSet
 from elluminate_async.schemas.scenarios import Scenario, ScenarioBatchRequest, ScenarioIn
-from elluminate_async.tables.reading import check_awaited
 
 if TYPE_CHECKING:
     from elluminate_async.operations.connection import Connection
@@ -62,13 +61,8 @@ def scenarios_of(scenarios: NewScenarios) -> list[ScenarioIn]:
     Raises:
         InputError: It is no list of them, or one of them is none.
     """
-    given = cast("object", scenarios)
-    if isinstance(given, str | Mapping | ScenarioIn | Scenario):
-        raise InputError("scenarios must be a list of scenarios: pass [x] for one")
-    if not isinstance(given, Iterable) or isinstance(given, AsyncIterable):
-        check_awaited(given, "scenarios")
-        raise InputError(f"scenarios must be a list of scenarios, not {given!r:.60}")
-    return [scenario_of(entry, f"scenarios[{index}]") for index, entry in enumerate(scenarios)]
+    given = several(scenarios, "scenarios", "scenarios", ScenarioIn, Scenario)
+    return [scenario_of(entry, f"scenarios[{index}]") for index, entry in enumerate(given)]
 
 
 async def add_scenarios(
