@@ -24,7 +24,9 @@ from tests.evaluation.scene import CRITERIA, PROMPT, evaluating, words
 from tests.report.runs import failed, ratings, record, run, unrated
 
 CRITERIA_SHOWN = ("own feature?", "statement about the language")
-HOSTILE = "</script><script>alert(1)</script><!-- {{7*7}} {% raw %} <img src=x onerror=alert(1)>"
+HOSTILE = (
+    "</script><script>alert(1)</script><!-- {{271*373}} {% raw %} <img src=x onerror=alert(1)>"
+)
 
 
 class Page(HTMLParser):
@@ -101,7 +103,7 @@ def test_a_text_is_never_markup(text: str) -> None:
     )
     assert text in page.index["criteria"]
     assert page.parts[0][0][0][0] == [text, text]
-    assert "49" not in re.findall(r"\b49\b", page.seen)
+    assert "101083" not in page.seen
 
 
 def test_nothing_is_run_but_one_style_and_one_script_by_their_hash() -> None:
