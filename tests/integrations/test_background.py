@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,10 +136,13 @@ async def test_of_two_processes_one_has_a_job(
         return run
 
     first, second = (Background(tmp_path, forever(work)) for work in works)
-    async with a_client() as client, second.running(client):
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(a_client())
         async with first.running(client):
             await first.start("one", None)
             await works[0].wait_begun(1)
+            # A new job is begun by whichever process sees it first.
+            await stack.enter_async_context(second.running(client))
             await second.start("one", None)
             await anyio.sleep(0.2)
             assert works[1].begun == 0
