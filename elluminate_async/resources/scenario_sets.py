@@ -16,7 +16,7 @@ from elluminate_async.operations.json_input import (
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
-from elluminate_async.resources.base import Resource
+from elluminate_async.resources.base import Resource, cascading
 from elluminate_async.schemas.scenario_sets import (
     FIELD_NAME,
     OWN_FIELDS,
@@ -136,9 +136,18 @@ class ScenarioSetsResource(Resource):
         answer = await self._connection.call("PUT", *path, body=body, omit_nulls=True)
         return decode(ScenarioSet, answer)
 
-    async def delete(self, scenario_set: ScenarioSet | int) -> None:
-        """Delete a set with its scenarios."""
-        await self._connection.call("DELETE", *_path(scenario_set))
+    async def delete(self, scenario_set: ScenarioSet | int, *, cascade: bool = False) -> None:
+        """Delete a set with its scenarios, and its experiments without responses.
+
+        Args:
+            scenario_set: Which one.
+            cascade: Delete also the experiments that have responses, and these.
+
+        Raises:
+            ConflictError: There are such responses; the embedded server tells how many, and in
+                which experiments.
+        """
+        await self._connection.call("DELETE", *_path(scenario_set), query=cascading(cascade))
 
     async def add_field(
         self, scenario_set: ScenarioSet | int, name: str, *, default_value: str = ""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from elluminate_async import (
+    ConflictError,
     InputError,
     NotFoundError,
     RejectedError,
@@ -48,6 +49,39 @@ async def test_sets_and_their_fields() -> None:
         assert [field.name for field in changed.fields] == ["mood"]
         await client.scenario_sets.delete(made)
         assert len(await client.scenario_sets.list()) == 1
+
+
+async def test_deleting_a_set_keeps_what_was_paid_for() -> None:
+    """A `ConflictError` tells of its experiments' responses; with ``cascade`` they go too."""
+    async with local() as client:
+        talks_of = await client.scenario_sets.create("talks")
+        idle_of = await client.scenario_sets.create("idle")
+        collection = await client.collections.create("c", variables=[{"goal": "g"}])
+        (row,) = await client.template_variables.list(collection)
+        await client.prompt_templates.create("{{goal}}", "t")
+        talks, idle = [
+            await client.experiments.create(
+                one.name,
+                prompt_template=1,
+                scenario_set=one,
+                evaluation_mode="MULTI_TURN",
+                persona_group=1,
+            )
+            for one in (talks_of, idle_of)
+        ]
+        said = [{"role": "assistant", "content": "hello"}]
+        await client.responses.add(said, template_variables=row, experiment=talks)
+
+        with pytest.raises(ConflictError, match="1 response with 0 ratings, of the"):
+            await client.scenario_sets.delete(talks_of)
+        await client.scenario_sets.delete(idle_of)
+
+        assert [one.id for one in await client.experiments.list()] == [talks.id]
+        assert idle.id != talks.id
+        assert len(await client.responses.list(experiment=talks)) == 1
+        await client.scenario_sets.delete(talks_of, cascade=True)
+        assert await client.experiments.list() == []
+        assert await client.responses.list(experiment=talks) == []
 
 
 async def test_every_position_has_its_scenario(monkeypatch: pytest.MonkeyPatch) -> None:

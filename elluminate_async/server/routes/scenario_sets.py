@@ -14,7 +14,7 @@ from elluminate_async.schemas.scenario_sets import (
 )
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.idempotency import answer_once
-from elluminate_async.server.routes.deps import Id, InProject, OptionalName, PageNumber
+from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.store import scenario_sets as store
 from elluminate_async.server.store import sizes
 
@@ -50,9 +50,9 @@ async def edit(project: InProject, set_id: Id, body: UpdateScenarioSetRequest) -
 
 
 @router.delete("/{set_id}", status_code=204)
-async def remove(project: InProject, set_id: Id) -> None:
-    """Delete a set, with its scenarios."""
-    await project.write(store.remove, set_id)
+async def remove(project: InProject, set_id: Id, cascade: Cascade = False) -> None:
+    """Delete a set, with its scenarios; 409 when responses would go, unless they are to."""
+    await project.remove(store.remove, set_id, cascade=cascade)
 
 
 @router.post("/{set_id}/fields", status_code=201, response_model=ScenarioField)

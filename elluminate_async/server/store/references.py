@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 Noun: TypeAlias = Literal[
-    "collection", "criterion", "criterion set", "entries", "entry", "LLM config", "prompt template"
+    "collection",
+    "criterion",
+    "criterion set",
+    "entries",
+    "entry",
+    "LLM config",
+    "prompt template",
+    "scenario set",
 ]
 
 _NAMED = 3
@@ -36,6 +43,7 @@ _RESPONSES: Final[dict[Noun, tuple[str, ...]]] = {
         f"{_RATED} IN (SELECT id FROM criteria WHERE criterion_set_id = ?1)",
     ),
     "criterion": (f"{_RATED} = ?1",),
+    "scenario set": (f"{_OF_EXPERIMENTS}scenario_set_id = ?1",),
     "LLM config": (
         "SELECT id FROM responses WHERE llm_config_id = ?1",
         f"{_OF_EXPERIMENTS}llm_config_id = ?1",

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from elluminate_async.schemas import Collection, Column, ScenarioField, ScenarioSet
 from elluminate_async.schemas.scenario_sets import FIELD_NAME, OWN_FIELDS
 from elluminate_async.server.problems import Problem, check_count, not_found
-from elluminate_async.server.store import tables
+from elluminate_async.server.store import references, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     now,
@@ -165,9 +165,12 @@ def edit(
     return get(connection, project_id, set_id)
 
 
-def remove(connection: Connection, project_id: int, set_id: int) -> None:
-    """Delete a set with its scenarios."""
+def remove(connection: Connection, project_id: int, set_id: int, *, cascade: bool = False) -> None:
+    """Delete a set with its scenarios; with ``cascade`` also experiments that have responses."""
     require_writable(connection, project_id, set_id)
+    if not cascade:
+        name = require(connection, project_id, set_id).name
+        references.require_none(connection, "scenario set", set_id, f"scenario set {name!r}")
     connection.execute(delete(table).where(table.c.id == set_id))
 
 
