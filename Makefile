@@ -9,6 +9,8 @@ OFFICIAL_VERSIONS := 0.6.12 0.7.3 1.0.6 1.5.2
 # What the benchmarks compare with, each in its own environment.
 PEERS := .venv-peers
 PEER_NAMES := floor fanout official-0.7.3
+# Makes requests from the server's own description; wants versions of its own of what the tests use.
+SCHEMATHESIS := .venv-schemathesis
 # A real small model and its server, for `make realmodel`.
 REALMODEL := .venv-realmodel
 BENCHMARKS := fan_out client_overhead telemetry limits hidden_limit outage scale server whole_flow evaluate interactive coalesce
@@ -25,7 +27,7 @@ COMMA := ,
 EMPTY :=
 CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(CORE:%=elluminate_async/%/*))
 
-.PHONY: browser docs help demo test coverage faults soak realmodel check bench official requirements clean
+.PHONY: browser docs help demo test coverage faults soak realmodel check bench official schemathesis requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,10 +35,10 @@ help: ## Show this list
 demo: $(VENV)/.installed ## Generate and rate 136 answers against the embedded server, offline
 	@$(BIN)/elluminate-async demo
 
-test: $(VENV)/.docs official browser ## Run the tests, those with the official clients included
+test: $(VENV)/.docs official schemathesis browser ## Run the tests, those with the official clients included
 	$(BIN)/python -m pytest $(PARALLEL) --matrix
 
-coverage: $(VENV)/.docs official browser ## The same tests, with branch coverage measured and held to its gates (a third slower)
+coverage: $(VENV)/.docs official schemathesis browser ## The same tests, with branch coverage measured and held to its gates (a third slower)
 	rm -rf .coverage
 	$(BIN)/python -m coverage run -m pytest $(PARALLEL) --matrix
 	$(BIN)/python -m coverage combine -q
@@ -50,13 +52,14 @@ faults: $(VENV)/.installed ## Inject every row of the fault matrix and print the
 realmodel: $(VENV)/.installed $(REALMODEL)/.installed ## The guide's flow on 20 rows with a real small model, by each way of asking for JSON (some minutes, on two idle cores)
 	$(BIN)/python -m tests.realmodel $(REALMODEL_FLAGS)
 
-soak: $(VENV)/.installed realmodel ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere, 10,000 answers of any kind (half an hour)
+soak: $(VENV)/.installed realmodel schemathesis ## 10,000 items under every kind of fault, hostile bytes, kill -9 at 500 points, 200 resumes elsewhere, 10,000 answers and requests of any kind (half an hour)
 	$(BIN)/python -m tests.soak $(SOAK)
 	$(BIN)/python -m tests.soak.kills --points 500
 	$(BIN)/python -m tests.soak.evaluations --points 20
 	$(BIN)/python -m tests.soak.retries --points 20
 	$(BIN)/python -m tests.soak.elsewhere --seeds 10
 	$(BIN)/python -m tests.soak.model_answers
+	$(BIN)/python -m tests.soak.schema_cases
 	$(BIN)/python -m tests.soak.trouble --seeds 20
 	$(BIN)/python -m tests.soak.connections
 	$(BIN)/python -m tests.soak.service --hangups 1000 --kills 20 --outage 10
@@ -81,17 +84,19 @@ docs: $(VENV)/.docs ## Build the documentation site into site/; a warning is an 
 
 official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official clients, each in its own environment
 
+schemathesis: $(SCHEMATHESIS)/.installed ## Schemathesis, in an environment of its own
+
 requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
 	uv pip compile pyproject.toml --extra all --group build --group test $(UV_FLAGS) -o requirements/dev.txt
 	uv pip compile --group check $(UV_FLAGS) -o requirements/check.txt
 	uv pip compile --group docs -c requirements/dev.txt $(UV_FLAGS) -o requirements/docs.txt
 	uv pip compile --no-deps requirements/realmodel.in $(UV_FLAGS) -o requirements/realmodel.txt
-	for name in $(OFFICIAL_VERSIONS:%=official-%) $(PEER_NAMES); do uv pip compile requirements/$$name.in $(UV_FLAGS) -o requirements/$$name.txt; done
+	for name in $(OFFICIAL_VERSIONS:%=official-%) $(PEER_NAMES) schemathesis; do uv pip compile requirements/$$name.in $(UV_FLAGS) -o requirements/$$name.txt; done
 
 UV_FLAGS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(OFFICIAL) $(PEERS) $(REALMODEL) .elluminate .pytest_cache .ruff_cache .hypothesis .coverage build dist site
+	rm -rf $(VENV) $(OFFICIAL) $(PEERS) $(REALMODEL) $(SCHEMATHESIS) .elluminate .pytest_cache .ruff_cache .hypothesis .coverage build dist site
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or later" >&2; exit 1; }
@@ -120,6 +125,11 @@ $(OFFICIAL)/%/.installed: requirements/official-%.txt $(VENV)/.python
 $(PEERS)/%/.installed: requirements/%.txt $(VENV)/.python
 	$(BIN)/python -m venv $(PEERS)/$*
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.txt
+	@touch $@
+
+$(SCHEMATHESIS)/.installed: requirements/schemathesis.txt $(VENV)/.python
+	$(BIN)/python -m venv $(SCHEMATHESIS)
+	$(SCHEMATHESIS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/schemathesis.txt
 	@touch $@
 
 $(REALMODEL)/.installed: requirements/realmodel.txt $(VENV)/.python
