@@ -200,8 +200,8 @@ class CollectionsResource(Resource):
                 the experiments that have them.
 
         Raises:
-            ConflictError: There are such responses; the embedded server tells how many, and in
-                which experiments.
+            ConflictError: There are such responses, or work in flight refers to it; the embedded
+                server tells how much, and in which experiments.
         """
         id = id_of(collection, Collection, "collection")
         await self._connection.call("DELETE", "collections", id, query=cascading(cascade))

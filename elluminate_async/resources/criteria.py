@@ -74,8 +74,8 @@ class CriteriaResource(Resource):
                 linked to a set it is the set that changes, for all its templates.
             criterion_set: The set; exclusive with ``prompt_template``.
             delete_existing: Replace those that exist; with n = 0 there is none then. The embedded
-                server keeps those that have ratings for these, until the responses are rated
-                again: they are asked no more.
+                server keeps those that have ratings, or that work in flight asks, for these, until
+                the responses are rated again: they are asked no more.
             cascade: With ``delete_existing``, delete those that have ratings too, with these.
             options: Instead of the client's; its deadline, and 300 s at most.
 
@@ -173,7 +173,8 @@ class CriteriaResource(Resource):
             cascade: Delete also its ratings.
 
         Raises:
-            ConflictError: It has ratings; the embedded server tells how many.
+            ConflictError: It has ratings, or work in flight asks it; the embedded server tells how
+                many.
         """
         id = id_of(criterion, Criterion, "criterion")
         await self._connection.call("DELETE", "criteria", id, query=cascading(cascade))

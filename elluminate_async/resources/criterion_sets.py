@@ -82,8 +82,8 @@ class CriterionSetsResource(Resource):
                 the set's criteria.
 
         Raises:
-            ConflictError: There are such responses or ratings; the embedded server tells how
-                many, and in which experiments.
+            ConflictError: There are such responses or ratings, or work in flight refers to it; the
+                embedded server tells how much, and in which experiments.
         """
         id = id_of(criterion_set, CriterionSet, "criterion_set")
         await self._connection.call("DELETE", "criterion_sets", id, query=cascading(cascade))

@@ -97,8 +97,8 @@ class LLMConfigsResource(Resource):
                 tell of it.
 
         Raises:
-            ConflictError: There are such responses; the embedded server tells how many, and in
-                which experiments.
+            ConflictError: There are such responses, or work in flight refers to it; the embedded
+                server tells how much, and in which experiments.
         """
         id = id_of(llm_config, LLMConfig, "llm_config")
         await self._connection.call("DELETE", "llm_configs", id, query=cascading(cascade))

@@ -163,8 +163,8 @@ class PromptTemplatesResource(Resource):
                 them.
 
         Raises:
-            ConflictError: There are such responses; the embedded server tells how many, and in
-                which experiments.
+            ConflictError: There are such responses, or work in flight refers to it; the embedded
+                server tells how much, and in which experiments.
         """
         id = id_of(prompt_template, PromptTemplate, "prompt_template")
         await self._connection.call("DELETE", "prompt_templates", id, query=cascading(cascade))

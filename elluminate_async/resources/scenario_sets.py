@@ -144,8 +144,8 @@ class ScenarioSetsResource(Resource):
             cascade: Delete also the experiments that have responses, and these.
 
         Raises:
-            ConflictError: There are such responses; the embedded server tells how many, and in
-                which experiments.
+            ConflictError: There are such responses, or work in flight refers to it; the embedded
+                server tells how much, and in which experiments.
         """
         await self._connection.call("DELETE", *_path(scenario_set), query=cascading(cascade))
 

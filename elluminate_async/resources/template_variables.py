@@ -250,8 +250,8 @@ class TemplateVariablesResource(Resource):
         """Delete one row; with ``cascade`` the responses made from it too, and their ratings.
 
         Raises:
-            ConflictError: There are such responses; the embedded server tells how many, and in
-                which experiments.
+            ConflictError: There are such responses, or work in flight refers to it; the embedded
+                server tells how much, and in which experiments.
         """
         id = id_of(template_variables, TemplateVariables, "template_variables")
         await self._connection.call("DELETE", *_entries(collection), id, query=cascading(cascade))

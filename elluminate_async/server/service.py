@@ -17,6 +17,7 @@ from elluminate_async.server.llms.pool import ModelPool
 from elluminate_async.server.log_cursors import LogCursors
 from elluminate_async.server.store import llm_configs, projects, sealing
 from elluminate_async.server.store.database import Database
+from elluminate_async.server.store.in_flight import Calls
 from elluminate_async.server.store.trouble import TroubleError
 from elluminate_async.server.vault import Vault
 
@@ -30,6 +31,7 @@ class Service:
     """Database, keys, models and jobs of one server.
 
     Attributes:
+        calls: Single calls of models in flight, and what they refer to.
         in_flight: Idempotent requests being worked on.
         large_answers: Where those of many megabytes take their turn.
         log_cursors: Who was told how much of which log.
@@ -57,6 +59,7 @@ class Service:
         self.keys = KeyRing(self.database)
         self.large_answers = LargeAnswers()
         self.log_cursors = LogCursors()
+        self.calls = Calls()
         self.in_flight: dict[tuple[int, str, str], InFlight] = {}
 
     async def open(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from asyncio import Event, create_task
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,9 @@ from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import QUESTIONS
 
 if TYPE_CHECKING:
-    from tests.server.api import Api, ScriptedModel
+    from asyncio import Task
+
+    from tests.server.api import Answer, Api, ScriptedModel
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,8 @@ async def test_what_is_referred_to_stays(api: Api, noun: str) -> None:
     assert refused.status == 409
     assert "1 response with 1 rating, of the experiment 'E'" in refused.body["detail"]
     assert "cascade=true" in refused.body["detail"]
-    assert refused.body["references"] == {"responses": 1, "ratings": 1, "experiments": 1}
+    counts = {"responses": 1, "ratings": 1, "experiments": 1, "in_flight": 0}
+    assert refused.body["references"] == counts
     (response,) = await api.items("/responses")
     assert len(response["ratings"]) == 1
     assert (await api("DELETE", f"{NOUNS[noun]}?cascade=true")).status == 204
@@ -72,15 +76,96 @@ async def test_what_nothing_paid_refers_to_goes(api: Api, noun: str) -> None:
     assert (await api("DELETE", "/experiments/1")).status in (204, 404)
 
 
-async def test_what_is_being_made_counts(api: Api, model: ScriptedModel) -> None:
-    """A response that a model is still at has its price too."""
+async def in_flight(api: Api, model: ScriptedModel, path: str, body: object) -> Task[Answer]:
+    """A request whose call of the model waits for ``model.gate``."""
+    model.gate = Event()
+    calls = len(model.calls)
+    sent = create_task(api("POST", path, body))
+    await model.reached(calls + 1)
+    return sent
+
+
+ONE: dict[str, object] = {"experiment_id": 1, "template_variables_id": 1, "messages": []}
+WORK: dict[str, object] = {
+    "/responses/generate": ONE,
+    "/ratings": {"prompt_response_id": 1},
+    "/ratings/batches": {"prompt_response_ids": [1]},
+    "/experiments/1/retry-failed": {},
+}
+
+
+@pytest.mark.parametrize("path", WORK)
+async def test_what_work_in_flight_refers_to_stays(
+    api: Api, model: ScriptedModel, path: str
+) -> None:
+    """Of single calls as of jobs: 409 that says so for each noun, and what is paid for is kept."""
     await prepare(api)
-    model.gate.clear()
-    job = await api.post("/experiments/1/run", {})
-    await model.reached(1)
-    assert (await api("DELETE", "/collections/1")).status == 409
+    rates = path != "/responses/generate"
+    if rates:
+        await api.generate(1, [1])
+    sent = await in_flight(api, model, path, WORK[path])
+    for noun, object_path in NOUNS.items():
+        if noun == "criterion" and not rates:
+            continue
+        refused = await api("DELETE", object_path)
+        assert refused.status == 409, noun
+        assert "by work in flight (1 item): wait for its end" in refused.body["detail"]
+        assert refused.body["references"]["in_flight"] == 1
     model.gate.set()
-    await api.ended(f"/experiments/1/generation/{job['generation_task_id']}")
+    answer = await sent
+    if path == "/ratings/batches":
+        await api.ended(f"{path}/{answer.body}")
+    if path == "/experiments/1/retry-failed":
+        await api.ended(f"/experiments/1/generation/{answer.body['generation_task_id']}")
+    (response,) = await api.items("/responses")
+    assert [one["criterion"]["id"] for one in response["ratings"]] == ([1] if rates else [])
+    # The work is over, and the responses are left.
+    for noun, object_path in NOUNS.items():
+        if noun != "criterion":
+            detail = (await api("DELETE", object_path)).body["detail"]
+            assert "1 response" in detail, noun
+            assert "in flight" not in detail, noun
+
+
+@pytest.mark.parametrize("path", ["/ratings", "/ratings/batches"])
+async def test_verdicts_on_criteria_replaced_meanwhile_are_kept(
+    api: Api, model: ScriptedModel, path: str
+) -> None:
+    """They are of the old criteria, and give way to verdicts by the new ones, whichever is last."""
+    await prepare(api)
+    await api.generate(1, [1])
+    new = {"prompt_template_id": 1, "delete_existing": True}
+
+    async def rated(*, meanwhile: bool) -> list[int]:
+        sent = await in_flight(api, model, path, WORK[path])
+        gate = model.gate
+        made = await api.post("/criteria", {**new, "criteria": [{"criterion_str": "Is it so?"}]})
+        if meanwhile:
+            model.gate = Event()
+            model.gate.set()
+            await api.rate([1])
+        gate.set()
+        answer = (await sent).body
+        if path != "/ratings":
+            answer = (await api.ended(f"{path}/{answer}"))["result"][0]
+        assert [one["criterion"]["id"] for one in answer] == [made[0]["id"] - 1]
+        return [one["criterion"]["id"] for one in (await api.get("/responses/1"))["ratings"]]
+
+    assert await rated(meanwhile=False) == [1]
+    await api.rate([1])
+    assert await rated(meanwhile=True) == [3]
+
+
+async def test_what_is_deleted_with_cascade_is_told_to_who_waits(
+    api: Api, model: ScriptedModel
+) -> None:
+    """404 where the answer has no place any more."""
+    await prepare(api)
+    await api.generate(1, [1])
+    sent = await in_flight(api, model, "/ratings", {"prompt_response_id": 1})
+    assert (await api("DELETE", "/criteria/1?cascade=true")).status == 204
+    model.gate.set()
+    assert (await sent).status == 404
 
 
 async def test_many_experiments_are_counted(api: Api) -> None:

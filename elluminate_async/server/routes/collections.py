@@ -78,4 +78,4 @@ async def edit(project: InProject, collection_id: Id, body: UpdateCollectionRequ
 @router.delete("/{collection_id}", status_code=204)
 async def remove(project: InProject, collection_id: Id, cascade: Cascade = False) -> None:
     """Delete one with its rows; 409 when there are responses, unless they are to go too."""
-    await project.remove(store.remove, collection_id, cascade=cascade)
+    await project.remove(store.remove, collection_id, project.deletion(cascade=cascade))

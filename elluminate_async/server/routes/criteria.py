@@ -20,6 +20,8 @@ from elluminate_async.server.store.trouble import until_it_works
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from elluminate_async.server.store.references import Deletion
+
 from elluminate_async.server.store import sizes
 
 router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRoute)
@@ -31,7 +33,8 @@ async def add(
 ) -> list[Criterion]:
     """Add criteria to a set or a template's set; without any, let the model propose them.
 
-    Of those that delete_existing replaces, the ones with ratings are kept for these.
+    Of those that delete_existing replaces, the ones with ratings are kept for these, also for such
+    as are on their way.
     """
     if (body.prompt_template_id is None) == (body.criterion_set_id is None):
         raise Problem(400, "give either prompt_template_id or criterion_set_id")
@@ -39,9 +42,10 @@ async def add(
         raise Problem(
             422, "template_variables_id: a criterion is asked of all rows here; leave it out"
         )
+    deletion = project.deletion(cascade=cascade)
     if body.criteria is not None:
         check_count(len(body.criteria), store.MOST_CRITERIA, "criteria")
-        return await project.write(_add, body, body.criteria, cascade=cascade)
+        return await project.write(_add, body, body.criteria, deletion)
     if body.prompt_template_id is None:
         raise Problem(400, "only for a prompt template can criteria be generated")
     template = await project.read(prompt_templates.get, body.prompt_template_id)
@@ -50,9 +54,7 @@ async def add(
     project.service.database.require_writable()
     models = project.service.models
     proposed = await propose_criteria(models, template, models.caller(project.id))
-    return await until_it_works(
-        lambda: project.write(_add_generated, body, proposed, cascade=cascade)
-    )
+    return await until_it_works(lambda: project.write(_add_generated, body, proposed, deletion))
 
 
 @router.get("", response_model=Page[Criterion])
@@ -79,7 +81,7 @@ async def edit(project: InProject, criterion_id: Id, body: EditCriterionRequest)
 @router.delete("/{criterion_id}", status_code=204)
 async def remove(project: InProject, criterion_id: Id, cascade: Cascade = False) -> None:
     """Delete one; 409 when it has ratings, unless they are to go with it."""
-    await project.write(store.remove, criterion_id, cascade=cascade)
+    await project.write(store.remove, criterion_id, project.deletion(cascade=cascade))
 
 
 def _add(
@@ -87,8 +89,7 @@ def _add(
     project_id: int,
     body: AddCriteriaRequest,
     new: list[CriterionIn],
-    *,
-    cascade: bool,
+    deletion: Deletion,
 ) -> list[Criterion]:
     if body.prompt_template_id is not None:
         set_id = criterion_sets.of_template(connection, project_id, body.prompt_template_id)
@@ -96,7 +97,7 @@ def _add(
         set_id = body.criterion_set_id or 0
         criterion_sets.require(connection, project_id, set_id)
     if body.delete_existing:
-        store.clear(connection, set_id, cascade=cascade)
+        store.clear(connection, set_id, deletion)
     return store.add(connection, project_id, set_id, new)
 
 
@@ -105,11 +106,10 @@ def _add_generated(
     project_id: int,
     body: AddCriteriaRequest,
     new: list[CriterionIn],
-    *,
-    cascade: bool,
+    deletion: Deletion,
 ) -> list[Criterion]:
     _require_none(connection, project_id, body)
-    return _add(connection, project_id, body, new, cascade=cascade)
+    return _add(connection, project_id, body, new, deletion)
 
 
 def _require_none(connection: Connection, project_id: int, body: AddCriteriaRequest) -> None:

@@ -46,7 +46,7 @@ async def get(project: InProject, set_id: Id) -> CriterionSet:
 @router.delete("/{set_id}", status_code=204)
 async def remove(project: InProject, set_id: Id, cascade: Cascade = False) -> None:
     """Delete a set with its criteria; 409 when there are responses or ratings of it."""
-    await project.remove(store.remove, set_id, cascade=cascade)
+    await project.remove(store.remove, set_id, project.deletion(cascade=cascade))
 
 
 @router.put("/{set_id}/prompt_templates/{template_id}")

@@ -20,6 +20,7 @@ from elluminate_async.server.connections import Connection as ClientConnection
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.service import Service
 from elluminate_async.server.store import sizes
+from elluminate_async.server.store.references import Deletion
 from elluminate_async.server.store.rows import PageRequest
 from elluminate_async.server.store.wire_json import WireText
 
@@ -122,6 +123,10 @@ class CurrentProject:
             return work(connection, self.id, *args, **kwargs)
 
         return await self.service.database.write(run)
+
+    def deletion(self, *, cascade: bool) -> Deletion:
+        """How an object of this server is to be deleted."""
+        return Deletion(self.service.calls, cascade)
 
     async def remove(
         self,

@@ -43,4 +43,4 @@ async def get(project: InProject, config_id: Id) -> LLMConfig:
 @router.delete("/{config_id}", status_code=204)
 async def remove(project: InProject, config_id: Id, cascade: Cascade = False) -> None:
     """Delete one; 409 when responses were made with it, unless it is to go all the same."""
-    await project.write(store.remove, config_id, cascade=cascade)
+    await project.write(store.remove, config_id, project.deletion(cascade=cascade))

@@ -58,4 +58,4 @@ async def get(project: InProject, template_id: Id) -> PromptTemplate:
 @router.delete("/{template_id}", status_code=204)
 async def remove(project: InProject, template_id: Id, cascade: Cascade = False) -> None:
     """Delete one version; 409 when there are responses to it, unless they are to go too."""
-    await project.remove(store.remove, template_id, cascade=cascade)
+    await project.remove(store.remove, template_id, project.deletion(cascade=cascade))

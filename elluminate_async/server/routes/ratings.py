@@ -26,6 +26,7 @@ from elluminate_async.server.store.jobs import JobKind
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from elluminate_async.server.store.in_flight import Call
     from elluminate_async.server.store.job_inputs import Work
     from elluminate_async.server.store.ratings import JudgeVerdict
 
@@ -47,20 +48,23 @@ async def find(
 async def rate(project: InProject, request: Request, body: RatingRequest) -> Response:
     """Rate one response and wait for it; 502 when the judge gives no complete verdict."""
 
-    async def prepare() -> Callable[[Connection], list[Rating]]:
-        one = await project.read(_ratable, body.prompt_response_id)
-        models = project.service.models
-        judgement = await judge.judge(models, one, body.rating_mode, models.caller(project.id))
-        if judgement.failure is not None:
-            raise Problem(502, judgement.failure)
-        return partial(_keep, project_id=project.id, verdicts=judgement.verdicts)
-
     def experiment(connection: Connection, _: list[Rating]) -> int | None:
         return experiment_of_responses(connection, [body.prompt_response_id])
 
-    return await answer_prepared_once(
-        request, project, prepare, status=201, is_paid=True, experiment=experiment
-    )
+    with project.service.calls.begin() as call:
+
+        async def prepare() -> Callable[[Connection], list[Rating]]:
+            one = await project.write(_ratable, body.prompt_response_id, call)
+            models = project.service.models
+            judgement = await judge.judge(models, one, body.rating_mode, models.caller(project.id))
+            if judgement.failure is not None:
+                raise Problem(502, judgement.failure)
+            return partial(_keep, project_id=project.id, verdicts=judgement.verdicts)
+
+        return await answer_prepared_once(
+            request, project, prepare, status=201, is_paid=True, experiment=experiment
+        )
+    raise AssertionError("unreachable")
 
 
 @router.delete("", status_code=204)
@@ -107,12 +111,15 @@ async def stream_batch(
     return await batches.stream(project, JobKind.RATINGS, task_id, polling_interval)
 
 
-def _ratable(connection: Connection, project_id: int, response_id: int) -> Work:
+def _ratable(connection: Connection, project_id: int, response_id: int, call: Call) -> Work:
     job_inputs.require_ratable(connection, project_id, [response_id])
     (one,) = job_inputs.load(connection, project_id, [response_id])
+    call.refer(connection, response_id, (criterion.id for criterion in one.criteria))
     return one
 
 
 def _keep(connection: Connection, project_id: int, verdicts: list[JudgeVerdict]) -> list[Rating]:
     ids = store.record(connection, project_id, verdicts)
+    if not ids:
+        raise Problem(404, "the response, or what it was rated by, was deleted meanwhile")
     return store.by_ids(connection, project_id, ids)

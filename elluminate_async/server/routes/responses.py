@@ -248,23 +248,26 @@ async def remove(project: InProject, response_id: Id) -> None:
 
 async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> Response:
     check_messages(item.messages)
+    with project.service.calls.begin() as call:
 
-    async def prepare() -> Callable[[Connection], WireText]:
-        # Nothing is kept until there is an answer: a request that is cut off leaves no row.
-        answer = None
-        if not item.messages:
-            models, work = project.service.models, await project.write(new_responses.preview, item)
-            answer = await generate(models, work, models.caller(project.id))
-        return partial(_keep, project_id=project.id, item=item, answer=answer)
+        async def prepare() -> Callable[[Connection], WireText]:
+            # Nothing is kept until there is an answer: a request that is cut off leaves no row.
+            answer = None
+            if not item.messages:
+                models = project.service.models
+                work = await project.write(new_responses.preview, item, call)
+                answer = await generate(models, work, models.caller(project.id))
+            return partial(_keep, project_id=project.id, item=item, answer=answer)
 
-    return await answer_prepared_once(
-        request,
-        project,
-        prepare,
-        status=201,
-        is_paid=not item.messages,
-        experiment=lambda _connection, _document: item.experiment_id,
-    )
+        return await answer_prepared_once(
+            request,
+            project,
+            prepare,
+            status=201,
+            is_paid=not item.messages,
+            experiment=lambda _connection, _document: item.experiment_id,
+        )
+    raise AssertionError("unreachable")
 
 
 def _keep(

@@ -52,7 +52,7 @@ async def edit(project: InProject, set_id: Id, body: UpdateScenarioSetRequest) -
 @router.delete("/{set_id}", status_code=204)
 async def remove(project: InProject, set_id: Id, cascade: Cascade = False) -> None:
     """Delete a set, with its scenarios; 409 when responses would go, unless they are to."""
-    await project.remove(store.remove, set_id, cascade=cascade)
+    await project.remove(store.remove, set_id, project.deletion(cascade=cascade))
 
 
 @router.post("/{set_id}/fields", status_code=201, response_model=ScenarioField)

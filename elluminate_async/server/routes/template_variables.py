@@ -120,13 +120,13 @@ async def remove(
     project: InProject, collection_id: Id, entry_id: Id, cascade: Cascade = False
 ) -> None:
     """Delete a row; 409 when responses were made from it, unless they are to go with it."""
-    await project.remove(store.remove, collection_id, entry_id, cascade=cascade)
+    await project.remove(store.remove, collection_id, entry_id, project.deletion(cascade=cascade))
 
 
 @router.delete("", status_code=204)
 async def clear(project: InProject, collection_id: Id, cascade: Cascade = False) -> None:
     """Delete all rows; 409 when responses were made from them, unless these are to go too."""
-    await project.remove(store.clear, collection_id, cascade=cascade)
+    await project.remove(store.clear, collection_id, project.deletion(cascade=cascade))
 
 
 class _InMemoryParser(MultiPartParser):

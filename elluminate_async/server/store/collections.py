@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from elluminate_async.schemas import Collection, Column
 from elluminate_async.server.problems import Problem, check_count, taken
-from elluminate_async.server.store import counts, nearest, references, tables
+from elluminate_async.server.store import counts, nearest, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     fetch,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from elluminate_async.schemas import CreateCollectionRequest
     from elluminate_async.schemas.collections import UpdateCollectionRequest
+    from elluminate_async.server.store.references import Deletion
 
 table = tables.collections
 
@@ -166,13 +167,10 @@ def edit(
     return get(connection, project_id, collection_id)
 
 
-def remove(
-    connection: Connection, project_id: int, collection_id: int, *, cascade: bool = False
-) -> None:
-    """Delete one with its rows, and the experiments made from them; `references.require_none`."""
+def remove(connection: Connection, project_id: int, collection_id: int, deletion: Deletion) -> None:
+    """Delete one with its rows, and the experiments made from them; see `Deletion`."""
     name = row(connection, project_id, collection_id).name
-    if not cascade:
-        references.require_none(connection, "collection", collection_id, f"collection {name!r}")
+    deletion.require(connection, "collection", collection_id, f"collection {name!r}")
     connection.execute(delete(table).where(table.c.id == collection_id))
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Criterion, CriterionIn
 from elluminate_async.server.problems import check_count
-from elluminate_async.server.store import references, tables
+from elluminate_async.server.store import tables
+from elluminate_async.server.store.in_flight import asked_criteria
 from elluminate_async.server.store.rows import (
     AnyRow,
     fetch,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from elluminate_async.schemas.criteria import EditCriterionRequest
+    from elluminate_async.server.store.references import Deletion
 
 table = tables.criteria
 
@@ -102,18 +104,19 @@ def _text(criterion_id: int, criterion_str: str, label: str | None, time: str) -
     return _criterion(criterion_id, criterion_str, label, time).model_dump_json()
 
 
-def clear(connection: Connection, set_id: int, *, cascade: bool = False) -> None:
+def clear(connection: Connection, set_id: int, deletion: Deletion) -> None:
     """Take a set's criteria from it.
 
-    Those that ratings refer to are kept for these, and asked no more; with ``cascade`` they go,
-    and their ratings with them.
+    Those that ratings refer to, or that work in flight is rating by, are kept for these, and asked
+    no more; where it cascades they go, and their ratings with them.
     """
     of_set = table.c.criterion_set_id == set_id
-    if cascade:
+    if deletion.cascade:
         connection.execute(delete(table).where(of_set))
         return
     rated = select(tables.ratings.c.id).where(tables.ratings.c.criterion_id == table.c.id).exists()
-    connection.execute(delete(table).where(of_set, ~rated))
+    asked = asked_criteria(connection, set_id, deletion.calls)
+    connection.execute(delete(table).where(of_set, ~rated, table.c.id.not_in(asked)))
     connection.execute(
         update(table).where(of_set, table.c.retired_at.is_(None)).values(retired_at=now())
     )
@@ -154,13 +157,10 @@ def edit(
     return get(connection, project_id, criterion_id)
 
 
-def remove(
-    connection: Connection, project_id: int, criterion_id: int, *, cascade: bool = False
-) -> None:
-    """Delete one; with ``cascade`` also one that has ratings, and these."""
+def remove(connection: Connection, project_id: int, criterion_id: int, deletion: Deletion) -> None:
+    """Delete one; where it cascades also one that has ratings, and these."""
     get(connection, project_id, criterion_id)
-    if not cascade:
-        references.require_none(connection, "criterion", criterion_id, f"criterion {criterion_id}")
+    deletion.require(connection, "criterion", criterion_id, f"criterion {criterion_id}")
     connection.execute(delete(table).where(table.c.id == criterion_id))
 
 

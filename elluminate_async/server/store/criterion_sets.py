@@ -8,11 +8,13 @@ from sqlalchemy import Connection, delete, insert, select
 
 from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.server.problems import taken
-from elluminate_async.server.store import criteria, prompt_templates, references, tables
+from elluminate_async.server.store import criteria, prompt_templates, tables
 from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from elluminate_async.server.store.references import Deletion
 
 table = tables.criterion_sets
 
@@ -94,11 +96,10 @@ def documents(
     }
 
 
-def remove(connection: Connection, project_id: int, set_id: int, *, cascade: bool = False) -> None:
-    """Delete a set with its criteria; with ``cascade`` also experiments that have responses."""
+def remove(connection: Connection, project_id: int, set_id: int, deletion: Deletion) -> None:
+    """Delete a set with its criteria; where it cascades also experiments that have responses."""
     name = require(connection, project_id, set_id).name
-    if not cascade:
-        references.require_none(connection, "criterion set", set_id, f"criterion set {name!r}")
+    deletion.require(connection, "criterion set", set_id, f"criterion set {name!r}")
     connection.execute(delete(table).where(table.c.id == set_id))
 
 

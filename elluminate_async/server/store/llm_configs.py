@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig
 from elluminate_async.server.problems import Problem, not_found, taken
-from elluminate_async.server.store import references, tables
+from elluminate_async.server.store import tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     fetch,
@@ -22,6 +22,8 @@ from elluminate_async.server.store.wire_json import read_json, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from elluminate_async.server.store.references import Deletion
 
 table = tables.llm_configs
 DEFAULT_NAME = "default"
@@ -126,9 +128,7 @@ def default_id(connection: Connection, project_id: int) -> int:
     return config_id
 
 
-def remove(
-    connection: Connection, project_id: int, config_id: int, *, cascade: bool = False
-) -> None:
+def remove(connection: Connection, project_id: int, config_id: int, deletion: Deletion) -> None:
     """Delete one; experiments that used it go over to the default, and responses stay."""
     row = connection.execute(
         select(table).where(table.c.project_id == project_id, table.c.id == config_id)
@@ -137,8 +137,7 @@ def remove(
         raise not_found("LLM config", config_id)
     if row.is_default:
         raise Problem(400, "the default LLM config stands for the server's model and stays")
-    if not cascade:
-        references.require_none(connection, "LLM config", config_id, f"LLM config {row.name!r}")
+    deletion.require(connection, "LLM config", config_id, f"LLM config {row.name!r}")
     connection.execute(delete(table).where(table.c.id == config_id))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.schemas import LLMConfig, ResponseIn
+    from elluminate_async.server.store.in_flight import Call
     from elluminate_async.server.store.job_inputs import Work
     from elluminate_async.server.store.prompts import FilledPrompt
 
@@ -164,12 +165,13 @@ def show(connection: Connection, response_ids: Sequence[int]) -> None:
     run_many(connection, _SHOW, [(ids_text(response_ids),)])
 
 
-def preview(connection: Connection, project_id: int, item: ResponseIn) -> Work:
-    """The inputs for generating an item, without a row that stays."""
+def preview(connection: Connection, project_id: int, item: ResponseIn, call: Call) -> Work:
+    """The inputs for generating an item, which ``call`` refers to; without a row that stays."""
     savepoint = connection.begin_nested()
     try:
         created = create_responses(connection, project_id, [item])
         (one,) = job_inputs.load(connection, project_id, created)
+        call.refer(connection, one.response_id)
     finally:
         savepoint.rollback()
     return one

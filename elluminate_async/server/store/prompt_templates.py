@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from elluminate_async.schemas import CreatePromptTemplateRequest, PromptTemplate
 from elluminate_async.schemas.prompt_templates import placeholders_in
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import nearest_messages, references, tables
+from elluminate_async.server.store import nearest_messages, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
@@ -34,6 +34,8 @@ from elluminate_async.server.store.wire_json import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from elluminate_async.server.store.references import Deletion
 
 table = tables.prompt_templates
 
@@ -218,14 +220,11 @@ def link(
     )
 
 
-def remove(
-    connection: Connection, project_id: int, template_id: int, *, cascade: bool = False
-) -> None:
-    """Delete one version; with ``cascade`` also its experiments that have responses."""
+def remove(connection: Connection, project_id: int, template_id: int, deletion: Deletion) -> None:
+    """Delete one version; where it cascades also its experiments that have responses."""
     row = _row(connection, project_id, template_id)
-    if not cascade:
-        name = f"prompt template {row.name!r} version {row.version}"
-        references.require_none(connection, "prompt template", template_id, name)
+    name = f"prompt template {row.name!r} version {row.version}"
+    deletion.require(connection, "prompt template", template_id, name)
     connection.execute(delete(table).where(table.c.id == template_id))
 
 

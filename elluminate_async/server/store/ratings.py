@@ -22,7 +22,7 @@ table = tables.ratings
 # A plus keeps an index on the project from being taken instead of the ids.
 _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"
 _ALIVE = f"SELECT id FROM responses {_WANTED}"
-_KNOWN = f"SELECT id FROM criteria {_WANTED}"
+_KNOWN = f"SELECT id, retired_at FROM criteria {_WANTED}"
 _CURRENT = """
 SELECT r.id, r.response_id, r.criterion_id, c.retired_at IS NOT NULL AS is_retired
 FROM ratings AS r JOIN criteria AS c ON c.id = r.criterion_id
@@ -74,26 +74,37 @@ class JudgeVerdict:
 def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerdict]) -> list[int]:
     """Keep verdicts; each takes the place of the one before it, in this list too.
 
-    They also take the place of those by criteria that their set no longer asks. Verdicts on
-    objects that were deleted while the judge was at work are dropped.
+    They also take the place of those by criteria that their set no longer asks. One by such a
+    criterion, which left its set while the judge was at work, gives way to those that are there by
+    others. Verdicts on objects that were deleted meanwhile are dropped.
 
     Returns:
         The ids of the new ratings.
     """
-    alive = _existing(connection, project_id, _ALIVE, {one.response_id for one in verdicts})
-    known = _existing(connection, project_id, _KNOWN, {one.criterion_id for one in verdicts})
+    rated = {one.response_id for one in verdicts}
+    asked = {one.criterion_id for one in verdicts}
+    alive = {row.id for row in fetch(connection, _ALIVE, ids_text(rated), project_id)}
+    known = {
+        row.id: row.retired_at is not None
+        for row in fetch(connection, _KNOWN, ids_text(asked), project_id)
+    }
     kept = [one for one in verdicts if one.response_id in alive and one.criterion_id in known]
     if not kept:
         return []
     last = {(one.response_id, one.criterion_id): one for one in kept}
     older = fetch(connection, _CURRENT, ids_text({response_id for response_id, _ in last}))
+    anew = {one.response_id for one in kept if not known[one.criterion_id]}
+    before = {row.response_id for row in older if not row.is_retired}
+    for pair in [pair for pair in last if known[pair[1]] and pair[0] in before]:
+        del last[pair]
     run_many(
         connection,
         _SUPERSEDE,
         [
             (row.id,)
             for row in older
-            if row.is_retired or (row.response_id, row.criterion_id) in last
+            if (row.is_retired and row.response_id in anew)
+            or (row.response_id, row.criterion_id) in last
         ],
     )
     ids = reserve_ids(connection, table, len(kept))
@@ -111,7 +122,7 @@ def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerd
                 one.reasoning,
                 one.task_id,
                 time,
-                last[one.response_id, one.criterion_id] is one,
+                last.get((one.response_id, one.criterion_id)) is one,
                 *(one.judging or _UNKNOWN),
             )
             for rating_id, one in zip(ids, kept, strict=True)
@@ -119,12 +130,6 @@ def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerd
     )
     sizes.note(connection, "reasoning", ((one.response_id, [one.reasoning]) for one in kept))
     return list(ids)
-
-
-def _existing(
-    connection: Connection, project_id: int, statement: str, ids: Iterable[int]
-) -> set[int]:
-    return {row.id for row in fetch(connection, statement, ids_text(ids), project_id)}
 
 
 def by_ids(connection: Connection, project_id: int, ids: Sequence[int]) -> list[Rating]:

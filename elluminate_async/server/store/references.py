@@ -1,25 +1,18 @@
-"""Responses and ratings, which were paid for: what refers to an object that is to be deleted."""
+"""Responses, ratings and work, which are paid for: referring to an object that is to be deleted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.problems import Problem
+from elluminate_async.server.store.in_flight import ASKED, OPEN_ITEMS
 from elluminate_async.server.store.rows import fetch
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Noun: TypeAlias = Literal[
-    "collection",
-    "criterion",
-    "criterion set",
-    "entries",
-    "entry",
-    "LLM config",
-    "prompt template",
-    "scenario set",
-]
+    from elluminate_async.server.store.in_flight import Calls, Noun
 
 _NAMED = 3
 _OF_PROMPTS = "SELECT r.id FROM responses AS r JOIN prompts AS p ON p.id = r.prompt_id"
@@ -42,61 +35,106 @@ _RESPONSES: Final[dict[Noun, tuple[str, ...]]] = {
         f"{_OF_EXPERIMENTS}criterion_set_id = ?1",
         f"{_RATED} IN (SELECT id FROM criteria WHERE criterion_set_id = ?1)",
     ),
-    "criterion": (f"{_RATED} = ?1",),
+    "criterion": (f"{_RATED} = ?1", ASKED),
     "scenario set": (f"{_OF_EXPERIMENTS}scenario_set_id = ?1",),
     "LLM config": (
         "SELECT id FROM responses WHERE llm_config_id = ?1",
         f"{_OF_EXPERIMENTS}llm_config_id = ?1",
     ),
 }
-_COUNTS = """
+_COUNTS = f"""
 SELECT (SELECT count(*) FROM w) AS responses, (SELECT count(*) FROM ratings AS g
- WHERE g.response_id IN (SELECT id FROM w){of}) AS ratings,
+ WHERE g.response_id IN (SELECT id FROM w){{of}}) AS ratings,
  (SELECT count(DISTINCT experiment_id) FROM responses
-  WHERE id IN (SELECT id FROM w)) AS experiments"""
+  WHERE id IN (SELECT id FROM w)) AS experiments,
+ (SELECT count(*) FROM ({OPEN_ITEMS}) WHERE id IN (SELECT id FROM w)) AS in_flight"""
 _NAMES = f"""
 SELECT name FROM experiments WHERE id IN (SELECT experiment_id FROM responses
  WHERE id IN (SELECT id FROM w)) ORDER BY id LIMIT {_NAMED}"""
-_WAY_OUT = "delete those experiments first, or pass ?cascade=true (cascade=True in the SDK), which "
+_CASCADE = "pass ?cascade=true (cascade=True in the SDK), which "
 _GO_ALONG = "deletes them too"
 _GO_OVER = "leaves them and has the experiments go over to the default configuration"
+_DROPPED = "drops its answers"
 
 
-def require_none(connection: Connection, noun: Noun, object_id: int, name: str) -> None:
-    """Return when nothing that was paid for would go with an object.
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How an object is to be deleted.
 
-    Args:
-        connection: Where it is.
-        noun: What it is.
-        object_id: Its id; for ``entries`` that of their collection.
-        name: What the refusal calls it.
-
-    Raises:
-        Problem: 409 that tells how much there is, and in which experiments.
+    Attributes:
+        calls: Single calls that may refer to it.
+        cascade: Whether what refers to it goes along.
     """
-    parts = _RESPONSES[noun]
-    # Each by itself, as a union would be made in full before its first row is known.
-    if not any(fetch(connection, f"{part} LIMIT 1", object_id) for part in parts):
-        return
-    wanted = f"WITH w(id) AS MATERIALIZED ({' UNION '.join(parts)})"
+
+    calls: Calls
+    cascade: bool = False
+
+    def require(self, connection: Connection, noun: Noun, object_id: int, name: str) -> None:
+        """Return when nothing that is paid for would go with an object, or when it may.
+
+        Args:
+            connection: Where it is.
+            noun: What it is.
+            object_id: Its id; for ``entries`` that of their collection.
+            name: What the refusal calls it.
+
+        Raises:
+            Problem: 409 that tells how much there is, in which experiments, and of work that is
+                still in flight.
+        """
+        if self.cascade:
+            return
+        in_flight = self.calls.count(noun, object_id)
+        parts = _RESPONSES[noun]
+        # Each by itself, as a union would be made in full before its first row is known.
+        if any(fetch(connection, f"{part} LIMIT 1", object_id) for part in parts):
+            raise _refusal(connection, noun, object_id, name, in_flight)
+        if in_flight:
+            raise Problem(
+                409,
+                f"{name} is referred to by {_work(in_flight)}: wait for its end, or "
+                f"{_CASCADE}{_DROPPED}",
+                extra=_references(in_flight=in_flight),
+            )
+
+
+def _refusal(
+    connection: Connection, noun: Noun, object_id: int, name: str, in_flight: int
+) -> Problem:
+    wanted = f"WITH w(id) AS MATERIALIZED ({' UNION '.join(_RESPONSES[noun])})"
     of = " AND g.criterion_id = ?1" if noun == "criterion" else ""
     counts = fetch(connection, wanted + _COUNTS.format(of=of), object_id)[0]
     names = [repr(row.name) for row in fetch(connection, wanted + _NAMES, object_id)]
     if counts.experiments > len(names):
         names.append(f"{counts.experiments - len(names)} more")
+    in_flight += counts.in_flight
+    also = f", and by {_work(in_flight)}" if in_flight else ""
+    wait = "wait for its end, " if in_flight else ""
     along = _GO_OVER if noun == "LLM config" else _GO_ALONG
-    raise Problem(
+    return Problem(
         409,
         f"{name} is referred to by {_count(counts.responses, 'response')} with "
-        f"{_count(counts.ratings, 'rating')}, of {_experiments(names)}: {_WAY_OUT}{along}",
-        extra={
-            "references": {
-                "responses": counts.responses,
-                "ratings": counts.ratings,
-                "experiments": counts.experiments,
-            }
-        },
+        f"{_count(counts.ratings, 'rating')}, of {_experiments(names)}{also}: "
+        f"{wait}delete those experiments first, or {_CASCADE}{along}",
+        extra=_references(counts.responses, counts.ratings, counts.experiments, in_flight),
     )
+
+
+def _references(
+    responses: int = 0, ratings: int = 0, experiments: int = 0, in_flight: int = 0
+) -> dict[str, dict[str, int]]:
+    return {
+        "references": {
+            "responses": responses,
+            "ratings": ratings,
+            "experiments": experiments,
+            "in_flight": in_flight,
+        }
+    }
+
+
+def _work(in_flight: int) -> str:
+    return f"work in flight ({_count(in_flight, 'item')})"
 
 
 def _count(count: int, noun: str) -> str:

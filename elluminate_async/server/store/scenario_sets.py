@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from elluminate_async.schemas import Collection, Column, ScenarioField, ScenarioSet
 from elluminate_async.schemas.scenario_sets import FIELD_NAME, OWN_FIELDS
 from elluminate_async.server.problems import Problem, check_count, not_found
-from elluminate_async.server.store import references, tables
+from elluminate_async.server.store import tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     now,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ScenarioFieldRequest,
         UpdateScenarioSetRequest,
     )
+    from elluminate_async.server.store.references import Deletion
 
 table = tables.scenario_sets
 fields = tables.scenario_fields
@@ -165,12 +166,11 @@ def edit(
     return get(connection, project_id, set_id)
 
 
-def remove(connection: Connection, project_id: int, set_id: int, *, cascade: bool = False) -> None:
-    """Delete a set with its scenarios; with ``cascade`` also experiments that have responses."""
+def remove(connection: Connection, project_id: int, set_id: int, deletion: Deletion) -> None:
+    """Delete a set with its scenarios; where it cascades also experiments that have responses."""
     require_writable(connection, project_id, set_id)
-    if not cascade:
-        name = require(connection, project_id, set_id).name
-        references.require_none(connection, "scenario set", set_id, f"scenario set {name!r}")
+    name = require(connection, project_id, set_id).name
+    deletion.require(connection, "scenario set", set_id, f"scenario set {name!r}")
     connection.execute(delete(table).where(table.c.id == set_id))
 
 

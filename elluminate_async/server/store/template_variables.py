@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, select, update
 from elluminate_async.schemas import CollectionWithEntries, TemplateVariables
 from elluminate_async.schemas.conversations import claims_to_be_one, problem_of_cell
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import collections, references, sizes, tables
+from elluminate_async.server.store import collections, sizes, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
     from elluminate_async.schemas import Collection, CreateCollectionRequest, EntryRequest
+    from elluminate_async.server.store.references import Deletion
 
 table = tables.entries
 
@@ -242,25 +243,20 @@ def remove(
     project_id: int,
     collection_id: int,
     entry_id: int,
-    *,
-    cascade: bool = False,
+    deletion: Deletion,
 ) -> None:
-    """Delete a row; with ``cascade`` also one that responses were made from, and these."""
+    """Delete a row; where it cascades also one that responses were made from, and these."""
     collections.require_writable(connection, project_id, collection_id)
     _row(connection, project_id, collection_id, entry_id)
-    if not cascade:
-        references.require_none(connection, "entry", entry_id, f"entry {entry_id}")
+    deletion.require(connection, "entry", entry_id, f"entry {entry_id}")
     connection.execute(delete(table).where(table.c.id == entry_id))
 
 
-def clear(
-    connection: Connection, project_id: int, collection_id: int, *, cascade: bool = False
-) -> None:
-    """Delete all rows of a collection; with ``cascade`` also the responses made from them."""
+def clear(connection: Connection, project_id: int, collection_id: int, deletion: Deletion) -> None:
+    """Delete all rows of a collection; where it cascades also the responses made from them."""
     collections.require_writable(connection, project_id, collection_id)
-    if not cascade:
-        name = f"a row of collection {collection_id}"
-        references.require_none(connection, "entries", collection_id, name)
+    name = f"a row of collection {collection_id}"
+    deletion.require(connection, "entries", collection_id, name)
     connection.execute(delete(table).where(table.c.collection_id == collection_id))
 
 
