@@ -76,7 +76,8 @@ class CriteriaResource(Resource):
             delete_existing: Replace those that exist; with n = 0 there is none then. The embedded
                 server keeps those that have ratings, or that work in flight asks, for these, until
                 the responses are rated again: they are asked no more.
-            cascade: With ``delete_existing``, delete those that have ratings too, with these.
+            cascade: With ``delete_existing``, delete those that have ratings too, with these; not
+                those that an earlier call has replaced and kept.
             options: Instead of the client's; its deadline, and 300 s at most.
 
         Returns:

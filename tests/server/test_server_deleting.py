@@ -220,12 +220,20 @@ async def test_criteria_that_are_replaced_are_kept_for_their_ratings(
 
 
 async def test_replaced_criteria_go_where_that_is_said(api: Api) -> None:
-    """With ``cascade`` the ratings of those that are replaced go with them."""
+    """With ``cascade`` their ratings go along; those replaced before, without it, keep theirs."""
     await prepare(api)
     await api.generate(1, [1])
     await api.rate([1])
-    criteria: list[object] = []
-    body = {"prompt_template_id": 1, "criteria": criteria, "delete_existing": True}
-    assert await api.post("/criteria?cascade=true", body) == []
-    assert (await api("GET", "/criteria/1")).status == 404
-    assert (await api.get("/responses/1"))["ratings"] == []
+    body: dict[str, object] = {"prompt_template_id": 1, "delete_existing": True}
+    await api.post("/criteria", {**body, "criteria": [{"criterion_str": "Is it so?"}]})
+
+    async def cleared() -> list[int]:
+        assert await api.post("/criteria?cascade=true", {**body, "criteria": []}) == []
+        return [one["criterion"]["id"] for one in (await api.get("/responses/1"))["ratings"]]
+
+    assert await cleared() == [1]
+    assert (await api("GET", "/criteria/2")).status == 404
+    await api.add_criteria(["Is it?"])
+    await api.rate([1])
+    assert await cleared() == []
+    assert (await api("GET", "/criteria/3")).status == 404

@@ -108,12 +108,12 @@ def clear(connection: Connection, set_id: int, deletion: Deletion) -> None:
     """Take a set's criteria from it.
 
     Those that ratings refer to, or that work in flight is rating by, are kept for these, and asked
-    no more; where it cascades they go, and their ratings with them.
+    no more; where it cascades they go, and their ratings with them, but for those that had left the
+    set before.
     """
     of_set = table.c.criterion_set_id == set_id
     if deletion.cascade:
-        connection.execute(delete(table).where(of_set))
-        return
+        connection.execute(delete(table).where(of_set, table.c.retired_at.is_(None)))
     rated = select(tables.ratings.c.id).where(tables.ratings.c.criterion_id == table.c.id).exists()
     asked = asked_criteria(connection, set_id, deletion.calls)
     connection.execute(delete(table).where(of_set, ~rated, table.c.id.not_in(asked)))
