@@ -162,6 +162,9 @@ class ResentChunk:
     def not_applied(self) -> None:
         """The service did nothing with it now, which tells nothing of the earlier run."""
 
+    def taken(self) -> None:
+        """An answer said that it was applied: its intent stands."""
+
     def may_halve(self) -> bool:
         """Whether it may be sent in halves: not where an earlier run has sent it whole."""
         return False
@@ -184,6 +187,7 @@ class ChunkIntent(ResentChunk):
         self._body = body
         self._facts = facts
         self._stands = False
+        self._was_taken = False
 
     @property
     def is_out(self) -> bool:
@@ -211,8 +215,14 @@ class ChunkIntent(ResentChunk):
 
     def not_applied(self) -> None:
         """The service did nothing with it."""
+        if self._was_taken:
+            return
         self._stands = False
         self._log.note_release(self._positions)
+
+    def taken(self) -> None:
+        """An answer said that it was applied: its intent stands, whatever a later one says."""
+        self._was_taken = True
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import anyio
 from pydantic import BaseModel
 
 from elluminate_async.engine.item_errors import unknown_outcome
@@ -21,11 +20,11 @@ from elluminate_async.errors import (
     PermissionDeniedError,
     ProtocolError,
 )
-from elluminate_async.limits.backoff import back_off
 from elluminate_async.operations.connection import decode, new_key
 from elluminate_async.operations.leaving import SingleSending
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.reconciling import ReconcileSchedule
+from elluminate_async.operations.replaying import Post, replayed
 from elluminate_async.operations.starting import checked_job_id
 from elluminate_async.schemas.base import WireModel
 from elluminate_async.schemas.experiments import Experiment
@@ -97,17 +96,6 @@ class _Look:
         return changed
 
 
-class _StartSending(SingleSending):
-    """Its sending; once an answer said so it counts as done, whatever a later one says."""
-
-    was_taken = False
-
-    def not_applied(self) -> None:
-        """None of its sendings so far was applied."""
-        if not self.was_taken:
-            super().not_applied()
-
-
 async def start_experiment_job(
     connection: Connection, start: JobStart, policy: Policy
 ) -> Experiment:
@@ -122,7 +110,7 @@ async def start_experiment_job(
     keyed = await connection.has(Capability.IDEMPOTENCY_KEYS, policy)
     before = None if keyed else await _look(connection, start, policy)
     try:
-        return await _post(connection, start, policy, keyed=keyed)
+        return await _post(connection, start, policy)
     except ElluminateError as error:
         if not error.ambiguous:
             raise
@@ -134,38 +122,17 @@ async def start_experiment_job(
     raise unknown_outcome(lost, start.operation, way_on=_WAY_ON) from None
 
 
-async def _post(
-    connection: Connection, start: JobStart, policy: Policy, *, keyed: bool
-) -> Experiment:
-    """Send it, and again under its key where a 2xx cannot be read."""
-    sending, failures = _StartSending(new_key()), 0
+async def _post(connection: Connection, start: JobStart, policy: Policy) -> Experiment:
+    sending = SingleSending(new_key())
+    post = Post(start.segments, start.body, omit_nulls=start.omit_nulls)
+
+    def read(answer: Answer) -> Experiment:
+        return _read(connection, start, answer, sending.key)
+
     async with connection.work.awaited(
         *start.segments, key=sending.key, is_out=lambda: sending.is_out
     ):
-        while True:
-            try:
-                answer = await connection.call(
-                    "POST",
-                    *start.segments,
-                    body=start.body,
-                    omit_nulls=start.omit_nulls,
-                    policy=policy,
-                    keyed=True,
-                    sending=sending,
-                )
-            except ElluminateError as error:
-                # After an unreadable 2xx no later refusal proves that nothing was done.
-                error.ambiguous = error.ambiguous or failures > 0
-                raise
-            try:
-                return _read(connection, start, answer, sending.key)
-            except ProtocolError as error:
-                failures += 1
-                error.ambiguous = sending.was_taken = True
-                wait = back_off(failures)
-                if not keyed or failures >= policy.max_attempts or not policy.allows(wait):
-                    raise
-            await anyio.sleep(wait)
+        return await replayed(connection, post, read, policy, sending)
     raise AssertionError("unreachable")
 
 

@@ -210,6 +210,7 @@ class SingleSending:
     def __init__(self, key: str) -> None:
         self.key = key
         self.is_out = False
+        self._was_taken = False
 
     async def before_sending(self) -> None:
         """It is about to leave."""
@@ -217,7 +218,11 @@ class SingleSending:
 
     def not_applied(self) -> None:
         """None of its sendings so far was applied."""
-        self.is_out = False
+        self.is_out = self._was_taken
+
+    def taken(self) -> None:
+        """An answer said that it was applied: that stands, whatever a later one says."""
+        self._was_taken = True
 
 
 def _is_late(error: ElluminateError) -> bool:

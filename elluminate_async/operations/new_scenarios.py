@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
@@ -13,7 +14,8 @@ from elluminate_async.errors import ElluminateError, InputError, ItemError
 from elluminate_async.operations.connection import decode, decode_list
 from elluminate_async.operations.json_input import check_json, checked_input, several
 from elluminate_async.operations.listing import Listing
-from elluminate_async.operations.singles import one_sending
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.schemas.scenario_sets import ScenarioSet
 from elluminate_async.schemas.scenarios import Scenario, ScenarioBatchRequest, ScenarioIn
 
@@ -100,16 +102,11 @@ async def _add_some(
     skip_existing: bool,
     policy: Policy,
 ) -> Sequence[Outcome[Scenario]]:
-    with one_sending("add scenarios"):
-        answer = await connection.call(
-            "POST",
-            *("scenario-sets", set_id, "scenarios", "batch"),
-            body=ScenarioBatchRequest(scenarios=list(items), skip_existing=skip_existing),
-            policy=policy,
-            keyed=True,
-            harmless=skip_existing,
-        )
-    made = _in_order(items, decode_list(Scenario, answer))
+    path = ("scenario-sets", set_id, "scenarios", "batch")
+    body = ScenarioBatchRequest(scenarios=list(items), skip_existing=skip_existing)
+    post = Post(path, body, harmless=skip_existing)
+    rows = await make(connection, "add scenarios", post, partial(decode_list, Scenario), policy)
+    made = _in_order(items, rows)
     return await _looked_up(connection, set_id, items, policy) if made is None else made
 
 

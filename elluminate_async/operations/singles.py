@@ -1,10 +1,11 @@
-"""Single calls that are paid for: one request each, whose failure may leave its outcome unknown."""
+"""Single calls that make something: one request each, whose outcome may end unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.engine.item_errors import unknown_outcome
 from elluminate_async.errors import ElluminateError, ItemError
@@ -12,16 +13,17 @@ from elluminate_async.operations.connection import decode, new_key
 from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.leaving import SingleSending
 from elluminate_async.operations.listing_matcher import ExperimentRows
+from elluminate_async.operations.replaying import Post, replayed
 from elluminate_async.operations.response_rows import outcome_of
 from elluminate_async.schemas.responses import PromptResponse
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from elluminate_async.operations.connection import Connection
     from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
     from elluminate_async.transport.exchange import Answer
     from elluminate_async.transport.retry import Policy
+
+T = TypeVar("T")
 
 _WAYS_ON = {
     "generate": "look for it with client.responses.list(experiment=...) first, as generating "
@@ -30,6 +32,14 @@ _WAYS_ON = {
     "may store it twice; add_many with a journal finds out by itself",
     "add scenarios": "look for them with client.scenarios.list(...) first, as adding them again "
     "may store them twice; add_many with skip_existing=True doubles none",
+    "add a field": "look for it with client.scenario_sets.get(...) first: a set has a field once, "
+    "so that adding it again is refused where it is there",
+    "create a scenario set": "look for it with client.scenario_sets.get(name) first, or call "
+    "get_or_create, which makes none twice",
+    "create an experiment": "look for it with client.experiments.get(name) first: a name is taken "
+    "once, so that creating it again is refused where it is there",
+    "generate variables": "look for the row with client.template_variables.list(collection) first, "
+    "as generating again may be paid for twice",
     "upload agent results": "look for them with client.agent_results.list(experiment) first, as "
     "an upload appends, and sending it again may store it twice",
     "rate": "look for its ratings with client.ratings.list(response) first, as rating again may "
@@ -63,13 +73,12 @@ def one_sending(operation: str, *, response_id: int | None = None) -> Generator[
 async def send_single(
     connection: Connection,
     operation: str,
-    *segments: str,
-    body: BaseModel,
+    post: Post,
+    read: Callable[[Answer], T],
     policy: Policy,
-    items: int,
     response_id: int | None = None,
-) -> Answer:
-    """POST one such request, of so many items for the limit on items.
+) -> T:
+    """The answer to one such request of a model, as ``read`` has it.
 
     Where its caller leaves early the service is told to abandon it.
 
@@ -80,21 +89,31 @@ async def send_single(
 
     def may_cost() -> bool:
         # What is stored calls no model.
-        return sending.is_out and bool(items)
+        return sending.is_out and bool(post.items)
 
     with one_sending(operation, response_id=response_id):
         async with connection.work.awaited(
-            *segments, key=sending.key, is_chunk=False, is_out=may_cost
+            *post.segments, key=sending.key, is_chunk=False, is_out=may_cost
         ):
-            return await connection.call(
-                "POST",
-                *segments,
-                body=body,
-                keyed=True,
-                sending=sending,
-                policy=policy,
-                items=items,
-            )
+            return await replayed(connection, post, read, policy, sending)
+
+
+async def make(
+    connection: Connection,
+    operation: str,
+    post: Post,
+    read: Callable[[Answer], T],
+    policy: Policy | None = None,
+) -> T:
+    """Make something by ``post``, once; the answer as ``read`` has it.
+
+    Raises:
+        OutcomeUnknownError: As `one_sending` does; not where it is harmless, as then the same
+            call again finds what there is.
+    """
+    sending = SingleSending(new_key())
+    with nullcontext() if post.harmless else one_sending(operation):
+        return await replayed(connection, post, read, policy or connection.policy(), sending)
 
 
 async def one_response(
@@ -122,17 +141,11 @@ async def one_response(
         epoch = spec.epoch or (rows.number([spec.variables_id])[0].epoch if rows else 1)
         with checked_input("the response"):
             body = plan.body(spec, epoch=epoch)
-        answer = await send_single(
-            connection,
-            operation,
-            "responses",
-            *path,
-            body=body,
-            policy=policy,
-            # What is stored calls no model.
-            items=1 if operation == "generate" else 0,
+        # What is stored calls no model.
+        post = Post(("responses", *path), body, items=1 if operation == "generate" else 0)
+        row = await send_single(
+            connection, operation, post, partial(decode, PromptResponse), policy
         )
-        row = decode(PromptResponse, answer)
         outcome = outcome_of(0, row, operation, connection.blotted)
         # What is raised takes this frame along, and is to hold nothing that the row says.
         del row

@@ -20,10 +20,11 @@ from elluminate_async.operations.connection import decode_list
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.existing_rows import ExistingRows, content_key
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.replaying import Post, replayed
 from elluminate_async.operations.starting import check_halves
 from elluminate_async.schemas.template_variables import JSONL_CONTENT_TYPE, TemplateVariables
 from elluminate_async.schemas.version import Capability
-from elluminate_async.transport.exchange import Answer, multipart_file
+from elluminate_async.transport.exchange import multipart_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,13 +121,12 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         if unfinished is None or self._skip_existing:
             # Rows that exist are skipped, so an upload that an earlier run began does no harm.
             intent = self.log.intend([item.position for item in items], content, {})
-            answer = await self._post(content, intent)
+            rows = await self._post(content, intent)
         else:
             await self.log.require_same(unfinished, content)
             with in_doubt():
-                answer = await self._post(content, ResentChunk(unfinished.key))
+                rows = await self._post(content, ResentChunk(unfinished.key))
         created = _RowsByContent(shared=self._skip_existing)
-        rows = decode_list(TemplateVariables, answer)
         created.add(rows)
         if self._skip_existing:
             self._existing.added(rows)
@@ -134,23 +134,20 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
                 created.add(await self._existing.find(before))
         return created
 
-    async def _post(self, content: bytes, sending: ResentChunk) -> Answer:
+    async def _post(self, content: bytes, sending: ResentChunk) -> list[TemplateVariables]:
         connection, policy = self.context.connection, self.context.policy
 
-        async def post(content: bytes, sending: ResentChunk) -> Answer:
+        async def post(content: bytes, sending: ResentChunk) -> list[TemplateVariables]:
             body, kind = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
-            return await connection.call(
-                "POST",
-                *self._entries,
-                "batches",
+            what = Post(
+                (*self._entries, "batches"),
+                body,
                 query={"skip_existing": self._skip_existing},
-                body=body,
                 content_type=kind,
-                policy=policy,
-                keyed=True,
-                sending=sending,
                 harmless=self._skip_existing,
             )
+            read = partial(decode_list, TemplateVariables)
+            return await replayed(connection, what, read, policy, sending)
 
         try:
             return await post(content, sending)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from elluminate_async.batch import BatchOptions
@@ -23,7 +24,8 @@ from elluminate_async.operations.new_agent_results import (
     results_of,
 )
 from elluminate_async.operations.references import id_of
-from elluminate_async.operations.singles import one_sending
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.agent_results import (
     AgentResultsDefinition,
@@ -126,13 +128,15 @@ class AgentResultsResource(Resource):
             )
         policy = CallContext.begin(self._connection, options).policy
         try:
-            with one_sending("upload agent results"):
-                answer = await self._connection.call(
-                    "POST", *_path(experiment), body=body, keyed=True, policy=policy
-                )
+            upload = await make(
+                self._connection,
+                "upload agent results",
+                Post(_path(experiment), body),
+                partial(decode, AgentResultsUpload),
+                policy,
+            )
         except RejectedError as error:
             raise refused(error) from None
-        upload = decode(AgentResultsUpload, answer)
         blotted = [self._connection.blotted(text) for text in upload.errors]
         upload = upload.model_copy(update={"errors": blotted})
         check_whole(upload, raises=raise_on_partial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.errors import ConflictError, InputError
@@ -24,6 +25,8 @@ from elluminate_async.operations.json_input import (
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.maps import MapListing
 from elluminate_async.operations.references import check_same, id_of, optional_id
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource, got_or_created
 from elluminate_async.schemas.collections import Collection, Column
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -155,7 +158,8 @@ class ExperimentsResource(Resource):
             ConflictError: The name is taken.
             InputError: An argument cannot work.
             JobError: It was run, and the service ended that without success.
-            OutcomeUnknownError: It was to be run; as of `run`.
+            OutcomeUnknownError: It was sent, and whether it was created is not known; or it was
+                to be run, and as of `run`.
         """
         body = creation_of(
             name,
@@ -205,6 +209,7 @@ class ExperimentsResource(Resource):
         Raises:
             ConflictError: The name is taken.
             InputError: It is on a scenario set, which it does not tell.
+            OutcomeUnknownError: It was sent, and whether it was created is not known.
         """
         if not isinstance(experiment, Experiment):
             experiment = await self.get(id=experiment)
@@ -220,10 +225,9 @@ class ExperimentsResource(Resource):
     async def _created(
         self, body: CreateExperimentRequest, *, harmless: bool = False
     ) -> Experiment:
-        answer = await self._connection.call(
-            "POST", "experiments", body=body, harmless=harmless, keyed=not harmless
-        )
-        return decode(Experiment, answer)
+        post = Post(("experiments",), body, harmless=harmless)
+        read = partial(decode, Experiment)
+        return await make(self._connection, "create an experiment", post, read)
 
     async def get_or_create(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from elluminate_async.batch import Batch, Outcome
@@ -29,6 +30,7 @@ from elluminate_async.operations.rating_items import (
     source_of,
 )
 from elluminate_async.operations.references import id_of
+from elluminate_async.operations.replaying import Post
 from elluminate_async.operations.singles import send_single
 from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest
@@ -93,16 +95,15 @@ class RatingsResource(Resource):
             if self._coalescer is not None:
                 ratings = await self._coalescer.rate(rated_by_id(id), mode, options, policy)
             if ratings is None:
-                answer = await send_single(
+                body = RatingRequest(prompt_response_id=id, rating_mode=mode)
+                ratings = await send_single(
                     self._connection,
                     "rate",
-                    "ratings",
-                    body=RatingRequest(prompt_response_id=id, rating_mode=mode),
-                    policy=policy,
-                    items=1,
+                    Post(("ratings",), body, items=1),
+                    partial(decode_list, Rating),
+                    policy,
                     response_id=id,
                 )
-                ratings = decode_list(Rating, answer)
             return telemetry.came(observed, ratings, rated=id)
 
     async def rate_many(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import cast
 
 from elluminate_async.errors import InputError, NotFoundError, RejectedError
@@ -16,6 +17,8 @@ from elluminate_async.operations.json_input import (
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource, cascading
 from elluminate_async.schemas.scenario_sets import (
     FIELD_NAME,
@@ -81,6 +84,7 @@ class ScenarioSetsResource(Resource):
 
         Raises:
             RejectedError: The name is taken, by a set or by a collection.
+            OutcomeUnknownError: It was sent, and whether it was created is not known.
             InputError: The name is empty, or one of a field is none, or comes twice.
         """
         return await self._created(_creation(name, description, fields))
@@ -88,10 +92,9 @@ class ScenarioSetsResource(Resource):
     async def _created(
         self, body: CreateScenarioSetRequest, *, harmless: bool = False
     ) -> ScenarioSet:
-        answer = await self._connection.call(
-            "POST", "scenario-sets", body=body, omit_nulls=True, keyed=True, harmless=harmless
-        )
-        return decode(ScenarioSet, answer)
+        post = Post(("scenario-sets",), body, omit_nulls=True, harmless=harmless)
+        read = partial(decode, ScenarioSet)
+        return await make(self._connection, "create a scenario set", post, read)
 
     async def get_or_create(
         self, name: str, *, description: str = "", fields: Sequence[str] = ()
@@ -156,14 +159,14 @@ class ScenarioSetsResource(Resource):
 
         Raises:
             RejectedError: The set has such a field.
+            OutcomeUnknownError: It was sent, and whether it was declared is not known.
             InputError: It is no name for a field.
         """
         _check_fields([name])
         with checked_input("the field"):
             body = ScenarioFieldRequest(name=name, default_value=default_value)
-        path = (*_path(scenario_set), "fields")
-        answer = await self._connection.call("POST", *path, body=body, keyed=True)
-        return decode(ScenarioField, answer)
+        post = Post((*_path(scenario_set), "fields"), body)
+        return await make(self._connection, "add a field", post, partial(decode, ScenarioField))
 
     async def rename_field(
         self, scenario_set: ScenarioSet | int, field: ScenarioField | int | str, name: str

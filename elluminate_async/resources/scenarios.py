@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from elluminate_async.batch import Batch, BatchOptions
@@ -16,7 +17,8 @@ from elluminate_async.operations.new_scenarios import (
     scenarios_of,
 )
 from elluminate_async.operations.references import id_of
-from elluminate_async.operations.singles import one_sending
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.scenario_sets import ScenarioSet
 from elluminate_async.schemas.scenarios import Scenario
@@ -63,11 +65,9 @@ class ScenariosResource(Resource):
         """
         body = scenario_of(scenario, "scenario")
         policy = single_policy(self._connection, options)
-        with one_sending("add scenarios"):
-            answer = await self._connection.call(
-                "POST", *_path(scenario_set), body=body, keyed=True, policy=policy
-            )
-        return decode(Scenario, answer)
+        post = Post(_path(scenario_set), body)
+        read = partial(decode, Scenario)
+        return await make(self._connection, "add scenarios", post, read, policy)
 
     async def add_many(
         self,

@@ -27,6 +27,8 @@ from elluminate_async.operations.json_input import (
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.operations.stored_items import bad_input
 from elluminate_async.operations.upload import Upload
 from elluminate_async.resources.base import Resource, cascading, shown
@@ -102,10 +104,9 @@ class TemplateVariablesResource(Resource):
                 environment_config=json_object(environment_config, "environment_config"),
             )
         policy = single_policy(self._connection, options)
-        answer = await self._connection.call(
-            "POST", *_entries(collection), body=body, harmless=True, policy=policy
-        )
-        return decode(TemplateVariables, answer)
+        post = Post(_entries(collection), body, harmless=True)
+        read = partial(decode, TemplateVariables)
+        return await make(self._connection, "add a row", post, read, policy)
 
     async def add_many(
         self,
@@ -200,17 +201,16 @@ class TemplateVariablesResource(Resource):
         The deadline is that of ``options``, and 300 s at most.
 
         Raises:
-            DeadlineError: The deadline passed. Where its ``ambiguous`` is True the service may
-                still be at it, and add the row later.
+            OutcomeUnknownError: It was sent, and whether there is a row is not known. With the
+                code ``deadline`` the service may still be at it, and add the row later.
         """
         body = EntryRequest(
             prompt_template_id=id_of(prompt_template, PromptTemplate, "prompt_template")
         )
         policy = single_policy(self._connection, options)
-        answer = await self._connection.call(
-            "POST", *_entries(collection), body=body, keyed=True, policy=policy
-        )
-        return decode(TemplateVariables, answer)
+        post = Post(_entries(collection), body)
+        read = partial(decode, TemplateVariables)
+        return await make(self._connection, "generate variables", post, read, policy)
 
     async def update(
         self,
