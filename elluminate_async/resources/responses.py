@@ -384,7 +384,7 @@ class ResponsesResource(Resource):
         return stream_batch(operation.call(), items, self._connection.tasks)
 
     async def update(self, response: PromptResponse | int, *, annotation: str) -> PromptResponse:
-        """Change the note that is attached to a response; an empty one takes it away."""
+        """Change a response's note, or take it away by ""; `ConflictError` while it is retried."""
         id = id_of(response, PromptResponse, "response")
         with checked_input("the response"):
             body = AnnotateRequest(annotation=annotation)

@@ -135,6 +135,24 @@ async def test_annotations_are_lost_only_by_leave(api: Api, model: ScriptedModel
     assert [row["annotation"] for row in after] == ["mine", "", "", "", ""]
 
 
+async def test_no_annotation_goes_over_to_a_successor(api: Api, model: ScriptedModel) -> None:
+    """While it is being made: 409 for the failed response, and for no other."""
+    good, bad, *_ = await ran(api, model, ["berry"])
+    model.gate.clear()
+    begun = await api.post("/experiments/1/retry-failed", FAST)
+    await model.reached(1)
+    refused = await api("PATCH", f"/responses/{bad['id']}", {"annotation": "it failed"})
+    assert refused.status == 409
+    assert begun["generation_task_id"] in refused.body["detail"]
+    await api("PATCH", f"/responses/{good['id']}", {"annotation": "mine"})
+    model.gate.set()
+    await done(api, begun)
+    path = f"/responses/{bad['id']}"
+    assert (await api.get(path))["annotation"] == ""
+    assert (await api("PATCH", path, {"annotation": "better"})).body["annotation"] == "better"
+    assert (await api.get(f"/responses/{good['id']}"))["annotation"] == "mine"
+
+
 async def test_a_retry_waits_for_nobody_and_goes_beside_nobody(
     api: Api, model: ScriptedModel
 ) -> None:

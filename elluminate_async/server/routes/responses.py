@@ -236,7 +236,7 @@ async def get(project: InProject, response_id: Id) -> Response:
 
 @router.patch("/{response_id}", response_model=PromptResponse)
 async def annotate(project: InProject, response_id: Id, body: AnnotateRequest) -> Response:
-    """Set its annotation."""
+    """Set its annotation; 409 while a retry is about to replace a failed one."""
     return json_response(await project.write(store.annotate, response_id, body.annotation))
 
 

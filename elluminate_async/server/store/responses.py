@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from elluminate_async.schemas import GenerationMetadata
 from elluminate_async.schemas.prices import cost_of_tokens
-from elluminate_async.server.store import counts, documents, paging, sizes, tables
+from elluminate_async.server.store import at_work, counts, documents, paging, sizes, tables
 from elluminate_async.server.store.rows import (
     AnySelect,
     digest,
@@ -167,8 +167,14 @@ def get(connection: Connection, project_id: int, response_id: int) -> WireText:
 def annotate(
     connection: Connection, project_id: int, response_id: int, annotation: str
 ) -> WireText:
-    """Set a response's annotation."""
+    """Set a response's annotation.
+
+    Raises:
+        Problem: 409 for a failed one that a retry is about to replace: what is said of it would be
+            said of its successor.
+    """
     row = row_by_id(connection, table, project_id, "response", response_id)
+    at_work.require_unreplaced(connection, response_id)
     documents_of = (row.messages, row.llm_model_config, row.custom_api_info, row.trajectory)
     texts = (*map(dump_or_none, documents_of), row.error, row.trajectory_ingest_error, annotation)
     sizes.note(connection, "answer", [(response_id, texts)])

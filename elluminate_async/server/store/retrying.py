@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import accepting, experiments, new_responses, ratings
+from elluminate_async.server.store import accepting, at_work, experiments, new_responses, ratings
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.rows import fetch, run_many
 from elluminate_async.server.store.wire_json import ids_text
@@ -39,11 +39,6 @@ FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT
 ORDER BY r.id"""
 _RUNNING = """
 SELECT task_id FROM jobs WHERE experiment_id = ? AND kind = ? AND finished_at IS NULL LIMIT 1"""
-_WORKED_ON = """
-SELECT j.task_id FROM json_each(?) AS wanted
-CROSS JOIN job_items AS i ON i.response_id = wanted.value
-CROSS JOIN jobs AS j ON j.id = i.job_id
-WHERE NOT i.is_done AND j.finished_at IS NULL LIMIT 1"""
 _DISCARD = "UPDATE responses SET annotation = '' WHERE id IN (SELECT value FROM json_each(?))"
 _GENERATED = "UPDATE jobs SET generated = ? WHERE task_id = ?"
 _SUPERSEDE = "UPDATE ratings SET is_current = 0 WHERE is_current AND response_id = ?"
@@ -64,7 +59,7 @@ def begin(
     """
     experiment = experiments.row(connection, project_id, experiment_id)
     for running in fetch(connection, _RUNNING, experiment_id, kind):
-        raise _busy(f"experiment {experiment_id}", running.task_id)
+        raise at_work.busy(f"experiment {experiment_id}", running.task_id)
     todo = fetch(connection, _TODO, experiment_id, experiment.criterion_set_id)
     if experiment.evaluation_mode == "AGENTIC":
         # No model answers in the place of an agent that failed.
@@ -72,8 +67,7 @@ def begin(
     if not todo:
         return None
     ids = [row.id for row in todo]
-    for running in fetch(connection, _WORKED_ON, ids_text(ids)):
-        raise _busy("one of the responses to be retried", running.task_id)
+    at_work.require_none(connection, ids)
     _discard(connection, todo, may_discard=body.discard_annotations)
     new_responses.ask_anew(connection, project_id, (row.id for row in todo if row.is_failed))
     new = NewJob(kind, ids, body.rating_mode, experiment_id)
@@ -84,12 +78,6 @@ def begin(
     line = f"retry: {failed} responses to be generated again, {len(todo) - failed} to be rated"
     experiments.log(connection, experiment_id, line)
     return task_id
-
-
-def _busy(what: str, task_id: str) -> Problem:
-    return Problem(
-        409, f"{what} is being worked on by the task {task_id}: wait for its end, or cancel it"
-    )
 
 
 def _discard(connection: Connection, todo: Iterable[AnyRow], *, may_discard: bool) -> None:

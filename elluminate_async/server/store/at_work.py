@@ -1,0 +1,54 @@
+"""Responses that a job is at work on: nobody else touches them meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from elluminate_async.server.problems import Problem
+from elluminate_async.server.store.rows import fetch
+from elluminate_async.server.store.wire_json import ids_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+_OPEN = """
+SELECT r.id, j.task_id FROM json_each(?) AS wanted
+CROSS JOIN job_items AS i ON i.response_id = wanted.value
+CROSS JOIN jobs AS j ON j.id = i.job_id
+CROSS JOIN responses AS r ON r.id = wanted.value
+WHERE NOT i.is_done AND j.finished_at IS NULL"""
+_FAILED_BEFORE = f"{_OPEN} AND r.is_ready AND r.error IS NOT NULL LIMIT 1"
+
+
+def require_none(connection: Connection, response_ids: Iterable[int]) -> None:
+    """Return when no job has yet to do anything of these responses.
+
+    Raises:
+        Problem: 409 with the task of one that has.
+    """
+    for row in fetch(connection, f"{_OPEN} LIMIT 1", ids_text(response_ids)):
+        raise busy("one of the responses to be retried", row.task_id)
+
+
+def require_unreplaced(connection: Connection, response_id: int) -> None:
+    """Return unless a response has failed, and another is made in its place.
+
+    Raises:
+        Problem: 409 with the task that makes it.
+    """
+    # An item that fails ends with that, so that an open one has failed before its job.
+    for row in fetch(connection, _FAILED_BEFORE, ids_text([response_id])):
+        raise Problem(
+            409,
+            f"response {response_id} failed, and is being replaced by the retry {row.task_id}: "
+            "wait for its end, as an annotation of it is not about its successor",
+        )
+
+
+def busy(what: str, task_id: str) -> Problem:
+    """409 for what a job is at work on."""
+    return Problem(
+        409, f"{what} is being worked on by the task {task_id}: wait for its end, or cancel it"
+    )
