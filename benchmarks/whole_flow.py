@@ -21,24 +21,21 @@ import contextlib
 import os
 import statistics
 import time
-import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from benchmarks.common.answers import ideal_seconds, word
-from benchmarks.common.children import ROOT, SERVER_CORE, Child
+from benchmarks.common.answers import ideal_seconds
+from benchmarks.common.children import ROOT, Child
 from benchmarks.common.report import emit, number, spread, write_table
-from elluminate_async import AsyncClient, BatchOptions, Collection, PromptTemplate
+from benchmarks.common.stage import Stage, stage
 
 HERE = Path(__file__).parent
 LATENCIES = (0.0, 0.2)
 ROUND_TRIPS = (0.0, 0.03)
 ITEMS = (10, 100, 1_000, 10_000)
 ROUNDS = {10: 3, 100: 2, 1_000: 2, 10_000: 1}
-HOSTED_ITEMS, HOSTED_LATENCY, HOSTED_ROUND_TRIP = 1_000, 0.2, 0.03
 IN_ONE_CALL = "official 1.5.2, run_experiment"
 OURS, FLOOR, NEW, OLD = "elluminate-async", "floor", "official 1.5.2", "official 0.7.3"
 
@@ -64,92 +61,13 @@ CONTENDERS = (
 )
 
 
-class Stage:
-    """A server with what all runs share, and the link before it.
-
-    Attributes:
-        hosted: Whether it answers as the hosted service does.
-    """
-
-    def __init__(self, server: Child, link: Child, client: AsyncClient, *, hosted: bool) -> None:
-        self.hosted = hosted
-        self._server = server
-        self._link = link
-        self._client = client
-        self._collections: dict[int, tuple[Collection, list[int]]] = {}
-
-    async def prepare(self, sizes: Sequence[int]) -> None:
-        """Make the template and a collection for each size."""
-        client = self._client
-        self._template: PromptTemplate
-        self._template, _ = await client.prompt_templates.get_or_create(
-            "Explain {{word}} in one paragraph.", name="Flow"
-        )
-        await client.criteria.add_many(["Is it right?"], prompt_template=self._template)
-        for items in sizes:
-            collection, _ = await client.collections.get_or_create(f"{items} words")
-            rows = await client.template_variables.add_many(
-                [{"word": word(n)} for n in range(items)], collection=collection
-            )
-            self._collections[items] = collection, [row.id for row in rows]
-
-    async def run(
-        self, child: Child, items: int, round_trip: float, draw: int, **extra: Any
-    ) -> dict[str, float]:
-        """One flow by one client, in an experiment of its own."""
-        collection, variables = self._collections[items]
-        name = uuid.uuid4().hex
-        experiment = await self._client.experiments.create(
-            name, prompt_template=self._template, collection=collection
-        )
-        await self._link.ask(round_trip=round_trip)
-        server_cpu = (await self._server.ask(draw=draw))["cpu_s"]
-        figures = await child.ask(
-            url=f"http://127.0.0.1:{self._link.ready}",
-            api_key=self._server.ready["api_key"],
-            experiment=experiment.id,
-            variables=variables,
-            template=self._template.id,
-            collection=collection.id,
-            name=f"{name} in one call",
-            **extra,
-        )
-        figures["server_cpu_s"] = (await self._server.ask())["cpu_s"] - server_cpu
-        return figures | await self._link.ask(round_trip=0.0)
-
-
-@contextlib.asynccontextmanager
-async def stage(
-    latency: float, sizes: Sequence[int], *, hosted: bool = False
-) -> AsyncGenerator[Stage]:
-    """A fresh server whose model takes this long."""
-    common = HERE / "common"
-    options = ["--latency", latency, *(["--hosted"] if hosted else [])]
-    async with Child(common / "service.py", *options, core=SERVER_CORE) as server:
-        port = urlsplit(str(server.ready["url"])).port
-        patient = BatchOptions(deadline=600.0)
-        async with (
-            Child(common / "link.py", port, core=SERVER_CORE) as link,
-            AsyncClient(
-                base_url=server.ready["url"], api_key=server.ready["api_key"], options=patient
-            ) as client,
-        ):
-            made = Stage(server, link, client, hosted=hosted)
-            await made.prepare(sizes)
-            yield made
-
-
 @contextlib.asynccontextmanager
 async def contending(
     stage: Stage, items: int, latency: float
 ) -> AsyncGenerator[dict[Contender, Child]]:
     """The contenders that take part, each in a process of its own and warm."""
     contenders = [
-        one
-        for one in CONTENDERS
-        # The floor reads the results that come with the status.
-        if not (one.name == FLOOR and stage.hosted)
-        and (one.name != IN_ONE_CALL or (latency and items <= 1_000))
+        one for one in CONTENDERS if one.name != IN_ONE_CALL or (latency and items <= 1_000)
     ]
     async with contextlib.AsyncExitStack() as running:
         children = {
@@ -185,7 +103,6 @@ async def cell(
                 items=items,
                 model_ms=latency * 1000,
                 link_ms=round_trip * 1000,
-                hosted=stage.hosted,
                 client=one.name,
                 **found,
             )
@@ -223,25 +140,6 @@ def tell(figures: Figures, items: int, latency: float, round_trip: float) -> Non
 def median(figures: Figures, name: str, field: str) -> float:
     """Of one client's rounds."""
     return statistics.median(run[field] for run in figures[name])
-
-
-def write_hosted(figures: Figures) -> None:
-    """The table of the cell on a service like the hosted one."""
-    rows = [
-        [
-            name,
-            spread([run["seconds"] for run in runs]),
-            spread(ratios(figures, name, "seconds")),
-            number(median(figures, name, "cpu_s") * 1000),
-            number(median(figures, name, "requests")),
-            number(
-                (median(figures, name, "bytes_up") + median(figures, name, "bytes_down")) / 1024
-            ),
-        ]
-        for name, runs in figures.items()
-    ]
-    head = ["client", "s", "/ this client", "CPU, ms", "requests", "KiB"]
-    write_table("whole_flow hosted", head, rows)
 
 
 def write(results: dict[tuple[int, float, float], Figures]) -> None:
@@ -311,16 +209,8 @@ async def main(sizes: Sequence[int], rounds: int | None, *, table: bool) -> None
                         results[items, latency, link] = await cell(
                             made, children, items, latency, link, count
                         )
-    place = HOSTED_ITEMS, HOSTED_LATENCY
-    async with (
-        stage(HOSTED_LATENCY, [10, HOSTED_ITEMS], hosted=True) as made,
-        contending(made, *place) as children,
-    ):
-        count = rounds or ROUNDS[HOSTED_ITEMS]
-        hosted = await cell(made, children, *place, HOSTED_ROUND_TRIP, count)
     if table:
         write(results)
-        write_hosted(hosted)
 
 
 if __name__ == "__main__":
