@@ -325,8 +325,9 @@ class ExperimentsResource(Resource):
 
         Failed responses are generated again. The embedded server gives each the place of the one
         that failed, with its id, and also rates good responses that lack a verdict, which it does
-        not generate. Good responses keep their ids, texts and ratings. With nothing to do nothing
-        is done. It is begun once, and cancelled by the call's early end, as a `run`.
+        not generate. Good responses keep their ids, texts and ratings, and are not asked criteria
+        that came after these. With nothing to do nothing is done. It is begun once, and cancelled
+        by the call's early end, as a `run`.
 
         Args:
             experiment: One that no job works on.

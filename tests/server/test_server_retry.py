@@ -47,6 +47,13 @@ async def retried(api: Api, **body: Any) -> Any:
     return await done(api, await api.post("/experiments/1/retry-failed", {**FAST, **body}))
 
 
+async def edit(api: Api, statement: str) -> None:
+    """Have the database as a statement makes it."""
+    service = api.server._service
+    assert service is not None
+    await service.database.write(lambda connection: connection.exec_driver_sql(statement))
+
+
 def asked(model: ScriptedModel) -> Counter[str]:
     """How often each word was asked to be generated."""
     said = [call for call in model.calls if call.startswith("Say ")]
@@ -75,13 +82,10 @@ async def test_exactly_what_failed_is_generated_again(api: Api, model: ScriptedM
 
 async def test_a_missing_verdict_is_asked_for_and_no_other(api: Api, model: ScriptedModel) -> None:
     """A good response whose rating failed is rated, not generated, and keeps what it has."""
-    await api.setup(WORDS[:2], criteria=["Is it a word?"])
-    model.errors = {"apple": ModelError("overloaded")}
+    await api.setup(WORDS[:2], criteria=["Is it a word?", "Is it short?"])
     await done(api, await api.post("/experiments/1/run", FAST))
-    model.errors = {}
-    await retried(api)
+    await edit(api, "DELETE FROM ratings WHERE criterion_id = 2")
     before = await api.items("/responses?experiment_id=1")
-    await api.add_criteria(["Is it short?"])
     model.calls.clear()
 
     end = await retried(api)
@@ -94,6 +98,26 @@ async def test_a_missing_verdict_is_asked_for_and_no_other(api: Api, model: Scri
         assert new["messages"] == old["messages"]
         assert [one["id"] for one in new["ratings"]][:1] == [one["id"] for one in old["ratings"]]
         assert len(new["ratings"]) == 2
+
+
+async def test_criteria_that_came_later_are_not_asked_of_what_is_rated(
+    api: Api, model: ScriptedModel
+) -> None:
+    """Replaced or added: what failed is rated by them, the rest is the same to the last byte."""
+    before = await ran(api, model, ["berry"])
+    body = {"prompt_template_id": 1, "delete_existing": True}
+    await api.post("/criteria", {**body, "criteria": [{"criterion_str": "Is it short?"}]})
+    await retried(api)
+    after = await api.items("/responses?experiment_id=1")
+
+    assert [one for one in after if one in before] == [one for one in before if not one["error"]]
+    assert [one["criterion"]["id"] for row in after for one in row["ratings"]] == [1, 2, 1, 1, 1]
+    assert len(model.calls) == 2
+    await api.add_criteria(["Is it red?"])
+    assert (await api.post("/experiments/1/retry-failed", FAST))["generation_task_id"] is None
+    await edit(api, "DELETE FROM jobs")
+    assert (await api.post("/experiments/1/retry-failed", FAST))["generation_task_id"] is None
+    assert await api.items("/responses?experiment_id=1") == after
 
 
 async def test_with_nothing_to_do_no_job_is_made(api: Api, model: ScriptedModel) -> None:
@@ -165,7 +189,7 @@ async def test_a_retry_waits_for_nobody_and_goes_beside_nobody(
     assert first["generation_task_id"] in second.body["detail"]
     model.gate.set()
     await done(api, first)
-    await api.add_criteria(["Is it short?"])
+    await edit(api, "DELETE FROM ratings")
     model.gate.clear()
     task = await api.post("/ratings/batches", {"prompt_response_ids": [rows[0]["id"]]})
     third = await api("POST", "/experiments/1/retry-failed", FAST)
@@ -239,13 +263,7 @@ async def test_an_earlier_rating_of_a_failed_response_goes_with_it(
     async with LocalServer(db=path, model=model) as server:
         api = Api(session, server)
         (row,) = (await ran(api, model, []))[:1]
-        service = server._service
-        assert service is not None
-        await service.database.write(
-            lambda connection: connection.exec_driver_sql(
-                "UPDATE responses SET error = 'bad' WHERE id = ?", (row["id"],)
-            )
-        )
+        await edit(api, f"UPDATE responses SET error = 'bad' WHERE id = {row['id']}")
         await retried(api)
         after = await api.get(f"/responses/{row['id']}")
     assert asked(model) == {"apple": 1}

@@ -3,6 +3,9 @@
 A failed response stays as it is until its successor is there, and then gives it its place: its id,
 its epoch and its prompt, or its row's where it had none to ask. So there is one response to each at
 any time, whatever ends the job.
+
+Good responses that have all the verdicts that they were asked for stay as they are, whatever has
+become of the criteria since.
 """
 
 from __future__ import annotations
@@ -28,14 +31,21 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 
-_TODO = """
+# When the criteria were read by which a response has its ratings, as nearly as is known: they may
+# have been replaced while the judge was at work, and jobs of ratings are forgotten with the time.
+_ASKED_AT = """
+SELECT max(coalesce(j.created_at, min(g.created_at, coalesce(k.retired_at, g.created_at))))
+FROM ratings AS g JOIN criteria AS k ON k.id = g.criterion_id
+LEFT JOIN jobs AS j ON j.task_id = g.job_id WHERE g.response_id = r.id AND g.is_current"""
+_TODO = f"""
 SELECT r.id, r.error IS NOT NULL AS is_failed, r.annotation <> '' AS is_annotated,
  r.trajectory IS NOT NULL OR r.messages <> '[]' AS has_text
 FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT NULL
  OR EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = ?
  AND c.retired_at IS NULL AND NOT EXISTS
   (SELECT 1 FROM ratings AS g
-   WHERE g.response_id = r.id AND g.criterion_id = c.id AND g.is_current)))
+   WHERE g.response_id = r.id AND g.criterion_id = c.id AND g.is_current)
+ AND c.created_at <= coalesce(({_ASKED_AT}), c.created_at)))
 ORDER BY r.id"""
 _RUNNING = """
 SELECT task_id FROM jobs WHERE experiment_id = ? AND kind = ? AND finished_at IS NULL LIMIT 1"""
