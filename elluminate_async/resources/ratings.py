@@ -82,6 +82,7 @@ class RatingsResource(Resource):
 
         Raises:
             RejectedError: There is no criterion to rate by.
+            ConflictError: A run or `experiments.retry_failed` is about to rate it.
             RatingError: In one chunk with others: the judge gave no verdict for some criterion.
             OutcomeUnknownError: Sent, and whether it was processed is not known.
             ServiceUnavailableError: It was not sent, as the service answers nobody.
@@ -134,6 +135,8 @@ class RatingsResource(Resource):
             Reading one that failed raises its `ItemError`: `RatingError` when the judge
             gave no verdict for some criterion (never counted as NO), `OutcomeUnknownError`
             when it was sent and nothing proves what became of it. With n = 0 nothing is sent.
+            A chunk with a response that an experiment's job is about to rate fails with the
+            code ``http_409``.
 
         Raises:
             InputError: An entry is no response.

@@ -198,6 +198,28 @@ async def test_a_retry_waits_for_nobody_and_goes_beside_nobody(
     model.gate.set()
 
 
+async def test_nobody_rates_what_a_retry_is_rating(api: Api, model: ScriptedModel) -> None:
+    """409 with its task, for a batch and for one alone; the others can be rated meanwhile."""
+    rows = await ran(api, model, [])
+    await edit(api, "DELETE FROM ratings WHERE response_id <= 2")
+    model.gate.clear()
+    begun = await api.post("/experiments/1/retry-failed", FAST)
+    await model.reached(2)
+    ids = [row["id"] for row in rows]
+    for path, body in (
+        ("/ratings/batches", {"prompt_response_ids": ids[1:]}),
+        ("/ratings", {"prompt_response_id": ids[0]}),
+    ):
+        refused = await api("POST", path, body)
+        assert refused.status == 409
+        assert begun["generation_task_id"] in refused.body["detail"]
+    await api.post("/ratings/batches", {"prompt_response_ids": ids[2:]})
+    model.gate.set()
+    await done(api, begun)
+    await api.rate(ids)
+    assert len(model.calls) == 2 + 3 + 5
+
+
 async def test_a_cancelled_retry_leaves_the_failures_as_they_were(
     api: Api, model: ScriptedModel
 ) -> None:

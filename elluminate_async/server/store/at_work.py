@@ -19,6 +19,7 @@ CROSS JOIN job_items AS i ON i.response_id = wanted.value
 CROSS JOIN jobs AS j ON j.id = i.job_id
 CROSS JOIN responses AS r ON r.id = wanted.value
 WHERE NOT i.is_done AND j.finished_at IS NULL"""
+_IN_EXPERIMENT = f"{_OPEN} AND j.kind = 'experiment' LIMIT 1"
 _FAILED_BEFORE = f"{_OPEN} AND r.is_ready AND r.error IS NOT NULL LIMIT 1"
 
 
@@ -30,6 +31,16 @@ def require_none(connection: Connection, response_ids: Iterable[int]) -> None:
     """
     for row in fetch(connection, f"{_OPEN} LIMIT 1", ids_text(response_ids)):
         raise busy("one of the responses to be retried", row.task_id)
+
+
+def require_unjudged(connection: Connection, response_ids: Iterable[int]) -> None:
+    """Return when no run, retry or evaluation of an experiment has yet to rate these responses.
+
+    Raises:
+        Problem: 409 with the task of one that has: both would pay for the same verdicts.
+    """
+    for row in fetch(connection, _IN_EXPERIMENT, ids_text(response_ids)):
+        raise busy(f"response {row.id}", row.task_id)
 
 
 def require_unreplaced(connection: Connection, response_id: int) -> None:

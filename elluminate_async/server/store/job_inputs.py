@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from elluminate_async.schemas.trajectories import Trajectory, messages_of, read_trajectory
 from elluminate_async.server.problems import Problem, not_found
-from elluminate_async.server.store import agent_tasks, criteria, llm_configs, responses, running
+from elluminate_async.server.store import (
+    agent_tasks,
+    at_work,
+    criteria,
+    llm_configs,
+    responses,
+    running,
+)
 from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.wire_json import ids_text, read_json, read_messages, readable
 
@@ -79,7 +86,12 @@ WHERE +r.project_id = ? AND r.is_ready"""
 
 
 def require_ratable(connection: Connection, project_id: int, response_ids: Sequence[int]) -> None:
-    """404 for a response that is not there or not finished, 400 for one without criteria."""
+    """Return when these responses can be rated.
+
+    Raises:
+        Problem: 404 for one that is not there or not finished, 400 for one without criteria, 409
+            for one that the job of its experiment is about to rate.
+    """
     wanted = dict.fromkeys(response_ids)
     found = dict(fetch(connection, _RATABLE, ids_text(wanted), project_id))
     for response_id in wanted:
@@ -87,6 +99,7 @@ def require_ratable(connection: Connection, project_id: int, response_ids: Seque
             raise not_found("response", response_id)
         if not found[response_id]:
             raise Problem(400, f"there are no criteria to rate response {response_id} by")
+    at_work.require_unjudged(connection, wanted)
 
 
 def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -> list[Work]:
