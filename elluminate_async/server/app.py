@@ -31,6 +31,7 @@ from elluminate_async.server.routes import (
     template_variables,
     version,
 )
+from elluminate_async.server.routes.refusals import IN_PROJECT, OF_ALL
 from elluminate_async.server.security import Guard
 
 if TYPE_CHECKING:
@@ -38,24 +39,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _PREFIX = "/api/v0"
+_PROJECT = f"{_PREFIX}/projects/{{project_id}}"
 _SHOWN_ERRORS = 10
-
-
-# Of any route, beside 422: a status that a client is not told of is none that it handles.
-_REFUSALS: dict[int | str, dict[str, str]] = {
-    400: {"description": "The request contradicts itself, or what is there"},
-    401: {"description": "The API key is missing or not valid"},
-    403: {"description": "It comes from another site, or what it changes is read-only"},
-    404: {"description": "The project has no such object"},
-    405: {"description": "The path has no such method"},
-    409: {"description": "The name is taken, or a request with this key is being worked on"},
-    413: {"description": "The body is too large, or made of too many parts"},
-    415: {"description": "The body is not of the type that is read here"},
-    421: {"description": "The host name is not this server's"},
-    502: {"description": "The model failed"},
-    503: {"description": "The server ends, or its database is locked or damaged: see Retry-After"},
-    507: {"description": "There is no room for the database, or for its keys"},
-}
 
 
 def create_app(service: Service, *, host_names: frozenset[str] | None = None) -> Guard:
@@ -77,7 +62,7 @@ def _routes() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         openapi_url=f"{_PREFIX}/openapi.json",
-        responses=_REFUSALS,
+        responses=OF_ALL,
     )
     # Routes are tried one after another, so those of batches come first; and each router
     # within a router doubles the tries.
@@ -95,7 +80,7 @@ def _routes() -> FastAPI:
         scenario_sets,
         scenarios,
     ):
-        app.include_router(noun.router, prefix=f"{_PREFIX}/projects/{{project_id}}")
+        app.include_router(noun.router, prefix=_PROJECT, responses=IN_PROJECT)
     app.include_router(version.router, prefix=_PREFIX)
     app.include_router(projects.router, prefix=_PREFIX)
     app.add_exception_handler(Problem, _problem)

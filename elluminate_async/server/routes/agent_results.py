@@ -20,6 +20,7 @@ from elluminate_async.server.acceptance import BoundedRoute, check_messages
 from elluminate_async.server.idempotency import answer_prepared_once
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes.deps import Id, InProject
+from elluminate_async.server.routes.refusals import NothingStored, refused
 from elluminate_async.server.store import agent_results as store
 from elluminate_async.server.store.agent_results import ReadResult
 
@@ -53,7 +54,9 @@ async def preview(
     return await project.read(store.preview, experiment_id, body.results)
 
 
-@router.post("", response_model=AgentResultsUpload)
+@router.post(
+    "", response_model=AgentResultsUpload, responses=refused(400, body=NothingStored) | refused(409)
+)
 async def upload(
     project: InProject, request: Request, experiment_id: Id, body: AgentResultsUploadRequest
 ) -> Response:

@@ -23,6 +23,7 @@ from elluminate_async.server.routes.deps import (
     OptionalName,
     PageNumber,
 )
+from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import collections as store
 from elluminate_async.server.store import prompt_templates, template_variables
 from elluminate_async.server.store.template_variables import NewRows
@@ -35,7 +36,7 @@ from elluminate_async.server.store import sizes
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=refused(409))
 async def create(project: InProject, body: CreateCollectionRequest) -> CollectionWithEntries:
     """A new collection with its rows; 409 when the name is taken."""
     check_count(len(body.variables or ()), MOST_ITEMS, "rows")
@@ -69,13 +70,13 @@ async def get(project: InProject, collection_id: Id) -> CollectionWithEntries:
     return await project.read(template_variables.whole_collection, collection_id)
 
 
-@router.put("/{collection_id}")
+@router.put("/{collection_id}", responses=refused(409))
 async def edit(project: InProject, collection_id: Id, body: UpdateCollectionRequest) -> Collection:
     """Change what is given."""
     return await project.write(store.edit, collection_id, body)
 
 
-@router.delete("/{collection_id}", status_code=204)
+@router.delete("/{collection_id}", status_code=204, responses=refused(409, body=InUse))
 async def remove(project: InProject, collection_id: Id, cascade: Cascade = False) -> None:
     """Delete one with its rows; 409 when there are responses, unless they are to go too."""
     await project.remove(store.remove, collection_id, project.deletion(cascade=cascade))

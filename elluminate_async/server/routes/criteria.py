@@ -13,6 +13,7 @@ from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.generator import propose_criteria
 from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalId, PageNumber
+from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import criteria as store
 from elluminate_async.server.store import criterion_sets, prompt_templates
 from elluminate_async.server.store.trouble import until_it_works
@@ -27,7 +28,7 @@ from elluminate_async.server.store import sizes
 router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=refused(409, body=InUse) | refused(502))
 async def add(
     project: InProject, body: AddCriteriaRequest, cascade: Cascade = False
 ) -> list[Criterion]:
@@ -78,7 +79,7 @@ async def edit(project: InProject, criterion_id: Id, body: EditCriterionRequest)
     return await project.write(store.edit, criterion_id, body)
 
 
-@router.delete("/{criterion_id}", status_code=204)
+@router.delete("/{criterion_id}", status_code=204, responses=refused(409, body=InUse))
 async def remove(project: InProject, criterion_id: Id, cascade: Cascade = False) -> None:
     """Delete one; 409 when it has ratings, unless they are to go with it."""
     await project.write(store.remove, criterion_id, project.deletion(cascade=cascade))

@@ -11,6 +11,7 @@ from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet, Pa
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
+from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import criteria, prompt_templates
 from elluminate_async.server.store import criterion_sets as store
 
@@ -22,7 +23,7 @@ from elluminate_async.server.store import sizes
 router = APIRouter(prefix="/criterion_sets", tags=["criterion_sets"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=refused(409))
 async def create(project: InProject, body: CreateCriterionSetRequest) -> CriterionSet:
     """A new set; 409 when the name is taken."""
     check_count(len(body.criteria or ()), criteria.MOST_CRITERIA, "criteria")
@@ -43,7 +44,7 @@ async def get(project: InProject, set_id: Id) -> CriterionSet:
     return await project.read(store.get, set_id)
 
 
-@router.delete("/{set_id}", status_code=204)
+@router.delete("/{set_id}", status_code=204, responses=refused(409, body=InUse))
 async def remove(project: InProject, set_id: Id, cascade: Cascade = False) -> None:
     """Delete a set with its criteria; 409 when there are responses or ratings of it."""
     await project.remove(store.remove, set_id, project.deletion(cascade=cascade))

@@ -33,6 +33,7 @@ from elluminate_async.server.routes.deps import (
     Waiter,
     json_response,
 )
+from elluminate_async.server.routes.refusals import refused
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
 from elluminate_async.server.store import experiment_maps, jobs, revoking, sizes
 from elluminate_async.server.store import experiments as store
@@ -51,7 +52,7 @@ MOST_SAMPLES: Final = 500
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201, response_model=Experiment)
+@router.post("", status_code=201, response_model=Experiment, responses=refused(409))
 async def create(project: InProject, request: Request, body: CreateExperimentRequest) -> Response:
     """A new experiment, run at once with ``generate``; 409 when the name is taken."""
     check_epochs(body.n_epochs)
@@ -69,7 +70,7 @@ async def create(project: InProject, request: Request, body: CreateExperimentReq
     return await take_run(request, project, make, options, rows=rows, is_new=True)
 
 
-@router.delete("", status_code=204)
+@router.delete("", status_code=204, responses=refused(405))
 async def revoke_new_run(project: InProject, request: Request) -> None:
     """End the run of the experiment that was made under this request's idempotency key."""
     await revoke_keyed(request, project)
@@ -122,7 +123,7 @@ async def show_map(
     return await project.read(experiment_maps.page, experiment_id, PageRequest(page, limit))
 
 
-@router.post("/{experiment_id}/run", response_model=Experiment)
+@router.post("/{experiment_id}/run", response_model=Experiment, responses=refused(409))
 async def run(
     project: InProject, request: Request, experiment_id: Id, body: RunExperimentRequest
 ) -> Response:
@@ -137,14 +138,14 @@ async def run(
     return await take_run(request, project, there, body, rows=rows, is_new=False)
 
 
-@router.delete("/{experiment_id}/run", status_code=204)
+@router.delete("/{experiment_id}/run", status_code=204, responses=refused(405))
 async def revoke_run(project: InProject, request: Request, experiment_id: Id) -> None:
     """End the run that was begun under this request's idempotency key."""
     del experiment_id
     await revoke_keyed(request, project)
 
 
-@router.post("/{experiment_id}/retry-failed", response_model=Experiment)
+@router.post("/{experiment_id}/retry-failed", response_model=Experiment, responses=refused(409))
 async def retry_failed(
     project: InProject, request: Request, experiment_id: Id, body: RetryFailedRequest
 ) -> Response:
@@ -156,7 +157,7 @@ async def retry_failed(
     return await take_retry(request, project, experiment_id, body)
 
 
-@router.delete("/{experiment_id}/retry-failed", status_code=204)
+@router.delete("/{experiment_id}/retry-failed", status_code=204, responses=refused(405))
 async def revoke_retry(project: InProject, request: Request, experiment_id: Id) -> None:
     """End the retry that was begun under this request's idempotency key."""
     del experiment_id
@@ -182,7 +183,7 @@ async def poll_generation(
     return json_response(document)
 
 
-@router.delete("/{experiment_id}/generation/{task_id}", status_code=204)
+@router.delete("/{experiment_id}/generation/{task_id}", status_code=204, responses=refused(405))
 async def revoke_generation(project: InProject, experiment_id: Id, task_id: str) -> None:
     """End it: what is done stays, and no model is asked for the rest."""
     require_cancellation(project)

@@ -9,13 +9,14 @@ from fastapi import APIRouter, Response
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig, Page
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
+from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import llm_configs as store
 from elluminate_async.server.store import sizes
 
 router = APIRouter(prefix="/llm_configs", tags=["llm_configs"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=refused(409))
 async def create(project: InProject, body: CreateLLMConfigRequest) -> LLMConfig:
     """A new configuration; its key is kept, encrypted, and never shown again."""
     key = body.api_key.get_secret_value() if body.api_key is not None else None
@@ -40,7 +41,7 @@ async def get(project: InProject, config_id: Id) -> LLMConfig:
     return await project.read(store.get, config_id)
 
 
-@router.delete("/{config_id}", status_code=204)
+@router.delete("/{config_id}", status_code=204, responses=refused(409, body=InUse))
 async def remove(project: InProject, config_id: Id, cascade: Cascade = False) -> None:
     """Delete one; 409 when responses were made with it, unless it is to go all the same."""
     await project.write(store.remove, config_id, project.deletion(cascade=cascade))

@@ -16,13 +16,14 @@ from elluminate_async.server.routes.deps import (
     OptionalName,
     PageNumber,
 )
+from elluminate_async.server.routes.refusals import EqualTemplate, InUse, refused
 from elluminate_async.server.store import prompt_templates as store
 from elluminate_async.server.store import sizes
 
 router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=refused(409, body=EqualTemplate))
 async def create(project: InProject, body: CreatePromptTemplateRequest) -> PromptTemplate:
     """A new template or version; 409 with ``prompt_template_id`` when there is an equal one."""
     check_template(body)
@@ -55,7 +56,7 @@ async def get(project: InProject, template_id: Id) -> PromptTemplate:
     return await project.read(store.get, template_id)
 
 
-@router.delete("/{template_id}", status_code=204)
+@router.delete("/{template_id}", status_code=204, responses=refused(409, body=InUse))
 async def remove(project: InProject, template_id: Id, cascade: Cascade = False) -> None:
     """Delete one version; 409 when there are responses to it, unless they are to go too."""
     await project.remove(store.remove, template_id, project.deletion(cascade=cascade))

@@ -18,6 +18,7 @@ from elluminate_async.server.intake import take_batch
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
+from elluminate_async.server.routes.refusals import refused
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
 from elluminate_async.server.store import ratings as store
 from elluminate_async.server.store.accepting import NewJob, experiment_of_responses
@@ -44,7 +45,7 @@ async def find(
     return await project.page(page, ids, store.documents, sizes.largest("rating"))
 
 
-@router.post("", status_code=201, response_model=list[Rating])
+@router.post("", status_code=201, response_model=list[Rating], responses=refused(409, 410, 502))
 async def rate(project: InProject, request: Request, body: RatingRequest) -> Response:
     """Rate one response and wait for it; 502 when the judge gives no complete verdict."""
 
@@ -67,14 +68,14 @@ async def rate(project: InProject, request: Request, body: RatingRequest) -> Res
     raise AssertionError("unreachable")
 
 
-@router.delete("", status_code=204)
+@router.delete("", status_code=204, responses=refused(405))
 async def abandon_one(project: InProject, request: Request) -> None:
     """Abandon the rating that goes on under this request's idempotency key."""
     batches.require_cancellation(project)
     await begun_under_key(request, project)
 
 
-@router.post("/batches", status_code=202, response_model=str | None)
+@router.post("/batches", status_code=202, response_model=str | None, responses=refused(409))
 async def start_batch(project: InProject, request: Request, body: RatingBatchRequest) -> Response:
     """Accept a batch of responses to rate."""
 
@@ -91,13 +92,13 @@ async def poll_batch(project: InProject, task_id: str) -> Response:
     return await batches.poll(project, JobKind.RATINGS, task_id)
 
 
-@router.delete("/batches", status_code=204)
+@router.delete("/batches", status_code=204, responses=refused(405))
 async def revoke_batch_by_key(project: InProject, request: Request) -> None:
     """End the batch that was begun under this request's idempotency key."""
     await batches.revoke_keyed(request, project)
 
 
-@router.delete("/batches/{task_id}", status_code=204)
+@router.delete("/batches/{task_id}", status_code=204, responses=refused(405))
 async def revoke_batch(project: InProject, task_id: str) -> None:
     """End a batch: what is done stays, and no model is asked for the rest."""
     await batches.revoke(project, JobKind.RATINGS, task_id)

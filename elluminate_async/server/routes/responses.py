@@ -41,6 +41,7 @@ from elluminate_async.server.routes.deps import (
     none_if_nothing,
 )
 from elluminate_async.server.routes.queries import read_verdicts
+from elluminate_async.server.routes.refusals import refused
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
 from elluminate_async.server.store import new_responses, samples, usage
 from elluminate_async.server.store import responses as store
@@ -114,26 +115,28 @@ async def find(
     return json_response(await project.read(store.page, wanted, request, profile.listing_seed))
 
 
-@router.post("", status_code=201, response_model=PromptResponse)
+@router.post("", status_code=201, response_model=PromptResponse, responses=refused(409, 410))
 async def add(project: InProject, request: Request, body: ResponseIn) -> Response:
     """Store a response as given; without messages, generate it."""
     return await _make(project, request, body)
 
 
-@router.post("/generate", status_code=201, response_model=PromptResponse)
+@router.post(
+    "/generate", status_code=201, response_model=PromptResponse, responses=refused(409, 410)
+)
 async def generate_one(project: InProject, request: Request, body: ResponseIn) -> Response:
     """Generate a response and wait for it."""
     return await _make(project, request, body.model_copy(update={"messages": []}))
 
 
-@router.delete("/generate", status_code=204)
+@router.delete("/generate", status_code=204, responses=refused(405))
 async def abandon_one(project: InProject, request: Request) -> None:
     """Abandon the generation that goes on under this request's idempotency key."""
     batches.require_cancellation(project)
     await begun_under_key(request, project)
 
 
-@router.post("/batches", status_code=202, response_model=str | None)
+@router.post("/batches", status_code=202, response_model=str | None, responses=refused(409))
 async def start_batch(project: InProject, request: Request, body: ResponseBatchRequest) -> Response:
     """Accept a batch of responses to generate or to store."""
     for item in body.prompt_response_ins:
@@ -152,13 +155,13 @@ async def poll_batch(project: InProject, task_id: str) -> Response:
     return await batches.poll(project, JobKind.RESPONSES, task_id)
 
 
-@router.delete("/batches", status_code=204)
+@router.delete("/batches", status_code=204, responses=refused(405))
 async def revoke_batch_by_key(project: InProject, request: Request) -> None:
     """End the batch that was begun under this request's idempotency key."""
     await batches.revoke_keyed(request, project)
 
 
-@router.delete("/batches/{task_id}", status_code=204)
+@router.delete("/batches/{task_id}", status_code=204, responses=refused(405))
 async def revoke_batch(project: InProject, task_id: str) -> None:
     """End a batch: what is done stays, and no model is asked for the rest."""
     await batches.revoke(project, JobKind.RESPONSES, task_id)
@@ -234,7 +237,7 @@ async def get(project: InProject, response_id: Id) -> Response:
     return json_response(await project.read(store.get, response_id))
 
 
-@router.patch("/{response_id}", response_model=PromptResponse)
+@router.patch("/{response_id}", response_model=PromptResponse, responses=refused(409))
 async def annotate(project: InProject, response_id: Id, body: AnnotateRequest) -> Response:
     """Set its annotation; 409 while a retry is about to replace a failed one."""
     return json_response(await project.write(store.annotate, response_id, body.annotation))

@@ -15,13 +15,14 @@ from elluminate_async.schemas.scenario_sets import (
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
+from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import scenario_sets as store
 from elluminate_async.server.store import sizes
 
 router = APIRouter(prefix="/scenario-sets", tags=["scenario_sets"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201, response_model=ScenarioSet)
+@router.post("", status_code=201, response_model=ScenarioSet, responses=refused(409))
 async def create(project: InProject, request: Request, body: CreateScenarioSetRequest) -> Response:
     """A new set; 400 when a set or a collection has its name."""
     made = partial(store.create, project_id=project.id, body=body)
@@ -49,13 +50,15 @@ async def edit(project: InProject, set_id: Id, body: UpdateScenarioSetRequest) -
     return await project.write(store.edit, set_id, body)
 
 
-@router.delete("/{set_id}", status_code=204)
+@router.delete("/{set_id}", status_code=204, responses=refused(409, body=InUse))
 async def remove(project: InProject, set_id: Id, cascade: Cascade = False) -> None:
     """Delete a set, with its scenarios; 409 when responses would go, unless they are to."""
     await project.remove(store.remove, set_id, project.deletion(cascade=cascade))
 
 
-@router.post("/{set_id}/fields", status_code=201, response_model=ScenarioField)
+@router.post(
+    "/{set_id}/fields", status_code=201, response_model=ScenarioField, responses=refused(409)
+)
 async def add_field(
     project: InProject, request: Request, set_id: Id, body: ScenarioFieldRequest
 ) -> Response:

@@ -12,6 +12,7 @@ from elluminate_async.schemas.scenarios import ScenarioBatchRequest
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.routes.deps import Id, InProject, PageNumber
+from elluminate_async.server.routes.refusals import refused
 from elluminate_async.server.store import scenarios as store
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ async def find(project: InProject, set_id: Id, page: PageNumber = 1) -> Response
     return await project.page(page, ids, store.documents, largest)
 
 
-@router.post("", status_code=201, response_model=Scenario)
+@router.post("", status_code=201, response_model=Scenario, responses=refused(409))
 async def add(project: InProject, request: Request, set_id: Id, body: ScenarioIn) -> Response:
     """A new scenario, also where an equal one exists."""
 
@@ -46,7 +47,7 @@ async def add(project: InProject, request: Request, set_id: Id, body: ScenarioIn
     return await answer_once(request, project, make, status=201)
 
 
-@router.post("/batch", status_code=201, response_model=list[Scenario])
+@router.post("/batch", status_code=201, response_model=list[Scenario], responses=refused(409))
 async def add_many(
     project: InProject, request: Request, set_id: Id, body: ScenarioBatchRequest
 ) -> Response:

@@ -17,6 +17,7 @@ from elluminate_async.server.generator import invent_variables
 from elluminate_async.server.idempotency import answer_prepared_once
 from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, PageNumber
+from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.security import MAX_BODY_BYTES
 from elluminate_async.server.store import collections, prompt_templates, sizes
 from elluminate_async.server.store import template_variables as store
@@ -49,7 +50,9 @@ async def find(project: InProject, collection_id: Id, page: PageNumber = 1) -> R
     return await project.page(page, ids, store.documents, largest)
 
 
-@router.post("", status_code=201, response_model=TemplateVariables)
+@router.post(
+    "", status_code=201, response_model=TemplateVariables, responses=refused(409, 410, 502)
+)
 async def add(
     project: InProject, request: Request, collection_id: Id, body: EntryRequest
 ) -> Response:
@@ -76,7 +79,9 @@ async def add(
     return await answer_prepared_once(request, project, prepare, status=201, is_paid=is_paid)
 
 
-@router.post("/batches", status_code=201, response_model=list[TemplateVariables])
+@router.post(
+    "/batches", status_code=201, response_model=list[TemplateVariables], responses=refused(409, 415)
+)
 async def add_many(
     project: InProject, request: Request, collection_id: Id, skip_existing: bool = False
 ) -> Response:
@@ -115,7 +120,7 @@ async def edit(
     return await project.write(store.edit, collection_id, entry_id, body)
 
 
-@router.delete("/{entry_id}", status_code=204)
+@router.delete("/{entry_id}", status_code=204, responses=refused(409, body=InUse))
 async def remove(
     project: InProject, collection_id: Id, entry_id: Id, cascade: Cascade = False
 ) -> None:
@@ -123,7 +128,7 @@ async def remove(
     await project.remove(store.remove, collection_id, entry_id, project.deletion(cascade=cascade))
 
 
-@router.delete("", status_code=204)
+@router.delete("", status_code=204, responses=refused(409, body=InUse))
 async def clear(project: InProject, collection_id: Id, cascade: Cascade = False) -> None:
     """Delete all rows; 409 when responses were made from them, unless these are to go too."""
     await project.remove(store.clear, collection_id, project.deletion(cascade=cascade))
