@@ -25,8 +25,9 @@ LONG = {
     "cli/test_interrupts.py", "evaluation/test_kills.py", "faults/test_hostile.py",
     "faults/test_load.py", "faults/test_positions.py", "flow/test_kills.py",
     "integrations/test_service.py",
-    "official/test_official_clients.py", "official/test_routes.py", "soak/test_schema_cases.py",
-    "test_benchmarks.py", "test_collection.py", "test_package.py",
+    "official/test_differential.py", "official/test_official_clients.py",
+    "official/test_routes.py", "soak/test_schema_cases.py", "test_benchmarks.py",
+    "test_collection.py", "test_package.py",
 }  # fmt: skip
 """Files with tests of many seconds: begun last, one leaves all other workers without work."""
 

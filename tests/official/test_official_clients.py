@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from tests.server.program import REPOSITORY, serving
 from tests.server.test_server_validity import poison
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
     from collections.abc import Iterator
 
     from tests.matrix import Fired
@@ -37,8 +39,8 @@ def server(tmp_path: Path) -> Iterator[Program]:
         assert program.end() == 0
 
 
-def run(version: str, program: str, url: str, *arguments: str) -> str:
-    """Run a program with the official client of that version; what it printed."""
+def environment(version: str, url: str = "") -> tuple[Path, dict[str, str]]:
+    """The interpreter with the official client of that version, and its variables."""
     python = REPOSITORY / ".venv-official" / version / "bin" / "python"
     if not python.exists():
         reason = f"no environment with elluminate {version}; make it with: make official"
@@ -48,18 +50,33 @@ def run(version: str, program: str, url: str, *arguments: str) -> str:
     known = {
         name: value
         for name, value in os.environ.items()
-        if name.lower() not in _PROXIES and name != "PYTHONPATH"
+        if name.lower() not in _PROXIES and name not in ("PYTHONPATH", "ELLUMINATE_BASE_URL")
     }
+    there = {"ELLUMINATE_BASE_URL": url} if url else {}
+    return python, {**known, "ELLUMINATE_API_KEY": KEY, "LOGURU_LEVEL": "WARNING", **there}
+
+
+def run(version: str, program: str, url: str, *arguments: str) -> str:
+    """Run a program with the official client of that version; what it printed."""
+    python, variables = environment(version, url)
     done = subprocess.run(
         [python, PROGRAMS / program, *arguments],
         check=False,
         capture_output=True,
         text=True,
-        env={**known, "ELLUMINATE_API_KEY": KEY, "ELLUMINATE_BASE_URL": url},
+        env=variables,
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+async def official(version: str, program: str) -> Process:
+    """Start a program that is told line by line what to do."""
+    python, variables = environment(version)
+    return await asyncio.create_subprocess_exec(
+        python, PROGRAMS / program, stdin=PIPE, stdout=PIPE, env=variables
+    )
 
 
 def answers(printed: str) -> list[str]:
