@@ -34,6 +34,20 @@ _WAYS_ON = {
     "may store them twice; add_many with skip_existing=True doubles none",
     "add a field": "look for it with client.scenario_sets.get(...) first: a set has a field once, "
     "so that adding it again is refused where it is there",
+    "create a project": "look for it with client.projects.get(name) first: a name is taken once, "
+    "so that creating it again is refused where it is there",
+    "create a prompt template": "look for it with client.prompt_templates.get(name) first, or call "
+    "get_or_create, which makes none twice",
+    "create a criterion set": "look for it with client.criterion_sets.get(name) first, or call "
+    "get_or_create, which makes none twice",
+    "create a collection": "look for it with client.collections.get(name) first, or call "
+    "get_or_create, which makes none twice",
+    "create an LLM configuration": "look for it with client.llm_configs.get(name) first, or call "
+    "get_or_create, which makes none twice",
+    "add criteria": "look for them with client.criteria.list(template) or "
+    "client.criterion_sets.get(id=...) first; adding them again doubles none",
+    "generate criteria": "look for them with client.criteria.list(template) first, as generating "
+    "again may be paid for twice",
     "create a scenario set": "look for it with client.scenario_sets.get(name) first, or call "
     "get_or_create, which makes none twice",
     "create an experiment": "look for it with client.experiments.get(name) first: a name is taken "

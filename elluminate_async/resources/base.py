@@ -6,15 +6,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from elluminate_async.errors import ConflictError
+from elluminate_async.errors import ConflictError, NotFoundError
 from elluminate_async.progress import Showing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Mapping
 
     from elluminate_async.batch import ProgressCallback
     from elluminate_async.engine.call import Call
     from elluminate_async.operations.connection import Connection
+    from elluminate_async.operations.json_input import QueryValue
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -26,6 +27,21 @@ class Resource:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    async def _delete(
+        self, *segments: str | int, query: Mapping[str, QueryValue] | None = None
+    ) -> None:
+        """Delete the object at ``segments``.
+
+        Raises:
+            NotFoundError: There is none, and an earlier sending of this has not deleted it either.
+        """
+        try:
+            await self._connection.call("DELETE", *segments, query=query)
+        except NotFoundError as error:
+            # The answer to a sending was lost, and what is gone has gone by that.
+            if not error.ambiguous:
+                raise
 
 
 def cascading(cascade: bool) -> dict[str, bool]:

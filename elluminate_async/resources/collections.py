@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from elluminate_async.errors import InputError
@@ -18,6 +19,8 @@ from elluminate_async.operations.json_input import (
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource, cascading, got_or_created
 from elluminate_async.schemas.base import UNSET, Unset
 from elluminate_async.schemas.collections import (
@@ -103,6 +106,7 @@ class CollectionsResource(Resource):
 
         Raises:
             ConflictError: The name is taken.
+            OutcomeUnknownError: It was sent, and whether it was created is not known.
             InputError: The name is empty, or one of a column is, or comes twice; a type is none
                 that there is; or a row is none.
             MissingExtraError: A table, without the extra that reads it.
@@ -121,10 +125,9 @@ class CollectionsResource(Resource):
     async def _created(
         self, body: CreateCollectionRequest, *, harmless: bool = False
     ) -> Collection:
-        answer = await self._connection.call(
-            "POST", "collections", body=body, omit_nulls=True, harmless=harmless
-        )
-        return decode(Collection, answer)
+        post = Post(("collections",), body, omit_nulls=True, harmless=harmless)
+        read = partial(decode, Collection)
+        return await make(self._connection, "create a collection", post, read)
 
     async def get_or_create(
         self,
@@ -204,7 +207,7 @@ class CollectionsResource(Resource):
                 server tells how much, and in which experiments.
         """
         id = id_of(collection, Collection, "collection")
-        await self._connection.call("DELETE", "collections", id, query=cascading(cascade))
+        await self._delete("collections", id, query=cascading(cascade))
 
 
 def _creation(

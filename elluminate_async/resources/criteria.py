@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from elluminate_async.batch import Batch, BatchOptions
 from elluminate_async.errors import ConflictError, InputError
@@ -18,6 +19,8 @@ from elluminate_async.operations.new_criteria import (
     matched,
 )
 from elluminate_async.operations.references import id_of, optional_id
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource, cascading
 from elluminate_async.schemas.criteria import (
     AddCriteriaRequest,
@@ -26,6 +29,9 @@ from elluminate_async.schemas.criteria import (
 )
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.prompt_templates import PromptTemplate
+
+if TYPE_CHECKING:
+    from elluminate_async.transport.retry import Policy
 
 Criteria: TypeAlias = list[Criterion]
 """Within the class ``list`` is its method."""
@@ -86,6 +92,8 @@ class CriteriaResource(Resource):
             that whatever else fails is raised.
 
         Raises:
+            OutcomeUnknownError: It was sent, and whether they were added is not known. Where the
+                service has idempotency keys it is sent again instead.
             InputError: Both owners are given, or none, or an entry is no text, or blank.
         """
         if (prompt_template is None) == (criterion_set is None):
@@ -99,10 +107,8 @@ class CriteriaResource(Resource):
                 delete_existing=delete_existing,
             )
         policy = single_policy(self._connection, options)
-        answer = await self._connection.call(
-            "POST", "criteria", query=cascading(cascade), body=body, policy=policy
-        )
-        return matched([one.criterion_str for one in given], decode_list(Criterion, answer))
+        made = await self._made("add criteria", body, policy, cascade=cascade)
+        return matched([one.criterion_str for one in given], made)
 
     async def generate_many(
         self,
@@ -120,8 +126,8 @@ class CriteriaResource(Resource):
 
         Raises:
             ConflictError: The template has criteria and ``delete_existing`` is False.
-            DeadlineError: The deadline passed. Where its ``ambiguous`` is True the service may
-                still be at it, and add or replace criteria later.
+            OutcomeUnknownError: It was sent, and whether there are criteria is not known. With the
+                code ``deadline`` the service may still be at it, and add or replace some later.
         """
         body = AddCriteriaRequest(
             prompt_template_id=id_of(prompt_template, PromptTemplate, "prompt_template"),
@@ -129,10 +135,14 @@ class CriteriaResource(Resource):
         )
         policy = CallContext.begin(self._connection, options).policy
         policy = replace(policy, attempt_timeout=policy.remaining())
-        answer = await self._connection.call(
-            "POST", "criteria", query=cascading(cascade), body=body, policy=policy
-        )
-        return decode_list(Criterion, answer)
+        return await self._made("generate criteria", body, policy, cascade=cascade)
+
+    async def _made(
+        self, operation: str, body: AddCriteriaRequest, policy: Policy, *, cascade: bool
+    ) -> Criteria:
+        post = Post(("criteria",), body, query=cascading(cascade))
+        read = partial(decode_list, Criterion)
+        return await make(self._connection, operation, post, read, policy)
 
     async def get_or_generate_many(
         self, prompt_template: PromptTemplate | int, *, options: BatchOptions | None = None
@@ -178,4 +188,4 @@ class CriteriaResource(Resource):
                 many.
         """
         id = id_of(criterion, Criterion, "criterion")
-        await self._connection.call("DELETE", "criteria", id, query=cascading(cascade))
+        await self._delete("criteria", id, query=cascading(cascade))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
     check_lookup,
@@ -11,6 +13,8 @@ from elluminate_async.operations.json_input import (
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.references import id_of
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource, cascading, got_or_created
 from elluminate_async.schemas.criterion_sets import CreateCriterionSetRequest, CriterionSet
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -51,6 +55,7 @@ class CriterionSetsResource(Resource):
 
         Raises:
             ConflictError: The name is taken.
+            OutcomeUnknownError: It was sent, and whether it was created is not known.
         """
         return await self._created(name, criteria)
 
@@ -61,10 +66,9 @@ class CriterionSetsResource(Resource):
         members = None if criteria is None else criteria_of(criteria)
         with checked_input("the criterion set"):
             body = CreateCriterionSetRequest(name=name, criteria=members)
-        answer = await self._connection.call(
-            "POST", "criterion_sets", body=body, omit_nulls=True, harmless=harmless
-        )
-        return decode(CriterionSet, answer)
+        post = Post(("criterion_sets",), body, omit_nulls=True, harmless=harmless)
+        read = partial(decode, CriterionSet)
+        return await make(self._connection, "create a criterion set", post, read)
 
     async def get_or_create(
         self, name: str, criteria: NewCriteria | None = None
@@ -86,7 +90,7 @@ class CriterionSetsResource(Resource):
                 embedded server tells how much, and in which experiments.
         """
         id = id_of(criterion_set, CriterionSet, "criterion_set")
-        await self._connection.call("DELETE", "criterion_sets", id, query=cascading(cascade))
+        await self._delete("criterion_sets", id, query=cascading(cascade))
 
     async def link_template(
         self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
@@ -103,7 +107,7 @@ class CriterionSetsResource(Resource):
         self, criterion_set: CriterionSet | int, prompt_template: PromptTemplate | int
     ) -> None:
         """Take the set from a template, which has no criteria then."""
-        await self._connection.call("DELETE", *_link(criterion_set, prompt_template))
+        await self._delete(*_link(criterion_set, prompt_template))
 
 
 def _link(

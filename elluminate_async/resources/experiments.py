@@ -391,6 +391,4 @@ class ExperimentsResource(Resource):
 
     async def delete(self, experiment: Experiment | int) -> None:
         """Delete an experiment and its responses."""
-        await self._connection.call(
-            "DELETE", "experiments", id_of(experiment, Experiment, "experiment")
-        )
+        await self._delete("experiments", id_of(experiment, Experiment, "experiment"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Unpack, cast
 
 from elluminate_async.errors import InputError, NotFoundError
@@ -10,6 +11,8 @@ from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource, cascading, got_or_created
 from elluminate_async.schemas.llm_configs import CreateLLMConfigRequest, LLMConfig, LLMConfigFields
 
@@ -78,8 +81,9 @@ class LLMConfigsResource(Resource):
         with checked_input("a field of the LLM configuration"):
             given = cast("dict[str, Any]", fields)
             body = CreateLLMConfigRequest(name=name, llm_model_name=llm_model_name, **given)
-        answer = await self._connection.call("POST", "llm_configs", body=body, harmless=harmless)
-        return decode(LLMConfig, answer)
+        post = Post(("llm_configs",), body, harmless=harmless)
+        read = partial(decode, LLMConfig)
+        return await make(self._connection, "create an LLM configuration", post, read)
 
     async def get_or_create(
         self, name: str, llm_model_name: str, **fields: Unpack[LLMConfigFields]
@@ -101,4 +105,4 @@ class LLMConfigsResource(Resource):
                 server tells how much, and in which experiments.
         """
         id = id_of(llm_config, LLMConfig, "llm_config")
-        await self._connection.call("DELETE", "llm_configs", id, query=cascading(cascade))
+        await self._delete("llm_configs", id, query=cascading(cascade))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from elluminate_async.errors import InputError
+from elluminate_async.operations.chunk_log import in_doubt
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
+from elluminate_async.operations.singles import one_sending
 from elluminate_async.resources.base import Resource
 from elluminate_async.schemas.projects import CreateProjectRequest, Project
 
@@ -61,6 +63,7 @@ class ProjectsResource(Resource):
             InputError: The name is no text; or there is no telling the organization, as the
                 projects are of several or of none.
             PermissionDeniedError: The key may not create projects.
+            OutcomeUnknownError: It was sent, and whether it was created is not known.
         """
         check_name(name, "a project")
         if organization_id is None:
@@ -72,10 +75,13 @@ class ProjectsResource(Resource):
                 organization_id=organization_id,
                 public_in_org=public_in_org,
             )
-        answer = await self._connection.call(
-            "POST", "projects", body=body, omit_nulls=True, of_project=False
-        )
-        return decode(Project, answer)
+        # Under no key, as a key is of a project.
+        with one_sending("create a project"):
+            answer = await self._connection.call(
+                "POST", "projects", body=body, omit_nulls=True, of_project=False
+            )
+            with in_doubt():
+                return decode(Project, answer)
 
     async def _only_organization(self) -> int:
         owners = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
@@ -18,6 +19,8 @@ from elluminate_async.operations.json_input import (
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of, optional_id
+from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource, cascading, got_or_created
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
@@ -103,6 +106,8 @@ class PromptTemplatesResource(Resource):
 
         Raises:
             ConflictError: This name has a version with exactly this content.
+            OutcomeUnknownError: It was sent, and whether it was created is not known. Where the
+                service has idempotency keys it is sent again instead.
             InputError: A message has a role that there is not, or lacks what its role needs; or
                 a tool is none, or the choice among them.
         """
@@ -115,10 +120,9 @@ class PromptTemplatesResource(Resource):
         self, body: CreatePromptTemplateRequest, *, harmless: bool = False
     ) -> PromptTemplate:
         warn_of_lookalikes(lookalikes_in(body.messages))
-        answer = await self._connection.call(
-            "POST", "prompt_templates", body=body, harmless=harmless
-        )
-        return decode(PromptTemplate, answer)
+        post = Post(("prompt_templates",), body, harmless=harmless)
+        read = partial(decode, PromptTemplate)
+        return await make(self._connection, "create a prompt template", post, read)
 
     async def get_or_create(
         self,
@@ -167,7 +171,7 @@ class PromptTemplatesResource(Resource):
                 server tells how much, and in which experiments.
         """
         id = id_of(prompt_template, PromptTemplate, "prompt_template")
-        await self._connection.call("DELETE", "prompt_templates", id, query=cascading(cascade))
+        await self._delete("prompt_templates", id, query=cascading(cascade))
 
 
 def _creation(

@@ -393,6 +393,4 @@ class ResponsesResource(Resource):
 
     async def delete(self, response: PromptResponse | int) -> None:
         """Delete a response and its ratings."""
-        await self._connection.call(
-            "DELETE", "responses", id_of(response, PromptResponse, "response")
-        )
+        await self._delete("responses", id_of(response, PromptResponse, "response"))

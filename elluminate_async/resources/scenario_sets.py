@@ -150,7 +150,7 @@ class ScenarioSetsResource(Resource):
             ConflictError: There are such responses, or work in flight refers to it; the embedded
                 server tells how much, and in which experiments.
         """
-        await self._connection.call("DELETE", *_path(scenario_set), query=cascading(cascade))
+        await self._delete(*_path(scenario_set), query=cascading(cascade))
 
     async def add_field(
         self, scenario_set: ScenarioSet | int, name: str, *, default_value: str = ""
@@ -192,7 +192,7 @@ class ScenarioSetsResource(Resource):
         Raises:
             NotFoundError: The set has no such field.
         """
-        await self._connection.call("DELETE", *await self._field(scenario_set, field))
+        await self._delete(*await self._field(scenario_set, field))
 
     async def _field(
         self, scenario_set: ScenarioSet | int, field: ScenarioField | int | str

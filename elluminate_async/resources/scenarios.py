@@ -130,7 +130,7 @@ class ScenariosResource(Resource):
     async def delete(self, scenario: Scenario | int, *, scenario_set: ScenarioSet | int) -> None:
         """Delete a scenario."""
         path = (*_path(scenario_set), id_of(scenario, Scenario, "scenario"))
-        await self._connection.call("DELETE", *path)
+        await self._delete(*path)
 
 
 def _path(scenario_set: ScenarioSet | int) -> tuple[str | int, ...]:

@@ -254,11 +254,11 @@ class TemplateVariablesResource(Resource):
                 server tells how much, and in which experiments.
         """
         id = id_of(template_variables, TemplateVariables, "template_variables")
-        await self._connection.call("DELETE", *_entries(collection), id, query=cascading(cascade))
+        await self._delete(*_entries(collection), id, query=cascading(cascade))
 
     async def delete_all(self, collection: Collection | int, *, cascade: bool = False) -> None:
         """Delete all rows of a collection, with ``cascade`` and errors as of `delete`."""
-        await self._connection.call("DELETE", *_entries(collection), query=cascading(cascade))
+        await self._delete(*_entries(collection), query=cascading(cascade))
 
 
 def _entries(collection: Collection | int) -> tuple[str | int, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
 import pytest
 
 from elluminate_async import (
@@ -14,6 +16,7 @@ from elluminate_async import (
     Collection,
     CriterionSet,
     Experiment,
+    NotFoundError,
     OutcomeUnknownError,
     PromptResponse,
     PromptTemplate,
@@ -121,7 +124,7 @@ async def results(at: World) -> int:
     return len(await at.client.agent_results.list(at.agents))
 
 
-async def verdicts(at: World) -> int:
+async def asked(at: World) -> int:
     return len(at.judged)
 
 
@@ -143,6 +146,26 @@ async def fields(at: World) -> int:
 
 async def scenarios(at: World) -> int:
     return len(await at.client.scenarios.list(at.scenarios))
+
+
+async def templates(at: World) -> int:
+    return len(await at.client.prompt_templates.list())
+
+
+async def collections(at: World) -> int:
+    return len(await at.client.collections.list())
+
+
+async def criterion_sets(at: World) -> int:
+    return len(await at.client.criterion_sets.list())
+
+
+async def configurations(at: World) -> int:
+    return len(await at.client.llm_configs.list())
+
+
+async def questions(at: World) -> int:
+    return len(await at.client.criteria.list(at.template))
 
 
 async def add_scenarios(at: World) -> object:
@@ -176,7 +199,7 @@ MAKINGS = {
         ),
         responses,
     ),
-    "ratings.rate": Making("ratings", lambda at: at.client.ratings.rate(at.response), verdicts),
+    "ratings.rate": Making("ratings", lambda at: at.client.ratings.rate(at.response), asked),
     "agent_results.upload": Making(
         r"experiments/\d+/agent-results",
         lambda at: at.client.agent_results.upload(
@@ -202,6 +225,34 @@ MAKINGS = {
         rows,
     ),
     "template_variables.add_many": Making(r"collections/\d+/entries/batches", add_rows, rows),
+    "prompt_templates.create": Making(
+        "prompt_templates",
+        lambda at: at.client.prompt_templates.create("Tell {{x}}.", "T"),
+        templates,
+    ),
+    "collections.create": Making(
+        "collections", lambda at: at.client.collections.create(columns=["x"]), collections
+    ),
+    "criterion_sets.create": Making(
+        "criterion_sets",
+        lambda at: at.client.criterion_sets.create("New", ["Is it?"]),
+        criterion_sets,
+    ),
+    "llm_configs.create": Making(
+        "llm_configs", lambda at: at.client.llm_configs.create("New", "gpt"), configurations
+    ),
+    "criteria.add_many": Making(
+        "criteria",
+        lambda at: at.client.criteria.add_many(["Was it?"], criterion_set=at.criteria),
+        questions,
+    ),
+    "criteria.generate_many": Making(
+        "criteria",
+        lambda at: at.client.criteria.generate_many(
+            at.template, delete_existing=True, cascade=True
+        ),
+        asked,
+    ),
     "scenario_sets.create": Making(
         "scenario-sets", lambda at: at.client.scenario_sets.create("New"), sets
     ),
@@ -260,3 +311,100 @@ async def test_an_answer_that_is_never_readable_ends_unknown() -> None:
 
         assert caught.value.attempts == at.losing.seen == at.client.options.max_attempts
         assert await responses(at) == 2
+
+
+async def test_a_project_is_created_under_no_key() -> None:
+    """A key is of a project, so that nobody can ask again: whether it is there is not known."""
+    for instead in (HTML, BAD_GATEWAY):
+        async with world(WireProfile(), instead) as at:
+            at.losing.arm("POST", "projects", times=9)
+            with pytest.raises(OutcomeUnknownError, match=r"client\.projects\.get"):
+                await at.client.projects.create("New")
+            assert at.losing.seen == 1
+            assert (await at.client.projects.get("New")).name == "New"
+
+
+async def test_get_or_create_tells_that_it_created() -> None:
+    """Also where the answer to its creation was lost: the same request, under its key, is asked."""
+    async with world(WireProfile(), BAD_GATEWAY) as at:
+        at.losing.arm("POST", "prompt_templates")
+        made, created = await at.client.prompt_templates.get_or_create("New {{x}}", "T")
+        assert (at.losing.seen, made.version, created) == (2, 2, True)
+
+
+Deleting = Callable[[World], Awaitable[object]]
+
+# In an order in which each is there yet.
+DELETIONS: dict[str, tuple[str, Deleting]] = {
+    "scenarios": (
+        r"scenario-sets/\d+/scenarios/\d+",
+        lambda at: at.client.scenarios.delete(1, scenario_set=at.scenarios),
+    ),
+    "fields": (
+        r"scenario-sets/\d+/fields/\d+",
+        lambda at: at.client.scenario_sets.delete_field(at.scenarios, 1),
+    ),
+    "scenario_sets": (
+        r"scenario-sets/\d+",
+        lambda at: at.client.scenario_sets.delete(at.scenarios),
+    ),
+    "responses": (r"responses/\d+", lambda at: at.client.responses.delete(at.response)),
+    "template_variables": (
+        r"collections/\d+/entries/\d+",
+        lambda at: at.client.template_variables.delete(at.row, collection=at.collection),
+    ),
+    "criteria": (r"criteria/\d+", lambda at: at.client.criteria.delete(1)),
+    "experiments": (r"experiments/\d+", lambda at: at.client.experiments.delete(at.experiment)),
+    "llm_configs": (r"llm_configs/\d+", lambda at: at.client.llm_configs.delete(2)),
+    "criterion_sets": (
+        r"criterion_sets/\d+",
+        lambda at: at.client.criterion_sets.delete(at.criteria),
+    ),
+    "prompt_templates": (
+        r"prompt_templates/\d+",
+        lambda at: at.client.prompt_templates.delete(at.template),
+    ),
+    "collections": (r"collections/\d+", lambda at: at.client.collections.delete(at.collection)),
+}
+
+
+@pytest.mark.usefixtures("quick_back_off")
+async def test_a_deletion_whose_answer_was_lost_has_succeeded() -> None:
+    """Its repetition finds nothing any more, which is what was asked for; another call is 404."""
+    async with world(WireProfile(), BAD_GATEWAY) as at:
+        await at.client.llm_configs.create("Spare", "gpt")
+        await at.client.scenario_sets.add_field(at.scenarios, "tone")
+        await at.client.scenarios.add(
+            {"goal": "g", "expected_conversation_outcome": "o"}, scenario_set=at.scenarios
+        )
+        for name, (path, act) in DELETIONS.items():
+            at.losing.arm("DELETE", path)
+            await act(at)
+            assert at.losing.seen == 2, name
+            with pytest.raises(NotFoundError):
+                await act(at)
+
+
+NOT_MADE_ONCE = {
+    "version/compatible",  # asks
+    "experiments/1/agent-results/preview",  # asks
+    "projects",  # see above
+    # Jobs, which tests/flow is about.
+    "responses/batches",
+    "ratings/batches",
+    "experiments/1/run",
+    "experiments/1/retry-failed",
+}
+
+
+async def test_every_post_of_the_protocol_is_in_the_table() -> None:
+    """What is posted is asked for by its key, or stands here by its name."""
+    async with LocalServer() as server, aiohttp.ClientSession() as session:
+        headers = {"X-API-Key": server.api_key}
+        async with session.get(f"{server.url}/api/v0/openapi.json", headers=headers) as answer:
+            paths = (await answer.json())["paths"]
+    posts = {path for path, methods in paths.items() if "post" in methods}
+    below = [re.sub(r"^/api/v0/(projects/\{\w+\}/)?", "", path) for path in posts]
+    left = {re.sub(r"\{\w+\}", "1", path) for path in below} - NOT_MADE_ONCE
+    known = {making.path for making in MAKINGS.values()}
+    assert [path for path in left if not any(re.fullmatch(one, path) for one in known)] == []

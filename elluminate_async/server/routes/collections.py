@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from elluminate_async.schemas import (
     Collection,
@@ -14,6 +14,7 @@ from elluminate_async.schemas import (
 )
 from elluminate_async.schemas.collections import UpdateCollectionRequest
 from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute
+from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import (
     Cascade,
@@ -36,13 +37,17 @@ from elluminate_async.server.store import sizes
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201, responses=refused(409))
-async def create(project: InProject, body: CreateCollectionRequest) -> CollectionWithEntries:
+@router.post("", status_code=201, response_model=CollectionWithEntries, responses=refused(409))
+async def create(project: InProject, request: Request, body: CreateCollectionRequest) -> Response:
     """A new collection with its rows; 409 when the name is taken."""
     check_count(len(body.variables or ()), MOST_ITEMS, "rows")
     rows = NewRows.of(body.variables or ())
-    collection_id = await project.write(template_variables.create_collection, body, rows)
-    return await project.read(template_variables.whole_collection, collection_id)
+
+    def make(connection: Connection) -> CollectionWithEntries:
+        made = template_variables.create_collection(connection, project.id, body, rows)
+        return template_variables.whole_collection(connection, project.id, made)
+
+    return await answer_once(request, project, make, status=201)
 
 
 @router.get("", response_model=Page[Collection])

@@ -5,20 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from elluminate_async.schemas import AddCriteriaRequest, Criterion, CriterionIn, Page
 from elluminate_async.schemas.criteria import EditCriterionRequest
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.generator import propose_criteria
+from elluminate_async.server.idempotency import answer_once, answer_prepared_once
 from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalId, PageNumber
 from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import criteria as store
 from elluminate_async.server.store import criterion_sets, prompt_templates
-from elluminate_async.server.store.trouble import until_it_works
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
 
     from elluminate_async.server.store.references import Deletion
@@ -28,10 +30,15 @@ from elluminate_async.server.store import sizes
 router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201, responses=refused(409, body=InUse) | refused(502))
+@router.post(
+    "",
+    status_code=201,
+    response_model=list[Criterion],
+    responses=refused(409, body=InUse) | refused(502),
+)
 async def add(
-    project: InProject, body: AddCriteriaRequest, cascade: Cascade = False
-) -> list[Criterion]:
+    project: InProject, request: Request, body: AddCriteriaRequest, cascade: Cascade = False
+) -> Response:
     """Add criteria to a set or a template's set; without any, let the model propose them.
 
     Of those that delete_existing replaces, the ones with ratings are kept for these, also for such
@@ -46,16 +53,22 @@ async def add(
     deletion = project.deletion(cascade=cascade)
     if body.criteria is not None:
         check_count(len(body.criteria), store.MOST_CRITERIA, "criteria")
-        return await project.write(_add, body, body.criteria, deletion)
+        new = body.criteria
+        made = partial(_add, project_id=project.id, body=body, new=new, deletion=deletion)
+        return await answer_once(request, project, made, status=201)
     if body.prompt_template_id is None:
         raise Problem(400, "only for a prompt template can criteria be generated")
-    template = await project.read(prompt_templates.get, body.prompt_template_id)
-    # Before the model is asked, and again with what it says: others may have been faster.
-    await project.read(_require_none, body)
-    project.service.database.require_writable()
-    models = project.service.models
-    proposed = await propose_criteria(models, template, models.caller(project.id))
-    return await until_it_works(lambda: project.write(_add_generated, body, proposed, deletion))
+    template_id = body.prompt_template_id
+
+    async def prepare() -> Callable[[Connection], list[Criterion]]:
+        template = await project.read(prompt_templates.get, template_id)
+        # Before the model is asked, and again with what it says: others may have been faster.
+        await project.read(_require_none, body)
+        models = project.service.models
+        new = await propose_criteria(models, template, models.caller(project.id))
+        return partial(_add_generated, project_id=project.id, body=body, new=new, deletion=deletion)
+
+    return await answer_prepared_once(request, project, prepare, status=201, is_paid=True)
 
 
 @router.get("", response_model=Page[Criterion])

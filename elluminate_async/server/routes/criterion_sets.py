@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from elluminate_async.schemas import CreateCriterionSetRequest, CriterionSet, Page
 from elluminate_async.server.acceptance import BoundedRoute
+from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.routes.refusals import InUse, refused
@@ -23,11 +24,12 @@ from elluminate_async.server.store import sizes
 router = APIRouter(prefix="/criterion_sets", tags=["criterion_sets"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201, responses=refused(409))
-async def create(project: InProject, body: CreateCriterionSetRequest) -> CriterionSet:
+@router.post("", status_code=201, response_model=CriterionSet, responses=refused(409))
+async def create(project: InProject, request: Request, body: CreateCriterionSetRequest) -> Response:
     """A new set; 409 when the name is taken."""
     check_count(len(body.criteria or ()), criteria.MOST_CRITERIA, "criteria")
-    return await project.write(store.create, body)
+    made = partial(store.create, project_id=project.id, body=body)
+    return await answer_once(request, project, made, status=201)
 
 
 @router.get("", response_model=Page[CriterionSet])

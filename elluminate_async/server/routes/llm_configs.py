@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig, Page
 from elluminate_async.server.acceptance import BoundedRoute
+from elluminate_async.server.idempotency import answer_prepared_once
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import llm_configs as store
 from elluminate_async.server.store import sizes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
 router = APIRouter(prefix="/llm_configs", tags=["llm_configs"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201, responses=refused(409))
-async def create(project: InProject, body: CreateLLMConfigRequest) -> LLMConfig:
+@router.post("", status_code=201, response_model=LLMConfig, responses=refused(409))
+async def create(project: InProject, request: Request, body: CreateLLMConfigRequest) -> Response:
     """A new configuration; its key is kept, encrypted, and never shown again."""
-    key = body.api_key.get_secret_value() if body.api_key is not None else None
-    sealed = project.service.models.endpoints.admit(body.llm_base_url, key)
-    config = await project.write(store.create, body, sealed)
-    if config.llm_base_url is not None:
-        project.service.models.expect(config.llm_base_url)
-    return config
+    models = project.service.models
+
+    async def prepare() -> Callable[[Connection], LLMConfig]:
+        key = body.api_key.get_secret_value() if body.api_key is not None else None
+        sealed = models.endpoints.admit(body.llm_base_url, key)
+        return partial(store.create, project_id=project.id, body=body, sealed_key=sealed)
+
+    def expect(made: LLMConfig) -> None:
+        if made.llm_base_url is not None:
+            models.expect(made.llm_base_url)
+
+    return await answer_prepared_once(request, project, prepare, status=201, after=expect)
 
 
 @router.get("", response_model=Page[LLMConfig])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from elluminate_async.schemas import CreatePromptTemplateRequest, Page, PromptTemplate
 from elluminate_async.server.acceptance import BoundedRoute, check_template
+from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.routes.deps import (
     Cascade,
     Id,
@@ -23,11 +24,16 @@ from elluminate_async.server.store import sizes
 router = APIRouter(prefix="/prompt_templates", tags=["prompt_templates"], route_class=BoundedRoute)
 
 
-@router.post("", status_code=201, responses=refused(409, body=EqualTemplate))
-async def create(project: InProject, body: CreatePromptTemplateRequest) -> PromptTemplate:
+@router.post(
+    "", status_code=201, response_model=PromptTemplate, responses=refused(409, body=EqualTemplate)
+)
+async def create(
+    project: InProject, request: Request, body: CreatePromptTemplateRequest
+) -> Response:
     """A new template or version; 409 with ``prompt_template_id`` when there is an equal one."""
     check_template(body)
-    return await project.write(store.create, body)
+    made = partial(store.create, project_id=project.id, body=body)
+    return await answer_once(request, project, made, status=201)
 
 
 @router.get("", response_model=Page[PromptTemplate])
