@@ -22,7 +22,7 @@ from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes.deps import Id, InProject
 from elluminate_async.server.routes.refusals import NothingStored, refused
 from elluminate_async.server.store import agent_results as store
-from elluminate_async.server.store.agent_results import ReadResult
+from elluminate_async.server.store.agent_acceptance import ReadResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from elluminate_async.schemas import RatingMode
 from elluminate_async.schemas.agent_results import (
-    AgentResultMatch,
     AgentResultsDefinition,
     AgentResultsPreview,
     AgentResultsUpload,
@@ -20,6 +18,7 @@ from elluminate_async.schemas.trajectories import MOST_TOKENS, Trajectory, text_
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import (
     accepting,
+    agent_acceptance,
     agent_tasks,
     criteria,
     experiments,
@@ -31,6 +30,7 @@ from elluminate_async.server.store import (
     tables,
 )
 from elluminate_async.server.store.accepting import NewJob
+from elluminate_async.server.store.agent_acceptance import ReadResult
 from elluminate_async.server.store.jobs import JobKind
 from elluminate_async.server.store.rows import digest, now, reserve_ids, run_many, select_in
 from elluminate_async.server.store.wire_json import dump, dump_or_none
@@ -40,39 +40,14 @@ if TYPE_CHECKING:
 
     from elluminate_async.schemas import Criterion
     from elluminate_async.schemas.agent_results import AgentResult, AgentTaskRef
-    from elluminate_async.server.store.agent_tasks import Task, Tasks
+    from elluminate_async.server.store.agent_tasks import Task
     from elluminate_async.server.store.rows import AnyRow
-
-MOST_TOLD: Final = 1_000
-"""Errors of one upload that are told one by one."""
-
-_ACCEPTED_TOLD = 10
 
 _TRAJECTORY = """
 UPDATE responses SET trajectory = ?, trajectory_ingest_error = ?, termination_reason = ?
 WHERE id = ?"""
 _RESULT = """
 INSERT INTO agent_results (response_id, reward, steps, cost_usd, metadata) VALUES (?, ?, ?, ?, ?)"""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """A result whose trajectory has been looked at.
-
-    Attributes:
-        trajectory: None where there is none, or it was dropped.
-        dropped: Why it was.
-    """
-
-    given: AgentResult
-    trajectory: Trajectory | None
-    dropped: str | None
-
-    @property
-    def is_to_judge(self) -> bool:
-        """Whether there is something to judge, and it is no failure."""
-        has_text = self.trajectory is not None or bool(self.given.messages)
-        return has_text and self.given.error is None
 
 
 def definition(
@@ -133,12 +108,12 @@ def upload(
     tasks = agent_tasks.of_experiment(connection, project_id, experiment_id)
     matches = [tasks.match(index, one.given) for index, one in enumerate(results)]
     if not any(match.matched for match in matches):
-        raise _nothing_stored(tasks, matches)
+        raise agent_acceptance.nothing_stored(tasks, matches)
     stored = [(match, one) for match, one in zip(matches, results, strict=True) if match.matched]
     of_tasks = [(tasks[match.task_id or 0], one) for match, one in stored]
     ids = _insert(connection, project_id, experiment, of_tasks, epoch)
     asked = _criteria_of(connection, project_id, experiment)
-    verdicts, rejected = _verdicts(asked, ids, stored)
+    verdicts, rejected = agent_acceptance.verdicts(asked, ids, stored)
     made = ratings.record(connection, project_id, verdicts)
     rated = {one.response_id for one in verdicts}
     pending = [
@@ -152,7 +127,7 @@ def upload(
     return AgentResultsUpload(
         created_responses=len(ids),
         created_ratings=len(made),
-        errors=_capped([*_errors(matches, results), *rejected]),
+        errors=agent_acceptance.capped([*agent_acceptance.errors(matches, results), *rejected]),
         pending_evaluations=len(pending) if task_id is not None else 0,
         evaluation_task_id=task_id,
     )
@@ -161,26 +136,6 @@ def upload(
 def _criteria_of(connection: Connection, project_id: int, experiment: AnyRow) -> list[Criterion]:
     set_id = experiment.criterion_set_id
     return criteria.of_sets(connection, project_id, [set_id])[set_id]
-
-
-def _nothing_stored(tasks: Tasks, matches: Sequence[AgentResultMatch]) -> Problem:
-    reasons = _capped(_line(match, str(match.reason)) for match in matches)
-    gone = any(match.task_id in tasks for match in matches if match.task_id is not None)
-    accepted = [task for task in tasks.all if task.values is not None]
-    names = ", ".join(repr(task.name) for task in accepted[:_ACCEPTED_TOLD]) or "none"
-    return Problem(
-        400,
-        f"none of the {len(matches)} results is of a task of the experiment, and nothing was "
-        f"stored; the first: {reasons[0] if reasons else 'there is none'}; its tasks: {names}",
-        extra={
-            "kind": "nothing_stored" if gone else "unmatched_tasks",
-            "accepted_tasks": [
-                {"task_id": task.id, "task_name": task.name} for task in accepted[:_ACCEPTED_TOLD]
-            ],
-            "accepted_tasks_total": len(accepted),
-            "results": reasons,
-        },
-    )
 
 
 def _insert(
@@ -335,50 +290,6 @@ def _prompts(
 def _instruction(task: Task) -> list[dict[str, Any]]:
     text = (task.values or {}).get(agent_tasks.INSTRUCTION_COLUMN)
     return [{"role": "user", "content": task.name if text in (None, "") else str(text)}]
-
-
-def _verdicts(
-    asked: Iterable[Criterion],
-    ids: Sequence[int],
-    stored: Sequence[tuple[AgentResultMatch, ReadResult]],
-) -> tuple[list[ratings.JudgeVerdict], list[str]]:
-    """The ratings that came along, and what was wrong with those that are not taken."""
-    known = {criterion.id for criterion in asked}
-    verdicts: list[ratings.JudgeVerdict] = []
-    errors: list[str] = []
-    for response_id, (match, one) in zip(ids, stored, strict=True):
-        for rating in one.given.criterion_ratings:
-            if rating.criterion_id is None:
-                reason = f"its criterion is named by the label {rating.label!r:.60} alone"
-                errors.append(_line(match, f"rating rejected: {reason}; give criterion_id"))
-            elif rating.criterion_id not in known:
-                reason = f"the experiment has no criterion {rating.criterion_id}"
-                errors.append(_line(match, f"rating rejected: {reason}"))
-            else:
-                verdict = ratings.JudgeVerdict(
-                    response_id, rating.criterion_id, rating.rating, rating.reasoning or None
-                )
-                verdicts.append(verdict)
-    return verdicts, errors
-
-
-def _errors(matches: Sequence[AgentResultMatch], results: Sequence[ReadResult]) -> Iterable[str]:
-    for match, one in zip(matches, results, strict=True):
-        if match.reason is not None:
-            yield _line(match, match.reason)
-        elif one.dropped is not None:
-            yield _line(match, f"trajectory dropped: {one.dropped}")
-
-
-def _line(match: AgentResultMatch, reason: str) -> str:
-    name = "" if match.task_name is None else f" (task {match.task_name!r:.100})"
-    return f"result {match.index}{name}: {reason}"
-
-
-def _capped(lines: Iterable[str]) -> list[str]:
-    whole = list(lines)
-    more = len(whole) - MOST_TOLD
-    return [*whole[:MOST_TOLD], f"and {more} more"] if more > 0 else whole
 
 
 def _begin(
