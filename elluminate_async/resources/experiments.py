@@ -208,6 +208,7 @@ class ExperimentsResource(Resource):
 
         Raises:
             ConflictError: The name is taken.
+            NotFoundError: Its configuration was deleted, and no other one is given.
             InputError: It is on a scenario set, which it does not tell.
             OutcomeUnknownError: It was sent, and whether it was created is not known.
         """
@@ -283,6 +284,7 @@ class ExperimentsResource(Resource):
         Raises:
             InputError: ``timeout`` is no finite number above 0, or another argument cannot work.
             JobError: The service ended the run without success.
+            RejectedError: It cannot run, as where its configuration was deleted.
             OutcomeUnknownError: Whether it began is not known; or it had not ended in time, with
                 the code ``deadline``.
         """
@@ -341,6 +343,7 @@ class ExperimentsResource(Resource):
         Raises:
             ConflictError: A job works on it, or annotations would be lost; the text tells which.
                 Another service may refuse that with another `APIError`.
+            RejectedError: Responses failed whose configuration was deleted.
             JobError: The service ended the retry without success, as where all failed again.
             OutcomeUnknownError: As of `run`.
         """

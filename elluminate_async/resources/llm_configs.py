@@ -93,16 +93,17 @@ class LLMConfigsResource(Resource):
         return await got_or_created(creation, lambda _: self.get(name))
 
     async def delete(self, llm_config: LLMConfig | int, *, cascade: bool = False) -> None:
-        """Delete a configuration; experiments that use it go over to the project's default.
+        """Delete a configuration.
 
         Args:
             llm_config: Which one.
-            cascade: Delete it also where responses were made with it. They stay, with what they
-                tell of it.
+            cascade: Delete it also where experiments name it, or responses were made with it. They
+                stay, with what they tell of it; in the embedded server such an experiment
+                generates no more, by this configuration or another.
 
         Raises:
-            ConflictError: There are such responses, or work in flight refers to it; the embedded
-                server tells how much, and in which experiments.
+            ConflictError: There are such, or work in flight refers to it; the embedded server
+                tells how much, and in which experiments.
         """
         id = id_of(llm_config, LLMConfig, "llm_config")
         await self._delete("llm_configs", id, query=cascading(cascade))

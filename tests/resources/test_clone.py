@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elluminate_async import ConflictError, InputError
+from elluminate_async import ConflictError, InputError, NotFoundError, RejectedError
 from tests.resources.local import local
 
 pytestmark = pytest.mark.anyio
@@ -58,3 +58,31 @@ async def test_a_clone_needs_a_name_of_its_own_and_a_collection() -> None:
         )
         with pytest.raises(InputError, match="scenario_set="):
             await client.experiments.clone(talks, "more talks")
+
+
+async def test_an_experiment_whose_configuration_is_deleted_runs_on_no_other() -> None:
+    """It can be read; running and cloning it are refused, until a configuration is named."""
+    async with local() as client:
+        await client.prompt_templates.create("Say {{w}}.", "t")
+        collection = await client.collections.create("c", variables=[{"w": "a"}])
+        config = await client.llm_configs.create("small", "m")
+        source = await client.experiments.create(
+            "first", prompt_template=1, collection=collection, llm_config=config
+        )
+        with pytest.raises(ConflictError, match="by the experiment 'first': delete those"):
+            await client.llm_configs.delete(config)
+        await client.llm_configs.delete(config, cascade=True)
+
+        shown = (await client.experiments.get("first")).llm_config
+        assert shown is not None
+        assert (shown.name, shown.llm_model_name) == (f"small (deleted, id {config.id})", "m")
+        assert [one.name for one in await client.llm_configs.list()] == ["default"]
+        assert len(await client.experiments.list(llm_config=config)) == 1
+        with pytest.raises(RejectedError, match="the LLM config 'small' was deleted"):
+            await client.experiments.run(source)
+        for one in (source, source.id):
+            with pytest.raises(NotFoundError, match="'small', was deleted: name another one"):
+                await client.experiments.clone(one, "second")
+        default = await client.llm_configs.get("default")
+        same = await client.experiments.clone(source, "second", llm_config=default)
+        assert (await client.experiments.run(same)).llm_config == default

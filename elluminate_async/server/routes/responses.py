@@ -276,7 +276,7 @@ async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> 
 def _keep(
     connection: Connection, project_id: int, item: ResponseIn, answer: GeneratedResponse | None
 ) -> WireText:
-    (response_id,) = new_responses.create_responses(connection, project_id, [item])
+    (response_id,) = new_responses.create_responses(connection, project_id, [item], answered=True)
     if answer is not None:
         store.complete(connection, [(response_id, answer)])
     return store.get(connection, project_id, response_id)

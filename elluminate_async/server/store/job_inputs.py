@@ -143,7 +143,7 @@ def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -
                 response_format=response_format,
                 tools=tools,
                 tool_choice=tool_choice,
-                given=_given(row, resolved),
+                given=_given(row, resolved, configs[config_id].deleted_name),
             )
         )
     return result
@@ -170,12 +170,16 @@ def _applied(criteria: list[Criterion], task_values: str | None) -> list[Criteri
     ]
 
 
-def _given(row: AnyRow, resolved: dict[str, Any] | None) -> GeneratedResponse | None:
+def _given(
+    row: AnyRow, resolved: dict[str, Any] | None, deleted_name: str | None
+) -> GeneratedResponse | None:
     """The response that needs no model: of a column, or the reason why none can be asked."""
     if row.response_column_id is not None:
         return running.of_column(row.response_column, row.row_values)
     if resolved is not None and "problem" in resolved:
         return responses.GeneratedResponse([], resolved["problem"], None)
+    if deleted_name is not None:
+        return responses.GeneratedResponse([], running.of_deleted(deleted_name), None)
     return None
 
 

@@ -1,11 +1,15 @@
-"""Model configurations; a key goes in sealed, and comes out for the model's client only."""
+"""Model configurations; a key goes in sealed, and comes out for the model's client only.
+
+One that is deleted although experiments or responses refer to it leaves its row to them, without
+its key: a stand-in that tells what it was, that no listing has, and by which nothing is generated.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from elluminate_async.schemas import CreateLLMConfigRequest, LLMConfig
 from elluminate_async.server.problems import Problem, not_found, taken
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
 
 table = tables.llm_configs
 DEFAULT_NAME = "default"
+DELETED_NAME: Final = "deleted_name"
+"""The key, in a stand-in's document, of the name that the configuration had."""
+
+_THERE = text(f"json_extract(llm_configs.document, '$.{DELETED_NAME}') IS NULL")
 # A timeout, in seconds, is how long one call that hangs may keep its permit.
 _BOUNDS = {
     "timeout": 3600,
@@ -46,11 +54,13 @@ class StoredConfig:
         config: What may be shown.
         api_key: Key of the model's endpoint, as the vault has sealed it.
         is_default: Whether it stands for the server's own model.
+        deleted_name: The name that it had; None for one that is not deleted.
     """
 
     config: LLMConfig
     api_key: str | None = field(repr=False)
     is_default: bool
+    deleted_name: str | None = None
 
 
 def create_default(connection: Connection, project_id: int, model_name: str) -> None:
@@ -91,25 +101,29 @@ def _check_bounds(body: CreateLLMConfigRequest) -> None:
 
 def endpoints(connection: Connection) -> list[str]:
     """The endpoints that configurations name, of all projects."""
-    documents = connection.scalars(select(table.c.document)).all()
+    documents = connection.scalars(select(table.c.document).where(_THERE)).all()
     return list(dict.fromkeys(url for one in documents if (url := one.get("llm_base_url"))))
 
 
 def get(connection: Connection, project_id: int, config_id: int) -> LLMConfig:
-    """One configuration, without its key."""
-    return _document(row_by_id(connection, table, project_id, "LLM config", config_id))
+    """One configuration, without its key; 404 where there is none, or none any more."""
+    row = row_by_id(connection, table, project_id, "LLM config", config_id)
+    if (name := row.document.get(DELETED_NAME)) is not None:
+        raise Problem(404, f"the LLM config {config_id}, {name!r}, was deleted: name another one")
+    return _document(row)
 
 
 def find_ids(connection: Connection, project_id: int, name: str | None) -> list[int]:
     """Ids in order of creation."""
-    query = select(table.c.id).where(table.c.project_id == project_id).order_by(table.c.id)
+    query = select(table.c.id).where(table.c.project_id == project_id, _THERE)
+    query = query.order_by(table.c.id)
     if name is not None:
         query = query.where(table.c.name == name)
     return list(connection.scalars(query))
 
 
 def documents(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, LLMConfig]:
-    """The configurations of these ids, without their keys."""
+    """The configurations of these ids, without their keys; stand-ins too."""
     rows = rows_by_id(connection, table, project_id, ids)
     return {config_id: _document(row) for config_id, row in rows.items()}
 
@@ -118,8 +132,9 @@ def stored(
     config_id: int, name: str, document: str, api_key: str | None, is_default: int
 ) -> StoredConfig:
     """A configuration with its key, from its columns as the driver has them."""
-    config = readable({**read_json(document), "id": config_id, "name": name})
-    return StoredConfig(config, api_key, bool(is_default))
+    read = read_json(document)
+    config = readable({**read, "id": config_id, "name": name})
+    return StoredConfig(config, api_key, bool(is_default), read.get(DELETED_NAME))
 
 
 def default_id(connection: Connection, project_id: int) -> int:
@@ -129,16 +144,26 @@ def default_id(connection: Connection, project_id: int) -> int:
 
 
 def remove(connection: Connection, project_id: int, config_id: int, deletion: Deletion) -> None:
-    """Delete one; experiments that used it go over to the default, and responses stay."""
+    """Delete one; where it cascades also one that is referred to, which leaves a stand-in."""
     row = connection.execute(
-        select(table).where(table.c.project_id == project_id, table.c.id == config_id)
+        select(table).where(table.c.project_id == project_id, table.c.id == config_id, _THERE)
     ).one_or_none()
     if row is None:
         raise not_found("LLM config", config_id)
     if row.is_default:
         raise Problem(400, "the default LLM config stands for the server's model and stays")
     deletion.require(connection, "LLM config", config_id, f"LLM config {row.name!r}")
-    connection.execute(delete(table).where(table.c.id == config_id))
+    this = table.c.id == config_id
+    if not deletion.is_about_any(connection, "LLM config", config_id):
+        connection.execute(delete(table).where(this))
+        return
+    values = {
+        # Its own name is free again.
+        "name": f"{row.name} (deleted, id {config_id})",
+        "document": {**row.document, DELETED_NAME: row.name},
+        "api_key": None,
+    }
+    connection.execute(update(table).where(this).values(**values))
 
 
 def _find(connection: Connection, project_id: int, name: str) -> AnyRow | None:

@@ -42,7 +42,8 @@ SELECT id, messages, tools, tool_choice, response_format_json_schema FROM prompt
 _CONFIGS = f"""
 SELECT id, name, document, json_extract(document, '$.inference_type') AS inference_type,
  json_extract(document, '$.custom_api_config') AS custom_api_config,
- json_extract(document, '$.custom_response_parser') AS response_parser
+ json_extract(document, '$.custom_response_parser') AS response_parser,
+ json_extract(document, '$.{llm_configs.DELETED_NAME}') AS deleted_name
 FROM llm_configs {_WANTED}"""
 _WITHOUT_PROMPT = """
 SELECT r.id, r.experiment_id, p.prompt_template_id, p.template_variables_id
@@ -60,6 +61,7 @@ def create_responses(
     filling: Filling | None = None,
     *,
     hidden: bool = False,
+    answered: bool = False,
 ) -> list[int]:
     """Make a row for each item; those without messages wait to be generated.
 
@@ -69,6 +71,7 @@ def create_responses(
         items: What is to be made.
         filling: Of the request, where it has other items too.
         hidden: Whether rows with messages wait for `show` instead of being there at once.
+        answered: Whether the others have been generated already, and are not refused.
 
     Returns:
         The rows' ids, ascending in the order of the items.
@@ -99,7 +102,8 @@ def create_responses(
         for item in items
     ]
     configs = _require(connection, project_id, _CONFIGS, "LLM config", config_of)
-    _require_runnable(items, experiments, (configs[one] for one in config_of))
+    if not answered:
+        _require_runnable(items, experiments, (configs[one] for one in config_of))
     prices = cache(_prices)
     wanted = [
         (

@@ -42,18 +42,20 @@ _RESPONSES: Final[dict[Noun, tuple[str, ...]]] = {
         f"{_OF_EXPERIMENTS}llm_config_id = ?1",
     ),
 }
+# What refers to an object also where it has no responses, and would not go with it.
+_OWNERS: Final[dict[Noun, str]] = {
+    "LLM config": "SELECT id FROM experiments WHERE llm_config_id = ?1"
+}
 _COUNTS = f"""
 SELECT (SELECT count(*) FROM w) AS responses, (SELECT count(*) FROM ratings AS g
  WHERE g.response_id IN (SELECT id FROM w){{of}}) AS ratings,
- (SELECT count(DISTINCT experiment_id) FROM responses
-  WHERE id IN (SELECT id FROM w)) AS experiments,
+ (SELECT count(*) FROM o) AS experiments,
  (SELECT count(*) FROM ({OPEN_ITEMS}) WHERE id IN (SELECT id FROM w)) AS in_flight"""
 _NAMES = f"""
-SELECT name FROM experiments WHERE id IN (SELECT experiment_id FROM responses
- WHERE id IN (SELECT id FROM w)) ORDER BY id LIMIT {_NAMED}"""
+SELECT name FROM experiments WHERE id IN (SELECT id FROM o) ORDER BY id LIMIT {_NAMED}"""
 _CASCADE = "pass ?cascade=true (cascade=True in the SDK), which "
 _GO_ALONG = "deletes them too"
-_GO_OVER = "leaves them and has the experiments go over to the default configuration"
+_STAY = "leaves them what they tell of it; the experiments generate no more"
 _DROPPED = "drops its answers"
 
 
@@ -85,23 +87,38 @@ class Deletion:
         if self.cascade:
             return
         in_flight = self.calls.count(noun, object_id)
-        parts = _RESPONSES[noun]
-        # Each by itself, as a union would be made in full before its first row is known.
-        if any(fetch(connection, f"{part} LIMIT 1", object_id) for part in parts):
+        if _is_referred_to(connection, noun, object_id):
             raise _refusal(connection, noun, object_id, name, in_flight)
         if in_flight:
             raise Problem(
                 409,
                 f"{name} is referred to by {_work(in_flight)}: wait for its end, or "
-                f"{_CASCADE}{_DROPPED}",
+                f"{_CASCADE}{_STAY if noun == 'LLM config' else _DROPPED}",
                 extra=_references(in_flight=in_flight),
             )
+
+    def is_about_any(self, connection: Connection, noun: Noun, object_id: int) -> bool:
+        """Whether anything refers to an object, work in flight included."""
+        in_flight = self.calls.count(noun, object_id)
+        return in_flight > 0 or _is_referred_to(connection, noun, object_id)
+
+
+def _is_referred_to(connection: Connection, noun: Noun, object_id: int) -> bool:
+    parts = list(_RESPONSES[noun])
+    if noun in _OWNERS:
+        parts.append(_OWNERS[noun])
+    # Each by itself, as a union would be made in full before its first row is known.
+    return any(fetch(connection, f"{part} LIMIT 1", object_id) for part in parts)
 
 
 def _refusal(
     connection: Connection, noun: Noun, object_id: int, name: str, in_flight: int
 ) -> Problem:
-    wanted = f"WITH w(id) AS MATERIALIZED ({' UNION '.join(_RESPONSES[noun])})"
+    owners = f" UNION {_OWNERS[noun]}" if noun in _OWNERS else ""
+    wanted = (
+        f"WITH w(id) AS MATERIALIZED ({' UNION '.join(_RESPONSES[noun])}), o(id) AS MATERIALIZED "
+        f"(SELECT DISTINCT experiment_id FROM responses WHERE id IN (SELECT id FROM w){owners})"
+    )
     of = " AND g.criterion_id = ?1" if noun == "criterion" else ""
     counts = fetch(connection, wanted + _COUNTS.format(of=of), object_id)[0]
     names = [repr(row.name) for row in fetch(connection, wanted + _NAMES, object_id)]
@@ -110,11 +127,14 @@ def _refusal(
     in_flight += counts.in_flight
     also = f", and by {_work(in_flight)}" if in_flight else ""
     wait = "wait for its end, " if in_flight else ""
-    along = _GO_OVER if noun == "LLM config" else _GO_ALONG
+    along = _STAY if noun == "LLM config" else _GO_ALONG
+    of_responses = ""
+    if counts.responses:
+        ratings = _count(counts.ratings, "rating")
+        of_responses = f"{_count(counts.responses, 'response')} with {ratings}, of "
     return Problem(
         409,
-        f"{name} is referred to by {_count(counts.responses, 'response')} with "
-        f"{_count(counts.ratings, 'rating')}, of {_experiments(names)}{also}: "
+        f"{name} is referred to by {of_responses}{_experiments(names)}{also}: "
         f"{wait}delete those experiments first, or {_CASCADE}{along}",
         extra=_references(counts.responses, counts.ratings, counts.experiments, in_flight),
     )

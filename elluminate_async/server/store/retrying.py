@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import accepting, at_work, experiments, new_responses, ratings
+from elluminate_async.server.store import (
+    accepting,
+    at_work,
+    experiments,
+    llm_configs,
+    new_responses,
+    ratings,
+    running,
+)
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.rows import fetch, run_many
 from elluminate_async.server.store.wire_json import ids_text
@@ -49,6 +57,11 @@ FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT
 ORDER BY r.id"""
 _RUNNING = """
 SELECT task_id FROM jobs WHERE experiment_id = ? AND kind = ? AND finished_at IS NULL LIMIT 1"""
+_CONFIGS = f"""
+SELECT DISTINCT json_extract(c.document, '$.{llm_configs.DELETED_NAME}') AS deleted_name
+FROM json_each(?) AS wanted CROSS JOIN responses AS r ON r.id = wanted.value
+CROSS JOIN llm_configs AS c ON c.id = r.llm_config_id
+WHERE json_extract(c.document, '$.{llm_configs.DELETED_NAME}') IS NOT NULL"""
 _DISCARD = "UPDATE responses SET annotation = '' WHERE id IN (SELECT value FROM json_each(?))"
 _GENERATED = "UPDATE jobs SET generated = ? WHERE task_id = ?"
 _SUPERSEDE = "UPDATE ratings SET is_current = 0 WHERE is_current AND response_id = ?"
@@ -65,11 +78,12 @@ def begin(
 
     Raises:
         Problem: 404 when there is no such experiment; 409 while a job works on it, and where
-            annotations would be lost.
+            annotations would be lost; 400 where what is to be generated has no configuration any
+            more.
     """
     experiment = experiments.row(connection, project_id, experiment_id)
-    for running in fetch(connection, _RUNNING, experiment_id, kind):
-        raise at_work.busy(f"experiment {experiment_id}", running.task_id)
+    for job in fetch(connection, _RUNNING, experiment_id, kind):
+        raise at_work.busy(f"experiment {experiment_id}", job.task_id)
     todo = fetch(connection, _TODO, experiment_id, experiment.criterion_set_id)
     if experiment.evaluation_mode == "AGENTIC":
         # No model answers in the place of an agent that failed.
@@ -78,6 +92,10 @@ def begin(
         return None
     ids = [row.id for row in todo]
     at_work.require_none(connection, ids)
+    if experiment.response_column_id is None:
+        failed_ids = ids_text(row.id for row in todo if row.is_failed)
+        for config in fetch(connection, _CONFIGS, failed_ids):
+            raise Problem(400, running.of_deleted(config.deleted_name))
     _discard(connection, todo, may_discard=body.discard_annotations)
     new_responses.ask_anew(connection, project_id, (row.id for row in todo if row.is_failed))
     new = NewJob(kind, ids, body.rating_mode, experiment_id)
