@@ -162,10 +162,13 @@ class CriteriaResource(Resource):
     ) -> Criterion:
         """Change a criterion's text or label; what is None stays.
 
-        Ratings by the old text stay, shown under the new one, until the responses are rated
-        again; another question is better added as a criterion of its own.
+        In the embedded server ratings by another text stay with it, on a criterion of its own that
+        is asked no more, until the responses are rated again; by the new text they have none. The
+        hosted service may show them under the new one.
 
         Raises:
+            ConflictError: Work in flight asks it by the text that is to change, or it was replaced
+                and is kept for its ratings.
             InputError: The text is blank.
         """
         with checked_input("the criterion"):

@@ -218,6 +218,45 @@ async def test_verdicts_on_criteria_replaced_meanwhile_are_kept(
     assert await rated(meanwhile=True) == [3]
 
 
+async def test_ratings_stay_with_the_text_that_they_answer(api: Api, model: ScriptedModel) -> None:
+    """Another text is another question: its verdicts are to come; another label changes nothing."""
+    await prepare(api)
+    await api.add_criteria(["Is it short?"])
+    await api.generate(1, [1])
+    sent = await in_flight(api, model, "/ratings", {"prompt_response_id": 1})
+    refused = await api("PUT", "/criteria/1", {"criterion_str": "Is it not?"})
+    assert refused.status == 409
+    assert "work in flight" in refused.body["detail"]
+    model.gate.set()
+    assert (await sent).status == 201
+
+    async def edited(body: object) -> list[tuple[int, str]]:
+        answer = await api("PUT", "/criteria/1", body)
+        assert (answer.status, answer.body["id"]) == (200, 1)
+        return await shown()
+
+    async def shown() -> list[tuple[int, str]]:
+        criteria = [one["criterion"] for one in (await api.get("/responses/1"))["ratings"]]
+        return [(one["id"], one["criterion_str"]) for one in criteria]
+
+    as_rated = [(1, "Is it?"), (2, "Is it short?")]
+    assert await edited({"criterion_str": "Is it?", "label": "L"}) == as_rated
+    assert await edited({}) == as_rated
+    kept = [(2, "Is it short?"), (3, "Is it?")]
+    assert await edited({"criterion_str": "Is it not?"}) == kept
+    criteria = await api.items("/criteria?prompt_template_id=1")
+    assert [(one["id"], one["label"]) for one in criteria] == [(1, "L"), (2, None)]
+    refused = await api("PUT", "/criteria/3", {"criterion_str": "Is it not?"})
+    assert refused.status == 409
+    assert "was replaced" in refused.body["detail"]
+
+    calls = len(model.calls)
+    run = await api.post("/experiments/1/retry-failed", {})
+    await api.ended(f"/experiments/1/generation/{run['generation_task_id']}")
+    assert len(model.calls) == calls + 1
+    assert await shown() == [(1, "Is it not?"), (2, "Is it short?")]
+
+
 async def test_what_is_deleted_with_cascade_is_told_to_who_waits(
     api: Api, model: ScriptedModel
 ) -> None:

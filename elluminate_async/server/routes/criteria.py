@@ -86,10 +86,10 @@ async def get(project: InProject, criterion_id: Id) -> Criterion:
     return await project.read(store.get, criterion_id)
 
 
-@router.put("/{criterion_id}")
+@router.put("/{criterion_id}", responses=refused(409))
 async def edit(project: InProject, criterion_id: Id, body: EditCriterionRequest) -> Criterion:
-    """Change its text or label."""
-    return await project.write(store.edit, criterion_id, body)
+    """Change its text or label; ratings stay with the text that they answer."""
+    return await project.write(store.edit, criterion_id, body, project.service.calls)
 
 
 @router.delete("/{criterion_id}", status_code=204, responses=refused(409, body=InUse))

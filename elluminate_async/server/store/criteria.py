@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Criterion, CriterionIn
-from elluminate_async.server.problems import check_count
+from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.store import tables
-from elluminate_async.server.store.in_flight import asked_criteria
+from elluminate_async.server.store.in_flight import asked_criteria, is_asked
 from elluminate_async.server.store.rows import (
     AnyRow,
     fetch,
@@ -18,13 +18,15 @@ from elluminate_async.server.store.rows import (
     reserve_ids,
     row_by_id,
     rows_by_id,
+    run_many,
 )
-from elluminate_async.server.store.wire_json import ids_text, read_time
+from elluminate_async.server.store.wire_json import ids_text, read_time, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from elluminate_async.schemas.criteria import EditCriterionRequest
+    from elluminate_async.server.store.in_flight import Calls
     from elluminate_async.server.store.references import Deletion
 
 table = tables.criteria
@@ -37,6 +39,11 @@ _OF_SETS = f"""
 SELECT {_COLUMNS} FROM criteria
 WHERE criterion_set_id IN (SELECT value FROM json_each(?)) AND +project_id = ?
  AND retired_at IS NULL ORDER BY id"""
+_RETIRED_TWIN = """
+INSERT INTO criteria (id, project_id, criterion_set_id, criterion_str, label, retired_at,
+ created_at)
+SELECT ?, project_id, criterion_set_id, criterion_str, label, ?, created_at
+FROM criteria WHERE id = ?"""
 _OF_IDS = f"""
 SELECT {_COLUMNS} FROM criteria
 WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"""
@@ -147,14 +154,47 @@ def find_ids(connection: Connection, project_id: int, prompt_template_id: int | 
 
 
 def edit(
-    connection: Connection, project_id: int, criterion_id: int, body: EditCriterionRequest
+    connection: Connection,
+    project_id: int,
+    criterion_id: int,
+    body: EditCriterionRequest,
+    calls: Calls,
 ) -> Criterion:
-    """Change what is given; ratings of the old text stay as they are."""
-    get(connection, project_id, criterion_id)
+    """Change what is given; ratings of another text stay with it, on a criterion that is replaced.
+
+    Raises:
+        Problem: 409 for one that is replaced itself, and while work in flight asks for verdicts on
+            the text that is to change.
+    """
+    before = row_by_id(connection, table, project_id, "criterion", criterion_id)
+    if before.retired_at is not None:
+        raise Problem(
+            409,
+            f"criterion {criterion_id} was replaced, and is kept for its ratings alone: it cannot "
+            "be changed",
+        )
+    if body.criterion_str not in (None, before.criterion_str):
+        if is_asked(connection, criterion_id, calls):
+            raise Problem(
+                409,
+                f"criterion {criterion_id} is referred to by work in flight, which asks it by its "
+                "present text: change the text when that has ended",
+            )
+        _leave_ratings(connection, criterion_id)
     values = body.model_dump(exclude_none=True)
     if values:
         connection.execute(update(table).where(table.c.id == criterion_id).values(**values))
     return get(connection, project_id, criterion_id)
+
+
+def _leave_ratings(connection: Connection, criterion_id: int) -> None:
+    """Give the ratings of a criterion to a retired one that is as it is."""
+    of_it = tables.ratings.c.criterion_id == criterion_id
+    if connection.execute(select(tables.ratings.c.id).where(of_it).limit(1)).first() is None:
+        return
+    (old_id,) = reserve_ids(connection, table)
+    run_many(connection, _RETIRED_TWIN, [(old_id, time_text(now()), criterion_id)])
+    connection.execute(update(tables.ratings).where(of_it).values(criterion_id=old_id))
 
 
 def remove(connection: Connection, project_id: int, criterion_id: int, deletion: Deletion) -> None:

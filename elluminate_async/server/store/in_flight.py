@@ -121,6 +121,13 @@ class Calls:
         return sum((noun, object_id) in call.uses for call in tuple(self._calls.values()))
 
 
+def is_asked(connection: Connection, criterion_id: int, calls: Calls) -> bool:
+    """Whether a verdict of work in flight may still come for a criterion."""
+    if calls.count("criterion", criterion_id):
+        return True
+    return bool(fetch(connection, f"{ASKED} LIMIT 1", criterion_id))
+
+
 def asked_criteria(connection: Connection, set_id: int, calls: Calls) -> set[int]:
     """Ids of the criteria of a set that verdicts of work in flight may still come for.
 
