@@ -282,16 +282,38 @@ def test_a_cell_is_written_as_it_was_read(cell: dict[str, Any]) -> None:
     assert Conversation.of_cell(cell).cell() == cell
 
 
-async def test_a_conversation_counts_towards_the_bound_of_a_prompt(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+async def test_a_prompt_that_is_too_long_costs_its_own_row_alone(
+    api: Api, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is too long with its template is refused before it is made."""
-    columns = [{"name": "talk", "column_type": "conversation"}]
-    rows = [{"talk": uce({"role": "user", "content": "a" * 900})}]
-    await api.post("/collections", {"name": "C", "columns": columns, "variables": rows})
+    """Conversation and template count together; such a row fails with a text that says so.
+
+    An answer to it cannot be judged: one that is stored is refused, one of a column fails.
+    """
+    columns = [{"name": "talk", "column_type": "conversation"}, {"name": "said"}]
+    talks = [uce({"role": "user", "content": text}) for text in ("a" * 900, "a")]
+    rows = [{"talk": talk, "said": "yes"} for talk in talks]
+    made = await api.post("/collections", {"name": "C", "columns": columns, "variables": rows})
     await api.template("b" * 900)
-    await api.post("/experiments", {"name": "E", "collection_id": 1, "prompt_template_id": 1})
-    monkeypatch.setattr(prompts, "MOST_PROMPT", 1_000)
-    assert (await api("POST", "/responses/batches", batch(1, [1]))).status == 422
+    await api.add_criteria(["Is it short?"])
+    of_column = {"response_column_id": made["columns"][1]["id"]}
+    for name, more in ("E", {}), ("F", of_column):
+        new = {"name": name, "collection_id": 1, "prompt_template_id": 1, **more}
+        await api.post("/experiments", new)
+    monkeypatch.setattr(prompts, "MOST_PROMPT", 1_500)
+    for number in (1, 2):
+        path = f"/experiments/{number}"
+        begun = await api.post(f"{path}/run", {"rating_mode": "fast"})
+        await api.ended(f"{path}/generation/{begun['generation_task_id']}")
+        long, short = await api.items(f"/responses?experiment_id={number}")
+        assert long["error"] == "the filled-in prompt would have more than 1500 characters"
+        assert (short["error"], len(short["ratings"])) == (None, 1)
+    assert len(model.calls) == 3
+    stored = batch(1, [1])
+    stored["prompt_response_ins"][0]["messages"] = [{"role": "assistant", "content": "yes"}]
+    assert (await api("POST", "/responses/batches", stored)).status == 422
+
     monkeypatch.setattr(prompts, "MOST_PROMPT", 2_000)
-    assert (await api.generate(1, [1]))["status"] == "SUCCESS"
+    begun = await api.post("/experiments/1/retry-failed", {"rating_mode": "fast"})
+    await api.ended(f"/experiments/1/generation/{begun['generation_task_id']}")
+    after = await api.items("/responses?experiment_id=1")
+    assert [(one["error"], len(one["ratings"])) for one in after] == [(None, 1)] * 2

@@ -16,6 +16,7 @@ from elluminate_async.server.store import (
     responses,
     running,
 )
+from elluminate_async.server.store.prompts import excess_of
 from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.wire_json import ids_text, read_json, read_messages, readable
 
@@ -174,6 +175,9 @@ def _given(
     row: AnyRow, resolved: dict[str, Any] | None, deleted_name: str | None
 ) -> GeneratedResponse | None:
     """The response that needs no model: of a column, or the reason why none can be asked."""
+    if resolved is not None and (excess := excess_of(resolved)):
+        # Also of one that a column answers: there is no prompt to judge it by.
+        return responses.GeneratedResponse([], excess, None)
     if row.response_column_id is not None:
         return running.of_column(row.response_column, row.row_values)
     if resolved is not None and "problem" in resolved:

@@ -78,7 +78,8 @@ def create_responses(
 
     Raises:
         Problem: 404 that names what an item refers to and is not there; 400 for an item
-            without a template, whose row has no column of prompts. Nothing is made then.
+            without a template, whose row has no column of prompts; 422 for an answer whose prompt
+            is too long, and for prompts that are together. Nothing is made then.
     """
     experiments = _require(
         connection, project_id, _EXPERIMENTS, "experiment", (item.experiment_id for item in items)
@@ -114,6 +115,7 @@ def create_responses(
         for template_id, item in zip(template_of, items, strict=True)
     ]
     filled = prompts.filled(connection, project_id, wanted, filling or Filling())
+    _require_prompts(items, filled)
     _note_sizes(connection, items, filled, variables)
     ids = reserve_ids(connection, tables.responses, len(items))
     rows = [
@@ -229,6 +231,13 @@ def _require_runnable(
         else:
             running.require_mode(experiment)
             running.require_callable(config)
+
+
+def _require_prompts(items: Iterable[ResponseIn], filled: Iterable[FilledPrompt]) -> None:
+    """422 for an answer to be stored whose prompt cannot: it could not be judged by that."""
+    for item, prompt in zip(items, filled, strict=True):
+        if item.messages and (excess := prompt.excess):
+            raise Problem(422, f"row {item.template_variables_id}: {excess}")
 
 
 def _require(

@@ -60,19 +60,19 @@ class Filling:
         messages: list[dict[str, Any]],
         values: dict[str, Any],
         column: PromptColumn | None,
-    ) -> None:
-        """Count a prompt before it is made.
+    ) -> str | None:
+        """Count a prompt before it is made; a text where it is too long to be made.
 
         A short template may name a long value a thousand times, and a long one a thousand rows.
 
         Raises:
-            Problem: 422 when it is too long, or they are together.
+            Problem: 422 when they are too long together.
         """
         length = filled_length(messages, values)
         if column is not None and (cell := values.get(column.name)) is not None:
             length += len(cell if isinstance(cell, str) else dump(cell))
         if length > MOST_PROMPT:
-            raise Problem(422, f"a filled-in prompt would have more than {MOST_PROMPT} characters")
+            return f"the filled-in prompt would have more than {MOST_PROMPT} characters"
         self._characters += length
         if self._characters > MOST_PROMPTS:
             raise Problem(
@@ -80,6 +80,7 @@ class Filling:
                 f"the filled-in prompts of one request would have more than {MOST_PROMPTS} "
                 "characters; send it as several requests",
             )
+        return None
 
 
 class FilledPrompt(NamedTuple):
@@ -88,6 +89,16 @@ class FilledPrompt(NamedTuple):
     id: int
     messages: str
     resolved: str | None
+
+    @property
+    def excess(self) -> str | None:
+        """The text that says that it is too long, and so was not made."""
+        return None if self.resolved is None else excess_of(read_json(self.resolved))
+
+
+def excess_of(resolved: dict[str, Any]) -> str | None:
+    """`FilledPrompt.excess`, by what is kept with a prompt."""
+    return resolved["problem"] if "is_too_long" in resolved else None
 
 
 class _NewPrompt(NamedTuple):
@@ -161,13 +172,15 @@ def _new(
 ) -> _NewPrompt:
     values = read_json(entry.input_values)
     given = template or Prepared([])
-    filling.add(given.messages, values, column)
     resolved: dict[str, Any] | None = None
-    try:
-        prompt = fill_in(template, column, values)
-    except ValueError as error:
-        # Told by the response, so that one such row costs the others nothing.
-        prompt, resolved = fill_in(given, None, values), {"problem": str(error)}
+    # What is wrong is told by the response, so that one such row costs the others nothing.
+    if excess := filling.add(given.messages, values, column):
+        prompt, resolved = given._replace(messages=[]), {"problem": excess, "is_too_long": True}
+    else:
+        try:
+            prompt = fill_in(template, column, values)
+        except ValueError as error:
+            prompt, resolved = fill_in(given, None, values), {"problem": str(error)}
     if prompt[1:] != given[1:]:
         resolved = prompt._asdict()
         del resolved["messages"]
