@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,12 +23,17 @@ from elluminate_async.errors import (
     ElluminateError,
     ItemError,
     NotFoundError,
+    RateLimitError,
+    ServerError,
+    ServiceUnavailableError,
+    TransportError,
 )
 from elluminate_async.operations.reading import decode
 from elluminate_async.schemas.base import WireModel
 from elluminate_async.schemas.jobs import TERMINAL
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Request
+from elluminate_async.transport.retry import SHORTEST_WAIT
 
 if TYPE_CHECKING:
     from elluminate_async.operations.connection import Connection
@@ -134,7 +140,7 @@ class WorkInFlight:
         async def cancel(work: InFlight) -> None:
             with suppress(ElluminateError):
                 request = self._request(work)
-                work.is_cancelled = await connection.transport.send_last(request, CANCEL_SECONDS)
+                work.is_cancelled = await connection.transport.insist(request, CANCEL_SECONDS)
 
         if not connection.offers(Capability.CANCELLATION):
             return
@@ -153,18 +159,29 @@ class WorkInFlight:
             self._keep_place(work)
 
     async def _cancel(self, work: InFlight) -> None:
-        """Have the service cancel it, within a second, whoever is being cancelled here."""
-        policy = self._connection.policy(deadline=CANCEL_SECONDS)
+        """Have the service cancel it, within a second, whoever is being cancelled here.
+
+        It is asked until it answers, as it may be away for a moment only.
+        """
+        connection, request = self._connection, self._request(work)
+        deadline_at = time.monotonic() + CANCEL_SECONDS
+        # In an outage the limits would hold it back for longer than it is of use.
+        policy = connection.policy(deadline=CANCEL_SECONDS, patience=0.0)
         with anyio.move_on_after(CANCEL_SECONDS, shield=True):
             try:
-                await self._connection.send(self._request(work), policy)
+                await connection.send(request, policy)
+                work.is_cancelled = True
             except NotFoundError:
                 # It is gone, with whatever it had to do.
-                pass
+                work.is_cancelled = True
+            except (RateLimitError, ServerError, ServiceUnavailableError, TransportError) as error:
+                logger.debug("what a call has left is not cancelled yet: %s", error)
+                await anyio.sleep(_pause_after(error))
+                with suppress(ElluminateError):
+                    left = deadline_at - time.monotonic()
+                    work.is_cancelled = await connection.transport.insist(request, left)
             except ElluminateError as error:
                 logger.debug("what a call has left could not be cancelled: %s", error)
-                return
-            work.is_cancelled = True
 
     def _request(self, work: InFlight) -> Request:
         path = self._connection.known_path(*work.segments)
@@ -223,6 +240,12 @@ class SingleSending:
     def taken(self) -> None:
         """An answer said that it was applied: that stands, whatever a later one says."""
         self._was_taken = True
+
+
+def _pause_after(error: ElluminateError) -> float:
+    """Seconds until it is worth asking again."""
+    asked = error.retry_after if isinstance(error, RateLimitError) else None
+    return asked or SHORTEST_WAIT
 
 
 def _is_late(error: ElluminateError) -> bool:

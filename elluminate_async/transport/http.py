@@ -41,7 +41,16 @@ from elluminate_async.transport.exchange import (
 from elluminate_async.transport.left_open import held_weakly
 from elluminate_async.transport.permits import Lane
 from elluminate_async.transport.redirects import Trail
-from elluminate_async.transport.retry import Policy, Verdict, is_answer, to_repeat, verdict_on
+from elluminate_async.transport.retry import (
+    SHORTEST_WAIT,
+    Policy,
+    Verdict,
+    is_answer,
+    is_passing,
+    to_repeat,
+    told_to_wait,
+    verdict_on,
+)
 from elluminate_async.transport.session import SentFlag, Session
 from elluminate_async.transport.sse import Decoder, Event
 
@@ -356,18 +365,27 @@ class HttpTransport:
         """
         self._session.check_usable()
 
-    async def send_last(self, request: Request, seconds: float) -> bool:
-        """Send ``request`` once, after `end_calls`; whether it was done, or nothing was to do.
+    async def insist(self, request: Request, seconds: float) -> bool:
+        """Send ``request`` until it is done or refused, for so long; whether nothing is left to do.
 
-        The limits do not hold it back, as nothing comes after it.
+        The limits do not hold it back, nor what is known of an outage: it is for a request that
+        makes nothing, and that is of use within that time only. Also after `end_calls`.
         """
         policy = Policy(time.monotonic() + seconds, attempt_timeout=seconds)
         request = replace(request, is_last=True)
-        result = await self._exchange(request, Trail(request, self.base_url).url, policy)
-        return isinstance(result, Answer) and (result.status < 300 or result.status == 404)
+        while True:
+            result = await self._exchange(request, Trail(request, self.base_url).url, policy)
+            if isinstance(result, Answer) and (result.status < 300 or result.status == 404):
+                return True
+            wait = result.retry_after if isinstance(result, Answer) else None
+            wait = wait or SHORTEST_WAIT
+            is_over = not (is_passing(result) or told_to_wait(request, result))
+            if is_over or not policy.allows(wait):
+                return False
+            await anyio.sleep(wait)
 
     def end_calls(self) -> None:
-        """Have all that runs end with `ClientClosedError`, and nothing begin but `send_last`."""
+        """Have all that runs end with `ClientClosedError`, and nothing begin but `insist`."""
         self._session.end_calls()
 
     async def close(self) -> None:

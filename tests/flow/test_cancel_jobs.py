@@ -22,10 +22,11 @@ from elluminate_async import (
     OutcomeUnknownError,
     Progress,
 )
+from elluminate_async.limits.breaker import DOUBT
 from elluminate_async.server import LocalServer, ModelAnswer, WireProfile
 from elluminate_async.testing import VIRTUAL_TIME, ScriptedService
 from tests.faults.inprocess import client_of, experiment_of
-from tests.flow.bench import Boom, Recorder, Seen, is_batch
+from tests.flow.bench import Boom, Recorder, Seen, answer, is_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -426,6 +427,36 @@ async def test_a_cancellation_that_fails_costs_a_second_and_a_place() -> None:
         for job in [*service.jobs._running]:
             await service.jobs.revoke(job)
         await until(lambda: at.client._connection.limits.free_chunks == 1)
+
+
+@pytest.mark.parametrize("end", [by_its_task, by_closing_the_client])
+async def test_a_service_that_is_away_for_a_moment_cancels_all_the_same(end: End) -> None:
+    """The DELETE goes again within its second, though an outage holds all else back."""
+    async with scene() as at:
+        at.model.left = 0
+        first: list[float] = []
+
+        async def away(seen: Seen, send: Send) -> bool:
+            if seen.method == "DELETE":
+                first[:] = first or [seen.at]
+                if seen.at - first[0] < 0.6:
+                    await answer(send, 503)
+                    return True
+            return False
+
+        def ready() -> bool:
+            if at.model.active < 10:
+                return False
+            for _ in range(DOUBT):
+                at.client._connection.limits.failed("gone")
+            return True
+
+        at.recorder.before = away
+        began = time.monotonic()
+        await end(at, ready)
+        assert time.monotonic() - began <= WITHIN + 0.1
+        assert await at.statuses() == {"REVOKED": 2}
+        assert not at.model.active
 
 
 class Running:
