@@ -37,8 +37,9 @@ class AgentTaskRef(WireModel):
     """Which task a result is of.
 
     Attributes:
-        task_id: Of `AgentResultsDefinition`; it decides where it is given.
-        task_name: As it was when the experiment was made, or as it is.
+        task_id: Of `AgentResultsDefinition`.
+        task_name: As it was when the experiment was made, or as it is; beside ``task_id`` it is to
+            be that task's.
     """
 
     task_id: Id | None = None
@@ -67,7 +68,8 @@ class AgentResult(AgentTaskRef):
         cached_tokens: Those of the input that came from a cache.
         error: Why it failed; such a result is kept and never judged.
         metadata: Anything else; ``termination_reason`` in it is shown with the response.
-        criterion_ratings: Made elsewhere; the judge is not asked then.
+        criterion_ratings: Made elsewhere, one by each criterion; the judge is not asked then. Not
+            beside ``error``, as what failed is not rated.
     """
 
     messages: ListOf[dict[str, Any]] = []

@@ -108,14 +108,15 @@ async def test_results_are_matched_with_tasks(api: Api) -> None:
     refs = [
         {"task_name": "sort"},
         {"task_name": "order"},
-        {"task_id": 2, "task_name": "whatever"},
+        {"task_id": 2, "task_name": "find"},
         {"task_name": "find"},
         {"task_name": "no"},
         {"task_id": 3},
         {"task_id": 9},
+        {"task_id": 1, "task_name": "find"},
     ]
     found = await api.post(f"{PATH}/preview", {"results": refs})
-    assert (found["task_name_column"], found["matched"], found["unmatched"]) == ("task", 3, 4)
+    assert (found["task_name_column"], found["matched"], found["unmatched"]) == ("task", 3, 5)
     assert [one["task_id"] for one in found["results"][:3]] == [1, 1, 2]
     reasons = [one["reason"] for one in found["results"][3:]]
     assert [reason.partition(":")[0] for reason in reasons] == [
@@ -123,6 +124,7 @@ async def test_results_are_matched_with_tasks(api: Api) -> None:
         "the experiment has no task named 'no'",
         "the row of the task 'find' was deleted",
         "the experiment has no task of the id 9",
+        "the task 1 is named 'sort', and not 'find'",
     ]
     assert await api.items("/responses") == []
     assert (await api("POST", PATH, {"results": [{"task_name": " "}]})).status == 422
@@ -291,20 +293,24 @@ async def test_without_evaluation_nobody_is_asked(api: Api, model: ScriptedModel
 
 
 async def test_a_retry_judges_and_generates_nothing(api: Api, model: ScriptedModel) -> None:
-    """What an agent failed at stays failed, as no model answers in its place."""
+    """What failed stays failed, as no model answers in its place, and what came rated as it is."""
     await setup(api)
     results = [
         {"task_id": 1, "error": "crashed", "messages": [{"role": "assistant", "content": "oh"}]},
         {"task_id": 1, "trajectory": TRAJECTORY},
-        {"task_id": 2, "trajectory": {"schema_version": "1"}},
+        {
+            "task_id": 2,
+            "trajectory": TRAJECTORY,
+            "criterion_ratings": [{"criterion_id": 1, "rating": "NO"}],
+        },
     ]
     await api.post(PATH, {"results": results, "evaluate": False})
     before = await api.items("/responses")
     begun = await api.post("/experiments/1/retry-failed", {"rating_mode": "fast"})
     await api.ended(f"/experiments/1/generation/{begun['generation_task_id']}")
     assert len(model.calls) == 1
-    failed, judged, dropped = await api.items("/responses")
-    assert [failed, dropped] == [before[0], before[2]]
+    failed, judged, rated = await api.items("/responses")
+    assert [failed, rated] == [before[0], before[2]]
     assert [one["rating"] for one in judged["ratings"]] == ["YES", "YES"]
     again = await api.post("/experiments/1/retry-failed", {"rating_mode": "fast"})
     assert again["generation_task_id"] is None
@@ -346,13 +352,41 @@ BROKEN: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("where", "change"), BROKEN, ids=[where for where, _ in BROKEN])
 async def test_trajectories_that_are_none(api: Api, where: str, change: Any) -> None:
-    """They are dropped, and the error says where; the result is kept."""
+    """The error says where, and a result of nothing else is not stored: it is sent again whole."""
     await setup(api)
     result = {"task_id": 1, "trajectory": {**TRAJECTORY, **change}}
-    made = await api.post(PATH, {"results": [result]})
-    assert (made["created_responses"], made["evaluation_task_id"]) == (1, None)
-    (error,) = made["errors"]
-    assert where in error
+    told = {**result, "messages": [{"role": "assistant", "content": "I tried."}]}
+    made = await api.post(PATH, {"results": [result, told], "evaluate": False})
+    assert made["created_responses"] == 1
+    errors = made["errors"]
+    assert all(where in error for error in errors)
+    assert [error.split(": ")[1].split(" (")[0] for error in errors] == [
+        "not stored",
+        "trajectory dropped",
+    ]
+    await api.post(PATH, {"results": [{"task_id": 1, "trajectory": TRAJECTORY}], "epoch": 2})
+    assert [one["epoch"] for one in await api.items("/responses")] == [1, 2]
+
+
+async def test_ratings_that_contradict(api: Api) -> None:
+    """Two by a criterion have the result refused; beside an error none is taken: it failed."""
+    await setup(api)
+
+    def rated(task_id: int, *verdicts: str, **more: Any) -> dict[str, Any]:
+        ratings = [{"criterion_id": 1, "rating": verdict} for verdict in verdicts]
+        said = [{"role": "assistant", "content": "done"}]
+        return {"task_id": task_id, "messages": said, "criterion_ratings": ratings, **more}
+
+    results = [rated(1, "YES", "NO"), rated(2, "YES"), rated(3, "YES", error="crashed")]
+    made = await api.post(PATH, {"results": results})
+    assert (made["created_responses"], made["created_ratings"]) == (2, 1)
+    assert [error.partition(": ")[2] for error in made["errors"]] == [
+        "not stored: it has 2 ratings by the criterion 1: give one",
+        "ratings rejected: the result has an error, and what failed is not rated",
+    ]
+    assert [len(one["ratings"]) for one in await api.items("/responses")] == [1, 0]
+    counted = (await api.get("/experiments/1"))["results"]
+    assert (counted["num_rated_responses"], counted["num_failed_responses"]) == (1, 1)
 
 
 async def test_a_restart_goes_on_with_an_evaluation(

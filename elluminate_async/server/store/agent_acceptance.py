@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import ratings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from elluminate_async.schemas import Criterion
-    from elluminate_async.schemas.agent_results import AgentResult, AgentResultMatch
+    from elluminate_async.schemas.agent_results import (
+        AgentResult,
+        AgentResultMatch,
+        CriterionRatingIn,
+    )
     from elluminate_async.schemas.trajectories import Trajectory
     from elluminate_async.server.store.agent_tasks import Tasks
 
@@ -42,10 +46,23 @@ class ReadResult:
         return has_text and self.given.error is None
 
 
+@dataclass(frozen=True, slots=True)
+class TakenResult:
+    """A result that is stored.
+
+    Attributes:
+        ratings: Of its own, one by each criterion; the judge is not asked about it then.
+    """
+
+    task_id: int
+    result: ReadResult
+    ratings: Sequence[CriterionRatingIn]
+
+
 def nothing_stored(tasks: Tasks, matches: Sequence[AgentResultMatch]) -> Problem:
     """The refusal of an upload none of whose results is of a task of the experiment."""
     reasons = capped(_line(match, str(match.reason)) for match in matches)
-    gone = any(match.task_id in tasks for match in matches if match.task_id is not None)
+    gone = any(tasks.is_gone(match.task_id) for match in matches)
     accepted = [task for task in tasks.all if task.values is not None]
     names = ", ".join(repr(task.name) for task in accepted[:_ACCEPTED_TOLD]) or "none"
     return Problem(
@@ -63,38 +80,67 @@ def nothing_stored(tasks: Tasks, matches: Sequence[AgentResultMatch]) -> Problem
     )
 
 
-def verdicts(
-    asked: Iterable[Criterion],
-    ids: Sequence[int],
-    stored: Sequence[tuple[AgentResultMatch, ReadResult]],
-) -> tuple[list[ratings.JudgeVerdict], list[str]]:
-    """The ratings that came along, and what was wrong with those that are not taken."""
+def accepted(
+    matches: Sequence[AgentResultMatch], results: Sequence[ReadResult], asked: Iterable[Criterion]
+) -> tuple[list[TakenResult], list[str]]:
+    """The results that are stored, and a line for each thing that is not.
+
+    A result without a task, with two ratings by one criterion, or of which nothing is left is not
+    stored at all, so that it can be sent again.
+    """
     known = {criterion.id for criterion in asked}
-    verdicts: list[ratings.JudgeVerdict] = []
+    taken: list[TakenResult] = []
     errors: list[str] = []
-    for response_id, (match, one) in zip(ids, stored, strict=True):
-        for rating in one.given.criterion_ratings:
-            if rating.criterion_id is None:
-                reason = f"its criterion is named by the label {rating.label!r:.60} alone"
-                errors.append(_line(match, f"rating rejected: {reason}; give criterion_id"))
-            elif rating.criterion_id not in known:
-                reason = f"the experiment has no criterion {rating.criterion_id}"
-                errors.append(_line(match, f"rating rejected: {reason}"))
-            else:
-                verdict = ratings.JudgeVerdict(
-                    response_id, rating.criterion_id, rating.rating, rating.reasoning or None
-                )
-                verdicts.append(verdict)
-    return verdicts, errors
-
-
-def errors(matches: Sequence[AgentResultMatch], results: Sequence[ReadResult]) -> Iterable[str]:
-    """A line for each result, or trajectory, that is not taken."""
     for match, one in zip(matches, results, strict=True):
         if match.reason is not None:
-            yield _line(match, match.reason)
-        elif one.dropped is not None:
-            yield _line(match, f"trajectory dropped: {one.dropped}")
+            errors.append(_line(match, match.reason))
+            continue
+        own, rejected = _ratings_of(one.given, known)
+        lost = [] if one.dropped is None else [f"trajectory dropped: {one.dropped}"]
+        lost.extend(rejected)
+        refusal = _refusal(one, own, lost)
+        if refusal is not None:
+            errors.append(_line(match, f"not stored: {refusal}"))
+            continue
+        errors.extend(_line(match, reason) for reason in lost)
+        taken.append(TakenResult(match.task_id or 0, one, own))
+    return taken, errors
+
+
+def _ratings_of(
+    given: AgentResult, known: Container[int]
+) -> tuple[list[CriterionRatingIn], list[str]]:
+    """The ratings of a result that are taken, and why the others are not."""
+    if given.error is not None and given.criterion_ratings:
+        return [], ["ratings rejected: the result has an error, and what failed is not rated"]
+    own: list[CriterionRatingIn] = []
+    rejected: list[str] = []
+    for rating in given.criterion_ratings:
+        if rating.criterion_id is None:
+            reason = f"its criterion is named by the label {rating.label!r:.60} alone"
+            rejected.append(f"rating rejected: {reason}; give criterion_id")
+        elif rating.criterion_id not in known:
+            reason = f"the experiment has no criterion {rating.criterion_id}"
+            rejected.append(f"rating rejected: {reason}")
+        else:
+            own.append(rating)
+    return own, rejected
+
+
+def _refusal(one: ReadResult, own: Sequence[CriterionRatingIn], lost: Sequence[str]) -> str | None:
+    """Why a result is not stored, of which ``lost`` is not taken; None for one that is."""
+    named = Counter(
+        rating.criterion_id
+        for rating in one.given.criterion_ratings
+        if rating.criterion_id is not None
+    )
+    twice = [criterion_id for criterion_id, count in named.items() if count > 1]
+    if twice:
+        return f"it has {named[twice[0]]} ratings by the criterion {twice[0]}: give one"
+    # Stored all the same it would be a response that neither failed nor is ever rated.
+    if lost and not one.is_to_judge and one.given.error is None and not own:
+        return f"nothing is left of it ({lost[0]})"
+    return None
 
 
 def _line(match: AgentResultMatch, reason: str) -> str:

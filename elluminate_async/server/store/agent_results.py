@@ -109,17 +109,22 @@ def upload(
     matches = [tasks.match(index, one.given) for index, one in enumerate(results)]
     if not any(match.matched for match in matches):
         raise agent_acceptance.nothing_stored(tasks, matches)
-    stored = [(match, one) for match, one in zip(matches, results, strict=True) if match.matched]
-    of_tasks = [(tasks[match.task_id or 0], one) for match, one in stored]
-    ids = _insert(connection, project_id, experiment, of_tasks, epoch)
     asked = _criteria_of(connection, project_id, experiment)
-    verdicts, rejected = agent_acceptance.verdicts(asked, ids, stored)
+    taken, errors = agent_acceptance.accepted(matches, results, asked)
+    of_tasks = [(tasks[one.task_id], one.result) for one in taken]
+    ids = _insert(connection, project_id, experiment, of_tasks, epoch) if taken else []
+    verdicts = [
+        ratings.JudgeVerdict(
+            response_id, rating.criterion_id or 0, rating.rating, rating.reasoning or None
+        )
+        for response_id, one in zip(ids, taken, strict=True)
+        for rating in one.ratings
+    ]
     made = ratings.record(connection, project_id, verdicts)
-    rated = {one.response_id for one in verdicts}
     pending = [
         response_id
-        for response_id, (_, one) in zip(ids, stored, strict=True)
-        if one.is_to_judge and response_id not in rated
+        for response_id, one in zip(ids, taken, strict=True)
+        if one.result.is_to_judge and not one.ratings
     ]
     task_id = None
     if evaluate and pending and asked:
@@ -127,7 +132,7 @@ def upload(
     return AgentResultsUpload(
         created_responses=len(ids),
         created_ratings=len(made),
-        errors=agent_acceptance.capped([*agent_acceptance.errors(matches, results), *rejected]),
+        errors=agent_acceptance.capped(errors),
         pending_evaluations=len(pending) if task_id is not None else 0,
         evaluation_task_id=task_id,
     )

@@ -81,14 +81,20 @@ class Tasks:
     def __getitem__(self, task_id: int) -> Task:
         return self._by_id[task_id]
 
-    def __contains__(self, task_id: object) -> bool:
-        return task_id in self._by_id
+    def is_gone(self, task_id: int | None) -> bool:
+        """Whether that is a task whose row was deleted."""
+        task = None if task_id is None else self._by_id.get(task_id)
+        return task is not None and task.values is None
 
     def _find(self, ref: AgentTaskRef) -> tuple[Task | None, str | None]:
         if ref.task_id is not None:
             task = self._by_id.get(ref.task_id)
-            reason = f"the experiment has no task of the id {ref.task_id}"
-            return task, None if task is not None else reason
+            if task is None:
+                return None, f"the experiment has no task of the id {ref.task_id}"
+            if ref.task_name is not None and ref.task_name not in (task.name, task.current_name):
+                other = f"the task {task.id} is named {task.name!r:.100}"
+                return None, f"{other}, and not {ref.task_name!r:.100}: give one of the two"
+            return task, None
         found = self._by_name.get(ref.task_name or "", [])
         if len(found) == 1:
             return found[0], None

@@ -157,7 +157,8 @@ def _verdicts(
     ratings = tables.ratings
     current = (
         ratings.join(table, table.c.id == ratings.c.response_id),
-        (*chosen, ratings.c.is_current),
+        # What failed is not scored, also where verdicts had come along with it.
+        (*chosen, table.c.error.is_(None), ratings.c.is_current),
     )
     counts = connection.execute(
         select(ratings.c.criterion_id, ratings.c.rating, func.count())
@@ -173,7 +174,8 @@ def _verdicts(
         .where(ratings.c.response_id == table.c.id, ratings.c.is_current)
         .exists()
     )
-    rated = connection.scalar(select(func.count()).select_from(table).where(*chosen, is_rated))
+    succeeded = (*chosen, table.c.error.is_(None))
+    rated = connection.scalar(select(func.count()).select_from(table).where(*succeeded, is_rated))
     return by_criterion, rated or 0
 
 

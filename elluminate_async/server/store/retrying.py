@@ -47,7 +47,9 @@ FROM ratings AS g JOIN criteria AS k ON k.id = g.criterion_id
 LEFT JOIN jobs AS j ON j.task_id = g.job_id WHERE g.response_id = r.id AND g.is_current"""
 _TODO = f"""
 SELECT r.id, r.error IS NOT NULL AS is_failed, r.annotation <> '' AS is_annotated,
- r.trajectory IS NOT NULL OR r.messages <> '[]' AS has_text
+ r.trajectory IS NOT NULL OR r.messages <> '[]' AS has_text,
+ EXISTS (SELECT 1 FROM ratings AS o WHERE o.response_id = r.id AND o.job_id IS NULL
+  AND o.llm_model_name IS NULL) AS is_rated_elsewhere
 FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT NULL
  OR EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = ?
  AND c.retired_at IS NULL AND NOT EXISTS
@@ -86,8 +88,10 @@ def begin(
         raise at_work.busy(f"experiment {experiment_id}", job.task_id)
     todo = fetch(connection, _TODO, experiment_id, experiment.criterion_set_id)
     if experiment.evaluation_mode == "AGENTIC":
-        # No model answers in the place of an agent that failed.
-        todo = [row for row in todo if row.has_text and not row.is_failed]
+        # No model answers in the place of an agent that failed, and none judges what came rated.
+        todo = [
+            row for row in todo if row.has_text and not row.is_failed and not row.is_rated_elsewhere
+        ]
     if not todo:
         return None
     ids = [row.id for row in todo]
