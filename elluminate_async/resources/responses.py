@@ -124,8 +124,9 @@ class ResponsesResource(Resource):
         """An experiment's responses by the rows that they are to, as ids; one request.
 
         They come in the rows' order, or as a `SampleSort` says, and rows without any that matches
-        are left out. ``verdicts`` are such as ``{criterion: "NO"}``, and perfect is a response
-        all of whose ratings are YES. Figures have a least and a most: see `FigureRanges`.
+        are left out. ``verdicts`` are such as ``{criterion: "NO"}``. ``exclude_perfect`` leaves
+        those that do not meet some criterion; what failed, or has no rating, is not among them.
+        Figures have a least and a most: see `FigureRanges`.
         """
         whole = (sort_by, verdicts, exclude_perfect, only_annotated, figures)
         return await list_samples(self._connection, experiment, *whole)

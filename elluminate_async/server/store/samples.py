@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Float, and_, case, func, literal, or_, select
+from sqlalchemy import Float, and_, case, func, literal, select
 from sqlalchemy import cast as sql_cast
 
 from elluminate_async.schemas import RatingValue, SampleSort
@@ -41,7 +41,8 @@ class SampleFilter:
     Attributes:
         verdicts: Verdict by criterion, each of which a response must have.
         bounds: As of a `ResponseFilter`.
-        not_perfect: Without responses all of whose ratings are YES.
+        not_perfect: Only responses that do not meet some criterion; not those that failed, or that
+            nobody has rated.
         annotated: Only those with a note.
     """
 
@@ -67,7 +68,8 @@ def listed(
     if wanted.annotated:
         query = query.where(table.c.annotation != "")
     if wanted.not_perfect:
-        query = query.where(or_(~_has_rating(), _has_rating(ratings.c.rating != RatingValue.YES)))
+        missed = _has_rating(ratings.c.rating != RatingValue.YES)
+        query = query.where(table.c.error.is_(None), missed)
     if sort_by is None:
         return _samples(connection.execute(query.order_by(row, table.c.id)))
     name, _, direction = sort_by.value.rpartition("-")
