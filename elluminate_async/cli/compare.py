@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from elluminate_async import Comparison, Difference, Evaluation, InputError
+from elluminate_async import Comparison, Difference, Evaluation, InputError, PairingWarning
 from elluminate_async.cli import options as o
 from elluminate_async.cli.comparisons import CompareDocument, DifferenceDocument
 from elluminate_async.cli.exits import EXIT_FAILED, EXIT_NOT_MEASURED, EXIT_PASSED
@@ -58,7 +59,10 @@ def compare(
     else:
         config = _one_model(model or [])
         names = (a, b)
-        comparison = load(b).compare(first, config, confidence=confidence)
+        with warnings.catch_warnings():
+            # The table has the same line below it.
+            warnings.simplefilter("ignore", PairingWarning)
+            comparison = load(b).compare(first, config, confidence=confidence)
     _show(comparison, names)
     document = _document(comparison, names, fail_if_worse=fail_if_worse)
     if as_json:
@@ -97,6 +101,7 @@ def _document(
         confidence=comparison.confidence,
         criteria={name: DifferenceDocument.of(one) for name, one in comparison.criteria.items()},
         overall=DifferenceDocument.of(comparison.overall),
+        reason=comparison.reason,
     )
 
 
@@ -117,6 +122,8 @@ def _show(comparison: Comparison, names: tuple[str, str]) -> None:
     overall = comparison.overall
     left_out = f"; {overall.unpaired} left out" if overall.unpaired else ""
     talk.say(f"{overall.n} rows were measured on both sides{left_out}.")
+    if comparison.reason is not None:
+        talk.say(f"Nothing is compared: {comparison.reason}.")
 
 
 def _cells(one: Difference) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class CompareDocument(Document):
         a: What is compared with.
         b: What is in question.
         exit_code: 0, 1 by ``--fail-if-worse``, 3 where nothing was measured on both sides.
+        reason: Why nothing was.
     """
 
     version: Literal[1] = 1
@@ -66,3 +67,4 @@ class CompareDocument(Document):
     confidence: float
     criteria: dict[str, DifferenceDocument]
     overall: DifferenceDocument
+    reason: str | None = None

@@ -149,6 +149,13 @@ class PlaceholderWarning(UserWarning):
     """
 
 
+class PairingWarning(UserWarning):
+    """Two evaluations were compared that have no row in common: nothing was measured.
+
+    `Comparison.reason` has the same text.
+    """
+
+
 class TransportError(ElluminateError):
     """No complete, readable answer came back.
 

@@ -65,14 +65,17 @@ class Comparison(Documented):
         criteria: The difference by each criterion, in the order in which they were first seen.
         overall: The difference of each input's mean over the criteria that are paired on it.
         confidence: That of the intervals and of the verdicts.
+        reason: Why nothing was measured, where there is no pair at all; else None.
     """
 
     criteria: Mapping[str, Difference]
     overall: Difference
     confidence: float
+    reason: str | None = None
 
 
 _Pair: TypeAlias = tuple[Cell, Cell]  # of one input and criterion; both have a measurement
+_Cells: TypeAlias = Mapping[str, Mapping[Hashable, Cell]]  # by criterion, then by input
 _Units: TypeAlias = dict[Hashable, list[_Pair]]  # by input, with a pair for each criterion
 
 
@@ -157,6 +160,7 @@ def compare(
         },
         overall=_judged(overall, overall.p_value, confidence),
         confidence=confidence,
+        reason=None if overall.n else _reason(cells_a, cells_b),
     )
 
 
@@ -277,6 +281,22 @@ class _Bootstrap:
         low, high = np.quantile(means, [tail, 1 - tail])
         estimate = sum(step * count for step, count in counts.items()) / (scale * n)
         return Interval(min(float(low), estimate), max(float(high), estimate), self.confidence)
+
+
+def _reason(a: _Cells, b: _Cells) -> str:
+    """Why there is no pair of these."""
+    shared = [criterion for criterion in a if criterion in b]
+    if not a or not b:
+        return "one of the two has no verdict"
+    if not shared:
+        return f"they have no criterion in common: {_listed(a)} and {_listed(b)}"
+    if not any(a[criterion].keys() & b[criterion].keys() for criterion in shared):
+        return "no row of the one is a row of the other"
+    return "no row has a verdict by the same criterion on both sides"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"{name!r:.60}" for name in names)
 
 
 def _pair(a: Cell | None, b: Cell | None) -> _Pair | None:

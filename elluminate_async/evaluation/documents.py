@@ -175,9 +175,11 @@ _DOCUMENTS: Final[Mapping[str, CoreSchema]] = {
     "Difference": _DIFFERENCE,
     "Comparison": _object(
         "Comparison",
+        later=("reason",),
         criteria=core_schema.dict_schema(_TEXT, _DIFFERENCE),
         overall=_DIFFERENCE,
         confidence=_FLOAT,
+        reason=_or_null(_TEXT),
     ),
     "Gate": _object(
         "Gate",

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from elluminate_async.batch import Batch
-from elluminate_async.errors import InputError, ItemError
+from elluminate_async.errors import InputError, ItemError, PairingWarning
 from elluminate_async.evaluation.columns import record_cases, record_columns, record_rows
 from elluminate_async.evaluation.comparing import Comparison, compare
 from elluminate_async.evaluation.documents import Documented
 from elluminate_async.evaluation.gate import Gate
 from elluminate_async.evaluation.measures import (
     EvaluationSummary,
-    RunRows,
     criteria_of,
     gate_of,
     of_config,
     summary_of,
-    twins_of,
     verdicts_of,
 )
+from elluminate_async.evaluation.pairing import RunRows, explained, twins_of
 from elluminate_async.evaluation.records import EvaluationRecord, LaneResult, at
 from elluminate_async.evaluation.request import checked_cost
 from elluminate_async.evaluation.saved import read_records
@@ -203,7 +203,9 @@ class Evaluation(Sequence[EvaluationRecord], Tabular, Documented):
 
         Returns:
             The paired difference per criterion and over all; `Difference.improved` and
-            ``regressed`` have the indices of rows of this evaluation.
+            ``regressed`` have the indices of rows of this evaluation. Where not one row of two
+            evaluations is paired, it is ``"not measured"``, its `Comparison.reason` says why,
+            and a `PairingWarning` does.
 
         Raises:
             InputError: There is no such configuration, or it must be named.
@@ -260,14 +262,17 @@ class Evaluation(Sequence[EvaluationRecord], Tabular, Documented):
     def _compare_runs(
         self, before: Evaluation, config: str | None, confidence: float
     ) -> Comparison:
-        keys = twins_of(before._rows_to_pair(), self._rows_to_pair())
+        rows_before, rows = before._rows_to_pair(), self._rows_to_pair()
         first = before._records_of(config)
         second = self._records_of(config)
-        return compare(
-            verdicts_of(first, before._criteria(), keys),
-            verdicts_of(second, self._criteria()),
-            confidence=confidence,
+        verdicts_before = verdicts_of(first, before._criteria(), twins_of(rows_before, rows))
+        verdicts = verdicts_of(second, self._criteria())
+        found = explained(
+            compare(verdicts_before, verdicts, confidence=confidence), rows_before, rows
         )
+        if found.reason is not None:
+            warnings.warn(f"nothing is compared: {found.reason}", PairingWarning, stacklevel=3)
+        return found
 
     def _rows_to_pair(self) -> RunRows:
         return RunRows(self._inputs, self._paired_by)

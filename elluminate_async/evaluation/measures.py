@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.errors import InputError
@@ -146,46 +143,6 @@ def of_config(records: Sequence[EvaluationRecord], config: str) -> list[Evaluati
         there = ", ".join(sorted({record.config for record in records}))
         raise InputError(f"there is no configuration {config!r}: there are {there}")
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class RunRows:
-    """The rows of a run, to be paired with those of another.
-
-    Attributes:
-        paired_by: See `EvaluationRecord.paired_by`; empty where it is not known.
-    """
-
-    inputs: Sequence[Mapping[str, Any]]
-    paired_by: Sequence[str] = ()
-
-
-def twins_of(before: RunRows, now: RunRows) -> list[Hashable]:
-    """For each row of a run the index of its twin in another; where none is, a key of its own.
-
-    Twins have the same values in the columns by which either run is paired and that all rows of
-    both have: an answer that was made elsewhere is a column too, and differs. Where there are
-    no such columns, all their content is the same. Among equal rows the first is paired with
-    the first.
-    """
-    every = [*before.inputs, *now.inputs]
-    columns = [
-        name
-        for name in dict.fromkeys([*before.paired_by, *now.paired_by])
-        if all(name in row for row in every)
-    ]
-    places = {key: index for index, key in enumerate(_row_keys(now.inputs, columns))}
-    return [places.get(key, key) for key in _row_keys(before.inputs, columns)]
-
-
-def _row_keys(inputs: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[Hashable]:
-    """The content of each row, and a count among equal ones."""
-    seen = Counter[str]()
-    for row in inputs:
-        told = {name: row[name] for name in columns} if columns else row
-        content = json.dumps(told, sort_keys=True, default=str)
-        yield content, seen[content]
-        seen[content] += 1
 
 
 def gate_of(

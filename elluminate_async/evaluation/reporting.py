@@ -7,14 +7,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.errors import InputError, MissingExtraError
-from elluminate_async.evaluation.comparing import Comparison, Difference, compare
+from elluminate_async.evaluation.comparing import Difference, compare
 from elluminate_async.evaluation.measures import (
     EvaluationSummary,
-    RunRows,
     gate_of,
-    twins_of,
     verdicts_by,
 )
+from elluminate_async.evaluation.pairing import RunRows, explained, twins_of
 from elluminate_async.evaluation.statistics import Rate, Verdict, summarize
 from elluminate_async.report.data import (
     ComparisonData,
@@ -222,9 +221,11 @@ def _comparisons(
     elif len(run.configs) > 1:
         pairs = [(run, run.configs[0], other) for other in run.configs[1:]]
     try:
-        found = [_compared(first, a, run, b) for first, a, b in pairs]
+        compared = [_compared(first, a, run, b) for first, a, b in pairs]
     except MissingExtraError:
         return [], [*notes, _NO_COMPARISON]
+    found = [one for one, _ in compared]
+    notes += [f"{one.b} is not compared with {one.a}: {why}." for one, why in compared if why]
     # The worst first; what was not measured last.
     found.sort(key=lambda one: 2.0 if one.overall.difference is None else one.overall.difference)
     return found, notes
@@ -237,24 +238,29 @@ def _pairs(before: _Run, run: _Run) -> list[tuple[_Run, str, str]]:
     return [(before, name, name) for name in run.configs if name in before.configs]
 
 
-def _compared(before: _Run, a: str, run: _Run, b: str) -> ComparisonData:
-    keys = before.rows()
-    if before is not run:
-        (earlier, before_rows), (order, rows) = before.rows_to_pair(), run.rows_to_pair()
-        twins = twins_of(before_rows, rows)
+def _compared(before: _Run, a: str, run: _Run, b: str) -> tuple[ComparisonData, str | None]:
+    """The comparison, and why it has no pair."""
+    if before is run:
+        rows = run.rows()
+        result = compare(run.verdicts(a, rows), run.verdicts(b, rows))
+    else:
+        (earlier, before_rows), (order, rows_now) = before.rows_to_pair(), run.rows_to_pair()
+        twins = twins_of(before_rows, rows_now)
         # What is not in this run keeps a key that is no row of it.
-        keys = {
+        keys: dict[int, Hashable] = {
             row: order[twin] if isinstance(twin, int) else twin
             for row, twin in zip(earlier, twins, strict=True)
         }
-    result: Comparison = compare(before.verdicts(a, keys), run.verdicts(b, run.rows()))
-    return ComparisonData(
+        found = compare(before.verdicts(a, keys), run.verdicts(b, run.rows()))
+        result = explained(found, before_rows, rows_now)
+    data = ComparisonData(
         a=a if before is run else f"{a} (earlier run)",
         b=b if before is run else f"{b} (this run)",
         criteria=[_difference(label, one) for label, one in result.criteria.items()],
         overall=_difference("all criteria", result.overall),
         confidence=result.confidence,
     )
+    return data, result.reason
 
 
 def _difference(label: str, one: Difference) -> DifferenceData:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from elluminate_async import Evaluation, RatingMode
-from elluminate_async.evaluation.measures import RunRows, twins_of
+from elluminate_async import Evaluation, PairingWarning, RatingMode
+from elluminate_async.evaluation.pairing import RunRows, twins_of
 from elluminate_async.evaluation.reporting import report_data
 from tests.evaluation.scene import Scene, evaluating, judging
 
@@ -75,6 +77,45 @@ async def test_a_stream_tells_how_its_records_are_paired() -> None:
             kept = [record.to_dict() async for record in records]
 
         assert Evaluation.from_records(kept).compare(before).overall.n == 6
+
+
+async def test_rows_in_memory_are_paired_with_their_file() -> None:
+    """Dates, a Decimal and tuples are in the file as JSON has them."""
+    at = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
+    rows = [
+        {"word": f"w{n}", "at": at + n * timedelta(days=1), "sum": Decimal("1.10") + n, "part": (n,
+         {"on": date(2026, 1, 1 + n)})}
+        for n in range(3)
+    ]  # fmt: skip
+    async with evaluating() as scene:
+        judging(scene, lambda prompt: True)
+        result = await scene.client.evaluate(
+            rows, prompt="{{word}} {{at}} {{sum}} {{part}}", criteria=["A?"]
+        )
+
+    kept = read_back(result)
+    for a, b in ((result, kept), (kept, result), (result, result)):
+        comparison = a.compare(b)
+        assert (comparison.overall.n, comparison.overall.unpaired) == (3, 0)
+        assert comparison.reason is None
+    assert report_data(result, compare_with=kept).comparisons[0].overall.n == 3
+
+
+async def test_a_comparison_without_a_pair_says_why() -> None:
+    """A warning, the comparison, the report and its document: nothing was measured."""
+    async with evaluating() as scene:
+        before, after = [await rated(scene, answered(n, "good")) for n in (1, 2)]
+        other = await scene.client.evaluate(
+            [{"word": "other", "answer": "x"}], prompt="Say {{word}}", criteria=["A?"]
+        )
+
+    assert after.compare(before).reason is None  # one of the two is paired
+    told = "no row of the one is a row of the other; rows are paired by their values of 'word'"
+    with pytest.warns(PairingWarning, match=f"nothing is compared: {told}"):
+        comparison = other.compare(before)
+    assert (comparison.overall.verdict, comparison.reason) == ("not measured", told)
+    assert comparison.to_dict()["reason"] == told
+    assert told in report_data(other, compare_with=before).notes[0]
 
 
 @pytest.mark.parametrize(
