@@ -10,6 +10,7 @@ from elluminate_async.batch import BatchOptions
 from elluminate_async.batch.options import shown
 from elluminate_async.config import Settings, checked_ssl_context
 from elluminate_async.errors import ConfigurationError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.evaluation.calls import EvaluationCalls
 from elluminate_async.limits.limits import Limits, Traffic
 from elluminate_async.operations.coalescing import coalescer_of
@@ -156,7 +157,7 @@ class AsyncClient(EvaluationCalls):
             chosen,
             project=project,
             by_token=settings.token is not None,
-            skip_version_check=skip_version_check,
+            skip_version_check=flag(skip_version_check, "skip_version_check", ConfigurationError),
         )
         coalescer = coalescer_of(connection, coalesce)
         self._settings = settings

@@ -18,6 +18,7 @@ from elluminate_async.batch.options import Progress as Progress
 from elluminate_async.batch.options import ProgressCallback as ProgressCallback
 from elluminate_async.batch.options import RateLimit as RateLimit
 from elluminate_async.errors import ElluminateError, InputError, ItemError, one_line
+from elluminate_async.errors.arguments import optional_flag
 from elluminate_async.errors.causes import cause_counts, one_cause
 from elluminate_async.tables.columns import batch_cases, batch_columns, batch_rows
 from elluminate_async.tables.documents import batch_schema
@@ -202,6 +203,7 @@ class Batch(Sequence[T], Tabular, Generic[T]):
         the whole requests of what is unknown, and an input `Batch` that had failures. At the
         service the rows of earlier errors stay beside the new ones.
         """
+        include_unknown = optional_flag(include_unknown, "include_unknown")
         if not self.failed:
             return self
         resend = self._resend

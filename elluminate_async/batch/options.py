@@ -9,7 +9,9 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Final, Literal, NoReturn, TypeAlias, TypedDict, Unpack, get_args
 
-from elluminate_async.errors import ConfigurationError
+from elluminate_async.errors import ConfigurationError, ElluminateError, InputError
+from elluminate_async.errors.arguments import flag
+from elluminate_async.errors.arguments import shown as shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,7 @@ class BatchOptions:
             if field.name in _COUNTS:
                 _positive(f"BatchOptions.{field.name}", value, whole=True)
             elif field.name in _SWITCHES:
-                if not isinstance(value, bool):
-                    _refuse(f"BatchOptions.{field.name}", value, "True or False")
+                flag(value, f"BatchOptions.{field.name}", ConfigurationError)
             elif field.name not in _OTHERS:
                 zero = field.name == "retry_for"
                 _positive(f"BatchOptions.{field.name}", value, or_zero=zero)
@@ -222,33 +223,40 @@ def is_finite(number: float) -> bool:
         return False
 
 
-def check_callback(name: str, callback: object, *, or_else: str = "") -> None:
-    """Raise `ConfigurationError` where ``callback`` cannot be told of progress.
+def check_callback(
+    name: str,
+    callback: object,
+    *,
+    or_else: str = "",
+    kind: type[ElluminateError] = ConfigurationError,
+) -> None:
+    """Raise an error where ``callback`` cannot be told of progress.
 
     Args:
         name: Of the option or argument.
         callback: Its value.
         or_else: Other values that it may have, for the error's text.
+        kind: Of the error.
     """
     wanted = f"{or_else}a function of one Progress"
     if not callable(callback):
-        _refuse(name, callback, wanted)
+        _refuse(name, callback, wanted, kind)
     while isinstance(callback, partial):
         callback = callback.func
     called = type(callback).__call__  # of an object that is called as if it was a function
     for function in (callback, called):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            _refuse(name, callback, f"{wanted} and no async one, as nobody would await it")
+            problem = f"{wanted} and no async one, as nobody would await it"
+            _refuse(name, callback, problem, kind)
 
 
-def _refuse(name: str, value: object, wanted: str) -> NoReturn:
-    raise ConfigurationError(f"{name} must be {wanted}, not {shown(value)}")
+def check_progress(progress: object) -> None:
+    """Raise `InputError` for what neither shows progress, nor hides it, nor can be told of it."""
+    if not isinstance(progress, bool):
+        check_callback("progress", progress, or_else="True, False or ", kind=InputError)
 
 
-def shown(value: object) -> str:
-    """``value`` as an error's text quotes it: cut, and whatever it is."""
-    try:
-        return f"{value!r:.80}"
-    except ValueError:
-        # Python writes no int of more than some thousand digits.
-        return f"a number of type {type(value).__name__}"
+def _refuse(
+    name: str, value: object, wanted: str, kind: type[ElluminateError] = ConfigurationError
+) -> NoReturn:
+    raise kind(f"{name} must be {wanted}, not {shown(value)}")

@@ -19,6 +19,7 @@ from elluminate_async.config.secrets import checked_secret
 from elluminate_async.config.urls import checked_base_url as checked_base_url
 from elluminate_async.config.urls import is_loopback as is_loopback
 from elluminate_async.errors import ConfigurationError
+from elluminate_async.errors.arguments import flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +103,8 @@ class Settings:
                 "environment: make sure that they belong together",
                 stacklevel=3,
             )
-        where = checked_base_url(url or DEFAULT_BASE_URL, allow_http=allow_insecure_http)
+        allow_http = flag(allow_insecure_http, "allow_insecure_http", ConfigurationError)
+        where = checked_base_url(url or DEFAULT_BASE_URL, allow_http=allow_http)
         return cls(
             base_url=where,
             api_key=None if key is None else checked_secret(key, "API key"),

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from elluminate_async.config.secrets import Secret
 from elluminate_async.config.urls import is_loopback, is_plain_origin, without_user
 from elluminate_async.errors import ConfigurationError
+from elluminate_async.errors.arguments import flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +57,7 @@ def proxy_for(
     Raises:
         ConfigurationError: It cannot be used, or would be shown the key.
     """
-    if not isinstance(trust_env, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"trust_env must be True or False, not {trust_env!r:.80}")
+    trust_env = flag(trust_env, "trust_env", ConfigurationError)
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     if proxy is not None:

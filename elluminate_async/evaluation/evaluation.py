@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from elluminate_async.batch import Batch
 from elluminate_async.errors import InputError, ItemError, PairingWarning
+from elluminate_async.errors.arguments import optional_flag
 from elluminate_async.evaluation.columns import record_cases, record_columns, record_rows
 from elluminate_async.evaluation.comparing import Comparison, compare
 from elluminate_async.evaluation.documents import Documented
@@ -378,6 +379,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular, Documented):
 
         Cost: that of the first call, for the records that failed.
         """
+        include_unknown = optional_flag(include_unknown, "include_unknown")
         if self._retrying:
             raise InputError("this evaluation is being retried already: await that first")
         if max_cost is not None:

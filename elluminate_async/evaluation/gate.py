@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from elluminate_async.errors import InputError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.evaluation.documents import Documented
 from elluminate_async.evaluation.statistics import Rate, Summary
 
@@ -65,8 +66,10 @@ def gate(
         per_criterion: Look at the rate of each criterion rather than at that of all verdicts.
 
     Raises:
-        InputError: A threshold is no number from 0 to 1, or there is none.
+        InputError: A threshold is no number from 0 to 1, or there is none; or ``per_criterion`` is
+            neither True nor False.
     """
+    per_criterion = flag(per_criterion, "per_criterion")
     _check("pass_rate", pass_rate)
     _check("max_error_rate", max_error_rate)
     if pass_rate is None and max_error_rate is None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from elluminate_async.errors import InputError, MissingExtraError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.evaluation.comparing import Difference, compare
 from elluminate_async.evaluation.measures import (
     EvaluationSummary,
@@ -106,6 +107,7 @@ def report_data_of_records(
         InputError: A record lacks its row or configuration, a rating its criterion, or a
             threshold is no number from 0 to 1.
     """
+    per_criterion = flag(per_criterion, "per_criterion")
     run = _Run(records, configs)
     rates = {config: summarize(run.verdicts(config, run.rows())) for config in run.configs}
     summary = EvaluationSummary(rates, _CONFIDENCE)

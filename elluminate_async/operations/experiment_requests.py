@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from elluminate_async.errors import InputError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.experiment_starts import JobStart
 from elluminate_async.operations.json_input import check_name, checked_input, checked_params
 from elluminate_async.operations.references import id_of, optional_id
@@ -38,6 +39,8 @@ def creation_of(
     collection: Collection | int | None,
     llm_config: LLMConfig | int | None,
     criterion_set: CriterionSet | int | None,
+    *,
+    generate: bool = False,
     **others: Any,
 ) -> CreateExperimentRequest:
     """The body that defines an experiment."""
@@ -49,6 +52,7 @@ def creation_of(
             collection_id=optional_id(collection, Collection, "collection"),
             criterion_set_id=optional_id(criterion_set, CriterionSet, "criterion_set"),
             llm_config_id=optional_id(llm_config, LLMConfig, "llm_config"),
+            generate=flag(generate, "generate"),
             **others,
         )
 
@@ -74,6 +78,7 @@ def retry_start(
 ) -> JobStart:
     """The request that begins a retry of what failed."""
     id = id_of(experiment, Experiment, "experiment")
+    discard_annotations = flag(discard_annotations, "discard_annotations")
     with checked_input("the retry"):
         body = RetryFailedRequest(rating_mode=rating_mode, discard_annotations=discard_annotations)
     return JobStart("retry", ("experiments", id, "retry-failed"), body, experiment=id)

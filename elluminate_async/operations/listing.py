@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import AnswerTooLargeError, NotFoundError, ProtocolError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.limits.backoff import back_off
 from elluminate_async.operations.connection import decode, decoded
 from elluminate_async.operations.reading import Rows, parsed, read, read_json
@@ -84,7 +85,7 @@ class Listing(Generic[M]):
         self._segments = segments
         self._query = dict(query or {})
         self._policy = policy
-        self._strict = strict
+        self._strict = flag(strict, "strict")
         self._parts = parts
         self._of_project = of_project
 

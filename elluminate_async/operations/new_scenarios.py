@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.engine.item_errors import item_error
 from elluminate_async.errors import ElluminateError, InputError, ItemError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.connection import decode, decode_list
 from elluminate_async.operations.json_input import check_json, checked_input, several
 from elluminate_async.operations.listing import Listing
@@ -78,8 +79,10 @@ async def add_scenarios(
     """Outcome i the scenario of item i, `AT_ONCE` of them in a request.
 
     Raises:
+        InputError: ``skip_existing`` is neither True nor False.
         ElluminateError: A request failed; its ``partial`` has those before it.
     """
+    skip_existing = flag(skip_existing, "skip_existing")
     outcomes: dict[int, Outcome[Scenario]] = {}
     for start in range(0, len(items), AT_ONCE):
         some = items[start : start + AT_ONCE]

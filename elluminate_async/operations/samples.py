@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from elluminate_async.errors import InputError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.filters import (
     FigureRanges,
@@ -51,8 +52,8 @@ async def list_samples(
     query = {
         "experiment_id": id_of(experiment, Experiment, "experiment"),
         "criteria_filter_by": verdict_query(verdicts),
-        "exclude_perfect_responses": exclude_perfect or None,
-        "show_only_annotated_responses": only_annotated or None,
+        "exclude_perfect_responses": flag(exclude_perfect, "exclude_perfect") or None,
+        "show_only_annotated_responses": flag(only_annotated, "only_annotated") or None,
         "sort_by": None if sort_by is None else one_of(sort_by, SampleSort, "sort_by"),
         **figure_query(figures),
     }

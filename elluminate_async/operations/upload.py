@@ -14,6 +14,7 @@ from elluminate_async.engine.operation import ChunkRefusedError
 from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import ElluminateError, PayloadTooLargeError, RejectedError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.base import ChunkOperation
 from elluminate_async.operations.chunk_log import ResentChunk, in_doubt, not_own, not_there
 from elluminate_async.operations.connection import decode_list
@@ -67,7 +68,7 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         self._collection_id = collection_id
         self._rows_at_once = rows_at_once
         self._entries = ("collections", collection_id, "entries")
-        self._skip_existing = skip_existing
+        self._skip_existing = flag(skip_existing, "skip_existing")
         self._existing = ExistingRows(context, self._entries)
         self._all: dict[int, TemplateVariables] | None = None
 

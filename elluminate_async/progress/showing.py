@@ -6,7 +6,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from elluminate_async.batch.options import check_callback
+from elluminate_async.batch.options import check_progress
 from elluminate_async.progress.display import Display, GetTraffic, View, shielded
 from elluminate_async.progress.notebook import NotebookView, in_notebook
 from elluminate_async.progress.plain import PlainLines
@@ -32,7 +32,7 @@ class Showing:
         traffic: Asks the client what its requests are up to.
 
     Raises:
-        ConfigurationError: ``progress`` is something else.
+        InputError: ``progress`` is something else.
     """
 
     def __init__(
@@ -44,8 +44,7 @@ class Showing:
         total: int | None,
         traffic: GetTraffic,
     ) -> None:
-        if not isinstance(progress, bool):
-            check_callback("progress", progress, or_else="True, False or ")
+        check_progress(progress)
         self._progress = progress
         self._on_progress = on_progress
         self._make_display = partial(Display, operation, total, traffic)

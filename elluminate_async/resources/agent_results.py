@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from elluminate_async.batch import BatchOptions
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import RejectedError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.agent_evaluation import Deliver, follow_evaluation
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import CallContext, checked_seconds
@@ -123,9 +124,11 @@ class AgentResultsResource(Resource):
             PayloadTooLargeError: It is too much for one request.
             InputError: Something is no result.
         """
+        raises = flag(raise_on_partial, "raise_on_partial")
+        judges = flag(evaluate, "evaluate")
         with checked_input("the upload"):
             body = AgentResultsUploadRequest(
-                results=results_of(results), epoch=epoch, evaluate=evaluate
+                results=results_of(results), epoch=epoch, evaluate=judges
             )
         policy = CallContext.begin(self._connection, options).policy
         try:
@@ -140,7 +143,7 @@ class AgentResultsResource(Resource):
             raise refused(error) from None
         blotted = [self._connection.blotted(text) for text in upload.errors]
         upload = upload.model_copy(update={"errors": blotted})
-        check_whole(upload, raises=raise_on_partial)
+        check_whole(upload, raises=raises)
         return upload
 
     async def wait(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from elluminate_async.errors import ConflictError, NotFoundError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.progress import Showing
 
 if TYPE_CHECKING:
@@ -45,8 +46,12 @@ class Resource:
 
 
 def cascading(cascade: bool) -> dict[str, bool]:
-    """The query of a deletion; what refers to an object goes with it only where that is said."""
-    return {"cascade": True} if cascade else {}
+    """The query of a deletion; what refers to an object goes with it only where that is said.
+
+    Raises:
+        InputError: ``cascade`` is neither True nor False.
+    """
+    return {"cascade": True} if flag(cascade, "cascade") else {}
 
 
 async def got_or_created(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from elluminate_async.errors import InputError
+from elluminate_async.errors.arguments import flag, optional_flag
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
     check_lookup,
@@ -185,7 +186,7 @@ class CollectionsResource(Resource):
             body = UpdateCollectionRequest(
                 name=name,
                 description=description,
-                read_only=read_only,
+                read_only=optional_flag(read_only, "read_only"),
                 columns=_columns_of(columns),
                 **changes,
             )
@@ -229,7 +230,7 @@ def _creation(
             description=description,
             variables=None if variables is None else _rows_of(variables, conversations_of(given)),
             columns=given,
-            read_only=read_only,
+            read_only=flag(read_only, "read_only"),
             collection_type=collection_type,
             environment_config=json_object(environment_config, "environment_config"),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from elluminate_async.batch import Batch, BatchOptions
 from elluminate_async.errors import ConflictError, InputError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.connection import decode, decode_list
 from elluminate_async.operations.context import CallContext, single_policy
 from elluminate_async.operations.json_input import checked_input
@@ -104,7 +105,7 @@ class CriteriaResource(Resource):
                 prompt_template_id=optional_id(prompt_template, PromptTemplate, "prompt_template"),
                 criterion_set_id=optional_id(criterion_set, CriterionSet, "criterion_set"),
                 criteria=given,
-                delete_existing=delete_existing,
+                delete_existing=flag(delete_existing, "delete_existing"),
             )
         policy = single_policy(self._connection, options)
         made = await self._made("add criteria", body, policy, cascade=cascade)
@@ -131,7 +132,7 @@ class CriteriaResource(Resource):
         """
         body = AddCriteriaRequest(
             prompt_template_id=id_of(prompt_template, PromptTemplate, "prompt_template"),
-            delete_existing=delete_existing,
+            delete_existing=flag(delete_existing, "delete_existing"),
         )
         policy = CallContext.begin(self._connection, options).policy
         policy = replace(policy, attempt_timeout=policy.remaining())

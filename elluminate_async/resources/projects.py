@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elluminate_async.errors import InputError
+from elluminate_async.errors.arguments import optional_flag
 from elluminate_async.operations.chunk_log import in_doubt
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import check_lookup, check_name, checked_input
@@ -66,6 +67,7 @@ class ProjectsResource(Resource):
             OutcomeUnknownError: It was sent, and whether it was created is not known.
         """
         check_name(name, "a project")
+        is_public = optional_flag(public_in_org, "public_in_org")
         if organization_id is None:
             organization_id = await self._only_organization()
         with checked_input("the project"):
@@ -73,7 +75,7 @@ class ProjectsResource(Resource):
                 name=name,
                 description=description,
                 organization_id=organization_id,
-                public_in_org=public_in_org,
+                public_in_org=is_public,
             )
         # Under no key, as a key is of a project.
         with one_sending("create a project"):

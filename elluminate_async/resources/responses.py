@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from elluminate_async.batch import Batch, Outcome
+from elluminate_async.batch.options import check_progress
 from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.coalescing import Coalescer, generation
@@ -282,6 +283,7 @@ class ResponsesResource(Resource):
 
         Source: ``POST responses/batches`` and its event stream, protocol of SDK 1.5.2.
         """
+        check_progress(progress)
         context = CallContext.begin(self._connection, options)
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)
         variables = template_variables

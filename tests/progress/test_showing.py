@@ -18,8 +18,8 @@ from elluminate_async import (
     AsyncClient,
     AuthenticationError,
     BatchOptions,
-    ConfigurationError,
     Evaluation,
+    InputError,
     Progress,
     RatingMode,
 )
@@ -159,9 +159,9 @@ async def test_another_value_is_refused(progress: Any) -> None:
     """At once, and the text says what it may be."""
     async with released() as client:
         wanted = "progress must be True, False or a function of one Progress"
-        with pytest.raises(ConfigurationError, match=wanted):
+        with pytest.raises(InputError, match=wanted):
             await client.evaluate(words(1), **asked(progress))
-        with pytest.raises(ConfigurationError, match=wanted):
+        with pytest.raises(InputError, match=wanted):
             client.stream_evaluate(words(1), **asked(progress))
 
 

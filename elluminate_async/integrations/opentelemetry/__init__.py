@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from elluminate_async._version import __version__
 from elluminate_async.errors import MissingExtraError
+from elluminate_async.errors.arguments import flag, optional_flag
 
 try:
     from opentelemetry import _logs, trace
@@ -78,7 +79,12 @@ def observers(
         capture_content: Emit the messages of each response, and the judge's reasons in the events
             of ratings. None asks ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, where
             ``true``, ``EVENT_ONLY`` and ``SPAN_AND_EVENT`` say so.
+
+    Raises:
+        InputError: One of both is neither True nor False.
     """
+    evaluation_events = flag(evaluation_events, "evaluation_events")
+    capture_content = optional_flag(capture_content, "capture_content")
     if capture_content is None:
         capture_content = os.environ.get(CAPTURE_VARIABLE, "").strip().lower() in _CAPTURES
     tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
