@@ -279,7 +279,8 @@ class ExperimentsResource(Resource):
             timeout: Seconds; None takes the deadline of the client's options.
 
         Returns:
-            The experiment with its results. Responses that failed are counted in them.
+            The experiment with its results. Responses that failed are counted in them; so does
+            the embedded server with rows that lack a value for a placeholder, and asks no model.
 
         Raises:
             InputError: ``timeout`` is no finite number above 0, or another argument cannot work.

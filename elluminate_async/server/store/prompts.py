@@ -24,7 +24,7 @@ from elluminate_async.server.store.wire_json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -41,6 +41,7 @@ _FILLED_AGAIN = "UPDATE prompts SET entry_digest = ? WHERE id = ?"
 _COLUMNS = """
 SELECT id, columns FROM collections WHERE id IN (SELECT value FROM json_each(?))"""
 
+_SHOWN = 10
 
 MOST_PROMPT = 4 << 20
 """Characters of one filled-in prompt."""
@@ -126,10 +127,14 @@ def filled(
     prepared = cache(_prepared)
 
     @cache
+    def named_in(template: AnyRow | None) -> list[str]:
+        return [] if template is None else placeholders_in(prepared(template).messages)
+
+    @cache
     def column_of(
         template: AnyRow | None, collection_id: int, response_column_id: int | None
     ) -> PromptColumn | None:
-        named = () if template is None else placeholders_in(prepared(template).messages)
+        named = named_in(template)
         return running.prompts_column(columns[collection_id], response_column_id, named)
 
     made: dict[tuple[int | None, PromptColumn | None, int], _NewPrompt] = {}
@@ -141,7 +146,7 @@ def filled(
         key = (None if template is None else template.id, column, entry.id)
         if key not in made:
             given = None if template is None else prepared(template)
-            made[key] = _new(key[0], given, column, entry, filling)
+            made[key] = _new(key[0], given, column, entry, named_in(template), filling)
         found.append(made[key])
     ids = _kept(connection, project_id, {one.digest: one for one in found})
     return [FilledPrompt(ids[one.digest], one.messages, one.resolved) for one in found]
@@ -168,6 +173,7 @@ def _new(
     template: Prepared | None,
     column: PromptColumn | None,
     entry: AnyRow,
+    named: Sequence[str],
     filling: Filling,
 ) -> _NewPrompt:
     values = read_json(entry.input_values)
@@ -178,6 +184,7 @@ def _new(
         prompt, resolved = given._replace(messages=[]), {"problem": excess, "is_too_long": True}
     else:
         try:
+            _require_values(named, values)
             prompt = fill_in(template, column, values)
         except ValueError as error:
             prompt, resolved = fill_in(given, None, values), {"problem": str(error)}
@@ -193,6 +200,15 @@ def _new(
         entry.digest,
         dump_or_none(resolved),
     )
+
+
+def _require_values(named: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a row that lacks a value: a model would be asked for the braces."""
+    missing = [f"{{{{{name:.60}}}}}" for name in named if name not in values]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise ValueError(f"the row has no value for {shown}{more}: give it one, and retry")
 
 
 def _kept(connection: Connection, project_id: int, wanted: dict[str, _NewPrompt]) -> dict[str, int]:
