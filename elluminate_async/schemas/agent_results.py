@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from elluminate_async.schemas.base import ItemsOf, ListOf, WireModel
 from elluminate_async.schemas.ratings import RatingValue
-from elluminate_async.schemas.trajectories import MOST_SECONDS, Cost, Tokens
+from elluminate_async.schemas.trajectories import MOST_SECONDS, Cost, Tokens, TrajectoryObject
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -73,7 +73,7 @@ class AgentResult(AgentTaskRef):
     """
 
     messages: ListOf[dict[str, Any]] = []
-    trajectory: dict[str, Any] | None = None
+    trajectory: TrajectoryObject | None = None
     reward: Annotated[float, Field(ge=0, le=1)] | None = None
     steps: Tokens | None = None
     cost_usd: Cost | None = None

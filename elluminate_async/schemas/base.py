@@ -10,10 +10,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
 )
 from pydantic.functional_validators import BeforeValidator, WrapValidator
+from pydantic.json_schema import JsonSchemaValue
 
 T = TypeVar("T")
 
@@ -91,6 +93,25 @@ class WireModel(BaseModel):
     model_config = ConfigDict(
         extra="ignore", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
     )
+
+
+class KeysOf:
+    """Annotates an object that is kept as it is: the model that tells of the keys it may have.
+
+    For a description of the wire only: nothing is validated by that model.
+
+    Args:
+        model: Its fields are the keys.
+    """
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def __get_pydantic_json_schema__(
+        self, _schema: object, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The model's, in place of any object's."""
+        return handler(self._model.__pydantic_core_schema__)
 
 
 class Page(WireModel, Generic[T]):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from elluminate_async.schemas.base import ListOf, RowsOf, WireModel
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
+from elluminate_async.schemas.generation_params import ParamsObject
 from elluminate_async.schemas.jobs import JobStatusName
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -98,7 +99,7 @@ class Experiment(ConfiguredExperiment):
     has_internal_error: bool = False
     results: ExperimentResults | None = None
     logs: str | None = None
-    generation_params: dict[str, Any] | None = None
+    generation_params: ParamsObject | None = None
     rating_version: str | None = None
     n_epochs: int | None = None
     response_column_id: int | None = None
@@ -183,7 +184,7 @@ class CreateExperimentRequest(WireModel):
     generate: bool = False
     rating_mode: RatingMode = RatingMode.DETAILED
     n_epochs: int = Field(default=1, ge=1)
-    generation_params: dict[str, Any] | None = None
+    generation_params: ParamsObject | None = None
     rating_version: str | None = None
     response_column_id: int | None = None
     evaluation_mode: EvaluationMode = "STANDARD"
@@ -208,7 +209,7 @@ class RunExperimentRequest(WireModel):
 
     rating_mode: RatingMode = RatingMode.DETAILED
     n_epochs: int = Field(default=1, ge=1)
-    generation_params: dict[str, Any] | None = None
+    generation_params: ParamsObject | None = None
 
 
 class RetryFailedRequest(WireModel):

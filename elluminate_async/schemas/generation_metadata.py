@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from elluminate_async.schemas.base import Once, WireModel
+from elluminate_async.schemas.base import KeysOf, Once, WireModel
 from elluminate_async.schemas.llm_configs import LLMConfig
+
+
+class CustomApiInfo(WireModel):
+    """How a custom endpoint knows an answer of its own; further keys are kept as they are."""
+
+    provider: str | None = None
+    api_request_id: str | None = None
+    track_request_url: str | None = None
 
 
 class GenerationMetadata(WireModel):
@@ -23,7 +31,7 @@ class GenerationMetadata(WireModel):
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
-    custom_api_info: dict[str, Any] | None = None
+    custom_api_info: Annotated[dict[str, Any], KeysOf(CustomApiInfo)] | None = None
     trajectory_ingest_error: str | None = None
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import ConfigDict, ValidationError, model_validator
 
+from elluminate_async.schemas.base import KeysOf
 from elluminate_async.schemas.llm_configs import CheckedSampling
 
 
@@ -23,6 +24,10 @@ class GenerationParams(CheckedSampling):
         if self.temperature is not None and self.reasoning_effort is not None:
             raise ValueError("temperature and reasoning_effort exclude each other")
         return self
+
+
+ParamsObject: TypeAlias = Annotated[dict[str, Any], KeysOf(GenerationParams)]
+"""Generation parameters as they are given."""
 
 
 def problem_of_params(params: Mapping[str, Any]) -> str | None:

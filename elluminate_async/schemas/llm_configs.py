@@ -62,7 +62,8 @@ class Sampling(WireModel):
     tokens_per_minute: int | None = None
 
     @model_serializer(mode="wrap")
-    def _leave_out_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_unset(self, serialize: SerializerFunctionWrapHandler):
+        # Of no declared type, which would stand for all that is described of the fields.
         # Fields of the embedded server's that the hosted service need not know.
         document: dict[str, Any] = serialize(self)
         for name in ("requests_per_minute", "tokens_per_minute"):

@@ -22,6 +22,7 @@ from elluminate_async.schemas.llm_configs import SAMPLING_WORDS
 from elluminate_async.schemas.prompt_templates import PromptTemplate
 from elluminate_async.schemas.ratings import Rating
 from elluminate_async.schemas.template_variables import TemplateVariables
+from elluminate_async.schemas.trajectories import TrajectoryObject
 
 
 class Message(WireModel):
@@ -77,7 +78,7 @@ class PromptResponse(WireModel):
     epoch: int = 1
     termination_reason: str | None = None
     ratings: ListOf[Rating] = []
-    trajectory: dict[str, Any] | None = None
+    trajectory: TrajectoryObject | None = None
     annotation: str = ""
     created_at: datetime | None = None
 

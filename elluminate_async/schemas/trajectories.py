@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from elluminate_async.schemas.base import ListOf, WireModel
+from elluminate_async.schemas.base import KeysOf, ListOf, WireModel
 
 MOST_TOKENS: Final = 2**31 - 1
 MOST_COST_USD: Final = 1e9
@@ -148,6 +148,10 @@ class Trajectory(WireModel):
         if len(set(ids)) < len(ids):
             raise ValueError("two trajectories in subagent_trajectories have one trajectory_id")
         return self
+
+
+TrajectoryObject: TypeAlias = Annotated[dict[str, Any], KeysOf(Trajectory)]
+"""A trajectory as it is given, be it one or not."""
 
 
 def read_trajectory(trajectory: dict[str, Any]) -> Trajectory | str:

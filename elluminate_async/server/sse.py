@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from fastapi import Query
 
@@ -15,10 +15,18 @@ from elluminate_async.server.store.trouble import TroubleError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from pydantic import BaseModel
+
     from elluminate_async.server.jobs import Jobs
 
 PollingInterval = Annotated[float, Query(ge=0.1, le=10)]
 DEFAULT_INTERVAL = 0.5
+
+
+def streamed(document: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """How an operation declares that it answers with events, each of such a document."""
+    schema = {"$ref": f"#/components/schemas/{document.__name__}"}
+    return {200: {"content": {"text/event-stream": {"schema": schema}}}}
 
 
 class Status(NamedTuple):

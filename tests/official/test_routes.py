@@ -8,13 +8,13 @@ by those that are awaited, as its program does each thing in both ways.
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
 from tests.faults.gateway import Gateway
+from tests.official.described import Description
 from tests.official.test_official_clients import KEY, run, server
 
 if TYPE_CHECKING:
@@ -86,10 +86,14 @@ UNKNOWN = {
     "1.0.6": OURS | STREAMED_BEFORE_1_0 | SINCE_1_5,
     "1.5.2": OURS | STREAMED_BEFORE_1_0,
 }
+UNDESCRIBED = {
+    "GET /prompt_templates?sort_options": "it is {} with every version, and sorts nothing"
+}
+"""Keys on the wire that no operation has, and why not."""
+
 HALVES = ("blocking", "awaited")
 SINCE_1_5_PROGRAMS = ("scenarios_1_5_2.py", "agents_1_5_2.py")
 _PREFIX = "/api/v0"
-_PROJECT = "/projects/{project_id}"
 
 
 class Routes(Gateway):
@@ -97,71 +101,69 @@ class Routes(Gateway):
 
     Attributes:
         called: Method and route of each.
+        undescribed: Keys of queries, bodies and answers that the description does not tell of.
     """
 
-    def __init__(self, upstream: str, described: dict[str, Any]) -> None:
+    def __init__(self, upstream: str, described: Description) -> None:
         super().__init__(upstream)
         self.called = set[str]()
-        # Those of the fewest parts to fill in first, which is how the server tries them.
-        paths = sorted(described["paths"], key=lambda path: path.count("{"))
-        self._patterns = {
-            path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + "$") for path in paths
-        }
+        self.undescribed = set[str]()
+        self._described = described
 
     async def passed(self, received: Received) -> bytes:
         answer = await super().passed(received)
+        operation = self._described.operation_of(received.method, received.path)
+        found = self._described.unknown_queries(operation, received.target)
+        found |= self._described.unknown_of_answer(operation, answer)
+        if received.headers.get("content-type", "").startswith("application/json"):
+            found |= self._described.unknown_of_request(operation, received.body)
+        self.undescribed |= found
         if answer.split(maxsplit=2)[1].startswith(b"2"):
-            path = next(path for path, one in self._patterns.items() if one.match(received.path))
-            self.called.add(spelled(received.method, path))
+            self.called.add(operation)
         return answer
 
 
-def spelled(method: str, path: str) -> str:
-    """Without what is the same for all of a project."""
-    return f"{method} {path.removeprefix(_PREFIX).replace(f'{_PROJECT}/', '/')}"
-
-
-def routes(described: dict[str, Any]) -> set[str]:
-    """All that the server has."""
-    return {
-        spelled(method.upper(), path) for path, one in described["paths"].items() for method in one
-    }
-
-
-async def description(url: str) -> dict[str, Any]:
+async def description(url: str) -> Description:
     """The server's own, of all its routes."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{url}{_PREFIX}/openapi.json", headers={"X-API-Key": KEY}) as answer,
     ):
-        return await answer.json()
+        return Description(await answer.json())
 
 
 async def called(
-    version: str, url: str, described: dict[str, Any], program: str, *half: str
-) -> set[str]:
+    version: str, url: str, described: Description, program: str, *half: str
+) -> Routes:
     """By that program, which itself checks what comes back."""
     async with Routes(url, described) as proxy:
         printed = await asyncio.to_thread(run, version, program, proxy.url, *half)
     assert printed.endswith("ok\n")
-    return proxy.called
+    return proxy
 
 
 @pytest.mark.parametrize("version", UNKNOWN)
 async def test_every_route_that_a_version_knows_is_called_by_it(
     server: Program, version: str
 ) -> None:
-    """All of them by methods that block, and all of them by those that are awaited."""
+    """All of them by methods that block, and all of them by those that are awaited.
+
+    No query, no key of a body and no key of an answer is one that the operation's own description
+    does not have.
+    """
     described = await description(server.url)
     work = [called(version, server.url, described, "every.py", half) for half in HALVES]
     if version == "1.5.2":
         # These do both.
         work += [called(version, server.url, described, name) for name in SINCE_1_5_PROGRAMS]
 
-    by_blocking, by_awaiting, *by_both = await asyncio.gather(*work)
+    proxies = await asyncio.gather(*work)
+    by_blocking, by_awaiting, *by_both = [one.called for one in proxies]
+    undescribed = set[str]().union(*(one.undescribed for one in proxies))
+    assert sorted(undescribed) == sorted(UNDESCRIBED)
 
     unstreamed = STREAMED_IF_AWAITED if version.startswith("1.") else set[str]()
-    there = routes(described)
+    there = described.operations.keys()
     assert there >= UNKNOWN[version] | unstreamed
     known = there - UNKNOWN[version]
     assert by_awaiting.union(*by_both) == known

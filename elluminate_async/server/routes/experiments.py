@@ -34,7 +34,13 @@ from elluminate_async.server.routes.deps import (
     json_response,
 )
 from elluminate_async.server.routes.refusals import refused
-from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, Status, job_stream
+from elluminate_async.server.sse import (
+    DEFAULT_INTERVAL,
+    PollingInterval,
+    Status,
+    job_stream,
+    streamed,
+)
 from elluminate_async.server.store import experiment_maps, jobs, revoking, sizes
 from elluminate_async.server.store import experiments as store
 from elluminate_async.server.store.cells import CellFilter
@@ -191,7 +197,11 @@ async def revoke_generation(project: InProject, experiment_id: Id, task_id: str)
     await project.service.jobs.revoke(task_id)
 
 
-@router.get("/{experiment_id}/generation/{task_id}/stream", response_class=StreamingResponse)
+@router.get(
+    "/{experiment_id}/generation/{task_id}/stream",
+    response_class=StreamingResponse,
+    responses=streamed(GenerationStatus),
+)
 async def stream_generation(
     project: InProject,
     experiment_id: Id,

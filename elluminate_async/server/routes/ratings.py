@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from elluminate_async.schemas import JobStatus, Page, Rating, RatingBatchRequest, RatingRequest
+from elluminate_async.schemas import Page, Rating, RatingBatchRequest, RatingRequest
+from elluminate_async.schemas.jobs import RatingJobStatus
 from elluminate_async.server import judge
 from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.answers import EventStream
@@ -19,7 +20,7 @@ from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
 from elluminate_async.server.routes.refusals import refused
-from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
+from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, streamed
 from elluminate_async.server.store import ratings as store
 from elluminate_async.server.store.accepting import NewJob, experiment_of_responses
 from elluminate_async.server.store.jobs import JobKind
@@ -86,7 +87,7 @@ async def start_batch(project: InProject, request: Request, body: RatingBatchReq
     return await take_batch(request, project, make)
 
 
-@router.get("/batches/{task_id}", response_model=JobStatus)
+@router.get("/batches/{task_id}", response_model=RatingJobStatus)
 async def poll_batch(project: InProject, task_id: str) -> Response:
     """How far a batch is."""
     return await batches.poll(project, JobKind.RATINGS, task_id)
@@ -104,7 +105,11 @@ async def revoke_batch(project: InProject, task_id: str) -> None:
     await batches.revoke(project, JobKind.RATINGS, task_id)
 
 
-@router.get("/batches/{task_id}/stream", response_class=StreamingResponse)
+@router.get(
+    "/batches/{task_id}/stream",
+    response_class=StreamingResponse,
+    responses=streamed(RatingJobStatus),
+)
 async def stream_batch(
     project: InProject, task_id: str, polling_interval: PollingInterval = DEFAULT_INTERVAL
 ) -> EventStream:

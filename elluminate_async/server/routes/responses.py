@@ -11,7 +11,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator
 
 from elluminate_async.schemas import (
-    JobStatus,
     Page,
     PromptResponse,
     ResponseBatchRequest,
@@ -21,6 +20,7 @@ from elluminate_async.schemas import (
     SampleSort,
 )
 from elluminate_async.schemas.base import ListOf
+from elluminate_async.schemas.jobs import ResponseJobStatus
 from elluminate_async.schemas.responses import AnnotateRequest
 from elluminate_async.server.acceptance import BoundedRoute, check_messages
 from elluminate_async.server.answers import EventStream
@@ -42,7 +42,7 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.routes.queries import read_verdicts
 from elluminate_async.server.routes.refusals import refused
-from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval
+from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, streamed
 from elluminate_async.server.store import new_responses, samples, usage
 from elluminate_async.server.store import responses as store
 from elluminate_async.server.store.accepting import NewJob
@@ -149,7 +149,7 @@ async def start_batch(project: InProject, request: Request, body: ResponseBatchR
     return await take_batch(request, project, make, body.prompt_response_ins)
 
 
-@router.get("/batches/{task_id}", response_model=JobStatus)
+@router.get("/batches/{task_id}", response_model=ResponseJobStatus)
 async def poll_batch(project: InProject, task_id: str) -> Response:
     """How far a batch is."""
     return await batches.poll(project, JobKind.RESPONSES, task_id)
@@ -167,7 +167,11 @@ async def revoke_batch(project: InProject, task_id: str) -> None:
     await batches.revoke(project, JobKind.RESPONSES, task_id)
 
 
-@router.get("/batches/{task_id}/stream", response_class=StreamingResponse)
+@router.get(
+    "/batches/{task_id}/stream",
+    response_class=StreamingResponse,
+    responses=streamed(ResponseJobStatus),
+)
 async def stream_batch(
     project: InProject, task_id: str, polling_interval: PollingInterval = DEFAULT_INTERVAL
 ) -> EventStream:

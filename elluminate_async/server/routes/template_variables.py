@@ -37,6 +37,24 @@ router = APIRouter(
 )
 
 
+# Read by hand, as a form's parser is no match for its size.
+_JSONL_FILE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "required": ["file"],
+                },
+                "encoding": {"file": {"contentType": "application/jsonl"}},
+            }
+        },
+    }
+}
+
+
 @router.get("", response_model=Page[TemplateVariables])
 async def find(project: InProject, collection_id: Id, page: PageNumber = 1) -> Response:
     """In order of creation."""
@@ -80,7 +98,11 @@ async def add(
 
 
 @router.post(
-    "/batches", status_code=201, response_model=list[TemplateVariables], responses=refused(409, 415)
+    "/batches",
+    status_code=201,
+    response_model=list[TemplateVariables],
+    responses=refused(409, 415),
+    openapi_extra=_JSONL_FILE,
 )
 async def add_many(
     project: InProject, request: Request, collection_id: Id, skip_existing: bool = False
