@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 HTML = (200, b"<html>Sign in</html>")
 EMPTY = (200, b"")
 NULL = (200, b"null")
+REFUSED = (400, b'{"detail": "no"}')
 BAD_GATEWAY = (502, b"bad gateway")
 
 
@@ -21,6 +22,7 @@ class Losing:
 
     Attributes:
         instead: Status and body.
+        then: Those of the second answer and later ones; None for the same.
         method: Of the requests that it is for; "" for none.
         path: What the whole of their paths below the project matches, as a regular expression.
         times: How many of them are answered so.
@@ -32,6 +34,7 @@ class Losing:
     path: str = ""
     times: int = 1
     seen: int = 0
+    then: tuple[int, bytes] | None = None
     app: ASGIApp | None = field(default=None, repr=False)
 
     def wrap(self, app: ASGIApp) -> Losing:
@@ -57,7 +60,8 @@ class Losing:
             pass
 
         await self.app(scope, receive, nowhere)
-        status, body = self.instead
+        later = self.then if self.seen > 1 else None
+        status, body = later or self.instead
         length = str(len(body)).encode()
         headers = [(b"content-length", length), (b"content-type", b"text/html")]
         await send({"type": "http.response.start", "status": status, "headers": headers})

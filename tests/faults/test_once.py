@@ -25,7 +25,7 @@ from elluminate_async import (
 )
 from elluminate_async.server import LocalServer, WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.faults.losing import BAD_GATEWAY, EMPTY, HTML, NULL, Losing
+from tests.faults.losing import BAD_GATEWAY, EMPTY, HTML, NULL, REFUSED, Losing
 from tests.flow.bench import EchoModel
 
 
@@ -311,6 +311,20 @@ async def test_an_answer_that_is_never_readable_ends_unknown() -> None:
 
         assert caught.value.attempts == at.losing.seen == at.client.options.max_attempts
         assert await responses(at) == 2
+
+
+@pytest.mark.usefixtures("quick_back_off")
+async def test_a_refusal_after_an_unreadable_answer_proves_nothing() -> None:
+    """The first said that it was done: that the second is a 400 does not undo it."""
+    async with world(WireProfile(), HTML) as at:
+        at.losing.then = REFUSED
+        for name in ("responses.generate", "template_variables.add_many"):
+            making = MAKINGS[name]
+            before = await making.count(at)
+            at.losing.arm("POST", making.path, times=9)
+            with pytest.raises(OutcomeUnknownError):
+                await making.act(at)
+            assert (at.losing.seen, await making.count(at) - before) == (2, 1), name
 
 
 async def test_a_project_is_created_under_no_key() -> None:
