@@ -82,7 +82,7 @@ class ExperimentsResource(Resource, ExperimentRuns):
                 in each of these columns; with ``id`` only.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError, RejectedError: There is none; or no column that a filter names.
             InputError: Neither is given, or both, or the name is no text; or a filter names no
                 list of texts.
         """

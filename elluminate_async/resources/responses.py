@@ -127,7 +127,8 @@ class ResponsesResource(Resource):
         They come in the rows' order, or as a `SampleSort` says, and rows without any that matches
         are left out. ``verdicts`` are such as ``{criterion: "NO"}``. ``exclude_perfect`` leaves
         those that do not meet some criterion; what failed, or has no rating, is not among them.
-        Figures have a least and a most: see `FigureRanges`.
+        Figures have a least and a most: see `FigureRanges`. A criterion that the experiment is not
+        rated by is a `RejectedError`.
         """
         whole = (sort_by, verdicts, exclude_perfect, only_annotated, figures)
         return await list_samples(self._connection, experiment, *whole)
@@ -145,7 +146,7 @@ class ResponsesResource(Resource):
 
         The baseline's comes first for each row. ``show`` leaves rows whose share of YES, by
         ``criteria`` or by all, is higher, or lower, with the candidate, and the filters those that
-        match, such as ``{"kind": ["A", "B"]}``.
+        match, such as ``{"kind": ["A", "B"]}``. One that there is not is a `RejectedError`.
         """
         return await compare_samples(
             self._connection, baseline, candidate, show, criteria, categorical_filters

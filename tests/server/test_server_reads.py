@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from elluminate_async import AsyncClient, Experiment, InputError, SampleSort
-from elluminate_async.errors import NotFoundError
+from elluminate_async.errors import NotFoundError, RejectedError
 from elluminate_async.server import LocalServer
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes.queries import read_verdicts
@@ -124,7 +124,38 @@ async def test_compared_samples(client: AsyncClient, study: SimpleNamespace) -> 
         ids(await compare(s.a, s.b, categorical_filters={"kind": ["A"], "word": ["w2"]}))
         == pairs[2]
     )
-    assert ids(await compare(s.a, s.b, categorical_filters={"ki\"nd'": ["A"]})) == []
+
+
+async def test_a_misspelt_filter_is_no_answer(client: AsyncClient, study: SimpleNamespace) -> None:
+    """A column or a criterion that there is not is refused, with those that there are."""
+    s, responses, experiments = study, client.responses, client.experiments
+    columns = r"no column 'kinds', did you mean 'kind'\? the columns are word, kind"
+    wrong: Any = {"kinds": ["A"]}
+    with pytest.raises(RejectedError, match=columns):
+        await responses.compare_samples(s.a, s.b, show="regressed", categorical_filters=wrong)
+    with pytest.raises(RejectedError, match=columns):
+        await experiments.get(id=s.a.id, categorical_filters=wrong)
+    with pytest.raises(RejectedError, match=r"no column 'ki\"nd\\'', did you mean"):
+        await experiments.get(id=s.a.id, categorical_filters={"ki\"nd'": ["A"]})
+    template = await client.prompt_templates.create("Another.", "U")
+    (other,) = await client.criteria.add_many(["z?"], prompt_template=template)
+    for unknown in (99_999, other.id):
+        criteria = r"no ratings by a criterion \d+ here: the criteria are \d+ \(x\?\), \d+ \(y\?\)"
+        with pytest.raises(RejectedError, match=criteria):
+            await responses.compare_samples(s.a, s.b, show="regressed", criteria=[unknown])
+        with pytest.raises(RejectedError, match=criteria):
+            await responses.samples(s.a, verdicts={unknown: "NO"})
+
+
+async def test_what_was_there_may_be_asked_for(client: AsyncClient, study: SimpleNamespace) -> None:
+    """A column that was taken away has its cells, and a criterion that was replaced its ratings."""
+    s = study
+    template = s.a.prompt_template.id
+    await client.criteria.add_many(["new?"], prompt_template=template, delete_existing=True)
+    assert len(await client.responses.samples(s.a, verdicts={s.criteria[0]: "YES"})) == 2
+    await client.collections.update(s.a.collection.id, columns=["word"])
+    some = await client.experiments.get(id=s.a.id, categorical_filters={"kind": ["B"]})
+    assert some.results is not None
 
 
 async def test_map(client: AsyncClient, study: SimpleNamespace) -> None:

@@ -139,6 +139,8 @@ def get(
 ) -> Experiment:
     """One experiment with its results; what they are for is as in `results.of_experiment`."""
     row(connection, project_id, experiment_id)
+    if cells is not None:
+        cells.require(connection, [experiment_id])
     found = documents(
         connection, project_id, [experiment_id], legacy=legacy, official=official, cells=cells
     )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 table = tables.responses
 ratings = tables.ratings
 
+_MOST_NAMED = 20
+
 _FIGURES: dict[str, ColumnElement[Any]] = {
     "input-tokens": table.c.input_tokens,
     "output-tokens": table.c.output_tokens,
@@ -58,6 +60,7 @@ def listed(
 ) -> WireText:
     """An experiment's samples, in the order of the rows, or by the mean of a figure."""
     experiments.row(connection, project_id, wanted.experiment_id)
+    _require_criteria(connection, [wanted.experiment_id], dict(wanted.verdicts))
     row = table.c.template_variables_id
     query = select(table.c.experiment_id, row, table.c.id).where(
         table.c.experiment_id == wanted.experiment_id,
@@ -100,12 +103,18 @@ def compared(
         cells: Of the rows.
 
     Raises:
-        Problem: 404 when one is not there; 422 when they are the same.
+        Problem: 404 when one is not there; 422 when they are the same, or for a criterion or a
+            column that they do not have.
     """
     if baseline_id == candidate_id:
         raise Problem(422, "an experiment is compared with another one: the two ids are the same")
-    for one in (baseline_id, candidate_id):
+    both_ids = (baseline_id, candidate_id)
+    for one in both_ids:
         experiments.row(connection, project_id, one)
+    criterion_ids = None if criterion_ids is None else [*criterion_ids]
+    _require_criteria(connection, both_ids, criterion_ids or ())
+    if cells is not None:
+        cells.require(connection, both_ids)
     row = table.c.template_variables_id
     judged = score(criterion_ids) if only else literal(None, Float)
     scores = [
@@ -113,14 +122,14 @@ def compared(
         .where(table.c.experiment_id == one, READY)
         .group_by(row)
         .cte(name)
-        for name, one in (("baseline", baseline_id), ("candidate", candidate_id))
+        for name, one in zip(("baseline", "candidate"), both_ids, strict=True)
     ]
     before, after = (one.c.score for one in scores)
     both = select(scores[0].c.row).join(scores[1], scores[0].c.row == scores[1].c.row)
     if only is not None:
         both = both.where(after > before if only == "improved" else after < before)
     query = select(table.c.experiment_id, row, table.c.id).where(
-        table.c.experiment_id.in_((baseline_id, candidate_id)), READY, row.in_(both)
+        table.c.experiment_id.in_(both_ids), READY, row.in_(both)
     )
     if cells is not None:
         query = query.where(cells.holds_for(row))
@@ -135,6 +144,38 @@ def score(criterion_ids: Iterable[int] | None = None) -> ScalarSelect[Any]:
     if criterion_ids is not None:
         query = query.where(ratings.c.criterion_id.in_(list(criterion_ids)))
     return query.scalar_subquery()
+
+
+def _require_criteria(
+    connection: Connection, experiment_ids: Iterable[int], wanted: Iterable[int]
+) -> None:
+    """Refuse criteria that these experiments are not rated by: they would pass for an answer.
+
+    Raises:
+        Problem: 422 for such a criterion; the text has those that there are.
+    """
+    ids, wanted = list(experiment_ids), set(wanted)
+    if not wanted:
+        return
+    criteria, owners = tables.criteria, tables.experiments
+    of_sets = select(owners.c.criterion_set_id).where(owners.c.id.in_(ids))
+    own = criteria.c.criterion_set_id.in_(of_sets)
+    if not (wanted := wanted - {*connection.scalars(select(criteria.c.id).where(own))}):
+        return
+    # Those that were asked before, and are of another set by now, or of none.
+    asked = (
+        select(ratings.c.criterion_id)
+        .join(table, table.c.id == ratings.c.response_id)
+        .where(table.c.experiment_id.in_(ids), ratings.c.criterion_id.in_(wanted))
+    )
+    if unknown := sorted(wanted - {*connection.scalars(asked)}):
+        query = select(criteria.c.id, criteria.c.criterion_str).where(own).limit(_MOST_NAMED)
+        there = ", ".join(f"{id} ({text:.60})" for id, text in connection.execute(query))
+        raise Problem(
+            422,
+            f"there are no ratings by a criterion {unknown[0]} here: the criteria are "
+            f"{there or 'none'}",
+        )
 
 
 def _current() -> ColumnElement[bool]:
