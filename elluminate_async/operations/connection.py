@@ -120,6 +120,10 @@ class Connection:
             self._kept[kind, id] = kind(id)
         return self._kept[kind, id]
 
+    def all_kept(self, kind: type[T]) -> list[T]:
+        """The objects of that kind, of all ids."""
+        return [one for (of, _), one in self._kept.items() if of is kind]
+
     def claim_job(self, job_id: str, key: str) -> bool:
         """Take a job for that of the chunk which was sent under ``key``.
 

@@ -172,6 +172,20 @@ class Listing(Generic[M]):
                 lost.problem,
             )
 
+    async def read_once(self, deliver: _Deliver[M]) -> bool:
+        """Deliver the rows of one pass; whether they agree with the count that its pages name.
+
+        Where rows come or go meanwhile, some that were there all the time may be left out.
+        """
+        seen: set[int] = set()
+
+        async def take(page: ReadPage[M]) -> None:
+            fresh = [row for row in page.items if _id(row) not in seen]
+            seen.update(page.ids)
+            await deliver(fresh)
+
+        return await self._pass(self._query, take)
+
     async def _read_all(
         self, query: Query, deliver: _Deliver[M], seen: set[int], lost: _Lost
     ) -> None:

@@ -75,6 +75,11 @@ class RowPool:
         """Note which configurations the service names in its rows, if it does."""
         self._configs.update(id for row in rows if (id := config_of(row)) is not None)
 
+    @property
+    def names_configurations(self) -> bool:
+        """Whether the service was seen to name configurations in its rows."""
+        return bool(self._configs)
+
     def claim(self, wanted: Iterable[ExpectedRow]) -> dict[int, PromptResponse]:
         """Position to row, for the exact keys; each row once."""
         found: dict[int, PromptResponse] = {}

@@ -174,7 +174,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
     ) -> tuple[dict[int, Ratings | ItemError], ElluminateError | None]:
         """Outcomes by response id, and what is wrong with the ids that have none."""
         policy = self.context.policy
-        before = await self._matcher.baseline(ids, unfinished)
+        given = [item.value.response for item in items if item.value.response is not None]
+        before = await self._matcher.baseline(ids, given, unfinished)
         outcomes: dict[int, Ratings | ItemError] = {}
         problem: ElluminateError | None = None
         try:

@@ -13,6 +13,7 @@ from elluminate_async.errors import APIError, ItemError, ServiceUnavailableError
 from elluminate_async.operations.chunk_log import ChunkLog
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.deadline import holding
+from elluminate_async.operations.experiment_rows import ExperimentRows
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.new_ratings import new_ratings, template_of
 from elluminate_async.operations.parts import list_responses
@@ -50,11 +51,19 @@ class RatingMatcher:
         return {row.id: row for row in rows if row.id in wanted}
 
     async def baseline(
-        self, ids: Sequence[int], unfinished: UnfinishedChunk | None
+        self,
+        ids: Sequence[int],
+        given: Iterable[PromptResponse],
+        unfinished: UnfinishedChunk | None,
     ) -> dict[int, list[int]] | None:
         """The ids of the ratings that each response has before it is rated.
 
         None where the status of a job tells its results, and no such ids are needed.
+
+        Args:
+            ids: Of the responses.
+            given: Those of them that the caller has, as they were read.
+            unfinished: What an earlier sending of them noted.
         """
         policy = self._context.policy
         if await self._context.connection.has(Capability.RESULTS_WITH_STATUS, policy):
@@ -63,12 +72,27 @@ class RatingMatcher:
             with self._log.reading():
                 before = unfinished.facts["before"].items()
                 return {int(id): [int(rating) for rating in ratings] for id, ratings in before}
-        rows = await self.ratings_now(ids)
+        rows = await self._unrated(given)
+        if left := [id for id in ids if id not in rows]:
+            rows |= await self.ratings_now(left)
         for row in rows.values():
             # Pinned before the first job; what cannot be read now is read with the ratings.
             with suppress(*UNREADABLE):
                 await self._criteria_of(row)
         return {id: [rating.id for rating in row.ratings] for id, row in rows.items()}
+
+    async def _unrated(self, given: Iterable[PromptResponse]) -> dict[int, PromptResponse]:
+        """Those that have no rating now, as the map of their experiment tells, by id.
+
+        Only of rows that this client has read itself, without a rating, which tells it their
+        experiment; of all others the documents are read.
+        """
+        fresh = {row.id: row for row in given if not row.ratings}
+        for rows in self._context.connection.all_kept(ExperimentRows):
+            if fresh and fresh.keys() <= rows.known:
+                unrated = await rows.unrated(self._context, len(fresh))
+                return {id: row for id, row in fresh.items() if id in unrated}
+        return {}
 
     async def pin_criteria(self, rows: Iterable[PromptResponse]) -> None:
         """Have the journal know by what responses are rated, once for each template.

@@ -100,9 +100,9 @@ class ResponseMatcher:
         # Before they are numbered: numbers that nobody asks for would stay reserved.
         echoes = self._echoes_of(items, await self.config_id(), unfinished)
         if unfinished is not None:
-            if self._listing is not None:
-                await self._listing.begin()
             whole = self.expected_of(unfinished)
+            if self._listing is not None:
+                await self._listing.begin([w.key.template_variables_id for w in whole])
             wanted = [
                 ExpectedRow(w.position, w.key, echoes[w.position])
                 for w in whole
