@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias, cast
-from urllib.parse import parse_qs
 
 from elluminate_async.schemas.version import Capability
 from elluminate_async.testing.documents import (
@@ -21,6 +20,14 @@ from elluminate_async.testing.documents import (
 )
 from elluminate_async.testing.exchange import Exchange, Reply
 from elluminate_async.testing.store import MissingError, Store
+from elluminate_async.testing.wire import (
+    answer,
+    json_in,
+    number_in,
+    problem,
+    query_of,
+    text_in,
+)
 
 Handler: TypeAlias = Callable[[Exchange, Sequence[int | str]], Awaitable[Reply] | Reply]
 
@@ -42,16 +49,6 @@ PROJECT = {
 }
 
 _KEEP_ALIVE = 15.0  # seconds without an event until a comment is sent
-
-
-def answer(document: object, status: int = 200) -> Reply:
-    """A JSON answer."""
-    return Reply(status, json.dumps(document).encode())
-
-
-def problem(status: int, detail: str, **more: object) -> Reply:
-    """An error as the service words it."""
-    return answer({"detail": detail, **more}, status)
 
 
 class Routes:
@@ -129,7 +126,7 @@ class Routes:
         )
 
     def _create_template(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        body = _json(exchange)
+        body = json_in(exchange)
         same_name = [t for t in self._store.templates if t.name == body["name"]]
         for template in same_name:
             if template.messages == body["messages"]:
@@ -140,7 +137,7 @@ class Routes:
         return answer(template.document(), 201)
 
     def _templates(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        name = _text(exchange, "name")
+        name = text_in(exchange, "name")
         # The latest version first: a client that asks by name reads the first.
         found = [t for t in reversed(self._store.templates) if name in (None, t.name)]
         return self._page(exchange, [t.document() for t in found])
@@ -149,7 +146,7 @@ class Routes:
         return answer(self._store.template(int(ids[0])).document())
 
     def _create_criteria(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        body = _json(exchange)
+        body = json_in(exchange)
         template = self._store.template(body["prompt_template_id"] or body["criterion_set_id"])
         if body.get("delete_existing"):
             template.criteria.clear()
@@ -172,17 +169,17 @@ class Routes:
         return answer([criterion.document() for criterion in found], 201)
 
     def _criteria(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        template = self._store.template(_number(exchange, "prompt_template_id") or 0)
+        template = self._store.template(number_in(exchange, "prompt_template_id") or 0)
         return self._page(exchange, [criterion.document() for criterion in template.criteria])
 
     def _update_criterion(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        criterion, body = self._store.criterion(int(ids[0])), _json(exchange)
+        criterion, body = self._store.criterion(int(ids[0])), json_in(exchange)
         criterion.text = body.get("criterion_str", criterion.text)
         criterion.label = body.get("label", criterion.label)
         return answer(criterion.document())
 
     def _create_collection(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        body = _json(exchange)
+        body = json_in(exchange)
         id = self._store.new_id()
         name = body.get("name") or f"collection {id}"
         if any(name == found.name for found in self._store.collections):
@@ -196,7 +193,7 @@ class Routes:
         return answer(self._with_entries(collection), 201)
 
     def _collections(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        name = _text(exchange, "name")
+        name = text_in(exchange, "name")
         found = [c for c in self._store.collections if name in (None, c.name)]
         return self._page(exchange, [c.document() for c in found])
 
@@ -204,7 +201,7 @@ class Routes:
         return answer(self._with_entries(self._store.collection(int(ids[0]))))
 
     def _update_collection(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        collection, body = self._store.collection(int(ids[0])), _json(exchange)
+        collection, body = self._store.collection(int(ids[0])), json_in(exchange)
         name = body.get("name", collection.name)
         if any(name == one.name for one in self._store.collections if one is not collection):
             return problem(409, "the name is taken")
@@ -224,7 +221,7 @@ class Routes:
         return self._page_of_texts(exchange, entries, lambda entry: entry.text)
 
     def _add_entry(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        collection, values = self._store.collection(int(ids[0])), _json(exchange)["input_values"]
+        collection, values = self._store.collection(int(ids[0])), json_in(exchange)["input_values"]
         created = self._store.add_entries(collection, [values], skip_existing=True)
         entry = next((e for e in collection.entries if e.values == values), None)
         return Reply(201, (created[0] if created else cast("Any", entry)).text.encode())
@@ -235,12 +232,12 @@ class Routes:
         created = self._store.add_entries(
             self._store.collection(int(ids[0])),
             values,
-            skip_existing=_text(exchange, "skip_existing") == "true",
+            skip_existing=text_in(exchange, "skip_existing") == "true",
         )
         return Reply(201, f"[{','.join(entry.text for entry in created)}]".encode())
 
     def _create_experiment(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        body = _json(exchange)
+        body = json_in(exchange)
         if any(body["name"] == found.name for found in self._store.experiments):
             return problem(409, "the name is taken")
         experiment = Experiment(
@@ -254,7 +251,7 @@ class Routes:
         return answer(experiment.document(), 201)
 
     def _experiments(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        name = _text(exchange, "experiment_name")
+        name = text_in(exchange, "experiment_name")
         found = [e for e in self._store.experiments if name in (None, e.name)]
         return self._page(exchange, [e.document() for e in found])
 
@@ -262,7 +259,7 @@ class Routes:
         return answer(self._store.experiment(int(ids[0])).document())
 
     def _responses(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        query = _query(exchange)
+        query = query_of(exchange)
         wanted = {int(id) for id in query.get("response_ids", [])}
         rows: Iterable[Row]
         if wanted:
@@ -272,9 +269,9 @@ class Routes:
                 [r for r in visible if r and r.visible_at <= moment and not r.hidden]
             )
         else:
-            rows = self._store.listed(_number(exchange, "experiment_id"))
+            rows = self._store.listed(number_in(exchange, "experiment_id"))
         for name, attribute in _FILTERS.items():
-            if (value := _number(exchange, name)) is not None:
+            if (value := number_in(exchange, name)) is not None:
                 rows = [row for row in rows if getattr(row, attribute) == value]
         return self._page_of_texts(exchange, list(rows), lambda row: row.text(now()))
 
@@ -288,25 +285,25 @@ class Routes:
         row = self._store.rows.get(int(ids[0]))
         if row is None:
             return problem(404, "no such response")
-        row.annotation = json.dumps(_json(exchange)["annotation"])
+        row.annotation = json.dumps(json_in(exchange)["annotation"])
         return Reply(200, row.text(now()).encode())
 
     def _add_response(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        return Reply(201, self._store.make_row(_json(exchange), now()).text().encode())
+        return Reply(201, self._store.make_row(json_in(exchange), now()).text().encode())
 
     def _generate(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        items = _json(exchange)["prompt_response_ins"]
+        items = json_in(exchange)["prompt_response_ins"]
         return self._accepted(self._store.generate(items, exchange.job_script))
 
     def _rate(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        body = _json(exchange)
+        body = json_in(exchange)
         job = self._store.rate(
             body["prompt_response_ids"], body["rating_mode"], exchange.job_script
         )
         return self._accepted(job)
 
     def _rate_one(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        body = _json(exchange)
+        body = json_in(exchange)
         made, failure = self._store.make_ratings(
             body["prompt_response_id"], body["rating_mode"], now()
         )
@@ -315,7 +312,7 @@ class Routes:
         return Reply(201, f"[{','.join(rating.text for rating in made)}]".encode())
 
     def _ratings(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
-        row = self._store.rows.get(_number(exchange, "prompt_response_id") or 0)
+        row = self._store.rows.get(number_in(exchange, "prompt_response_id") or 0)
         moment = now()
         made = [r for r in row.ratings if r.visible_at <= moment] if row else []
         return self._page_of_texts(exchange, made, lambda rating: rating.text)
@@ -366,7 +363,7 @@ class Routes:
         self, exchange: Exchange, rows: Sequence[Any], text: Callable[[Any], str]
     ) -> Reply:
         size = self._store.script.page_size
-        start = ((_number(exchange, "page") or 1) - 1) * size
+        start = ((number_in(exchange, "page") or 1) - 1) * size
         items = ",".join(text(row) for row in rows[start : start + size])
         return Reply(200, f'{{"items":[{items}],"count":{len(rows)}}}'.encode())
 
@@ -377,21 +374,3 @@ _FILTERS = {
     "template_variables_id": "entry_id",
     "epoch": "epoch",
 }
-
-
-def _json(exchange: Exchange) -> Any:
-    return json.loads(exchange.body)
-
-
-def _query(exchange: Exchange) -> dict[str, list[str]]:
-    return parse_qs(exchange.request.query_string)
-
-
-def _text(exchange: Exchange, name: str) -> str | None:
-    found = _query(exchange).get(name)
-    return found[0] if found else None
-
-
-def _number(exchange: Exchange, name: str) -> int | None:
-    found = _text(exchange, name)
-    return int(found) if found and found.isdigit() else None
