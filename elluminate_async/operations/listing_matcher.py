@@ -183,7 +183,7 @@ class ListingMatcher:
     async def _look_for(
         self, wanted: Sequence[ExpectedRow], last: Reading | None, depth: Depth
     ) -> tuple[dict[int, PromptResponse], Reading]:
-        """What a look finds, and its reading, which is compared with the ``last``."""
+        """The rows that a look finds, and its reading, which is compared with the ``last``."""
         variables = {entry.key.template_variables_id for entry in wanted}
         reading = await self._rows.look(self._context, variables, depth)
         found = self._claim(wanted)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from elluminate_async.errors import APIError, ProtocolError
+from elluminate_async.errors import AnswerTooLargeError, APIError, ProtocolError
 from elluminate_async.operations.listing import PAGES_AHEAD
 from elluminate_async.operations.maps import MapListing
 from elluminate_async.operations.matching import NaturalKey, key_of
@@ -56,7 +56,7 @@ class Depth(IntEnum):
 
 @dataclass(slots=True)
 class Reading:
-    """What one reading told.
+    """The rows of one reading, as far as it told of them.
 
     Attributes:
         keys: The natural key of each row, by its id.
@@ -235,7 +235,10 @@ class RowReader:
     async def _first_page(
         self, context: CallContext, **only: int
     ) -> tuple[list[PromptResponse], int]:
-        """The first rows of the listing, and how many there are; rows over the cap are left out."""
+        """The first rows of the listing, and how many there are; -1 for a page over the cap."""
         query = {"experiment_id": self._experiment_id, **only}
         listing = list_responses(context.connection, query, policy=context.policy)
-        return await listing.first_page()
+        try:
+            return await listing.first_page()
+        except AnswerTooLargeError:
+            return [], -1

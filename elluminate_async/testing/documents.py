@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,6 +181,38 @@ class Row:
         ratings = ",".join(shown)
         tail = f'"annotation":{self.annotation},"created_at":"{WHEN}"}}'
         return f'{self.head}"ratings":[{ratings}],{tail}'
+
+
+def map_of(experiment: Experiment, rows: Iterable[Row], page: slice) -> dict[str, Any]:
+    """A page of an experiment's map, which has the samples in the order of their first rows."""
+    moment = now()
+    samples: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        shown = [r.text for r in row.ratings if r.visible_at <= moment]
+        passed = sum('"rating": "YES"' in text for text in shown)
+        samples.setdefault(row.entry_id, []).append(
+            {
+                "response_id": row.id,
+                "epoch": row.epoch,
+                "task_name": None,
+                "has_trajectory": False,
+                "total_steps": None,
+                "total_cost_usd": None,
+                "has_error": '"error":null' not in row.head,
+                "num_criteria_passed": passed if shown else None,
+                "num_criteria_failed": len(shown) - passed if shown else None,
+            }
+        )
+    return {
+        "experiment_id": experiment.id,
+        "name": experiment.name,
+        "num_samples": len(samples),
+        "num_responses": sum(map(len, samples.values())),
+        "samples": [
+            {"template_variables_id": id, "persona": None, "responses": found}
+            for id, found in list(samples.items())[page]
+        ],
+    }
 
 
 def row_head(

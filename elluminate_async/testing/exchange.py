@@ -42,6 +42,7 @@ ROUTES = (
     "GET criteria",
     "GET experiments",
     "GET experiments/{id}",
+    "GET experiments/{id}/map",
     "GET projects",
     "GET projects/{id}",
     "GET prompt_templates",

@@ -16,6 +16,7 @@ from elluminate_async.testing.documents import (
     Job,
     Row,
     Template,
+    map_of,
     now,
 )
 from elluminate_async.testing.exchange import Exchange, Reply
@@ -76,6 +77,7 @@ class Routes:
             "POST experiments": self._create_experiment,
             "GET experiments": self._experiments,
             "GET experiments/{id}": self._experiment,
+            "GET experiments/{id}/map": self._map,
             "GET responses": self._responses,
             "GET responses/{id}": self._response,
             "PATCH responses/{id}": self._annotate,
@@ -257,6 +259,15 @@ class Routes:
 
     def _experiment(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
         return answer(self._store.experiment(int(ids[0])).document())
+
+    def _map(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
+        if not self._store.script.maps:
+            return problem(404, f"no route {exchange.route}")
+        size = number_in(exchange, "limit") or 50
+        start = ((number_in(exchange, "page") or 1) - 1) * size
+        experiment = self._store.experiment(int(ids[0]))
+        rows = self._store.listed(experiment.id)
+        return answer(map_of(experiment, rows, slice(start, start + size)))
 
     def _responses(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:
         query = query_of(exchange)

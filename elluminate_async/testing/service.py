@@ -24,8 +24,9 @@ from elluminate_async.testing.exchange import (
     route_of,
 )
 from elluminate_async.testing.ledger import Ledger, nonce_of
-from elluminate_async.testing.routes import Routes, problem
+from elluminate_async.testing.routes import Routes
 from elluminate_async.testing.store import Answer, Judge, Order, ServiceScript, Store
+from elluminate_async.testing.wire import problem
 
 _MAX_LINE = 4 << 20  # a listing by ids may name hundreds of them
 _SHUTDOWN = 1.0  # seconds for answers that are under way when the service is left
@@ -86,6 +87,7 @@ class ScriptedService:
             jobs alone, and the ledger has totals only: for runs of a million items.
         variables: Values of an entry that nobody uploaded, by its id; None for 404.
         cancels: Advertise that jobs can be cancelled, and cancel them.
+        maps: Have maps of experiments; services before 1.5 have none.
         limit: A limit on all requests.
         faults: Each exchange goes to the first that takes it, in `faults`' order.
 
@@ -93,7 +95,7 @@ class ScriptedService:
         ValueError: An argument cannot work.
 
     Attributes:
-        script: The arguments up to ``cancels``; may be changed while it runs.
+        script: The arguments up to ``maps``; may be changed while it runs.
         limit: As the argument; may be replaced while it runs.
         ledger: What was really done.
         traffic: What arrived.
@@ -117,6 +119,7 @@ class ScriptedService:
         retain: bool = True,
         variables: Callable[[int], Mapping[str, Any]] | None = None,
         cancels: bool = True,
+        maps: bool = True,
         limit: ServerLimit | None = None,
         faults: Iterable[TakesExchanges] = (),
     ) -> None:
@@ -126,7 +129,7 @@ class ScriptedService:
             raise ValueError(f"order must be one of {get_args(Order)}, not {order!r}")
         self.script = ServiceScript(
             keys, results, page_size, order, seed, lag, job_seconds, answer, judge, own_epochs,
-            criteria, retain, variables, cancels,
+            criteria, retain, variables, cancels, maps,
         )  # fmt: skip
         self.limit = limit
         self._faults = list(faults)

@@ -66,6 +66,7 @@ class ServiceScript:
             keeps for the last jobs alone, and the ledger has totals only.
         variables: Values of an entry that nobody uploaded, by its id; None for 404.
         cancels: Advertise that jobs can be cancelled, and cancel them.
+        maps: Have maps of experiments.
     """
 
     keys: bool = True
@@ -82,6 +83,7 @@ class ServiceScript:
     retain: bool = True
     variables: Callable[[int], Mapping[str, Any]] | None = None
     cancels: bool = True
+    maps: bool = True
 
 
 class Store:

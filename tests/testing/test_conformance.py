@@ -215,6 +215,26 @@ async def test_a_job_s_stream_ends_with_its_end(at: At) -> None:
     assert polled["status"] == "SUCCESS"
 
 
+async def test_a_map_has_the_keys_of_the_rows(at: At) -> None:
+    """Which responses there are to each row, and by how many criteria they are rated."""
+    template, _, experiment, rows = await at.rows(2)
+    await at.client.criteria.get_or_generate_many(template)
+    batch = await at.client.responses.generate_many(
+        template_variables=[rows[0], rows[1], rows[0]], experiment=experiment
+    )
+    (ratings,) = await at.client.ratings.rate_many([batch[1]])
+    samples = await at.client.experiments.map(experiment)
+    assert {
+        (sample.template_variables_id, row.epoch, row.response_id)
+        for sample in samples
+        for row in sample.responses
+    } == {(r.prompt.template_variables.id, r.epoch, r.id) for r in batch}
+    (rated,) = [row for s in samples for row in s.responses if row.response_id == batch[1].id]
+    others = [row for s in samples for row in s.responses if row.response_id != batch[1].id]
+    assert (rated.num_criteria_passed or 0) + (rated.num_criteria_failed or 0) == len(ratings)
+    assert {(row.num_criteria_passed, row.num_criteria_failed) for row in others} == {(None, None)}
+
+
 async def test_an_empty_batch_is_no_job(at: At) -> None:
     """Null instead of an id; and the client sends none."""
     status, task, _ = await at.ask(
