@@ -28,8 +28,8 @@ _TASK = re.compile(r"\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)?")
 _SEALED = re.compile(r"sealed:1:[^\"]+")
 _SECONDS = re.compile(r"(?:^|_)seconds$")
-# Read as often as a watcher likes, or streamed.
-_WATCHED = re.compile(r"GET .*/\{task\}$")
+# Read as often as a watcher likes.
+_WATCHED = re.compile(r"GET .*/\{task\}$|POST /version/compatible$")
 # Of one run alone, and of no known form.
 _OWN = {"idempotency": ("key", "body_sha256")}
 

@@ -120,7 +120,8 @@ async def _each(folder: Path, store: Path, do: Callable[[str, str], Awaitable[An
             group.create_task(one(place, name))
     for name, facts in found.items():
         for opening in requests[OPENING] if name != OPENING else ():
-            # In any order, and before all else.
-            requests[name].remove(opening)
+            # The version is checked beside the operation, and given up where that ends first.
+            if opening in requests[name]:
+                requests[name].remove(opening)
         facts += requests[name]
     return found

@@ -13,6 +13,7 @@ WORDS = [{"word": "c"}, {"word": "x"}]
 
 @operation("open a client")
 async def _(client: AsyncClient, at: Given) -> Any:
+    assert await client.compatibility() is not None
     return (await client.projects.current()).id
 
 
