@@ -103,7 +103,13 @@ async def take_new(
 
     def make(connection: Connection) -> Experiment:
         made = experiments.create(connection, project.id, body)
-        return experiments.get(connection, project.id, made, legacy=project.is_legacy)
+        return experiments.get(
+            connection,
+            project.id,
+            made,
+            legacy=project.is_legacy,
+            official=project.is_official,
+        )
 
     return await answer_once(request, project, make, status=201, experiment=_id_of)
 
@@ -156,7 +162,13 @@ async def take_retry(
 
     def begin(connection: Connection) -> Experiment:
         retrying.begin(connection, project.id, experiment_id, JobKind.EXPERIMENT, body)
-        return experiments.get(connection, project.id, experiment_id, legacy=project.is_legacy)
+        return experiments.get(
+            connection,
+            project.id,
+            experiment_id,
+            legacy=project.is_legacy,
+            official=project.is_official,
+        )
 
     return await answer_once(
         request,

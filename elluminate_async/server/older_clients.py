@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
+from elluminate_async.schemas.llm_configs import LLMConfig
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +35,13 @@ _SUSPICIOUS: Final = re.compile(
 )
 _COLUMN_TYPES: Final = frozenset({"text", "json", "category"})
 _LATER_COLUMN_TYPES: Final = _COLUMN_TYPES | {"conversation", "raw_input"}
+_FIGURES: Final = (
+    "std_all_ratings",
+    "mean_reasoning_tokens",
+    "estimated_input_cost_usd",
+    "estimated_output_cost_usd",
+    "estimated_total_cost_usd",
+)
 _ANSWERING_ROLES: Final = frozenset({"assistant", "tool", "user"})
 
 
@@ -140,6 +149,12 @@ def _experiment(experiment: dict[str, Any], _: Version) -> None:
             "id": 0,
             "name": "(no collection)",
             "description": "",
+            "columns": [],
+            "variables_count": 0,
+            "read_only": False,
+            "collection_type": "STANDARD",
+            "environment_config": None,
+            "version": None,
             "created_at": experiment.get("created_at", _EPOCH),
             "updated_at": experiment.get("updated_at", _EPOCH),
         }
@@ -161,6 +176,10 @@ def _template_of(owner: dict[str, Any], _: Version) -> None:
             "version": 1,
             "messages": [],
             "placeholders": [],
+            "response_format_json_schema": None,
+            "tools": None,
+            "tool_choice": None,
+            "criterion_set_id": None,
             "created_at": time,
             "updated_at": time,
         }
@@ -173,14 +192,14 @@ def _model_name(config: dict[str, Any], _: Version) -> None:
 
 def _metadata(metadata: dict[str, Any], _: Version) -> None:
     if metadata["llm_model_config"] is None:
-        metadata["llm_model_config"] = {"llm_model_name": ""}
+        metadata["llm_model_config"] = LLMConfig(llm_model_name="").model_dump(mode="json")
 
 
 def _results(results: dict[str, Any], _: Version) -> None:
-    # What is not known is left out, which their models have a default for.
-    for name in [name for name, value in results.items() if value is None]:
-        if not name.startswith("mean_") or name == "mean_reasoning_tokens":
-            del results[name]
+    # The default of their models for what is not known, which may not be null for them.
+    for name in _FIGURES:
+        if results.get(name, ...) is None:
+            results[name] = 0.0
 
 
 _RULES: Final = (

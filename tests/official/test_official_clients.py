@@ -110,7 +110,7 @@ def test_conversations_with_1_5_2(server: Program) -> None:
     assert run("1.5.2", "conversations_1_5_2.py", server.url) == "ok\n"
 
 
-@pytest.mark.parametrize("version", ["0.6.12", "1.5.2"])
+@pytest.mark.parametrize("version", ["0.6.12", "0.7.3", "1.0.6", "1.5.2"])
 def test_every_document_is_whole(server: Program, version: str) -> None:
     """The client's own models read each one, and none of their fields is left to its default."""
     seen = json.loads(run(version, "documents.py", server.url))

@@ -40,7 +40,7 @@ def test_each_version_has_the_words_it_knows() -> None:
         assert answer["messages"] == [{"role": "user", "content": 'a "role":"system" in a text'}]
         assert '{"role": "system", "content": "s"}' in text
         assert '{"column_type": "persona_goal", "llm_model_name": null}' in text
-    assert '"llm_model_config": {"llm_model_name": ""}' in json.dumps(first)
+    assert '"llm_model_config": {"llm_model_name": "", ' in json.dumps(first)
     assert '"llm_model_config": null' in json.dumps(later)
     assert '"prompt_template": {"id": 0' in json.dumps(first)
     assert '"prompt_template": null' in json.dumps(later)
@@ -52,10 +52,11 @@ def test_an_answer_of_known_words_is_not_touched() -> None:
     assert readable(body, (0, 6)) is body
 
 
-def test_results_that_are_not_known_are_left_to_their_default() -> None:
-    """A mean that is required stays."""
-    results = {"mean_all_ratings": None, "std_all_ratings": None, "mean_reasoning_tokens": None}
-    assert shown(results, 1, 0) == {"mean_all_ratings": None}
+def test_figures_that_are_not_known_are_their_default() -> None:
+    """Those that may not be null for them; a mean that is required stays."""
+    figures = ("std_all_ratings", "mean_reasoning_tokens", "estimated_total_cost_usd")
+    unknown = dict.fromkeys((*figures, "mean_all_ratings", "experiment_duration_seconds"))
+    assert shown(unknown, 1, 0) == {**unknown, **dict.fromkeys(figures, 0.0)}
 
 
 def _columns(answer: dict[str, object]) -> list[dict[str, str]]:

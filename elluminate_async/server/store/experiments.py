@@ -134,7 +134,7 @@ def get(
     experiment_id: int,
     *,
     legacy: bool,
-    official: bool = True,
+    official: bool,
     cells: CellFilter | None = None,
 ) -> Experiment:
     """One experiment with its results; what they are for is as in `results.of_experiment`."""
@@ -179,7 +179,7 @@ def documents(
     ids: Iterable[int],
     *,
     legacy: bool,
-    official: bool = True,
+    official: bool,
     cells: CellFilter | None = None,
 ) -> dict[int, Experiment]:
     """The experiments of these ids, with their results, or those ``among`` some responses."""
@@ -211,7 +211,7 @@ def documents(
                 connection, row, legacy=legacy, official=official, cells=cells
             ),
             logs=row.logs,
-            generation_params=nearest.params(row.generation_params, experiment_id),
+            generation_params=nearest.params(row.generation_params, experiment_id, whole=official),
             rating_version=row.rating_version or running.DEFAULT_RATING_VERSION,
             n_epochs=row.n_epochs,
             response_column_id=row.response_column_id,

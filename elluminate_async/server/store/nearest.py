@@ -72,8 +72,16 @@ def config(document: LLMConfig) -> LLMConfig:
     return document.model_copy(update=changes) if changes else document
 
 
-def params(stored: dict[str, Any] | None, experiment_id: int) -> dict[str, Any] | None:
-    """Generation parameters within their bounds; a word that is not known is left out."""
+def params(
+    stored: dict[str, Any] | None, experiment_id: int, *, whole: bool
+) -> dict[str, Any] | None:
+    """Generation parameters within their bounds; a word that is not known is left out.
+
+    Args:
+        stored: As they were given.
+        experiment_id: Whose they are.
+        whole: With what was not given, as the official clients' models have it.
+    """
     if stored is None:
         return None
     result = dict(stored)
@@ -93,7 +101,7 @@ def params(stored: dict[str, Any] | None, experiment_id: int) -> dict[str, Any] 
     for field in sorted(changed):
         where = f"generation_params.{field} of experiment {experiment_id}"
         tell(where, repr(stored[field]), repr(result[field]))
-    return {field: result[field] for field in stored}
+    return result if whole else {field: result[field] for field in stored}
 
 
 def _at_least_one(value: object) -> int:

@@ -6,6 +6,10 @@ from elluminate import AsyncClient, Client
 from elluminate.exceptions import NotFoundError, PartialUploadError, TaskMatchError
 from elluminate.schemas import AgentTrialResult, ATIFTrajectory, CriterionRatingIn
 
+import whole
+
+whole.watch()
+
 TRAJECTORY = {
     "schema_version": "ATIF-v1.7",
     "agent": {"name": "a", "version": "1"},

@@ -8,6 +8,10 @@ from elluminate.exceptions import APIError
 from elluminate.schemas import CollectionColumn
 from elluminate.schemas.conversation import UCEInput, UCEPayloadV1
 
+import whole
+
+whole.watch()
+
 TURNS = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": [{"type": "text", "text": "Hello {{fruit}}"}]},

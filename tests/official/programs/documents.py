@@ -7,11 +7,10 @@ import json
 import os
 import sys
 import urllib.request
-from collections import Counter
 from importlib import import_module
 from importlib.metadata import version
 
-from pydantic import BaseModel
+from whole import seen, whole
 
 ROOT = f"{os.environ['ELLUMINATE_BASE_URL']}/api/v0"
 HEADERS = {
@@ -21,7 +20,6 @@ HEADERS = {
 }
 IS_LATEST = version("elluminate") == "1.5.2"
 SCHEMAS = import_module("elluminate.schemas")
-seen = Counter()
 
 
 def ask(method, path, body=None):
@@ -35,27 +33,6 @@ def ask(method, path, body=None):
 
 def model(module, name):
     return getattr(import_module(f"elluminate.schemas.{module}"), name)
-
-
-def whole(kind, document):
-    """Validate a document, and see that each of its objects has all fields of its class."""
-    look(kind.model_validate(json.loads(json.dumps(document))), document)
-    return document
-
-
-def look(value, document):
-    if isinstance(value, BaseModel) and type(value).__module__.startswith("elluminate."):
-        seen[type(value).__name__] += 1
-        fields = set(type(value).model_fields)
-        assert not fields - document.keys(), (type(value), fields - document.keys())
-        for name in fields:
-            look(getattr(value, name), document[name])
-    elif isinstance(value, list):
-        for one, part in zip(value, document, strict=True):
-            look(one, part)
-    elif isinstance(value, dict):
-        for key, one in value.items():
-            look(one, document[key if key in document else str(key)])
 
 
 def setup():

@@ -6,6 +6,7 @@ import elluminate
 from elluminate import Client
 
 import every_resource
+import whole
 from calling import Caller
 from every_resource import EARLY
 
@@ -18,6 +19,7 @@ def is_elsewhere(name):
 
 
 (half,) = sys.argv[1:]
+whole.watch()
 call = Caller(awaits=half == "awaited")
 client = Client() if not call.awaits or EARLY else elluminate.AsyncClient()
 found = every_resource.resources(client)

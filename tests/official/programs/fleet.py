@@ -4,6 +4,10 @@ import json
 
 from elluminate import Client
 
+import whole
+
+whole.watch()
+
 client = Client()
 
 

@@ -10,6 +10,10 @@ import uuid
 from elluminate import AsyncClient
 from elluminate.schemas import RatingMode
 
+import whole
+
+whole.watch()
+
 VALUES = [{"word": f"word-{number}"} for number in range(12)]
 
 

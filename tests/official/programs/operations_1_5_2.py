@@ -15,7 +15,10 @@ from elluminate import AsyncClient
 
 import operations_of_parts  # noqa: F401  (they tell of themselves)
 import operations_of_work  # noqa: F401
+import whole
 from operations import OPERATIONS
+
+whole.watch()
 
 sleep = asyncio.sleep
 # One for all clients: it takes longer to make than most operations, and nothing is encrypted.

@@ -11,6 +11,10 @@ from elluminate.schemas.response import (
     ResponsesSampleSortBy,
 )
 
+import whole
+
+whole.watch()
+
 ROWS = [{"word": f"w{number}", "kind": "AB"[number % 2]} for number in range(6)]
 
 

@@ -9,6 +9,10 @@ import sys
 from elluminate import AsyncClient, Client
 from elluminate.schemas import RatingMode
 
+import whole
+
+whole.watch()
+
 WORDS = ["good-1", "good-2", "bad-1", "bad-2"]
 
 

@@ -6,6 +6,10 @@ from elluminate import AsyncClient, Client
 from elluminate.exceptions import APIError, NotFoundError
 from elluminate.schemas import ScenarioIn
 
+import whole
+
+whole.watch()
+
 GIVEN = [
     {"goal": "cancel", "expected_conversation_outcome": "cancelled"},
     ScenarioIn(goal="pay", expected_conversation_outcome="paid", field_values={"tone": "rude"}),

@@ -6,6 +6,10 @@ import elluminate
 from elluminate import Client
 from elluminate.schemas import CollectionColumn, ColumnTypeEnum
 
+import whole
+
+whole.watch()
+
 client = Client()
 version = elluminate.__version__
 

@@ -10,6 +10,10 @@ from elluminate import Client
 from elluminate.exceptions import APIError, ConflictError
 from elluminate.schemas import CollectionColumn
 
+import whole
+
+whole.watch()
+
 
 def refused(call, kind, *words):
     try:
