@@ -82,7 +82,7 @@ class CriteriaResource(Resource):
             criterion_set: The set; exclusive with ``prompt_template``.
             delete_existing: Replace those that exist; with n = 0 there is none then. The embedded
                 server keeps those that have ratings, or that work in flight asks, for these, until
-                the responses are rated again: they are asked no more.
+                the responses are rated again: only jobs that had begun still ask them.
             cascade: With ``delete_existing``, delete those that have ratings too, with these; not
                 those that an earlier call has replaced and kept.
             options: Instead of the client's; its deadline, and 300 s at most.

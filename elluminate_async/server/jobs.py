@@ -11,7 +11,7 @@ from elluminate_async.limits.fairness import FairGate
 from elluminate_async.server import judge
 from elluminate_async.server.generator import generate
 from elluminate_async.server.recorder import Recorder, RunningJob
-from elluminate_async.server.store import jobs, revoking
+from elluminate_async.server.store import criteria, jobs, revoking
 from elluminate_async.server.store.jobs import JobKind, Step
 from elluminate_async.server.store.trouble import until_it_works
 
@@ -109,6 +109,7 @@ class Jobs:
         for job in [one for one in self._running.values() if one.plan.project_id == project_id]:
             there = await self._database.read(jobs.still_there, job.plan.job_id)
             job.deleted = {work.response_id for work in job.plan.todo} - there
+            job.gone = job.criteria - await self._database.read(criteria.still_there, job.criteria)
 
     def close_streams(self) -> None:
         """Wake all who wait, to let them go."""
@@ -198,23 +199,28 @@ class Jobs:
 
     async def _do(self, job: RunningJob, work: Work) -> None:
         plan = job.plan
-        rates = plan.kind is JobKind.RATINGS
+        runs, rates = plan.kind is JobKind.EXPERIMENT, plan.kind is JobKind.RATINGS
         if not rates:
-            rates = plan.kind is JobKind.EXPERIMENT and bool(work.criteria)
+            rates = runs and bool(job.still_asked(work).criteria)
             work = await self._generate(job, work, ends=not rates)
-        if rates and not (plan.kind is JobKind.EXPERIMENT and work.error is not None):
-            judgement = await judge.judge(
-                self._models, work, plan.rating_mode, job.caller, plan.task_id
-            )
-            self._recorder.add(
-                job,
-                Step(
-                    work.response_id,
-                    verdicts=judgement.verdicts,
-                    is_last=True,
-                    failure=("rating_failed", judgement.failure) if judgement.failure else None,
-                ),
-            )
+        if not rates or (runs and work.error is not None):
+            return
+        work = job.still_asked(work)
+        if runs and not work.criteria:  # all deleted since it was generated
+            self._recorder.add(job, Step(work.response_id, is_last=True))
+            return
+        judgement = await judge.judge(
+            self._models, work, plan.rating_mode, job.caller, plan.task_id
+        )
+        self._recorder.add(
+            job,
+            Step(
+                work.response_id,
+                verdicts=judgement.verdicts,
+                is_last=True,
+                failure=("rating_failed", judgement.failure) if judgement.failure else None,
+            ),
+        )
 
     async def _generate(self, job: RunningJob, work: Work, *, ends: bool) -> Work:
         if work.messages is not None:  # stored as given, or generated before a restart

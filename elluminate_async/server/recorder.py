@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.store import jobs
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.store.database import Database
+    from elluminate_async.server.store.job_inputs import Work
     from elluminate_async.server.store.jobs import Plan, Step
 
 _LOG = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class RunningJob:
         caller: Who it is for the models.
         progress: As committed.
         deleted: Responses that nobody is to be asked for any more.
+        criteria: Ids of what is asked of them.
+        gone: Those of them that were deleted, and are to be asked no more.
         is_revoked: Whether nothing more is to be done, nor kept of it.
         ended: Done once its last step is committed; fails when its steps cannot be kept.
     """
@@ -45,9 +49,19 @@ class RunningJob:
         self.caller = caller
         self.progress = plan.before
         self.deleted: set[int] = set()
+        # Most responses share theirs.
+        lists = {id(work.criteria): work.criteria for work in plan.todo}.values()
+        self.criteria = frozenset(one.id for criteria in lists for one in criteria)
+        self.gone: frozenset[int] = frozenset()
         self.is_revoked = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._left = len(plan.todo) + len(plan.gone)
+
+    def still_asked(self, work: Work) -> Work:
+        """``work`` without the criteria that were deleted since the job began."""
+        if not self.gone:
+            return work
+        return replace(work, criteria=[one for one in work.criteria if one.id not in self.gone])
 
     def take(self, steps: Sequence[Step]) -> bool:
         """Count steps; whether nothing is left but to keep them."""

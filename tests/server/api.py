@@ -141,6 +141,8 @@ class ScriptedModel:
     """Upper-cases the prompt; fails or waits where the script says so.
 
     Attributes:
+        calls: The last message of each call.
+        whole: All of its messages, a judge's criteria among them.
         errors: Text of a prompt to what is raised for it.
         verdicts: Answers of the judge in order; then every criterion gets a YES.
         gate: Every call waits for it.
@@ -150,6 +152,7 @@ class ScriptedModel:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.whole: list[str] = []
         self.errors: dict[str, Exception] = {}
         self.verdicts: list[str | Exception] = []
         self.gate = asyncio.Event()
@@ -166,6 +169,7 @@ class ScriptedModel:
     async def complete(self, request: ModelRequest) -> ModelAnswer:
         prompt = text_of(request.messages[-1])
         self.calls.append(prompt)
+        self.whole.append("\n".join(map(text_of, request.messages)))
         async with self._called:
             self._called.notify_all()
         self.active += 1

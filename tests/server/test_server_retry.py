@@ -87,13 +87,14 @@ async def test_a_missing_verdict_is_asked_for_and_no_other(api: Api, model: Scri
     await edit(api, "DELETE FROM ratings WHERE criterion_id = 2")
     before = await api.items("/responses?experiment_id=1")
     model.calls.clear()
+    model.whole.clear()
 
     end = await retried(api)
     after = await api.items("/responses?experiment_id=1")
 
     assert not asked(model)
     assert len(model.calls) == end["completed_ratings"] == end["completed_responses"] == 2
-    assert all("Is it a word?" not in call for call in model.calls)
+    assert all("Is it a word?" not in call for call in model.whole)
     for old, new in zip(before, after, strict=True):
         assert new["messages"] == old["messages"]
         assert [one["id"] for one in new["ratings"]][:1] == [one["id"] for one in old["ratings"]]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from elluminate_async.server.routes.deps import CurrentProject
     from elluminate_async.server.store.references import Deletion
 
 from elluminate_async.server.store import sizes
@@ -50,25 +51,10 @@ async def add(
         raise Problem(
             422, "template_variables_id: a criterion is asked of all rows here; leave it out"
         )
-    deletion = project.deletion(cascade=cascade)
-    if body.criteria is not None:
-        check_count(len(body.criteria), store.MOST_CRITERIA, "criteria")
-        new = body.criteria
-        made = partial(_add, project_id=project.id, body=body, new=new, deletion=deletion)
-        return await answer_once(request, project, made, status=201)
-    if body.prompt_template_id is None:
-        raise Problem(400, "only for a prompt template can criteria be generated")
-    template_id = body.prompt_template_id
-
-    async def prepare() -> Callable[[Connection], list[Criterion]]:
-        template = await project.read(prompt_templates.get, template_id)
-        # Before the model is asked, and again with what it says: others may have been faster.
-        await project.read(_require_none, body)
-        models = project.service.models
-        new = await propose_criteria(models, template, models.caller(project.id))
-        return partial(_add_generated, project_id=project.id, body=body, new=new, deletion=deletion)
-
-    return await answer_prepared_once(request, project, prepare, status=201, is_paid=True)
+    answer = await _answer(project, request, body, project.deletion(cascade=cascade))
+    if body.delete_existing and cascade:
+        await project.service.jobs.look_for_deleted(project.id)
+    return answer
 
 
 @router.get("", response_model=Page[Criterion])
@@ -95,7 +81,30 @@ async def edit(project: InProject, criterion_id: Id, body: EditCriterionRequest)
 @router.delete("/{criterion_id}", status_code=204, responses=refused(409, body=InUse))
 async def remove(project: InProject, criterion_id: Id, cascade: Cascade = False) -> None:
     """Delete one; 409 when it has ratings, unless they are to go with it."""
-    await project.write(store.remove, criterion_id, project.deletion(cascade=cascade))
+    await project.remove(store.remove, criterion_id, project.deletion(cascade=cascade))
+
+
+async def _answer(
+    project: CurrentProject, request: Request, body: AddCriteriaRequest, deletion: Deletion
+) -> Response:
+    if body.criteria is not None:
+        check_count(len(body.criteria), store.MOST_CRITERIA, "criteria")
+        new = body.criteria
+        made = partial(_add, project_id=project.id, body=body, new=new, deletion=deletion)
+        return await answer_once(request, project, made, status=201)
+    if body.prompt_template_id is None:
+        raise Problem(400, "only for a prompt template can criteria be generated")
+    template_id = body.prompt_template_id
+
+    async def prepare() -> Callable[[Connection], list[Criterion]]:
+        template = await project.read(prompt_templates.get, template_id)
+        # Before the model is asked, and again with what it says: others may have been faster.
+        await project.read(_require_none, body)
+        models = project.service.models
+        new = await propose_criteria(models, template, models.caller(project.id))
+        return partial(_add_generated, project_id=project.id, body=body, new=new, deletion=deletion)
+
+    return await answer_prepared_once(request, project, prepare, status=201, is_paid=True)
 
 
 def _add(

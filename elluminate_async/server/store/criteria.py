@@ -44,6 +44,11 @@ INSERT INTO criteria (id, project_id, criterion_set_id, criterion_str, label, re
  created_at)
 SELECT ?, project_id, criterion_set_id, criterion_str, label, ?, created_at
 FROM criteria WHERE id = ?"""
+_OF_SETS_AT = f"""
+SELECT {_COLUMNS}, retired_at FROM criteria
+WHERE criterion_set_id IN (SELECT value FROM json_each(?)) AND +project_id = ?
+ AND (retired_at IS NULL OR retired_at >= ?) ORDER BY id"""
+_THERE = "SELECT id FROM criteria WHERE id IN (SELECT value FROM json_each(?))"
 _OF_IDS = f"""
 SELECT {_COLUMNS} FROM criteria
 WHERE id IN (SELECT value FROM json_each(?)) AND +project_id = ?"""
@@ -91,6 +96,34 @@ def of_sets(
     for row in fetch(connection, _OF_SETS, ids_text(members), project_id):
         members[row.criterion_set_id].append(_criterion(*row[1:]))
     return members
+
+
+def of_sets_at(
+    connection: Connection, project_id: int, set_ids: Iterable[int], time: str
+) -> dict[int, list[Criterion]]:
+    """Those that each set had at a time, where any has left it since; else those that it has.
+
+    Args:
+        connection: Where they are.
+        project_id: Of the sets.
+        set_ids: Their ids.
+        time: As its column holds it.
+    """
+    rows: dict[int, list[AnyRow]] = {set_id: [] for set_id in set_ids}
+    for row in fetch(connection, _OF_SETS_AT, ids_text(rows), project_id, time):
+        rows[row.criterion_set_id].append(row)
+    members: dict[int, list[Criterion]] = {}
+    for set_id, own in rows.items():
+        # Only then, as the clock may have been set back since a criterion came.
+        if any(row.retired_at is not None for row in own):
+            own = [row for row in own if row.created_at <= time]
+        members[set_id] = [_criterion(*row[1:-1]) for row in own]
+    return members
+
+
+def still_there(connection: Connection, ids: Iterable[int]) -> set[int]:
+    """Those of these that were not deleted, asked or not."""
+    return {row.id for row in fetch(connection, _THERE, ids_text(ids))}
 
 
 def texts(connection: Connection, project_id: int, ids: Iterable[int]) -> dict[int, str]:

@@ -103,11 +103,28 @@ def require_ratable(connection: Connection, project_id: int, response_ids: Seque
     at_work.require_unjudged(connection, wanted)
 
 
-def load(connection: Connection, project_id: int, response_ids: Iterable[int]) -> list[Work]:
-    """The work of these responses, in order of id; deleted ones are left out."""
+def load(
+    connection: Connection,
+    project_id: int,
+    response_ids: Iterable[int],
+    begun_at: str | None = None,
+) -> list[Work]:
+    """The work of these responses, in order of id; deleted ones are left out.
+
+    Args:
+        connection: Where from.
+        project_id: Of the responses.
+        response_ids: Which ones.
+        begun_at: When their job was taken, as its column holds it: what was to be asked then is
+            asked, also where it was replaced since. None for what is to be asked at present.
+    """
     default = llm_configs.default_id(connection, project_id)
     rows = fetch(connection, _ROWS, ids_text(set(response_ids)), default, project_id)
-    asked = criteria.of_sets(connection, project_id, {row.criterion_set_id for row in rows})
+    sets = {row.criterion_set_id for row in rows}
+    if begun_at is None:
+        asked = criteria.of_sets(connection, project_id, sets)
+    else:
+        asked = criteria.of_sets_at(connection, project_id, sets, begun_at)
     # What comes from a template, an experiment or a configuration is read once and shared.
     configs: dict[int, StoredConfig] = {}
     samplings: dict[tuple[int, int], LLMConfig] = {}

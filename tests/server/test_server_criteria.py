@@ -1,0 +1,94 @@
+"""A job judges by the criteria that it began with, but for those that are deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from elluminate_async.server import LocalServer
+from elluminate_async.testing import VIRTUAL_TIME
+from tests.server.api import Api, ScriptedModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import aiohttp
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return VIRTUAL_TIME
+
+
+WORDS = ["apple", "berry"]
+NEW = {
+    "prompt_template_id": 1,
+    "delete_existing": True,
+    "criteria": [{"criterion_str": "Is it short?"}],
+}
+
+
+async def begun(api: Api, model: ScriptedModel, criteria: list[str]) -> Any:
+    """A run whose calls of the model have begun, and wait."""
+    await api.setup(WORDS, criteria=criteria)
+    model.gate.clear()
+    run = await api.post("/experiments/1/run", {"rating_mode": "fast"})
+    await model.reached(1)
+    return run
+
+
+async def done(api: Api, run: Any) -> list[list[int]]:
+    """By which criteria the responses are rated at its end, which is a good one."""
+    end = await api.ended(f"/experiments/1/generation/{run['generation_task_id']}")
+    assert end["status"] == "SUCCESS"
+    rows = await api.items("/responses?experiment_id=1")
+    assert [row["error"] for row in rows] == [None] * len(WORDS)
+    return [[one["criterion"]["id"] for one in row["ratings"]] for row in rows]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_criteria_that_are_replaced_are_asked_to_the_end_of_the_job(
+    session: aiohttp.ClientSession, tmp_path: Path, *, restarts: bool
+) -> None:
+    """Also beyond a restart: what it asked is kept, and a retry after it pays for nothing."""
+    model = ScriptedModel()
+    async with LocalServer(db=tmp_path / "s.db", model=model, max_model_calls=1) as server:
+        api = Api(session, server)
+        run = await begun(api, model, ["Is it a word?"])
+        await api.post("/criteria", NEW)
+        await api.add_criteria(["Is it red?"])
+        if not restarts:
+            model.gate.set()
+            assert await done(api, run) == [[1], [1]]
+    model.gate.set()
+    async with LocalServer(db=tmp_path / "s.db", model=model) as server:
+        api = Api(session, server)
+        assert await done(api, run) == [[1], [1]]
+        calls = len(model.calls)
+        again = await api.post("/experiments/1/retry-failed", {})
+        assert again["generation_task_id"] is None
+        assert len(model.calls) == calls == 4 + restarts  # one was cut off
+        assert not [call for call in model.whole if "Is it red?" in call]
+        await api.rate([1])
+        rated = (await api.get("/responses/1"))["ratings"]
+        assert [one["criterion"]["id"] for one in rated] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "left"),
+    [
+        ("DELETE", "/criteria/1?cascade=true", None, [2]),
+        ("POST", "/criteria?cascade=true", NEW, []),
+    ],
+)
+async def test_criteria_that_are_deleted_are_asked_no_more(
+    api: Api, model: ScriptedModel, method: str, path: str, body: object, left: list[int]
+) -> None:
+    """With ``cascade``, under a job: nobody is paid for a verdict that is dropped."""
+    run = await begun(api, model, ["Is it a word?", "Is it red?"])
+    assert (await api(method, path, body)).status in (201, 204)
+    model.gate.set()
+    assert await done(api, run) == [left, left]
+    assert len(model.calls) == len(WORDS) * (1 + bool(left))
+    assert not [call for call in model.whole if "Is it a word?" in call]
