@@ -92,3 +92,17 @@ async def test_criteria_that_are_deleted_are_asked_no_more(
     assert await done(api, run) == [left, left]
     assert len(model.calls) == len(WORDS) * (1 + bool(left))
     assert not [call for call in model.whole if "Is it a word?" in call]
+
+
+async def test_a_text_that_was_changed_is_asked_by_a_retry(api: Api, model: ScriptedModel) -> None:
+    """It has no verdict yet, so that its responses lack one, and get all that they lack."""
+    run = await begun(api, model, ["Is it a word?"])
+    model.gate.set()
+    assert await done(api, run) == [[1], [1]]
+    await api.add_criteria(["Is it red?"])
+    await api("PUT", "/criteria/1", {"criterion_str": "Is it one word?"})
+    model.whole.clear()
+    again = await api.post("/experiments/1/retry-failed", {"rating_mode": "fast"})
+    assert await done(api, again) == [[1, 2], [1, 2]]
+    assert all("Is it one word?" in call for call in model.whole)
+    assert len(model.whole) == len(WORDS)
