@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,22 @@ RUN = {"python", "sh", "bash", "console", "text"}
 
 
 @pytest.fixture
+def logging_as_it_was() -> Generator[None]:
+    """A page that sets up logging does so for all of the process."""
+    root, own = logging.getLogger(), logging.getLogger("elluminate_async")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip((root, own), levels, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.fixture
 def session(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    logging_as_it_was: None,
 ) -> Generator[Session]:
     """A reader in an empty folder."""
     one = Session(tmp_path, Command(tmp_path, monkeypatch, capsys), monkeypatch)
