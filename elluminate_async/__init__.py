@@ -54,6 +54,7 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TaskMatchError,
     TransportError,
+    UnsupportedError,
     WrongEventLoopError,
     partial_of,
 )
@@ -236,6 +237,7 @@ __all__ = [
     "TemplateVariables",
     "Traffic",
     "TransportError",
+    "UnsupportedError",
     "Usage",
     "WrongEventLoopError",
     "YesNoMeans",

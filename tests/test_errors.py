@@ -42,6 +42,7 @@ from elluminate_async.errors import (
     ServerError,
     TaskMatchError,
     TransportError,
+    UnsupportedError,
     WrongEventLoopError,
     api_error_class,
 )
@@ -59,6 +60,7 @@ EXAMPLES: list[ElluminateError] = [
     ProtocolError("garbage", sent=True),
     RedirectError("elsewhere", sent=True),
     JobError("failed", job_id="j1", job_status="FAILURE"),
+    UnsupportedError("not here"),
     PartialUploadError("some of it", upload={"created_responses": 1}),
     TaskMatchError.of(
         RejectedError("none", status=400),

@@ -10,6 +10,7 @@
     ├── ClientClosedError (RuntimeError)    the client was closed
     ├── WrongEventLoopError (RuntimeError)  the client belongs to another event loop
     ├── MissingExtraError (ImportError)     an optional dependency is not installed
+    ├── UnsupportedError                    the service cannot do that, and was not asked
     ├── DeadlineError (TimeoutError)        the deadline passed before an answer
     ├── ServiceUnavailableError             the service has answered nobody for a while
     ├── TransportError                      no complete, readable answer
@@ -147,6 +148,10 @@ class PlaceholderWarning(UserWarning):
     dot or a dash in it, as in ``{{first name}}``, the service takes it for text. Where it is
     meant as text, `warnings.filterwarnings` silences this.
     """
+
+
+class UnsupportedError(ElluminateError):
+    """The service does not say that it can do this: it was not asked, and nothing has changed."""
 
 
 class PairingWarning(UserWarning):

@@ -49,6 +49,7 @@ from elluminate_async.errors import (
     ServerError,
     ServiceUnavailableError,
     TransportError,
+    UnsupportedError,
     is_passing_status,
 )
 
@@ -126,6 +127,7 @@ KINDS: Final[Mapping[type[Exception], _Kind]] = {
         "the same again may be done twice.",
     ),
     ItemError: _FAILED,
+    UnsupportedError: _Kind(501, "The service behind this one cannot do that."),
     PartialUploadError: _REFUSED._replace(
         detail="The service behind this one took a part of what was sent."
     ),

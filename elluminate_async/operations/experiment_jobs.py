@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 
 from elluminate_async.engine.stream import OutcomeStream
-from elluminate_async.errors import ElluminateError
+from elluminate_async.errors import ElluminateError, NotFoundError, UnsupportedError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import checked_seconds
 from elluminate_async.operations.experiment_starts import JobStart, start_experiment_job
@@ -20,6 +21,7 @@ from elluminate_async.operations.jobs import follow_job, job_failure
 from elluminate_async.operations.starting import checked_job_id
 from elluminate_async.schemas.experiments import Experiment, GenerationStatus
 from elluminate_async.schemas.jobs import TERMINAL, JobStatusName
+from elluminate_async.schemas.version import Capability
 
 if TYPE_CHECKING:
     from elluminate_async.operations.connection import Connection
@@ -76,6 +78,21 @@ class ExperimentJobs:
         self._connection = connection
         self._policy = connection.policy(deadline_at=time.monotonic() + seconds)
 
+    async def done(self, start: JobStart, *, wait: bool) -> Experiment:
+        """`ended`, or without ``wait`` `begun`."""
+        if flag(wait, "wait"):
+            return await self.ended(start)
+        begun = await self.begun(start)
+        return begun if begun.generation_task_id is not None else await self._read(begun.id)
+
+    async def begun(self, start: JobStart) -> Experiment:
+        """Begin a job and leave it; the experiment as the service has accepted that.
+
+        Raises:
+            OutcomeUnknownError: Whether it began is not known.
+        """
+        return await start_experiment_job(self._connection, start, self._policy)
+
     async def ended(self, start: JobStart) -> Experiment:
         """Begin a job and wait for its end; the experiment as it is then.
 
@@ -83,18 +100,47 @@ class ExperimentJobs:
             JobError: It ended without success.
             OutcomeUnknownError: Whether it began is not known, or it had not ended in time.
         """
-        begun = await start_experiment_job(self._connection, start, self._policy)
+        begun = await self.begun(start)
         if (job_id := begun.generation_task_id) is not None:
-            status = await follow_job(
-                self._connection,
-                GenerationStatus,
-                *_path(begun.id, job_id),
-                operation=start.operation,
-                policy=self._policy,
-            )
-            if failure := job_failure(job_id, status.status, status.error_msg):
-                raise failure
+            await self._follow(begun.id, job_id, start.operation)
         return await self._read(begun.id)
+
+    async def awaited(self, experiment_id: int, job_id: str | None) -> Experiment:
+        """Wait for the end of a job that runs already, the experiment's own by default.
+
+        Raises:
+            JobError: It ended without success.
+            OutcomeUnknownError: It had not ended in time.
+        """
+        if job_id is None:
+            found = await self._read(experiment_id)
+            job_id = checked_job_id(found.generation_task_id, self._connection.blotted)
+            if job_id is None:
+                return found
+        await self._follow(experiment_id, job_id, "wait", watches=True)
+        return await self._read(experiment_id)
+
+    async def cancelled(self, experiment_id: int, job_id: str | None) -> Experiment:
+        """End a job, the experiment's own by default; the experiment as it is then.
+
+        Raises:
+            UnsupportedError: The service cannot end it.
+        """
+        connection = self._connection
+        if not await connection.has(Capability.CANCELLATION, self._policy):
+            raise UnsupportedError(
+                f"the service cannot cancel the job of experiment {experiment_id}: it goes on to "
+                "its end, which client.experiments.wait waits for"
+            )
+        if job_id is None:
+            found = await self._read(experiment_id)
+            job_id = checked_job_id(found.generation_task_id, connection.blotted)
+            if job_id is None:
+                return found
+        # Of one that has ended and is forgotten nothing is left to end.
+        with suppress(NotFoundError):
+            await connection.call("DELETE", *_path(experiment_id, job_id), policy=self._policy)
+        return await self._read(experiment_id)
 
     def stream(self, start: JobStart) -> OutcomeStream[ExperimentEvent]:
         """Begin a job, and tell of it until it ends; leaving early cancels it."""
@@ -148,6 +194,20 @@ class ExperimentJobs:
             experiment = await self._read(experiment_id)
         await teller.last(status, experiment)
         if failure:
+            raise failure
+
+    async def _follow(
+        self, experiment_id: int, job_id: str, operation: str, *, watches: bool = False
+    ) -> None:
+        status = await follow_job(
+            self._connection,
+            GenerationStatus,
+            *_path(experiment_id, job_id),
+            operation=operation,
+            policy=self._policy,
+            watches=watches,
+        )
+        if failure := job_failure(job_id, status.status, status.error_msg):
             raise failure
 
     async def _read(self, experiment_id: int) -> Experiment:

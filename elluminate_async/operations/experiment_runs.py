@@ -29,6 +29,7 @@ class ExperimentRuns:
         rating_mode: RatingMode = RatingMode.DETAILED,
         n_epochs: int = 1,
         generation_params: Mapping[str, Any] | None = None,
+        wait: bool = True,
         timeout: float | None = None,
     ) -> Experiment:
         """Have the service generate and rate the whole collection, and wait for the end.
@@ -41,11 +42,15 @@ class ExperimentRuns:
             rating_mode: With or without the judge's reasoning.
             n_epochs: Responses for each row of the collection; one where they are a column's.
             generation_params: Sampling, over the configuration's, as of `create`.
+            wait: Whether to wait for the end. Without that the call returns once the service has
+                accepted the job, which goes on whatever becomes of the program; `wait`, `stream`
+                and `cancel` take what it returns.
             timeout: Seconds; None takes the deadline of the client's options.
 
         Returns:
-            The experiment with its results. Responses that failed are counted in them; so does
-            the embedded server with rows that lack a value for a placeholder, and asks no model.
+            The experiment with its results; without ``wait`` with its ``generation_task_id``.
+            Responses that failed are counted in them; so does the embedded server with rows that
+            lack a value for a placeholder, and asks no model.
 
         Raises:
             InputError: ``timeout`` is no finite number above 0, or another argument cannot work.
@@ -55,7 +60,7 @@ class ExperimentRuns:
                 the code ``deadline``.
         """
         start = run_start(experiment, rating_mode, n_epochs, generation_params)
-        return await ExperimentJobs(self._connection, timeout).ended(start)
+        return await ExperimentJobs(self._connection, timeout).done(start, wait=wait)
 
     def stream_run(
         self,
@@ -87,6 +92,7 @@ class ExperimentRuns:
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         discard_annotations: bool = False,
+        wait: bool = True,
         timeout: float | None = None,
     ) -> Experiment:
         """Have the service do again what failed of an experiment, and wait for the end.
@@ -101,6 +107,8 @@ class ExperimentRuns:
             experiment: One that no job works on.
             rating_mode: With or without the judge's reasoning.
             discard_annotations: Whether annotations of failed responses may be lost.
+            wait: Whether to wait for the end, as of `run`. Where there is nothing to do, the
+                experiment that is returned has no ``generation_task_id``.
             timeout: Seconds; None takes the deadline of the client's options.
 
         Returns:
@@ -114,7 +122,7 @@ class ExperimentRuns:
             OutcomeUnknownError: As of `run`.
         """
         start = retry_start(experiment, rating_mode, discard_annotations=discard_annotations)
-        return await ExperimentJobs(self._connection, timeout).ended(start)
+        return await ExperimentJobs(self._connection, timeout).done(start, wait=wait)
 
     def stream_retry_failed(
         self,
@@ -146,6 +154,54 @@ class ExperimentRuns:
             OutcomeUnknownError: It had not ended by the deadline, or the service does not know it
                 any more.
         """
-        id = id_of(experiment, Experiment, "experiment")
-        job_id = experiment.generation_task_id if isinstance(experiment, Experiment) else None
-        return ExperimentJobs(self._connection, timeout).watch(id, job_id)
+        return ExperimentJobs(self._connection, timeout).watch(*_job_of(experiment))
+
+    async def wait(
+        self, experiment: Experiment | int, *, timeout: float | None = None
+    ) -> Experiment:
+        """Wait for the end of a job that was begun without waiting, or by others.
+
+        Which job is as of `stream`, and whatever ends the wait, the job goes on.
+
+        Args:
+            experiment: Whose. Where no job runs, it is read and returned.
+            timeout: Seconds; None takes the deadline of the client's options.
+
+        Returns:
+            The experiment with its results.
+
+        Raises:
+            NotFoundError: There is no such experiment.
+            JobError: The job ended without success.
+            OutcomeUnknownError: It had not ended by the deadline, or the service does not know it
+                any more.
+        """
+        return await ExperimentJobs(self._connection, timeout).awaited(*_job_of(experiment))
+
+    async def cancel(
+        self, experiment: Experiment | int, *, timeout: float | None = None
+    ) -> Experiment:
+        """End the job of an experiment, whoever has begun it, and so the spending.
+
+        The calls of models that have not begun are never made, and what is done stays. Which job
+        is as of `stream`; where none runs, or it has ended, nothing is done. Who waits for it
+        gets a `JobError` of the status ``REVOKED``. `retry_failed` goes on with the rest.
+
+        Args:
+            experiment: Whose.
+            timeout: Seconds; None takes the deadline of the client's options.
+
+        Returns:
+            The experiment as it is then.
+
+        Raises:
+            NotFoundError: There is no such experiment.
+            UnsupportedError: The service cannot cancel, as the hosted one: the job goes on.
+        """
+        return await ExperimentJobs(self._connection, timeout).cancelled(*_job_of(experiment))
+
+
+def _job_of(experiment: Experiment | int) -> tuple[int, str | None]:
+    """Its id, and the job that it was answered with."""
+    id = id_of(experiment, Experiment, "experiment")
+    return id, experiment.generation_task_id if isinstance(experiment, Experiment) else None

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _WAY_ON = (
     "look with client.experiments.get first: its generation_task_id names the job that runs, which "
-    "client.experiments.stream follows, and its results are there once it has ended"
+    "client.experiments.wait waits for, and its results are there once it has ended"
 )
 
 

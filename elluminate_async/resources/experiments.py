@@ -118,6 +118,7 @@ class ExperimentsResource(Resource, ExperimentRuns):
         generate: bool = False,
         rating_mode: RatingMode = RatingMode.DETAILED,
         n_epochs: int = 1,
+        wait: bool = True,
         timeout: float | None = None,
     ) -> Experiment:
         """Define an experiment; with ``generate``, also `run` it and wait for the end.
@@ -147,6 +148,7 @@ class ExperimentsResource(Resource, ExperimentRuns):
             generate: Whether it is run at once, as by `run`.
             rating_mode: As of `run`.
             n_epochs: As of `run`.
+            wait: As of `run`; without ``generate`` there is nothing to wait for.
             timeout: As of `run`; without ``generate`` it bounds nothing.
 
         Raises:
@@ -178,7 +180,8 @@ class ExperimentsResource(Resource, ExperimentRuns):
         jobs = ExperimentJobs(self._connection, timeout)
         if not generate:
             return await self._created(body)
-        return await jobs.ended(JobStart("run", ("experiments",), body, experiment=name))
+        start = JobStart("run", ("experiments",), body, experiment=name)
+        return await jobs.done(start, wait=wait)
 
     async def clone(
         self,

@@ -23,6 +23,7 @@ from elluminate_async import (
     JobError,
     NotFoundError,
     OutcomeUnknownError,
+    UnsupportedError,
 )
 from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
@@ -483,6 +484,86 @@ async def test_a_run_without_an_answer_is_cancelled_by_its_key() -> None:
         await anyio.sleep(1)
         there = await at.client.experiments.get(id=at.experiment.id)
         assert (there.logs or "").startswith("cancelled, with 0 of 4")
+
+
+async def begin_run(at: Stage) -> Experiment:
+    return await at.client.experiments.run(at.experiment, wait=False)
+
+
+async def begin_retry(at: Stage) -> Experiment:
+    return await at.client.experiments.retry_failed(at.experiment, wait=False)
+
+
+async def begin_new(at: Stage) -> Experiment:
+    return await at.client.experiments.create(
+        "at once", prompt_template=at.template, collection=at.collection, generate=True, wait=False
+    )
+
+
+@pytest.mark.parametrize("begin", [begin_run, begin_retry, begin_new])
+async def test_a_job_that_nobody_waits_for_goes_on(begin: Begin) -> None:
+    """It is begun once, also of an answer that was lost; leaving it cancels nothing."""
+    async with jobs() as (at, gateway):
+        if begin is begin_retry:
+            await run(at)
+        at.model.failing = lambda prompt: False
+        at.model.delay = 10.0
+        at.model.answered.clear()
+        gateway.choose = in_turn(begins, [bad_gateway(gateway)])
+        async with asyncio.timeout(5):
+            begun = await begin(at)
+        assert begun.generation_task_id is not None
+        with pytest.raises(OutcomeUnknownError, match="goes on at the service"):
+            await at.client.experiments.wait(begun.id, timeout=2)
+
+        ended = await at.client.experiments.wait(begun)
+        assert ended.results is not None
+        assert ended.results.num_rated_responses == len(VALUES)
+        assert at.model.answered == dict.fromkeys(
+            FAILED if begin is begin_retry else [f"say {value}" for value in VALUES], 1
+        )
+        assert not [seen for seen in gateway.requests if seen.method == "DELETE"]
+        # With nothing to wait for, or to do, nothing is waited for.
+        assert await at.client.experiments.wait(begun.id) == ended
+        assert await at.client.experiments.retry_failed(begun, wait=False) == ended
+
+
+async def test_a_job_is_cancelled_by_whom_it_is_known_to() -> None:
+    """What is done stays, who waits is told, and a retry goes on with the rest."""
+    async with jobs() as (at, _):
+        experiments = at.client.experiments
+        at.model.failing = lambda prompt: False
+        at.model.slow = lambda prompt: 0.1 if prompt in FAILED else 60.0
+        begun = await begin_run(at)
+        waiting = asyncio.ensure_future(experiments.wait(begun))
+        await anyio.sleep(5)
+        with pytest.raises(ConflictError, match="cancel it"):
+            await begin_retry(at)
+
+        cancelled = await experiments.cancel(at.experiment.id)
+        assert (cancelled.generation_task_id, cancelled.results is not None) == (None, True)
+        with pytest.raises(JobError, match="2 of 4 items done") as caught:
+            await waiting
+        assert caught.value.job_status == "REVOKED"
+        # Of what has ended nothing changes.
+        assert await experiments.cancel(begun) == cancelled
+        at.model.slow = lambda prompt: 0.0
+        at.model.answered.clear()
+        await retry(at)
+        assert at.model.answered == {"say a": 1, "say c": 1}
+        with pytest.raises(NotFoundError):
+            await experiments.cancel(99)
+
+
+async def test_what_cannot_be_cancelled_is_not_asked_for() -> None:
+    """Where the service does not say that it can: the error is typed, and the job goes on."""
+    async with jobs(HOSTED) as (at, gateway):
+        at.model.delay = 5.0
+        begun = await begin_run(at)
+        with pytest.raises(UnsupportedError, match=r"client\.experiments\.wait"):
+            await at.client.experiments.cancel(begun)
+        assert not [seen for seen in gateway.requests if seen.method == "DELETE"]
+        assert (await at.client.experiments.wait(begun)).results is not None
 
 
 async def test_arguments_are_checked_before_anything_is_sent() -> None:

@@ -35,6 +35,7 @@ from elluminate_async import (
     ServerError,
     ServiceUnavailableError,
     TransportError,
+    UnsupportedError,
     WrongEventLoopError,
     errors,
 )
@@ -82,6 +83,7 @@ TABLE: list[tuple[Exception, int, bool, str]] = [
     (api(APIError, 418), 502, False, "http_400"),
     (JobError(SECRET, job_id="j", job_status="FAILURE"), 502, True, "job_failed"),
     (PartialUploadError(SECRET, upload=None), 502, False, "failed"),
+    (UnsupportedError(SECRET), 501, False, "failed"),
     (item(None, GenerationError), 502, True, "generation_failed"),
     (item(None, RatingError), 502, True, "rating_failed"),
     (item(None, OutcomeUnknownError), 502, False, "outcome_unknown"),
