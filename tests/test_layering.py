@@ -26,7 +26,7 @@ L3 = {"engine", "transport"}
 PUBLIC = {""}  # the names of elluminate_async/__init__.py
 ALLOWED = {
     "errors": {"errors"},
-    "schemas": {"schemas"},
+    "schemas": {"errors", "schemas"},
     "config": L0 | {"config"},
     "tables": L0 | {"tables"},
     "batch": L0 | {"tables", "batch"},

@@ -31,7 +31,8 @@ def problem_of(error: ValidationError | ValueError) -> str:
         return str(error)
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    problem: str = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {problem}" if where else problem
 
 
 def several(value: object, name: str, what: str, *one: type) -> Iterable[object]:
@@ -119,6 +120,20 @@ def check_name(name: object, what: str) -> None:
     check_json(name, f"the name of {what}")
 
 
+def optional_text(value: object, what: str, *, may_be_empty: bool = True) -> str | None:
+    """``value``, a text or None.
+
+    Raises:
+        InputError: It is neither, or has half a character, or is an empty text that may be none.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or not (value or may_be_empty):
+        raise InputError(f"{what} must be a text or None, not {value!r:.60}")
+    check_json(value, what)
+    return value
+
+
 def check_lookup(name: object, id: object, what: str) -> None:
     """Raise `InputError` unless either a name or an id says which ``what`` is meant."""
     if (name is None) == (id is None):
@@ -204,8 +219,10 @@ def encode_query(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
             pairs.append((name, value))
         elif isinstance(value, int | float):
             pairs.append((name, str(value)))
-        else:
+        elif isinstance(value, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
             pairs.extend((name, str(member)) for member in value)
+        else:
+            raise InputError(f"{name} cannot be asked for: {value!r:.60}")
     return pairs
 
 

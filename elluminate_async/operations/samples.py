@@ -14,6 +14,7 @@ from elluminate_async.operations.filters import (
     one_of,
     verdict_query,
 )
+from elluminate_async.operations.json_input import several
 from elluminate_async.operations.references import id_of, optional_id
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.experiments import Experiment
@@ -79,15 +80,17 @@ async def compare_samples(
         raise InputError("baseline and candidate are the same experiment: pass two")
     if show not in _SHOWN:
         raise InputError(f"show must be 'improved', 'regressed' or None, not {show!r:.60}")
-    if criteria is not None and len(criteria) > _MOST_CRITERIA:
-        raise InputError(f"{len(criteria)} criteria are too many: {_MOST_CRITERIA} are the most")
+    asked = None
+    if criteria is not None:
+        given = several(criteria, "criteria", "criteria", Criterion)
+        asked = [id_of(one, Criterion, f"criteria[{place}]") for place, one in enumerate(given)]
+    if asked is not None and len(asked) > _MOST_CRITERIA:
+        raise InputError(f"{len(asked)} criteria are too many: {_MOST_CRITERIA} are the most")
     query = {
         "experiment_a_id": baseline_id,
         "experiment_b_id": candidate_id,
         "filter_samples_by": str(show) if show else None,
-        "criterion_ids": None
-        if criteria is None
-        else [id_of(one, Criterion, f"criteria[{place}]") for place, one in enumerate(criteria)],
+        "criterion_ids": asked,
         "categorical_filters": categories_query(categories),
     }
     path = ("responses", "comparison", "samples")

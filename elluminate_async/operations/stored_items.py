@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Set, Sized
 from typing import Any, TypeAlias, cast
 
 from elluminate_async.batch.options import shown
@@ -81,6 +81,17 @@ def check_epoch(epoch: object) -> None:
         raise InputError(f"epoch must be a whole number of at least 1, not {shown(epoch)}")
 
 
+def optional_epoch(epoch: object) -> int | None:
+    """The epoch that is given; None for nothing.
+
+    Raises:
+        InputError: As of `check_epoch`.
+    """
+    if epoch is not None:
+        check_epoch(epoch)
+    return cast("int | None", epoch)
+
+
 def stored_specs(
     plan: ResponsePlan,
     responses: Sequence[object],
@@ -133,6 +144,9 @@ def stored_item(plan: ResponsePlan, position: int, spec: ResponseSpec) -> Item[R
 
 def _length_of(values: object, what: str) -> int:
     check_many(values, what)
+    # They have a length and no order: keys would be stored for values.
+    if isinstance(values, Mapping | Set):
+        raise InputError(f"{what} must be a list in the order of the rows, not {values!r:.80}")
     if isinstance(values, Sized):
         return len(values)
     raise InputError(f"{what} must be a list, not {shown(values)}")

@@ -14,7 +14,7 @@ from elluminate_async.operations.agent_evaluation import Deliver, follow_evaluat
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.context import CallContext, checked_seconds
 from elluminate_async.operations.jobs import job_failure
-from elluminate_async.operations.json_input import checked_input
+from elluminate_async.operations.json_input import checked_input, optional_text
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.new_agent_results import (
     NewResults,
@@ -167,10 +167,12 @@ class AgentResultsResource(Resource):
         Raises:
             JobError: It ended without success.
             NotFoundError: The experiment has no such evaluation.
+            InputError: ``task_id`` is no text, or ``timeout`` no finite number above 0.
             DeadlineError: It had not ended in time; it goes on at the service.
             OutcomeUnknownError: It has shown nothing new for ``job_stall`` seconds.
         """
         id = id_of(experiment, Experiment, "experiment")
+        task_id = optional_text(task_id, "task_id", may_be_empty=False)
 
         async def nobody(_: object) -> None:
             pass
@@ -193,6 +195,7 @@ class AgentResultsResource(Resource):
         The last one tells how it ended; a failure is not raised.
         """
         id = id_of(experiment, Experiment, "experiment")
+        task_id = optional_text(task_id, "task_id", may_be_empty=False)
         policy = self._policy(timeout)
         connection = self._connection
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 
 from elluminate_async.errors import ConflictError, InputError
+from elluminate_async.errors.arguments import shown
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.json_input import (
     check_json,
     check_lookup,
     check_name,
     checked_input,
+    optional_text,
     warn_of_lookalikes,
 )
 from elluminate_async.operations.listing import Listing
-from elluminate_async.operations.references import id_of, optional_id
+from elluminate_async.operations.references import MAX_ID, id_of, optional_id
 from elluminate_async.operations.replaying import Post
 from elluminate_async.operations.singles import make
 from elluminate_async.resources.base import Resource, cascading, got_or_created
@@ -58,7 +60,7 @@ class PromptTemplatesResource(Resource):
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
         query = {
-            "name": name,
+            "name": optional_text(name, "name"),
             "criterion_set_id": optional_id(criterion_set, CriterionSet, "criterion_set"),
             "compatible_collection_id": optional_id(
                 compatible_collection, Collection, "compatible_collection"
@@ -69,15 +71,21 @@ class PromptTemplatesResource(Resource):
         )
 
     async def get(
-        self, name: str | None = None, *, id: int | None = None, version: int | None = None
+        self,
+        name: str | None = None,
+        *,
+        id: int | None = None,
+        version: int | Literal["latest"] | None = None,
     ) -> PromptTemplate:
         """The template of that id, or of that name: the latest version unless one is named.
 
         Raises:
             NotFoundError: There is none.
-            InputError: Neither is given, or both, or the name is no text.
+            InputError: Neither is given, or both, or the name is no text; or the version is no
+                number of at least 1, nor "latest".
         """
         check_lookup(name, id, "a prompt template")
+        number = _version(version)
         if id is not None:
             return decode(
                 PromptTemplate,
@@ -85,9 +93,9 @@ class PromptTemplatesResource(Resource):
                     "GET", "prompt_templates", id_of(id, PromptTemplate, "id")
                 ),
             )
-        query = {"name": name, "version": version}
+        query = {"name": name, "version": number}
         listing = Listing(self._connection, PromptTemplate, "prompt_templates", query=query)
-        return await listing.named("prompt template", name, version=version)
+        return await listing.named("prompt template", name, version=number)
 
     async def create(
         self,
@@ -174,6 +182,16 @@ class PromptTemplatesResource(Resource):
         await self._delete("prompt_templates", id, query=cascading(cascade))
 
 
+def _version(version: object) -> int | None:
+    if version is None or version == "latest":
+        return None
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= MAX_ID:
+        raise InputError(
+            f"version must be a whole number of at least 1, or 'latest', not {shown(version)}"
+        )
+    return version
+
+
 def _creation(
     messages: Messages,
     name: str,
@@ -204,8 +222,10 @@ def _messages(messages: Messages) -> list[dict[str, Any]]:
     chat: list[dict[str, Any]] = []
     if isinstance(messages, str):
         chat = [{"role": "user", "content": messages}]
-    elif all(isinstance(message, Mapping) for message in messages):  # pyright: ignore[reportUnnecessaryIsInstance]
-        chat = [dict(message) for message in messages]
+    elif isinstance(messages, Iterable) and not isinstance(messages, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        given = [*messages]
+        if all(isinstance(message, Mapping) for message in given):  # pyright: ignore[reportUnnecessaryIsInstance]
+            chat = [dict(message) for message in given]
     if not chat or not all(message.get("role") and "content" in message for message in chat):
         raise InputError(
             "a prompt template is a string, or a list of messages such as "

@@ -15,7 +15,7 @@ from elluminate_async.operations.connection import Connection, decode
 from elluminate_async.operations.context import CallContext, single_policy
 from elluminate_async.operations.filters import FigureRanges, figure_query
 from elluminate_async.operations.generate import Generate
-from elluminate_async.operations.json_input import check_json, checked_input
+from elluminate_async.operations.json_input import checked_input, optional_text
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.parts import list_entries, list_responses
 from elluminate_async.operations.references import id_of, optional_id
@@ -29,9 +29,9 @@ from elluminate_async.operations.samples import compare_samples, list_samples, u
 from elluminate_async.operations.singles import one_response
 from elluminate_async.operations.stored_items import (
     Output,
-    check_epoch,
     check_metadata,
     metadata_of,
+    optional_epoch,
     output_messages,
     stored_specs,
 )
@@ -90,7 +90,6 @@ class ResponsesResource(Resource):
         Figures have a least and a most, such as ``input_tokens=(100, None)``; see `FigureRanges`.
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
-        check_json(llm_model_name, "llm_model_name")
         query = {
             "experiment_id": optional_id(experiment, Experiment, "experiment"),
             "prompt_template_id": optional_id(prompt_template, PromptTemplate, "prompt_template"),
@@ -99,8 +98,8 @@ class ResponsesResource(Resource):
             ),
             "collection_id": optional_id(collection, Collection, "collection"),
             "prompt_id": optional_id(prompt, Prompt, "prompt"),
-            "llm_model_name": llm_model_name,
-            "epoch": epoch,
+            "llm_model_name": optional_text(llm_model_name, "llm_model_name"),
+            "epoch": optional_epoch(epoch),
             **figure_query(figures),
         }
         return list_responses(self._connection, query, strict=strict)
@@ -225,8 +224,7 @@ class ResponsesResource(Resource):
         """
         plan = ResponsePlan.check(experiment, None, None)
         id_of(template_variables, TemplateVariables, "template_variables")
-        if epoch is not None:
-            check_epoch(epoch)
+        epoch = optional_epoch(epoch)
         made = metadata_of(metadata, "metadata")
         check_metadata(made, "metadata")
         spec = ResponseSpec(template_variables, output_messages(response, 0), made, epoch)

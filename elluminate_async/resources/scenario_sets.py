@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import cast
 
 from elluminate_async.errors import InputError, NotFoundError, RejectedError
 from elluminate_async.operations.connection import decode
@@ -14,6 +13,8 @@ from elluminate_async.operations.json_input import (
     check_lookup,
     check_name,
     checked_input,
+    optional_text,
+    several,
 )
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.references import id_of
@@ -43,7 +44,7 @@ class ScenarioSetsResource(Resource):
 
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
-        query = {"name_search": name_search or None}
+        query = {"name_search": optional_text(name_search, "name_search") or None}
         return Listing(self._connection, ScenarioSet, "scenario-sets", query=query, strict=strict)
 
     async def get(self, name: str | None = None, *, id: int | None = None) -> ScenarioSet:
@@ -73,14 +74,15 @@ class ScenarioSetsResource(Resource):
         name: str | None = None,
         *,
         description: str = "",
-        fields: Sequence[str] = (),
+        fields: Sequence[str] | None = None,
     ) -> ScenarioSet:
         """Create a set; without a name the service invents one.
 
         Args:
             name: Unique in the project, among collections too.
             description: For people.
-            fields: Names of the fields that scenarios have besides the goal and the outcome.
+            fields: Names of the fields that scenarios have besides the goal and the outcome; None
+                for none.
 
         Raises:
             RejectedError: The name is taken, by a set or by a collection.
@@ -97,7 +99,7 @@ class ScenarioSetsResource(Resource):
         return await make(self._connection, "create a scenario set", post, read)
 
     async def get_or_create(
-        self, name: str, *, description: str = "", fields: Sequence[str] = ()
+        self, name: str, *, description: str = "", fields: Sequence[str] | None = None
     ) -> tuple[ScenarioSet, bool]:
         """The set of that name as it is, or a new one; and whether it was created now.
 
@@ -216,20 +218,20 @@ def _path(scenario_set: ScenarioSet | int) -> tuple[str | int, ...]:
 
 
 def _creation(
-    name: str | None, description: str, fields: Sequence[str]
+    name: str | None, description: str, fields: Sequence[str] | None
 ) -> CreateScenarioSetRequest:
     if name is not None:
         check_name(name, "a scenario set")
-    if isinstance(fields, str | Mapping):
-        raise InputError("fields must be a list of names: pass [x] for one")
-    _check_fields(fields)
+    given = () if fields is None else several(fields, "fields", "names")
+    names = _check_fields(given)
     with checked_input("the scenario set"):
-        return CreateScenarioSetRequest(name=name, description=description, fields=[*fields])
+        return CreateScenarioSetRequest(name=name, description=description, fields=names)
 
 
-def _check_fields(names: Sequence[str]) -> None:
-    seen = set[str]()
-    for name in cast("Sequence[object]", names):
+def _check_fields(names: Iterable[object]) -> list[str]:
+    """The names of fields, each of which is one, and comes once."""
+    seen = dict[str, None]()
+    for name in names:
         if not isinstance(name, str) or re.fullmatch(FIELD_NAME, name) is None:
             raise InputError(
                 f"{name!r:.60} is no name of a field: it is of letters, digits and underscores, no "
@@ -240,4 +242,5 @@ def _check_fields(names: Sequence[str]) -> None:
             raise InputError(f"every scenario has {name!r}: it is no field to be declared")
         if name in seen:
             raise InputError(f"the field {name!r} comes twice")
-        seen.add(name)
+        seen[name] = None
+    return [*seen]

@@ -11,9 +11,11 @@ from typing import Any, Final, NamedTuple, Self, cast
 
 from pydantic import ValidationError, field_validator, model_validator
 
+from elluminate_async.errors.base import InputError
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.schemas.base import ListOf, WireModel
 from elluminate_async.schemas.collections import Column
-from elluminate_async.schemas.messages import problem_of_messages
+from elluminate_async.schemas.messages import problem_of_messages, problem_of_tools
 
 SCHEMA_VERSION: Final = "elluminate.uce/1"
 """The one format that there is."""
@@ -48,6 +50,17 @@ class Conversation(WireModel):
     response_format: dict[str, Any] | None = None
     attachments: ListOf[dict[str, Any]] | None = None
     metadata: dict[str, Any] | None = None
+
+    def __new__(cls, **fields: Any) -> Self:
+        """A conversation of these fields.
+
+        Raises:
+            InputError: There is no such field, or its value cannot be one.
+        """
+        # Reading a document and copying give no fields here: what is read may have more of them.
+        if fields and (problem := _problem_of_fields(cls, fields)):
+            raise InputError(f"Conversation: {problem}")
+        return super().__new__(cls)
 
     @field_validator("response_format", mode="before")
     @classmethod
@@ -90,10 +103,28 @@ class Conversation(WireModel):
         try:
             return cls.model_validate(_input_of(cell))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            problem = first["msg"].removeprefix("Value error, ")
-            raise ValueError(f"{where}: {problem}" if where else problem) from None
+            raise ValueError(_first_of(error)) from None
+
+
+def _problem_of_fields(kind: type[Conversation], fields: dict[str, Any]) -> str | None:
+    """Why no conversation can be made of these fields; None where one can."""
+    if unknown := [name for name in fields if name not in kind.model_fields]:
+        meant = did_you_mean(unknown[0], kind.model_fields) or ";"
+        known = ", ".join(kind.model_fields)
+        return f"there is no field {unknown[0]!r:.60}{meant} the fields are {known}"
+    try:
+        made = kind.model_validate(fields)
+    except ValidationError as error:
+        return _first_of(error)
+    return problem_of_tools(made.tools, made.tool_choice)
+
+
+def _first_of(error: ValidationError) -> str:
+    """The first thing that is wrong, and where."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    problem: str = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {problem}" if where else problem
 
 
 def problem_of_cell(cell: object) -> str | None:

@@ -196,10 +196,10 @@ class CreateExperimentRequest(WireModel):
     @model_validator(mode="after")
     def _can_be(self) -> CreateExperimentRequest:
         if self.collection_id is not None and self.scenario_set_id is not None:
-            raise ValueError("give a collection_id or a scenario_set_id, and not both")
+            raise ValueError("give a collection or a scenario set, and not both")
         if (self.persona_group_id is None) == (self.evaluation_mode == "MULTI_TURN"):
             raise ValueError(
-                "a MULTI_TURN experiment needs a persona_group_id, and no other may have one"
+                "a MULTI_TURN experiment needs a persona group, and no other may have one"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from elluminate_async import (
     BatchOptions,
     Column,
     ConfigurationError,
+    Conversation,
+    Criterion,
     GenerationMetadata,
     InputError,
 )
@@ -33,6 +36,8 @@ async def nobody() -> AsyncGenerator[Any]:
 def add(**arguments: Any) -> Callable[[Any], Any]:
     return lambda c: c.responses.add("a", template_variables=1, experiment=1, **arguments)
 
+
+NOTHING = object()
 
 CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no annotation": (
@@ -102,6 +107,83 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda c: c.responses.add_many(iter("ab"), template_variables=[1, 2], experiment=1),
         "responses must be a list",
     ),
+    "responses by name": (
+        lambda c: c.responses.add_many({"answer": "x"}, template_variables=[1], experiment=1),
+        "responses must be a list in the order of the rows, not {'answer': 'x'}",
+    ),
+    "metadata by name": (
+        lambda c: c.responses.add_many(
+            ["x"], template_variables=[1], experiment=1, metadata={"duration_seconds": 1}
+        ),
+        "metadata must be a list in the order of the rows",
+    ),
+    "one criterion": (
+        lambda c: c.responses.compare_samples(
+            1, 2, criteria=Criterion(id=1, criterion_str="Q?", created_at=None)
+        ),
+        r"criteria must be a list of criteria: pass \[x\] for one",
+    ),
+    "the id of one criterion": (
+        lambda c: c.responses.compare_samples(1, 2, criteria=1),
+        "criteria must be a list of criteria, not 1",
+    ),
+    **{
+        f"listing epoch {epoch!r}": (
+            lambda c, epoch=epoch: c.responses.list(epoch=epoch),
+            "epoch must be a whole number of at least 1, not ",
+        )
+        for epoch in ("x", 1.5, True, (1,), NOTHING)
+    },
+    "a model's name that is none": (
+        lambda c: c.responses.list(llm_model_name=5),
+        "llm_model_name must be a text or None, not 5",
+    ),
+    "a template's name that is none": (
+        lambda c: c.prompt_templates.list(NOTHING),
+        "name must be a text or None, not <object",
+    ),
+    "a search that is none": (
+        lambda c: c.scenario_sets.list(name_search=NOTHING),
+        "name_search must be a text or None, not <object",
+    ),
+    **{
+        f"version {version!r}": (
+            lambda c, version=version: c.prompt_templates.get("t", version=version),
+            "version must be a whole number of at least 1, or 'latest', not ",
+        )
+        for version in ("newest", 0, True, 1.5, NOTHING)
+    },
+    **{
+        f"the template {messages!r}": (
+            lambda c, messages=messages: c.prompt_templates.create(messages, "t"),
+            "a prompt template is a string, or a list of messages such as ",
+        )
+        for messages in (None, 5, {"role": "user", "content": "x"}, ["x"])
+    },
+    "fields that are none": (
+        lambda c: c.scenario_sets.create("s", fields=5),
+        "fields must be a list of names, not 5",
+    ),
+    "half a character as a task": (
+        lambda c: c.agent_results.wait(1, "\ud800"),
+        "task_id has half a character",
+    ),
+    "a task of no name": (
+        lambda c: c.agent_results.stream(1, ""),
+        "task_id must be a text or None, not ''",
+    ),
+    "no answer whether to replace": (
+        lambda c: c.criteria.generate_many(1, delete_existing=None),
+        "delete_existing must be True or False, not None",
+    ),
+    "no answer whether to skip": (
+        lambda c: c.scenarios.add_many([], scenario_set=1, skip_existing=None),
+        "skip_existing must be True or False, not None",
+    ),
+    "conversations of nobody": (
+        lambda c: c.experiments.create("e", scenario_set=1, evaluation_mode="MULTI_TURN"),
+        "^the experiment cannot be sent: a MULTI_TURN experiment needs a persona group",
+    ),
     "a time before now": (
         lambda c: c.experiments.run(1, timeout=-1),
         "timeout must be a number of seconds above 0, not -1",
@@ -157,6 +239,39 @@ def test_options_of_a_client_are_options(options: Any) -> None:
     """What is empty is not taken for none."""
     with pytest.raises(ConfigurationError, match="options must be a BatchOptions"):
         AsyncClient(api_key="k", options=options)
+
+
+TALK: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
+CONVERSATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "no messages": ({"messages": "x"}, "Conversation: messages: "),
+    "a message without a role": ({"messages": [{"content": "x"}]}, "message 1 has no role"),
+    "a misspelt field": (
+        {"messages": TALK, "tool": [1]},
+        "no field 'tool', did you mean 'tools'\\? the fields are messages, tools,",
+    ),
+    "a tool that is none": ({"tools": [{"name": "x"}]}, "Conversation: tool 1 must be "),
+    "a choice that is none": ({"tool_choice": "sometimes"}, "Conversation: tool_choice must be"),
+    "a form that is none": ({"response_format": {"type": "x"}}, "Conversation: response_format: "),
+}
+
+
+@pytest.mark.parametrize(("fields", "text"), CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_a_conversation_is_refused_as_other_input(fields: dict[str, Any], text: str) -> None:
+    """When it is made, with the field's name; what is read may have more fields."""
+    with pytest.raises(InputError, match=text):
+        Conversation(**fields)
+    cell: dict[str, Any] = {"messages": TALK, "later": 1}
+    assert Conversation.of_cell(cell) == Conversation(messages=TALK)
+    assert pickle.loads(pickle.dumps(Conversation.of_cell(cell))) == Conversation(messages=TALK)
+
+
+async def test_defaults_of_the_official_client_may_be_passed_on() -> None:
+    """The newest version by its word, and no fields by None."""
+    async with local() as client:
+        for text in ("a {{x}}", "b {{x}}"):
+            newest = await client.prompt_templates.create(text, "t")
+        assert await client.prompt_templates.get("t", version="latest") == newest
+        assert (await client.scenario_sets.create("s", fields=None)).fields == []
 
 
 async def test_columns_are_changed_by_their_names() -> None:

@@ -38,7 +38,11 @@ TEMPLATES: list[list[dict[str, Any]]] = [
 CELLS: list[object] = [
     uce(said("user", "u {{word}}")),
     uce(said("system", "s"), said("user", "u"), said("assistant", "a"), said("user", "v")),
-    uce(said("developer", "d"), said("user", PARTS), tools=[{"type": "function"}]),
+    uce(
+        said("developer", "d"),
+        said("user", PARTS),
+        tools=[{"type": "function", "function": {"name": "f"}}],
+    ),
     uce(said("assistant", None, tool_calls=[CALL]), said("tool", "t", tool_call_id="1")),
     uce(tool_choice="none"),
     None,

@@ -61,7 +61,7 @@ CALLS: dict[str, tuple[Callable[[AsyncClient], Awaitable[object]], str]] = {
     ),
     "persona": (
         lambda c: c.experiments.create("e", collection=1, evaluation_mode="MULTI_TURN"),
-        "a MULTI_TURN experiment needs a persona_group_id",
+        "a MULTI_TURN experiment needs a persona group",
     ),
     "column": (
         lambda c: c.experiments.create("e", collection=1, response_column=odd),
