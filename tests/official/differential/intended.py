@@ -16,10 +16,11 @@ LABEL = "a criterion without a label is sent without one"
 PAGED = "all pages are read, the first as a page"
 
 
-def keyed(path: str) -> dict[str, str]:
-    """A POST with an idempotency key, which the server then stores."""
-    stored = f"idempotency 1 /api/v0/projects/1{path}"
-    return {f"ours: POST {path} header Idempotency-Key=given": KEY, f"ours: {stored}": KEY}
+def keyed(path: str, *, conflict: bool = False) -> dict[str, str]:
+    """A POST with an idempotency key, which the server then stores unless it conflicts."""
+    sent = f"ours: POST {path} header Idempotency-Key=given"
+    stored = f"ours: idempotency 1 /api/v0/projects/1{path}"
+    return dict.fromkeys([sent] if conflict else [sent, stored], KEY)
 
 
 def followed(path: str, *, query: str = "") -> dict[str, str]:
@@ -50,27 +51,38 @@ INTENDED: dict[str, dict[str, str]] = {
     "create a project": {
         "ours: GET /projects?page=1": "which organisation it is for is read when it is needed",
     },
+    "create a template": keyed("/prompt_templates"),
+    "get or create a template that exists": keyed("/prompt_templates", conflict=True),
+    "create the next version of a template": keyed("/prompt_templates"),
     "list templates": {
         "official: GET /prompt_templates query sort_options={}": "no sorting is asked for",
     },
+    "generate criteria": keyed("/criteria"),
+    "get or generate criteria that exist": keyed("/criteria", conflict=True),
+    "add criteria to a template": keyed("/criteria"),
     "create a criterion set": {
-        f"official: POST /criterion_sets body criteria[{place}].label=null": LABEL
-        for place in (0, 1)
+        **keyed("/criterion_sets"),
+        "official: POST /criterion_sets body criteria[0].label=null": LABEL,
+        "official: POST /criterion_sets body criteria[1].label=null": LABEL,
     },
     "get or create a criterion set that exists": {"ours: POST /criterion_sets": FIRST_TRIED},
+    "empty a criterion set": keyed("/criteria"),
     "create a collection": {
+        **keyed("/collections"),
         'official: POST /collections body collection_type="STANDARD"': "the service's own default",
     },
     "get a collection by name": {
         "official: GET /collections/1": "a collection comes without its rows, which are listed",
     },
     "get or create a collection that exists": {
+        **keyed("/collections", conflict=True),
         'official: POST /collections body collection_type="STANDARD"': "the service's own default",
         "official: GET /collections/1": "a collection comes without its rows, which are listed",
     },
     "add a row": keyed("/collections/2/entries"),
     "add rows that are new": keyed("/collections/2/entries/batches"),
     "generate a row": keyed("/collections/2/entries"),
+    "create a configuration": keyed("/llm_configs"),
     "get or create a configuration that exists": {"ours: POST /llm_configs": FIRST_TRIED},
     "create an experiment": keyed("/experiments"),
     "run an experiment": {
