@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from elluminate_async.batch.options import shown
 from elluminate_async.errors import InputError
@@ -10,7 +10,7 @@ from elluminate_async.schemas.base import WireModel
 from elluminate_async.schemas.collections import Collection, Column
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.criterion_sets import CriterionSet
-from elluminate_async.schemas.experiments import Experiment
+from elluminate_async.schemas.experiments import CreateExperimentRequest, Experiment
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.projects import Project
 from elluminate_async.schemas.prompt_templates import PromptTemplate
@@ -75,18 +75,33 @@ def optional_id(reference: object, kind: Kind, what: str) -> int | None:
     return None if reference is None else id_of(reference, kind, what)
 
 
-def check_same(
-    existing: Experiment, prompt_template: PromptTemplate | int, collection: Collection | int
-) -> None:
-    """Raise `InputError` for an experiment that is on another template or collection."""
-    wanted = {
-        "prompt_template": id_of(prompt_template, PromptTemplate, "prompt_template"),
-        "collection": id_of(collection, Collection, "collection"),
-    }
-    for what, id in wanted.items():
-        found = getattr(existing, what)
-        if found is not None and found.id != id:
-            raise InputError(
-                f"the experiment {existing.name!r} exists with another {what} "
-                f"(id {found.id}, not {id}): choose another name, or pass that {what}"
-            )
+def check_same(existing: Experiment, wanted: CreateExperimentRequest) -> None:
+    """Raise `InputError` for an experiment that is defined otherwise than ``wanted`` says.
+
+    What that leaves to the service may be anything, and so may what the service does not tell.
+    """
+    for what in ("prompt_template", "collection", "llm_config", "criterion_set"):
+        found: WireModel | None = getattr(existing, what)
+        id, given = getattr(found, "id", None), getattr(wanted, f"{what}_id")
+        if None not in (id, given) and id != given:
+            raise _other(existing, what, f"id {id}, not {given}")
+    for what in ("generation_params", "response_column_id"):
+        given, there = _set(getattr(wanted, what)), _set(getattr(existing, what))
+        if given is not None and given != there:
+            name = what.removesuffix("_id")
+            raise _other(existing, name, f"{shown(there)}, not {shown(given)}")
+
+
+def _set(value: object) -> object:
+    """``value``; of an object what is set in it."""
+    if not isinstance(value, dict):
+        return value
+    parts = cast("dict[str, object]", value)
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _other(existing: Experiment, what: str, told: str) -> InputError:
+    return InputError(
+        f"the experiment {existing.name!r} exists with another {what} ({told}): choose another "
+        f"name, or pass that {what}"
+    )

@@ -237,21 +237,36 @@ class ExperimentsResource(Resource, ExperimentRuns):
         llm_config: LLMConfig | int | None = None,
         criterion_set: CriterionSet | int | None = None,
         description: str = "",
+        generation_params: Mapping[str, Any] | None = None,
+        rating_version: str | None = None,
+        response_column: Column | int | None = None,
+        n_epochs: int = 1,
     ) -> tuple[Experiment, bool]:
-        """The experiment of that name, or a new one; and whether it was created now.
+        """The experiment of that name, or a new one as of `create`; and whether it was created now.
 
         Raises:
-            InputError: The name belongs to an experiment on another template or
-                collection, whose responses would mix with these.
+            InputError: The name belongs to an experiment on another template or collection, model
+                or criterion set, or with other generation parameters or another response column
+                than are given: its responses would mix with these. What is None is not compared,
+                nor are ``description``, ``rating_version`` and ``n_epochs``.
         """
 
         async def same(_: ConflictError) -> Experiment:
             existing = await self.get(name)
-            check_same(existing, prompt_template, collection)
+            check_same(existing, body)
             return existing
 
         body = creation_of(
-            name, prompt_template, collection, llm_config, criterion_set, description=description
+            name,
+            prompt_template,
+            collection,
+            llm_config,
+            criterion_set,
+            description=description,
+            generation_params=checked_params(generation_params),
+            rating_version=rating_version,
+            response_column_id=optional_id(response_column, Column, "response_column"),
+            n_epochs=n_epochs,
         )
         return await got_or_created(self._created(body, harmless=True), same)
 

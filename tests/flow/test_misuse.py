@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,35 @@ async def test_an_experiment_of_that_name_on_something_else_is_refused(stage: St
         await stage.client.experiments.get_or_create(
             "run", prompt_template=other, collection=stage.collection
         )
+
+
+async def test_an_experiment_on_another_model_or_judge_is_refused(stage: Stage) -> None:
+    """Only what is given is compared, and what fits gives the experiment that is there."""
+    client = stage.client
+    model = await client.llm_configs.create("B", "b")
+    judge = await client.criterion_sets.create("S", ["Other?"])
+    get_or_create = partial(
+        client.experiments.get_or_create,
+        prompt_template=stage.template,
+        collection=stage.collection,
+    )
+    made, _ = await get_or_create(
+        "own", llm_config=model, criterion_set=judge, generation_params={"top_p": 0.5}
+    )
+
+    cases: list[tuple[dict[str, Any], str | None]] = [
+        ({"llm_config": made.llm_config}, None),
+        ({"criterion_set": judge, "generation_params": {"top_p": 0.5}}, None),
+        ({"llm_config": stage.experiment.llm_config}, "llm_config"),
+        ({"criterion_set": stage.experiment.criterion_set}, "criterion_set"),
+        ({"generation_params": {"top_p": 0.6}}, "generation_params"),
+    ]
+    for changes, what in cases:
+        if what is None:
+            assert await get_or_create("own", **changes) == (made, False)
+        else:
+            with pytest.raises(InputError, match=f"'own' exists with another {what}"):
+                await get_or_create("own", **changes)
 
 
 async def test_a_closed_client_says_so(stage: Stage) -> None:
