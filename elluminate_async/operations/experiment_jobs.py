@@ -91,6 +91,8 @@ class ExperimentJobs:
         Raises:
             OutcomeUnknownError: Whether it began is not known.
         """
+        if start.has_own_epochs and isinstance(start.experiment, int):
+            start = start.with_epochs(await self._read(start.experiment))
         return await start_experiment_job(self._connection, start, self._policy)
 
     async def ended(self, start: JobStart) -> Experiment:
@@ -153,7 +155,7 @@ class ExperimentJobs:
         return OutcomeStream(produce, self._connection.tasks, of="watch")
 
     async def _begin_and_tell(self, start: JobStart, deliver: Deliver) -> None:
-        begun = await start_experiment_job(self._connection, start, self._policy)
+        begun = await self.begun(start)
         if (job_id := begun.generation_task_id) is not None:
             teller = _Teller(deliver, self._connection.blotted)
             await self._tell(teller, begun.id, job_id, start.operation)

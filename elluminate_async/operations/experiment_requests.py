@@ -60,17 +60,21 @@ def creation_of(
 def run_start(
     experiment: Experiment | int,
     rating_mode: RatingMode,
-    n_epochs: int,
+    n_epochs: int | None,
     generation_params: Mapping[str, Any] | None,
 ) -> JobStart:
-    """The request that begins a run."""
+    """The request that begins a run; without ``n_epochs`` of as many as the experiment has."""
     id = id_of(experiment, Experiment, "experiment")
+    own = n_epochs is None and not isinstance(experiment, Experiment)
+    if n_epochs is None:
+        n_epochs = 1 if isinstance(experiment, int) else experiment.n_epochs or 1
     params = checked_params(generation_params)
     with checked_input("the run"):
         body = RunExperimentRequest(
             rating_mode=rating_mode, n_epochs=n_epochs, generation_params=params
         )
-    return JobStart("run", ("experiments", id, "run"), body, experiment=id, omit_nulls=True)
+    path = ("experiments", id, "run")
+    return JobStart("run", path, body, experiment=id, omit_nulls=True, has_own_epochs=own)
 
 
 def retry_start(

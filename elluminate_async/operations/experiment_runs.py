@@ -27,7 +27,7 @@ class ExperimentRuns:
         experiment: Experiment | int,
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
-        n_epochs: int = 1,
+        n_epochs: int | None = None,
         generation_params: Mapping[str, Any] | None = None,
         wait: bool = True,
         timeout: float | None = None,
@@ -41,6 +41,7 @@ class ExperimentRuns:
             experiment: One that has not run yet.
             rating_mode: With or without the judge's reasoning.
             n_epochs: Responses for each row of the collection; one where they are a column's.
+                None takes as many as the experiment was created with.
             generation_params: Sampling, over the configuration's, as of `create`.
             wait: Whether to wait for the end. Without that the call returns once the service has
                 accepted the job, which goes on whatever becomes of the program; `wait`, `stream`
@@ -49,8 +50,9 @@ class ExperimentRuns:
 
         Returns:
             The experiment with its results; without ``wait`` with its ``generation_task_id``.
-            Responses that failed are counted in them; so does the embedded server with rows that
-            lack a value for a placeholder, and asks no model.
+            Responses that failed are counted in ``results``, which are None while nothing was
+            rated, as where all failed or there are no criteria: `map` tells which failed. The
+            embedded server has rows fail that lack a value for a placeholder, and asks no model.
 
         Raises:
             InputError: ``timeout`` is no finite number above 0, or another argument cannot work.
@@ -67,7 +69,7 @@ class ExperimentRuns:
         experiment: Experiment | int,
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
-        n_epochs: int = 1,
+        n_epochs: int | None = None,
         generation_params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> OutcomeStream[ExperimentEvent]:
@@ -112,7 +114,8 @@ class ExperimentRuns:
             timeout: Seconds; None takes the deadline of the client's options.
 
         Returns:
-            The experiment with its results. Responses that failed again are counted in them.
+            The experiment with its results, which count the responses that failed again; see
+            `run`.
 
         Raises:
             ConflictError: A job works on it, or annotations would be lost; the text tells which.

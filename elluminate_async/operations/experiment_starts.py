@@ -7,7 +7,7 @@ the experiment tells whether a job began: it is read before and after, and what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -51,6 +51,7 @@ class JobStart:
         body: Of the request.
         experiment: Id of the one it is about; its name where it is made by this.
         omit_nulls: Whether the body leaves out what is None.
+        has_own_epochs: Whether the epochs are those of the experiment, which is to be read.
     """
 
     operation: str
@@ -58,6 +59,12 @@ class JobStart:
     body: BaseModel
     experiment: int | str
     omit_nulls: bool = False
+    has_own_epochs: bool = False
+
+    def with_epochs(self, experiment: Experiment) -> JobStart:
+        """The same, for as many epochs as the experiment has."""
+        body = self.body.model_copy(update={"n_epochs": experiment.n_epochs or 1})
+        return replace(self, body=body, has_own_epochs=False)
 
     def is_about(self, experiment: Experiment) -> bool:
         """Whether an answer with that is one to this."""

@@ -147,7 +147,7 @@ class ExperimentsResource(Resource, ExperimentRuns):
                 shows it as its ``collection``.
             generate: Whether it is run at once, as by `run`.
             rating_mode: As of `run`.
-            n_epochs: As of `run`.
+            n_epochs: Responses for each row: of this run, or of one by `run`.
             wait: As of `run`; without ``generate`` there is nothing to wait for.
             timeout: As of `run`; without ``generate`` it bounds nothing.
 

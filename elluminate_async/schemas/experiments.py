@@ -76,7 +76,8 @@ class Experiment(ConfiguredExperiment):
 
     Attributes:
         generation_task_id: The job that generates and rates, while one runs.
-        results: Aggregates; None until something was rated.
+        results: Aggregates; None until something was rated, and so where all responses failed or
+            there are no criteria: failed ones are counted by ``client.experiments.map``.
         logs: What the service wrote while running it.
         rated_responses: Empty, as a service leaves them to ``client.responses.list``.
         has_internal_error: Whether its last run ended by a fault of the service.

@@ -7,7 +7,7 @@ import gc
 import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -484,6 +484,36 @@ async def test_a_run_without_an_answer_is_cancelled_by_its_key() -> None:
         await anyio.sleep(1)
         there = await at.client.experiments.get(id=at.experiment.id)
         assert (there.logs or "").startswith("cancelled, with 0 of 4")
+
+
+async def test_a_run_has_the_epochs_of_its_experiment() -> None:
+    """Of the object or of its id, unless it is given others; a stream's run too."""
+    async with jobs() as (at, _):
+        at.model.failing = lambda prompt: prompt in {"say b", "say c", "say d"}
+        experiments = at.client.experiments
+
+        async def defined(name: str) -> Experiment:
+            return await experiments.create(
+                name, prompt_template=at.template, collection=at.collection, n_epochs=3
+            )
+
+        first, second, third, fourth = [await defined(name) for name in "1234"]
+        ran = [await experiments.run(first), await experiments.run(second.id)]
+        await events_of(experiments.stream_run(third.id))
+        ran += [await experiments.get(id=third.id), await experiments.run(fourth, n_epochs=2)]
+        assert [one.n_epochs for one in ran] == [3, 3, 3, 2]
+        rows = [len(await at.client.responses.list(experiment=one)) for one in ran]
+        assert rows == [12, 12, 12, 8]
+
+
+async def test_where_all_failed_the_map_tells_it() -> None:
+    """There are no results then, as nothing was rated."""
+    async with jobs() as (at, _):
+        at.model.failing = lambda prompt: True
+        with suppress(JobError):
+            assert (await run(at)).results is None
+        samples = await at.client.experiments.map(at.experiment)
+        assert sum(one.has_error for row in samples for one in row.responses) == len(VALUES)
 
 
 async def begin_run(at: Stage) -> Experiment:
