@@ -11,13 +11,14 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from elluminate_async.errors import ElluminateError, InputError, PlaceholderWarning
+from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.schemas.collections import Column
 from elluminate_async.schemas.conversations import (
     Conversation,
     claims_to_be_one,
     problem_of_cell,
 )
-from elluminate_async.schemas.generation_params import problem_of_params
+from elluminate_async.schemas.generation_params import GenerationParams, problem_of_params
 from elluminate_async.tables.json_checks import problem_in
 from elluminate_async.tables.reading import check_awaited
 from elluminate_async.tables.values import JSON, json_cell
@@ -157,10 +158,20 @@ def json_object(value: object, what: str) -> dict[str, Any] | None:
 
 
 def checked_params(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Generation parameters as they are sent; `InputError` for those that cannot work."""
+    """Generation parameters as they are sent; `InputError` for those that cannot work.
+
+    What is not known would be kept by the service, and have no effect.
+    """
     given = json_object(params, "generation_params")
     if given is not None:
         check_json(given, "generation_params")
+        known = GenerationParams.model_fields
+        if unknown := [name for name in given if name not in known]:
+            meant = did_you_mean(unknown[0], known) or ";"
+            raise InputError(
+                f"generation_params: no field {unknown[0]!r:.60}{meant} the fields are "
+                f"{', '.join(sorted(known))}"
+            )
         if problem := problem_of_params(given):
             raise InputError(problem)
     return given

@@ -47,7 +47,7 @@ class LLMConfigsResource(Resource):
         try:
             return await listing.named("LLM configuration", name)
         except NotFoundError as error:
-            problem = str(error)
+            problem = error.detail
         names = [config.name async for config in self.list() if config.name]
         meant = did_you_mean(name or "", names) or ";"
         there = ", ".join(names[:_MOST_NAMED]) or "none"
@@ -76,7 +76,10 @@ class LLMConfigsResource(Resource):
     ) -> LLMConfig:
         known = CreateLLMConfigRequest.model_fields
         if unknown := sorted(set(fields) - set(known)):
-            raise InputError(f"no field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+            meant = did_you_mean(unknown[0], known) or ";"
+            raise InputError(
+                f"no field {unknown[0]!r}{meant} the fields are {', '.join(sorted(known))}"
+            )
         check_name(name, "an LLM configuration")
         with checked_input("a field of the LLM configuration"):
             given = cast("dict[str, Any]", fields)

@@ -44,8 +44,8 @@ def not_found(noun: str, key: object) -> Problem:
 
 
 def taken(noun: str, name: str) -> Problem:
-    """409 for a name that is in use."""
-    return Problem(409, f"a {noun} named {name!r} exists already")
+    """409 for a name that is in use; ``noun`` with its article."""
+    return Problem(409, f"{noun} named {name!r} exists already")
 
 
 def check_count(count: int, most: int, noun: str) -> None:

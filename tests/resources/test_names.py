@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from elluminate_async import AsyncClient, InputError, NotFoundError
+from elluminate_async import AsyncClient, ConflictError, InputError, NotFoundError
 from elluminate_async.testing import RawServer
 from elluminate_async.testing.raw import Connection, Received, reply
 from tests.resources.local import local
@@ -121,6 +121,7 @@ async def test_a_misspelt_configuration_is_told_with_those_that_there_are(
             await client.evaluate([{"a": 1}], prompt="{{a}}", llm_configs=[name], criteria=["b?"])
 
     assert text in str(caught.value)
+    assert str(caught.value).startswith("[404] no LLM configuration")
     assert "small" in str(caught.value).partition("there are: ")[2]
     assert text in str(told.value)
 
@@ -178,3 +179,15 @@ async def test_an_object_is_looked_up_by_its_name_or_its_id(noun: str) -> None:
             await get(id=id)
     with pytest.raises(InputError, match="half a character"):
         await get("\ud800")
+
+
+async def test_a_name_that_is_taken_is_told_in_a_sentence() -> None:
+    """Of experiments and configurations too, whose nouns begin with a vowel's sound."""
+    async with local() as client:
+        collection = await client.collections.create("c")
+        await client.llm_configs.create("l", "m")
+        await client.experiments.create("e", collection=collection)
+        with pytest.raises(ConflictError, match=r"^\[409\] an experiment named 'e' exists already"):
+            await client.experiments.create("e", collection=collection)
+        with pytest.raises(ConflictError, match=r"^\[409\] an LLM config named 'l' exists already"):
+            await client.llm_configs.create("l", "m")

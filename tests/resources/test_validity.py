@@ -63,6 +63,14 @@ CALLS: dict[str, tuple[Callable[[AsyncClient], Awaitable[object]], str]] = {
         lambda c: c.experiments.create("e", collection=1, evaluation_mode="MULTI_TURN"),
         "a MULTI_TURN experiment needs a persona group",
     ),
+    "unknown parameter": (
+        lambda c: c.experiments.create("e", collection=1, generation_params={"temprature": 1}),
+        "generation_params: no field 'temprature', did you mean 'temperature'\\? the fields are ",
+    ),
+    "unknown parameter of a run": (
+        lambda c: c.experiments.run(1, generation_params={"x": 1}),
+        "generation_params: no field 'x'; the fields are api_version, ",
+    ),
     "column": (
         lambda c: c.experiments.create("e", collection=1, response_column=odd),
         "response_column must be Column or an id, not 'nope'",

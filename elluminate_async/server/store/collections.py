@@ -234,7 +234,7 @@ def _last_used(connection: Connection, collection_id: int) -> int:
 def _require_free(connection: Connection, project_id: int, name: str) -> None:
     query = select(table.c.id).where(table.c.project_id == project_id, table.c.name == name)
     if connection.execute(query).first() is not None:
-        raise taken("collection", name)
+        raise taken("a collection", name)
     others = tables.scenario_sets
     query = select(others.c.id).where(others.c.project_id == project_id, others.c.name == name)
     if connection.execute(query).first() is not None:

@@ -27,7 +27,7 @@ def create(
         table.c.project_id == project_id, table.c.name == body.name
     )
     if connection.execute(same_name).first() is not None:
-        raise taken("criterion set", body.name)
+        raise taken("a criterion set", body.name)
     set_id = _insert(connection, project_id, body.name)
     criteria.add(connection, project_id, set_id, body.criteria or [])
     return get(connection, project_id, set_id)

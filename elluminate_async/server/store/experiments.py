@@ -48,7 +48,7 @@ def create(connection: Connection, project_id: int, body: CreateExperimentReques
         table.c.project_id == project_id, table.c.name == body.name
     )
     if connection.execute(same_name).first() is not None:
-        raise taken("experiment", body.name)
+        raise taken("an experiment", body.name)
     if body.scenario_set_id is not None:
         scenario_sets.require(connection, project_id, body.scenario_set_id)
     elif body.collection_id is None:

@@ -85,7 +85,7 @@ def create(
         Problem: 409 when the name is taken; 422 when a bound bounds nothing.
     """
     if _find(connection, project_id, body.name) is not None:
-        raise taken("LLM config", body.name)
+        raise taken("an LLM config", body.name)
     _check_bounds(body)
     config = LLMConfig.model_validate(body.model_dump(exclude={"api_key"}))
     return _document(_insert(connection, project_id, config, sealed_key))

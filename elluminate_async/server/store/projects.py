@@ -31,7 +31,7 @@ def create(connection: Connection, body: CreateProjectRequest, model_name: str) 
         raise not_found("organization", body.organization_id)
     same_name = select(tables.projects.c.id).where(tables.projects.c.name == body.name)
     if connection.execute(same_name).first() is not None:
-        raise taken("project", body.name)
+        raise taken("a project", body.name)
     (project_id,) = reserve_ids(connection, tables.projects)
     time = now()
     connection.execute(
@@ -57,7 +57,7 @@ def rename(connection: Connection, project_id: int, name: str) -> None:
     """
     same_name = select(tables.projects.c.id).where(tables.projects.c.name == name)
     if connection.scalars(same_name.where(tables.projects.c.id != project_id)).first() is not None:
-        raise taken("project", name)
+        raise taken("a project", name)
     one = tables.projects.c.id == project_id
     connection.execute(update(tables.projects).where(one).values(name=name, updated_at=now()))
 
