@@ -28,6 +28,7 @@ from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.messages import problem_of_choice, problem_of_messages
 from elluminate_async.schemas.prompt_templates import (
+    PLACEHOLDER,
     CreatePromptTemplateRequest,
     PromptTemplate,
     lookalikes_in,
@@ -117,7 +118,8 @@ class PromptTemplatesResource(Resource):
             OutcomeUnknownError: It was sent, and whether it was created is not known. Where the
                 service has idempotency keys it is sent again instead.
             InputError: A message has a role that there is not, or lacks what its role needs; or
-                a tool is none, or the choice among them.
+                a tool is none, or the choice among them; or the prompt and the name are swapped,
+                so that the name has a placeholder and the prompt none.
         """
         body = _creation(
             messages, name, parent_prompt_template, response_format, tools, tool_choice
@@ -201,6 +203,12 @@ def _creation(
     tool_choice: str | Mapping[str, Any] | None,
 ) -> CreatePromptTemplateRequest:
     check_name(name, "a prompt template")
+    # `client.create_prompt_template` of the official client has them so.
+    if isinstance(messages, str) and PLACEHOLDER.search(name) and not PLACEHOLDER.search(messages):
+        raise InputError(
+            f"the name {name!r:.60} has a placeholder, and the prompt {messages!r:.60} has none: "
+            "the messages come first, then the name"
+        )
     parent_id = optional_id(parent_prompt_template, PromptTemplate, "parent_prompt_template")
     with checked_input("the prompt template"):
         body = CreatePromptTemplateRequest(

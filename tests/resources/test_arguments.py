@@ -160,6 +160,13 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
         )
         for messages in (None, 5, {"role": "user", "content": "x"}, ["x"])
     },
+    **{
+        f"{method} with both swapped": (
+            lambda c, method=method: getattr(c.prompt_templates, method)("Support", "Do {{it}}"),
+            r"the name 'Do {{it}}' has a placeholder, and the prompt 'Support' has none: ",
+        )
+        for method in ("create", "get_or_create")
+    },
     "fields that are none": (
         lambda c: c.scenario_sets.create("s", fields=5),
         "fields must be a list of names, not 5",
