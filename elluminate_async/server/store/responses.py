@@ -76,7 +76,7 @@ def page(
     place = (request.start, request.size)
     if seed is None and wanted == ResponseFilter(experiment_id=wanted.experiment_id):
         shown, count = counts.finished_ids(connection, project_id, wanted.experiment_id, *place)
-    elif seed is None and wanted.response_ids is None:
+    elif seed is None and wanted.response_ids is None and not _is_of_few(connection, wanted):
         stamps = counts.stamps(connection, project_id, wanted.experiment_id)
         # The stamps are of this project's experiments only, which indexes do not tell.
         owner = project_id if wanted.experiment_id is None else None
@@ -97,6 +97,19 @@ def page(
     return WireText(f'{{"items":[{items}],"count":{count}}}')
 
 
+_OF_ROW = """
+SELECT count(*) FROM (SELECT 1 FROM responses
+WHERE experiment_id = ? AND template_variables_id = ? AND is_ready LIMIT ?)"""
+
+
+def _is_of_few(connection: Connection, wanted: ResponseFilter) -> bool:
+    """Whether it is of the responses to one row, few enough to look at each for every page."""
+    if wanted.experiment_id is None or wanted.template_variables_id is None:
+        return False
+    place = (wanted.experiment_id, wanted.template_variables_id, paging.MOST_SORTED + 1)
+    return fetch(connection, _OF_ROW, *place)[0][0] <= paging.MOST_SORTED
+
+
 _FINISHED = """
 SELECT r.id FROM json_each(?) AS wanted CROSS JOIN responses AS r ON r.id = wanted.value
 WHERE +r.project_id = ? AND r.is_ready ORDER BY r.id"""
@@ -106,7 +119,8 @@ def _find_ids(connection: Connection, project_id: int, wanted: ResponseFilter) -
     """Ids of finished responses in the order their jobs were accepted: the inputs' order."""
     limited = _matching(project_id, wanted)
     if wanted.response_ids is None:
-        return list(connection.scalars(limited.order_by(table.c.id)))
+        # Sorted here: an index in this order would be walked through for the few that match.
+        return sorted(connection.scalars(limited))
     if wanted == ResponseFilter(response_ids=wanted.response_ids):
         ids = ids_text(set(wanted.response_ids))
         return [row.id for row in fetch(connection, _FINISHED, ids, project_id)]
@@ -122,9 +136,14 @@ def _matching(
     if project_id is not None:
         # A sum keeps an index on the project from being taken instead of those of the filters.
         query = query.where(table.c.project_id + 0 == project_id)
+    # Within an experiment an index has the row; elsewhere the prompts' has it.
+    of_row = table if wanted.experiment_id is not None else prompts
     through_prompt = (
         (prompts.c.prompt_template_id, wanted.prompt_template_id),
-        (prompts.c.template_variables_id, wanted.template_variables_id),
+        (
+            prompts.c.template_variables_id,
+            wanted.template_variables_id if of_row is prompts else None,
+        ),
         (entries.c.collection_id, wanted.collection_id),
     )
     if any(value is not None for _, value in through_prompt):
@@ -136,6 +155,7 @@ def _matching(
             query = query.where((column + 0 if in_order else column) == value)
     own = (
         (table.c.experiment_id, wanted.experiment_id),
+        (table.c.template_variables_id, wanted.template_variables_id if of_row is table else None),
         (table.c.prompt_id, wanted.prompt_id),
         (table.c.llm_model_name, wanted.llm_model_name),
         (table.c.epoch, wanted.epoch),

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Float, and_, case, func, literal, select
+from sqlalchemy import Float, and_, case, func, select, text
 from sqlalchemy import cast as sql_cast
 
 from elluminate_async.schemas import RatingValue, SampleSort
 from elluminate_async.server.problems import Problem
-from elluminate_async.server.store import experiments, tables
+from elluminate_async.server.store import counts, experiments, tables
 from elluminate_async.server.store.paging import READY
 from elluminate_async.server.store.responses import within
 from elluminate_async.server.store.wire_json import WireText
@@ -19,7 +19,7 @@ from elluminate_async.server.store.wire_json import WireText
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import ColumnElement, Connection, ScalarSelect
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select
 
     from elluminate_async.server.store.cells import CellFilter
     from elluminate_async.server.store.rows import AnyRow
@@ -116,17 +116,17 @@ def compared(
     if cells is not None:
         cells.require(connection, both_ids)
     row = table.c.template_variables_id
-    judged = score(criterion_ids) if only else literal(None, Float)
-    scores = [
-        select(row.label("row"), func.avg(judged).label("score"))
-        .where(table.c.experiment_id == one, READY)
-        .group_by(row)
-        .cte(name)
-        for name, one in zip(("baseline", "candidate"), both_ids, strict=True)
-    ]
-    before, after = (one.c.score for one in scores)
-    both = select(scores[0].c.row).join(scores[1], scores[0].c.row == scores[1].c.row)
+    both = _rows_of_both(connection, project_id, both_ids)
     if only is not None:
+        scores = [
+            select(row.label("row"), func.avg(score(criterion_ids)).label("score"))
+            .where(table.c.experiment_id == one, READY, row.in_(both))
+            .group_by(row)
+            .cte(name)
+            for name, one in zip(("baseline", "candidate"), both_ids, strict=True)
+        ]
+        before, after = (one.c.score for one in scores)
+        both = select(scores[0].c.row).join(scores[1], scores[0].c.row == scores[1].c.row)
         both = both.where(after > before if only == "improved" else after < before)
     query = select(table.c.experiment_id, row, table.c.id).where(
         table.c.experiment_id.in_(both_ids), READY, row.in_(both)
@@ -135,6 +135,23 @@ def compared(
         query = query.where(cells.holds_for(row))
     place = case((table.c.experiment_id == baseline_id, 0), else_=1)
     return _samples(connection.execute(query.order_by(row, place, table.c.id)))
+
+
+def _rows_of_both(
+    connection: Connection, project_id: int, ids: tuple[int, int]
+) -> Select[tuple[int]]:
+    """The rows that two experiments have responses to: those of the smaller are looked up."""
+    sizes = {one: counts.finished_ids(connection, project_id, one, 0, 0)[1] for one in ids}
+    smaller, larger = sorted(ids, key=sizes.__getitem__)
+    one, other = table.alias("one"), table.alias("other")
+    there = (
+        other.c.experiment_id == larger,
+        other.c.template_variables_id == one.c.template_variables_id,
+        text("other.is_ready"),
+    )
+    of_smaller = (one.c.experiment_id == smaller, text("one.is_ready"))
+    query = select(one.c.template_variables_id).where(*of_smaller)
+    return query.where(select(other.c.id).where(*there).exists()).distinct()
 
 
 def score(criterion_ids: Iterable[int] | None = None) -> ScalarSelect[Any]:
