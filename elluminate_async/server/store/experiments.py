@@ -22,7 +22,15 @@ from elluminate_async.server.store import (
     scenario_sets,
     tables,
 )
-from elluminate_async.server.store.rows import AnyRow, now, reserve_ids, row_by_id, rows_by_id
+from elluminate_async.server.store.rows import (
+    AnyRow,
+    fetch,
+    now,
+    reserve_ids,
+    row_by_id,
+    rows_by_id,
+)
+from elluminate_async.server.store.wire_json import ids_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +41,11 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 table = tables.experiments
+
+_LAST_RUNS = """
+SELECT experiment_id, status, processed, total FROM jobs WHERE id IN
+ (SELECT max(id) FROM jobs WHERE kind = 'experiment'
+  AND experiment_id IN (SELECT value FROM json_each(?)) GROUP BY experiment_id)"""
 
 
 def create(connection: Connection, project_id: int, body: CreateExperimentRequest) -> int:
@@ -190,6 +203,7 @@ def documents(
     sets = criterion_sets.documents(connection, project_id, _ids(rows, "criterion_set_id"))
     default = llm_configs.default_id(connection, project_id)
     configs = llm_configs.documents(connection, project_id, {default, *_ids(rows, "llm_config_id")})
+    failed = _failed_by_server(connection, rows)
     dropped = _dropped_trajectories(connection, rows)
     return {
         experiment_id: Experiment(
@@ -203,9 +217,7 @@ def documents(
             criterion_set=sets[row.criterion_set_id],
             llm_config=configs[row.llm_config_id or default],
             generation_task_id=row.generation_task_id,
-            has_internal_error=_has_internal_error(
-                connection, experiment_id, of_agents=row.evaluation_mode == "AGENTIC"
-            ),
+            has_internal_error=experiment_id in failed,
             dropped_trajectories=dropped.get(experiment_id, 0),
             results=results.of_experiment(
                 connection, row, legacy=legacy, official=official, cells=cells
@@ -226,22 +238,17 @@ def documents(
     }
 
 
-def _has_internal_error(connection: Connection, experiment_id: int, *, of_agents: bool) -> bool:
-    """Whether its last run was ended by a fault of the server, with items left to do.
+def _failed_by_server(connection: Connection, rows: dict[int, AnyRow]) -> set[int]:
+    """Ids of those whose last run was ended by a fault of the server, with items left to do.
 
     Of agents the server does nothing but judge: a judgement that failed is such a fault, too.
     """
-    jobs = tables.jobs
-    last = (
-        select(jobs.c.status, jobs.c.processed, jobs.c.total)
-        .where(jobs.c.experiment_id == experiment_id, jobs.c.kind == "experiment")
-        .order_by(jobs.c.id.desc())
-        .limit(1)
-    )
-    found = connection.execute(last).first()
-    if found is None:
-        return False
-    return found.status == JobStatusName.FAILURE and (of_agents or found.processed < found.total)
+    return {
+        job.experiment_id
+        for job in fetch(connection, _LAST_RUNS, ids_text(rows))
+        if job.status == JobStatusName.FAILURE
+        and (rows[job.experiment_id].evaluation_mode == "AGENTIC" or job.processed < job.total)
+    }
 
 
 def _dropped_trajectories(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
