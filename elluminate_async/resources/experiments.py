@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from elluminate_async.errors import ConflictError, InputError
+from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.experiment_jobs import ExperimentJobs
 from elluminate_async.operations.experiment_requests import (
@@ -177,6 +178,7 @@ class ExperimentsResource(Resource, ExperimentRuns):
             rating_mode=rating_mode,
             n_epochs=n_epochs,
         )
+        wait = flag(wait, "wait")
         jobs = ExperimentJobs(self._connection, timeout)
         if not generate:
             return await self._created(body)
