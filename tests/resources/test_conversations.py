@@ -28,7 +28,7 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
 PARTS = [{"type": "text", "text": "a {{word}}"}, {"type": "image_url", "image_url": {"url": "u"}}]
 TEMPLATES: list[list[dict[str, Any]]] = [
     [said("user", "{{word}}")],
-    [said("system", "S {{ word }} {{gone}}"), said("user", "{{n}}, {{none}}, {{object}}")],
+    [said("system", "S {{ word }}"), said("user", "{{n}}, {{none}}, {{object}}")],
     [said("developer", "D"), said("system", "S"), said("user", "U"), said("assistant", "A")],
     [said("user", PARTS), said("assistant", None, tool_calls=[CALL]),
      said("tool", "{{word}}", tool_call_id="1")],
