@@ -57,12 +57,13 @@ class ExperimentRows:
         self._begun = self._read = 0
         self._last = Reading()
 
-    def number(self, variables_ids: Iterable[int]) -> list[NaturalKey]:
-        """A key that is new for each of these, whose rows were surveyed."""
+    def number(self, variables_ids: Iterable[int], epoch: int | None = None) -> list[NaturalKey]:
+        """A key for each of these, whose rows were surveyed: new, or of that ``epoch``."""
         keys: list[NaturalKey] = []
         for id in variables_ids:
-            self._highest[id] = self._highest.get(id, 0) + 1
-            keys.append(NaturalKey(id, self._highest[id]))
+            highest = self._highest.get(id, 0)
+            keys.append(NaturalKey(id, epoch or highest + 1))
+            self._highest[id] = max(highest, keys[-1].epoch)
         self.asked.update(keys)
         return keys
 

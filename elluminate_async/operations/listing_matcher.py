@@ -71,10 +71,12 @@ class ListingMatcher:
         self.had_doubt = False
         self.unreconciled: dict[int, ExpectedRow] = {}
 
-    async def before_sending(self, variables_ids: Sequence[int]) -> list[NaturalKey]:
+    async def before_sending(
+        self, variables_ids: Sequence[int], epoch: int | None = None
+    ) -> list[NaturalKey]:
         """Note what is there already of these variables' rows; the keys to ask for."""
         await self.begin(variables_ids)
-        return self._rows.number(variables_ids)
+        return self._rows.number(variables_ids, epoch)
 
     def ask(self, wanted: Iterable[ExpectedRow]) -> None:
         """These are the rows that the call asks for, or an earlier run of it did."""

@@ -75,6 +75,7 @@ class ResponsePlan:
 
     Attributes:
         template_bytes: About the size of the template's messages, where they are known.
+        epoch: That of all items; None numbers those of one row.
         lookalikes: What looks like placeholders and is none, by what would be their names.
     """
 
@@ -84,6 +85,7 @@ class ResponsePlan:
     placeholders: frozenset[str]
     template_bytes: int = 0
     lookalikes: Mapping[str, str] = field(default_factory=dict[str, str])
+    epoch: int | None = None
 
     @classmethod
     def check(

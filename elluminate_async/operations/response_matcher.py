@@ -110,7 +110,8 @@ class ResponseMatcher:
             ]
         else:
             if self._listing is not None:
-                keys = await self._listing.before_sending([i.value.variables_id for i in items])
+                ids = [item.value.variables_id for item in items]
+                keys = await self._listing.before_sending(ids, self._plan.epoch)
             else:
                 keys = self._numbered(items)
             wanted = list(map(ExpectedRow, echoes, keys, echoes.values()))

@@ -100,6 +100,8 @@ def stored_specs(
 ) -> list[Entry[ResponseSpec]]:
     """The entries of an `add_many` call; one with half a character somewhere has failed.
 
+    Unless the plan has one, a row's first response is its first epoch, and its next the second.
+
     Raises:
         InputError: The lists differ in length, or an entry cannot work.
     """
@@ -116,6 +118,11 @@ def stored_specs(
         messages = output_messages(response, position)
         id = id_of(entry, TemplateVariables, f"template_variables[{position}]")
         seen[id] += 1
+        if plan.epoch is not None and seen[id] > 1:
+            raise InputError(
+                f"template_variables[{position}] has come before: with epoch= each row comes once, "
+                "as its responses of one call are different epochs"
+            )
         made = None
         if metadata is not None:
             made = metadata_of(metadata[position], f"metadata[{position}]")
@@ -132,7 +139,9 @@ def stored_specs(
             items.append(bad_input(position, problems[0]))
             continue
         check_metadata(made, f"metadata[{position}]")
-        items.append(stored_item(plan, position, ResponseSpec(entry, messages, made, seen[id])))
+        items.append(
+            stored_item(plan, position, ResponseSpec(entry, messages, made, plan.epoch or seen[id]))
+        )
     return items
 
 

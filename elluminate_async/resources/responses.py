@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -292,14 +293,12 @@ class ResponsesResource(Resource):
         if isinstance(variables, Sequence):
             plan.check_variables(variables)
         path = journal_path(journal)
-        source = plan.source(variables)
-        total = length_of(variables)
-        operation = Generate(context, plan, total=total, journal=path)
+        operation = Generate(context, plan, total=length_of(variables), journal=path)
         call = operation.call(plan.upstream(variables))
         if self._coalescer is not None:
             call = self._coalescer.joined(call, generation(plan))
         with shown(call, progress) as call:
-            return await run_batch(call, source)
+            return await run_batch(call, plan.source(variables))
 
     def stream_generate_many(
         self,
@@ -337,6 +336,7 @@ class ResponsesResource(Resource):
         template_variables: Sequence[TemplateVariables | int],
         experiment: Experiment | int,
         metadata: Sequence[GenerationMetadata | None] | None = None,
+        epoch: int | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
         progress: bool | ProgressCallback = False,
@@ -348,6 +348,7 @@ class ResponsesResource(Resource):
             template_variables: What each was made for, n of them.
             experiment: Where they belong.
             metadata: How each was made.
+            epoch: Which repetition of their rows all of them are, from 1; each row comes once then.
             journal: As of `generate_many`.
             options: Instead of the client's.
             progress: True shows it, a function is told of it: see `AsyncClient.evaluate`.
@@ -360,7 +361,7 @@ class ResponsesResource(Resource):
             JournalError: The journal cannot be used, or is of another call or other inputs.
         """
         context = CallContext.begin(self._connection, options)
-        plan = ResponsePlan.check(experiment, None, None)
+        plan = replace(ResponsePlan.check(experiment, None, None), epoch=optional_epoch(epoch))
         items = stored_specs(plan, responses, template_variables, metadata)
         path = journal_path(journal)
         operation = Generate(context, plan, name="add", total=len(items), journal=path)
@@ -374,12 +375,13 @@ class ResponsesResource(Resource):
         template_variables: Sequence[TemplateVariables | int],
         experiment: Experiment | int,
         metadata: Sequence[GenerationMetadata | None] | None = None,
+        epoch: int | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
     ) -> OutcomeStream[tuple[int, Outcome[PromptResponse]]]:
         """`add_many` as a stream of (position, outcome), as chunks finish."""
         context = CallContext.begin(self._connection, options)
-        plan = ResponsePlan.check(experiment, None, None)
+        plan = replace(ResponsePlan.check(experiment, None, None), epoch=optional_epoch(epoch))
         items = stored_specs(plan, responses, template_variables, metadata)
         path = journal_path(journal)
         operation = Generate(context, plan, name="add", total=len(items), journal=path)

@@ -11,6 +11,7 @@ from elluminate_async import (
     Batch,
     BatchOptions,
     GenerationError,
+    InputError,
     ItemError,
     PromptResponse,
     RatingMode,
@@ -165,3 +166,28 @@ async def test_a_value_repeated_across_uploads_keeps_its_row(staging: Staging) -
         rows = await stage.variables(values)
 
     assert rows[2100].id == rows[1500].id
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_responses_are_stored_as_the_epoch_that_is_named(
+    staging: Staging, profile: WireProfile
+) -> None:
+    """Whatever epochs there are already; a row that comes twice would have two of them."""
+    async with staging(profile, BatchOptions(chunk_size=2)) as stage:
+        rows = list(await stage.variables(VALUES[:3]))
+        of = stage.client.responses
+        for epoch in (1, 5, 2, 5):
+            texts = [f"{epoch} {value}" for value in VALUES[:3]]
+            batch = await of.add_many(
+                texts, template_variables=rows, experiment=stage.experiment, epoch=epoch
+            )
+            assert [(one.response_str, one.epoch) for one in batch] == [(t, epoch) for t in texts]
+        assert len(await of.list(experiment=stage.experiment, epoch=5)) == 6
+
+        with pytest.raises(InputError, match=r"template_variables\[1\] has come before"):
+            await of.add_many(
+                ["a", "b"],
+                template_variables=[rows[0], rows[0]],
+                experiment=stage.experiment,
+                epoch=1,
+            )
