@@ -40,6 +40,7 @@ from elluminate_async.operations.parts import list_entries
 from elluminate_async.operations.standing import standing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.progress import Showing
+from elluminate_async.schemas.template_variables import TemplateVariables, prompt_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.collections import Collection
     from elluminate_async.schemas.prompt_templates import PromptTemplate
     from elluminate_async.schemas.ratings import Rating
-    from elluminate_async.schemas.template_variables import TemplateVariables
     from elluminate_async.telemetry import ObservedCall
 
 MOST_OPENED_AHEAD = 32
@@ -311,7 +311,7 @@ class Evaluator:
         await self._finish_rows(None)
 
     def _note_entry(self, position: int, row: TemplateVariables) -> None:
-        self._inputs.check_values(position, row.input_values)
+        self._inputs.check_values(position, prompt_values(row))
         self._inputs.note(position, row.input_values)
 
     async def _give_rows(self, pairs: Pairs[TemplateVariables]) -> None:

@@ -32,7 +32,7 @@ from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prompt_templates import PromptTemplate, lookalikes_in
 from elluminate_async.schemas.responses import ResponseIn
-from elluminate_async.schemas.template_variables import TemplateVariables
+from elluminate_async.schemas.template_variables import TemplateVariables, prompt_values
 
 Variables: TypeAlias = (
     Iterable[TemplateVariables | int]
@@ -151,7 +151,7 @@ class ResponsePlan:
 
     def _problem(self, position: int, entry: object) -> str | None:
         if isinstance(entry, TemplateVariables):
-            missing = self.placeholders.difference(entry.input_values)
+            missing = self.placeholders.difference(prompt_values(entry))
             if not missing:
                 return None
             names = ", ".join(f"{{{{{name}}}}}" for name in sorted(missing))

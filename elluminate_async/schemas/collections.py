@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
@@ -32,7 +33,8 @@ class Column(WireModel):
     Attributes:
         column_type: One of `ColumnType`; another word of the service is kept as it is. Without one
             the service decides.
-        categorical_values: The values of a ``category``.
+        default_value: What a prompt has for it where a row has no cell, or a null; none if empty.
+        categorical_values: The values of a ``category``; a row may have another.
     """
 
     id: int | None = None
@@ -41,6 +43,16 @@ class Column(WireModel):
     default_value: str | None = ""
     column_position: int | None = 0
     categorical_values: ListOf[str] | None = None
+
+
+def with_defaults(columns: Iterable[Column], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ``values`` of a row as a prompt has them: without a cell, that of its column."""
+    missing = {
+        column.name: column.default_value
+        for column in columns
+        if column.default_value and column.name and values.get(column.name) is None
+    }
+    return {**values, **missing} if missing else values
 
 
 def _of_known_type(column: Column) -> Column:

@@ -16,7 +16,7 @@ from elluminate_async.schemas.conversations import (
     joined,
     prompt_column,
 )
-from elluminate_async.schemas.template_variables import TemplateVariables
+from elluminate_async.schemas.template_variables import TemplateVariables, prompt_values
 
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 """``{{ name }}``: word characters, optional inner spaces."""
@@ -210,13 +210,13 @@ class PromptTemplate(WireModel):
         """The prompt that the embedded server makes of a row, without a request.
 
         With what the row has in a column of conversations or of raw inputs, as its collection
-        says of the columns; a row without a collection has neither.
+        says of the columns, and their defaults; a row without a collection has neither.
 
         Raises:
             ValueError: Its cell is no conversation.
         """
         columns = [] if row.collection is None else row.collection.columns
-        return self._filled(columns, row.input_values)
+        return self._filled(columns, prompt_values(row))
 
     def _filled(self, columns: list[Column], values: Mapping[str, Any]) -> list[dict[str, Any]]:
         column = prompt_column(columns, placeholders_in(self.messages))

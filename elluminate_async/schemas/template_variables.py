@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from elluminate_async.schemas.base import ListOf, Once, WireModel
-from elluminate_async.schemas.collections import Collection, EnvironmentChange
+from elluminate_async.schemas.collections import Collection, EnvironmentChange, with_defaults
 
 JSONL_CONTENT_TYPE = "application/jsonl"
 """Type of the one file part of ``POST entries/batches``."""
@@ -26,6 +27,12 @@ class TemplateVariables(WireModel):
     collection: Once[Collection | None] = None
     environment_config: dict[str, Any] | None = None
     created_at: datetime | None = None
+
+
+def prompt_values(row: TemplateVariables) -> Mapping[str, Any]:
+    """The values of a row as prompts have them: with the defaults of its collection's columns."""
+    columns = [] if row.collection is None else row.collection.columns
+    return with_defaults(columns, row.input_values)
 
 
 class CollectionWithEntries(Collection):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elluminate_async import GenerationError
+from elluminate_async import Column, GenerationError
 from tests.evaluation.scene import evaluating
 
 
@@ -50,3 +50,36 @@ async def test_a_run_asks_no_model_about_a_row_without_a_value() -> None:
                 template_variables=again[2].prompt.template_variables.id, experiment=experiment
             )
         assert model.answered.total() == 2
+
+
+async def test_a_column_s_default_is_the_value_of_rows_without_one() -> None:
+    """Where a run, a batch or an evaluation asks; an empty default is none, an empty text one."""
+    async with evaluating() as scene:
+        client, model = scene.client, scene.model
+        template = await client.prompt_templates.create("Say {{word}}{{end}}", "T")
+        columns = [Column(name="word", default_value="hello"), Column(name="end")]
+        rows = [{"end": "!"}, {"word": None, "end": "?"}, {"word": "", "end": "."}, {"word": "a"}]
+        collection = await client.collections.create("C", columns=columns, variables=rows)
+        await client.criteria.add_many(["Ok?"], prompt_template=template)
+        asked = {"Say hello!": 1, "Say hello?": 1, "Say .": 1}
+
+        ran = await client.experiments.create(
+            "E", prompt_template=template, collection=collection, generate=True
+        )
+        assert model.answered == asked
+        told = [one.error for one in await client.responses.list(experiment=ran)]
+        assert [bool(error) for error in told] == [False, False, False, True]
+
+        entries = await client.template_variables.list(collection)
+        assert [template.render_row(row)[0]["content"] for row in entries[:3]] == [*asked]
+        other = await client.experiments.create(
+            "F", prompt_template=template, collection=collection
+        )
+        batch = await client.responses.generate_many(
+            template_variables=entries[:3], experiment=other
+        )
+        assert [one.response_str for one in batch] == [f"echo {prompt}" for prompt in asked]
+
+        await client.template_variables.delete(entries[3], collection=collection, cascade=True)
+        result = await client.evaluate(prompt=template, collection=collection)
+        assert [record.response_str for record in result] == [f"echo {prompt}" for prompt in asked]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from elluminate_async.schemas.collections import with_defaults
 from elluminate_async.schemas.prompt_templates import (
     Prepared,
     fill_in,
@@ -59,7 +60,7 @@ class Filling:
     def add(
         self,
         messages: list[dict[str, Any]],
-        values: dict[str, Any],
+        values: Mapping[str, Any],
         column: PromptColumn | None,
     ) -> str | None:
         """Count a prompt before it is made; a text where it is too long to be made.
@@ -146,7 +147,8 @@ def filled(
         key = (None if template is None else template.id, column, entry.id)
         if key not in made:
             given = None if template is None else prepared(template)
-            made[key] = _new(key[0], given, column, entry, named_in(template), filling)
+            values = with_defaults(columns[entry.collection_id], read_json(entry.input_values))
+            made[key] = _new(key[0], given, column, entry, values, named_in(template), filling)
         found.append(made[key])
     ids = _kept(connection, project_id, {one.digest: one for one in found})
     return [FilledPrompt(ids[one.digest], one.messages, one.resolved) for one in found]
@@ -173,10 +175,10 @@ def _new(
     template: Prepared | None,
     column: PromptColumn | None,
     entry: AnyRow,
+    values: Mapping[str, Any],
     named: Sequence[str],
     filling: Filling,
 ) -> _NewPrompt:
-    values = read_json(entry.input_values)
     given = template or Prepared([])
     resolved: dict[str, Any] | None = None
     # What is wrong is told by the response, so that one such row costs the others nothing.
