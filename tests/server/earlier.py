@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     import sqlite3
 
 _TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE ?"
+_TO_5 = """
+DROP TABLE usage_days;
+DROP INDEX responses_durations;
+UPDATE meta SET value = '5' WHERE name = 'schema_version';
+"""
 _TO_4 = """
 DROP INDEX ix_experiments_scenario_set_id;
 PRAGMA writable_schema=ON;
@@ -94,7 +99,13 @@ CREATE INDEX responses_by_experiment ON responses (experiment_id, id);
 """
 
 
+def to_version_5(raw: sqlite3.Connection) -> None:
+    _drop_triggers(raw, "usage%")
+    raw.executescript(_TO_5)
+
+
 def to_version_4(raw: sqlite3.Connection) -> None:
+    to_version_5(raw)
     _drop_triggers(raw, "response%")
     raw.executescript(_TO_4)
 

@@ -22,8 +22,8 @@ from sqlalchemy import (
 
 from elluminate_async.server.store.utc import UtcDateTime
 
-SCHEMA_VERSION = 5
-"""Version of these tables and of those of `counts` and `sizes`; a later one is refused."""
+SCHEMA_VERSION = 6
+"""Version of these tables and of those that triggers keep; a later one is refused."""
 
 metadata = MetaData()
 

@@ -11,13 +11,13 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.schema import CreateColumn
 
 from elluminate_async.errors import ConfigurationError
-from elluminate_async.server.store import counts, sizes, tables
+from elluminate_async.server.store import counts, sizes, tables, usage_days
 from elluminate_async.server.store.inspection import APPLICATION_ID
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Connection
 
-_EARLIER = ("1", "2", "3", "4")
+_EARLIER = ("1", "2", "3", "4", "5")
 
 
 def bring_up_to_date(connection: Connection) -> None:
@@ -36,6 +36,7 @@ def bring_up_to_date(connection: Connection) -> None:
         tables.metadata.create_all(connection, checkfirst=False)
         counts.create(connection)
         sizes.create(connection)
+        usage_days.create(connection)
         connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
     elif version in _EARLIER:
         _upgrade(connection, version)
@@ -53,10 +54,11 @@ def _upgrade(connection: Connection, version: str) -> None:
     _fill(connection)
     if version == "1":
         counts.create(connection)
-    else:
+    elif version != "5":
         counts.to_5(connection)
     if version in ("1", "2"):
         sizes.create(connection)
+    usage_days.create(connection)
     _allow_null(connection, "prompts", "prompt_template_id INTEGER")
     # Those of the first three did not have it.
     connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
