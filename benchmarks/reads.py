@@ -64,17 +64,17 @@ def reads(experiment: int, count: int, entry: int) -> dict[str, str]:
 PER_SAMPLE = ("samples", "samples, sorted", "comparison")
 
 
-def load(db: Path, stored: int) -> tuple[int, int]:
-    """Have experiment ``LARGE`` so many rated responses, copied past the server.
+def load(db: Path, stored: int) -> int:
+    """Have ``LARGE`` and ``OTHER`` so many more rated responses, copied past the server.
 
     Returns:
-        The first new row's id, and the first new response's.
+        The first new row's id.
     """
     with contextlib.closing(sqlite3.connect(db)) as raw:
         raw.execute("PRAGMA synchronous = OFF")
         raw.execute("PRAGMA foreign_keys = ON")
         first: dict[str, int] = {}
-        for table, step in (("entries", 1), ("prompts", 1), ("responses", 1), ("ratings", 2)):
+        for table, step in (("entries", 1), ("prompts", 1), ("responses", 2), ("ratings", 4)):
             (first[table],) = raw.execute(f"SELECT max(id) + 1 FROM {table}").fetchone()
             more = (first[table] + stored * step, table)
             raw.execute("UPDATE sequences SET next_id = ? WHERE name = ?", more)
@@ -83,40 +83,24 @@ def load(db: Path, stored: int) -> tuple[int, int]:
         ).fetchone()
         (of_made,) = raw.execute("SELECT prompt_id FROM responses WHERE id = ?", (made,)).fetchone()
         entry, prompt = f"{first['entries']} + n", f"{first['prompts']} + n"
-        response = f"{first['responses']} + n"
-        _copy(raw, "entries", stored, "r.id = 1", {"id": entry, "digest": "'copy ' || n"})
-        _copy(
-            raw,
-            "prompts",
-            stored,
-            f"r.id = {of_made}",
-            {"id": prompt, "template_variables_id": entry, "digest": "'copy ' || n"},
-        )
-        _copy(
-            raw,
-            "responses",
-            stored,
-            f"r.id = {made}",
-            {
+        copied = {"id": entry, "digest": "'copy ' || n"}
+        _copy(raw, "entries", stored, "r.id = 1", copied)
+        copied = {"id": prompt, "template_variables_id": entry, "digest": "'copy ' || n"}
+        _copy(raw, "prompts", stored, f"r.id = {of_made}", copied)
+        for place, experiment in enumerate((LARGE, OTHER)):
+            response = f"{first['responses'] + place * stored} + n"
+            copied = {
                 "id": response,
-                "experiment_id": str(LARGE),
+                "experiment_id": str(experiment),
                 "prompt_id": prompt,
                 "template_variables_id": entry,
-            },
-        )
-        _copy(
-            raw,
-            "ratings",
-            stored,
-            f"r.response_id = {made} AND r.is_current",
-            {
-                "id": f"{first['ratings']} + 2 * n + (r.id % 2)",
-                "response_id": response,
-                "job_id": "NULL",
-            },
-        )
+            }
+            _copy(raw, "responses", stored, f"r.id = {made}", copied)
+            rating = f"{first['ratings'] + 2 * place * stored} + 2 * n + r.id % 2"
+            copied = {"id": rating, "response_id": response, "job_id": "NULL"}
+            _copy(raw, "ratings", stored, f"r.response_id = {made} AND r.is_current", copied)
         raw.commit()
-    return first["entries"], first["responses"]
+    return first["entries"]
 
 
 def _copy(
@@ -170,8 +154,8 @@ def check(name: str, document: Any, count: int) -> None:
         assert document["count"] == (1 if name == "listing of one row" else count), name
     elif name.startswith("map"):
         assert document["num_responses"] == document["num_samples"] == count
-    elif name.startswith("samples"):
-        assert len(document) == count
+    elif name in PER_SAMPLE:
+        assert len(document) == count * (2 if name == "comparison" else 1)
     elif name == "experiment":
         assert document["results"]["num_rated_responses"] == count
 
@@ -188,13 +172,12 @@ async def run(stored: int, repeats: int) -> list[list[str]]:
                     await rate_all(at, experiment, entries)
                 paths = reads(SMALL, FEW, entries[3])
                 before = await measured(at, paths, FEW, entries[3], repeats)
-            first, _ = load(db, stored)
+            first = load(db, stored)
             with service(db, session) as at:
                 paths = reads(LARGE, stored, first + 3)
                 after = await measured(at, paths, stored, entries[3], repeats)
     for name, few in before.items():
-        # The rows of the two experiments that are compared are others: it has no samples.
-        share = stored / FEW if name in PER_SAMPLE[:2] else 1.0
+        share = stored / FEW if name in PER_SAMPLE else 1.0
         ratio = after[name] / few / share
         emit(benchmark="reads", read=name, few_ms=few, many_ms=after[name], ratio=ratio)
         each = " (each sample)" if share > 1 else ""

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
         ("evaluate", ["--overhead-rows", "20", "--stream-rows", "50", "--rounds", "1"]),
         ("telemetry", ["--items", "20", "--rounds", "1"]),
         ("coalesce", ["--rows", "5", "--rounds", "1"]),
+        ("reads", ["--stored", "2000", "--repeats", "1"]),
     ],
 )
 def test_a_benchmark_runs_and_prints_json_lines(script: str, arguments: list[str]) -> None:
