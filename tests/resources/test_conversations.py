@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from elluminate_async import Column, Conversation, InputError, PromptTemplate
+from elluminate_async import Column, Conversation, InputError, JobError, PromptTemplate
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.resources.local import local
 
@@ -60,7 +61,8 @@ OTHERS: list[object] = [
 async def test_prompts_are_the_servers() -> None:
     """Of every template with every cell `render_row` says what the server asked of its model.
 
-    And `render_messages` too, of values which say what they are.
+    And `render_messages` too, of values which say what they are. Where a value is missing it is
+    what would have been asked.
     """
     compared = 0
     async with local() as client:
@@ -80,7 +82,8 @@ async def test_prompts_are_the_servers() -> None:
                 experiment = await client.experiments.create(
                     name, prompt_template=template, collection=collection
                 )
-                await client.experiments.run(experiment)
+                with suppress(JobError):  # of a placeholder that no row has a value for
+                    await client.experiments.run(experiment)
                 responses = await client.responses.list(experiment=experiment)
                 for response, cell in zip(responses, cells, strict=True):
                     row = response.prompt.template_variables

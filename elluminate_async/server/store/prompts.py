@@ -185,14 +185,16 @@ def _new(
     if excess := filling.add(given.messages, values, column):
         prompt, resolved = given._replace(messages=[]), {"problem": excess, "is_too_long": True}
     else:
+        problem = _lacking(named, values)
         try:
-            _require_values(named, values)
             prompt = fill_in(template, column, values)
         except ValueError as error:
-            prompt, resolved = fill_in(given, None, values), {"problem": str(error)}
-    if prompt[1:] != given[1:]:
-        resolved = prompt._asdict()
-        del resolved["messages"]
+            prompt, problem = fill_in(given, None, values), str(error)
+        if problem is not None:
+            resolved = {"problem": problem}
+        elif prompt[1:] != given[1:]:
+            resolved = prompt._asdict()
+            del resolved["messages"]
     content = (template_id, entry.id, prompt.messages)
     return _NewPrompt(
         template_id,
@@ -204,13 +206,14 @@ def _new(
     )
 
 
-def _require_values(named: Sequence[str], values: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for a row that lacks a value: a model would be asked for the braces."""
+def _lacking(named: Sequence[str], values: Mapping[str, Any]) -> str | None:
+    """The problem of a row without a value: a model would be asked for the braces. Else None."""
     missing = [f"{{{{{name:.60}}}}}" for name in named if name not in values]
-    if missing:
-        shown = ", ".join(missing[:_SHOWN])
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise ValueError(f"the row has no value for {shown}{more}: give it one, and retry")
+    if not missing:
+        return None
+    shown = ", ".join(missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return f"the row has no value for {shown}{more}: give it one, and retry"
 
 
 def _kept(connection: Connection, project_id: int, wanted: dict[str, _NewPrompt]) -> dict[str, int]:
