@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elluminate_async import Column, GenerationError
+from elluminate_async import Column, GenerationError, RejectedError
 from tests.evaluation.scene import evaluating
 
 
@@ -83,3 +83,21 @@ async def test_a_column_s_default_is_the_value_of_rows_without_one() -> None:
         await client.template_variables.delete(entries[3], collection=collection, cascade=True)
         result = await client.evaluate(prompt=template, collection=collection)
         assert [record.response_str for record in result] == [f"echo {prompt}" for prompt in asked]
+
+
+async def test_a_row_of_another_collection_is_refused() -> None:
+    """Generated or stored: the experiment's results are of its own collection."""
+    async with evaluating() as scene:
+        client = scene.client
+        template = await client.prompt_templates.create("Say {{word}}", "T")
+        own, other = [
+            await client.collections.create(name, variables=[{"word": name}]) for name in "AB"
+        ]
+        experiment = await client.experiments.create("E", prompt_template=template, collection=own)
+        (row,) = await client.template_variables.list(other)
+        with pytest.raises(RejectedError, match="add the row to that one"):
+            await client.responses.generate(template_variables=row, experiment=experiment)
+        with pytest.raises(RejectedError, match="add the row to that one"):
+            await client.responses.add("x", template_variables=row, experiment=experiment)
+        assert not scene.model.answered
+        assert await client.responses.list(experiment=experiment) == []

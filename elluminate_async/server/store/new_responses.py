@@ -77,7 +77,8 @@ def create_responses(
         The rows' ids, ascending in the order of the items.
 
     Raises:
-        Problem: 404 that names what an item refers to and is not there; 400 for an item
+        Problem: 404 that names what an item refers to and is not there; 400 for a row of another
+            collection than the experiment's, and for an item
             without a template, whose row has no column of prompts; 422 for an answer whose prompt
             is too long, and for prompts that are together. Nothing is made then.
     """
@@ -91,6 +92,7 @@ def create_responses(
         "template variables",
         (item.template_variables_id for item in items),
     )
+    _require_own_rows(items, experiments, variables)
     template_of = [
         item.prompt_template_id or experiments[item.experiment_id].prompt_template_id
         for item in items
@@ -216,6 +218,22 @@ def ask_anew(connection: Connection, project_id: int, response_ids: Iterable[int
 
 def _prices(document: str) -> LLMConfig:
     return readable(read_json(document))
+
+
+def _require_own_rows(
+    items: Iterable[ResponseIn], experiments: Mapping[int, AnyRow], entries: Mapping[int, AnyRow]
+) -> None:
+    """400 for a row of another collection than its experiment's: its results would mix."""
+    for item in items:
+        own = experiments[item.experiment_id].collection_id
+        other = entries[item.template_variables_id].collection_id
+        if own not in (None, other):
+            raise Problem(
+                400,
+                f"template variables {item.template_variables_id} are of collection {other}, and "
+                f"experiment {item.experiment_id} is on collection {own}: add the row to that one, "
+                "or make an experiment on the other",
+            )
 
 
 def _require_runnable(
