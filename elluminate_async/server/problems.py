@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
 
 class Problem(Exception):
@@ -52,3 +53,15 @@ def check_count(count: int, most: int, noun: str) -> None:
     """422 for more than ``most`` of what ``noun`` names in the plural."""
     if count > most:
         raise Problem(422, f"{count} {noun} are too many: {most} are the most")
+
+
+@contextmanager
+def storing_values() -> Generator[None]:
+    """Around what writes a request's values down: 422 for a number that is none."""
+    try:
+        yield
+    except UnicodeError:
+        # Half a character, which is told of in its own words.
+        raise
+    except ValueError as error:
+        raise Problem(422, f"a value cannot be stored: {error}") from None

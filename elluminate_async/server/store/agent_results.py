@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, update
 
 from elluminate_async.schemas import RatingMode
 from elluminate_async.schemas.agent_results import (
@@ -15,7 +15,7 @@ from elluminate_async.schemas.agent_results import (
 )
 from elluminate_async.schemas.prompt_templates import render
 from elluminate_async.schemas.trajectories import MOST_TOKENS, Trajectory, text_in
-from elluminate_async.server.problems import Problem
+from elluminate_async.server.problems import storing_values
 from elluminate_async.server.store import (
     accepting,
     agent_acceptance,
@@ -24,6 +24,7 @@ from elluminate_async.server.store import (
     experiments,
     llm_configs,
     prompt_templates,
+    prompts,
     ratings,
     responses,
     sizes,
@@ -32,11 +33,12 @@ from elluminate_async.server.store import (
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.agent_acceptance import ReadResult
 from elluminate_async.server.store.jobs import JobKind
-from elluminate_async.server.store.rows import digest, now, reserve_ids, run_many, select_in
+from elluminate_async.server.store.prompts import NewPrompt
+from elluminate_async.server.store.rows import digest, reserve_ids, run_many
 from elluminate_async.server.store.wire_json import dump, dump_or_none
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from elluminate_async.schemas import Criterion
     from elluminate_async.schemas.agent_results import AgentResult, AgentTaskRef
@@ -112,7 +114,8 @@ def upload(
     asked = _criteria_of(connection, project_id, experiment)
     taken, errors = agent_acceptance.accepted(matches, results, asked)
     of_tasks = [(tasks[one.task_id], one.result) for one in taken]
-    ids = _insert(connection, project_id, experiment, of_tasks, epoch) if taken else []
+    with storing_values():
+        ids = _insert(connection, project_id, experiment, of_tasks, epoch) if taken else []
     verdicts = [
         ratings.JudgeVerdict(
             response_id, rating.criterion_id or 0, rating.rating, rating.reasoning or None
@@ -151,7 +154,8 @@ def _insert(
     epoch: int,
 ) -> list[int]:
     """The ids of the responses that the results became."""
-    prompt_of = _prompts(connection, project_id, experiment, (task for task, _ in results))
+    once = {task.id: task for task, _ in results}
+    prompt_of = _prompts(connection, project_id, experiment, once)
     config_id = experiment.llm_config_id or llm_configs.default_id(connection, project_id)
     ids = list(reserve_ids(connection, tables.responses, len(results)))
     rows = [
@@ -166,13 +170,8 @@ def _insert(
         )
         for response_id, (task, one) in zip(ids, results, strict=True)
     ]
-    try:
-        responses.insert_all(connection, project_id, rows)
-        _insert_rest(connection, ids, [one for _, one in results])
-    except UnicodeError:
-        raise
-    except ValueError as error:  # a number that is none
-        raise Problem(422, f"a value cannot be stored: {error}") from None
+    responses.insert_all(connection, project_id, rows)
+    _insert_rest(connection, ids, [one for _, one in results])
     return ids
 
 
@@ -254,42 +253,21 @@ def _termination_reason(given: AgentResult) -> str | None:
 
 
 def _prompts(
-    connection: Connection, project_id: int, experiment: AnyRow, tasks: Iterable[Task]
+    connection: Connection, project_id: int, experiment: AnyRow, tasks: Mapping[int, Task]
 ) -> dict[int, int]:
     """By task, the id of the prompt that has its instruction."""
-    table = tables.prompts
     template_id = experiment.prompt_template_id
     template = None
     if template_id is not None:
         template = prompt_templates.get(connection, project_id, template_id).messages
-    wanted: dict[str, dict[str, Any]] = {}
-    digests: dict[int, str] = {}
-    for task in tasks:
-        if task.id in digests:
-            continue
-        values = task.values or {}
-        messages = _instruction(task) if template is None else render(template, values)
-        digests[task.id] = content = digest(template_id, task.id, messages)
-        wanted[content] = {
-            "project_id": project_id,
-            "prompt_template_id": template_id,
-            "template_variables_id": task.id,
-            "messages": messages,
-            "digest": content,
-        }
-    known: dict[str, int] = {}
-    query = select(table.c.id, table.c.digest).where(table.c.project_id == project_id)
-    for row in select_in(connection, query, table.c.digest, wanted):
-        known[row.digest] = row.id
-    new = [row for content, row in wanted.items() if content not in known]
-    if new:
-        ids = reserve_ids(connection, table, len(new))
-        time = now()
-        rows = [{**row, "id": id, "created_at": time} for id, row in zip(ids, new, strict=True)]
-        connection.execute(insert(table), rows)
-        known.update((row["digest"], prompt_id) for prompt_id, row in zip(ids, new, strict=True))
-        sizes.note(connection, "prompt", ((experiment.id, [dump(row["messages"])]) for row in new))
-    return {task_id: known[content] for task_id, content in digests.items()}
+    made: dict[int, NewPrompt] = {}
+    for task_id, task in tasks.items():
+        messages = _instruction(task) if template is None else render(template, task.values or {})
+        content = digest(template_id, task_id, messages)
+        made[task_id] = NewPrompt(template_id, task_id, dump(messages), content, None, None)
+    ids = prompts.kept(connection, project_id, {one.digest: one for one in made.values()})
+    sizes.note(connection, "prompt", ((experiment.id, [one.messages]) for one in made.values()))
+    return {task_id: ids[one.digest] for task_id, one in made.items()}
 
 
 def _instruction(task: Task) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from elluminate_async.server.problems import Problem, not_found
+from elluminate_async.server.problems import Problem, not_found, storing_values
 from elluminate_async.server.store import (
     job_inputs,
     llm_configs,
@@ -139,17 +139,9 @@ def create_responses(
             ids, items, filled, config_of, strict=True
         )
     ]
-    _insert(connection, project_id, rows)
-    return list(ids)
-
-
-def _insert(connection: Connection, project_id: int, rows: Sequence[responses.NewRow]) -> None:
-    try:
+    with storing_values():
         responses.insert_all(connection, project_id, rows)
-    except UnicodeError:
-        raise
-    except ValueError as error:  # a number that is none, in messages to store
-        raise Problem(422, f"a value cannot be stored: {error}") from None
+    return list(ids)
 
 
 def _note_sizes(

@@ -103,12 +103,14 @@ def excess_of(resolved: dict[str, Any]) -> str | None:
     return resolved["problem"] if "is_too_long" in resolved else None
 
 
-class _NewPrompt(NamedTuple):
+class NewPrompt(NamedTuple):
+    """A prompt to be kept, with its columns' texts; an agent's has no ``entry_digest``."""
+
     template_id: int | None
     entry_id: int
     messages: str
     digest: str
-    entry_digest: str
+    entry_digest: str | None
     resolved: str | None
 
 
@@ -138,8 +140,8 @@ def filled(
         named = named_in(template)
         return running.prompts_column(columns[collection_id], response_column_id, named)
 
-    made: dict[tuple[int | None, PromptColumn | None, int], _NewPrompt] = {}
-    found: list[_NewPrompt] = []
+    made: dict[tuple[int | None, PromptColumn | None, int], NewPrompt] = {}
+    found: list[NewPrompt] = []
     for template, experiment, entry in wanted:
         column = column_of(template, entry.collection_id, experiment.response_column_id)
         if template is None and column is None:
@@ -150,7 +152,7 @@ def filled(
             values = with_defaults(columns[entry.collection_id], read_json(entry.input_values))
             made[key] = _new(key[0], given, column, entry, values, named_in(template), filling)
         found.append(made[key])
-    ids = _kept(connection, project_id, {one.digest: one for one in found})
+    ids = kept(connection, project_id, {one.digest: one for one in found})
     return [FilledPrompt(ids[one.digest], one.messages, one.resolved) for one in found]
 
 
@@ -178,7 +180,7 @@ def _new(
     values: Mapping[str, Any],
     named: Sequence[str],
     filling: Filling,
-) -> _NewPrompt:
+) -> NewPrompt:
     given = template or Prepared([])
     resolved: dict[str, Any] | None = None
     # What is wrong is told by the response, so that one such row costs the others nothing.
@@ -196,7 +198,7 @@ def _new(
             resolved = prompt._asdict()
             del resolved["messages"]
     content = (template_id, entry.id, prompt.messages)
-    return _NewPrompt(
+    return NewPrompt(
         template_id,
         entry.id,
         dump(prompt.messages),
@@ -216,13 +218,17 @@ def _lacking(named: Sequence[str], values: Mapping[str, Any]) -> str | None:
     return f"the row has no value for {shown}{more}: give it one, and retry"
 
 
-def _kept(connection: Connection, project_id: int, wanted: dict[str, _NewPrompt]) -> dict[str, int]:
+def kept(
+    connection: Connection, project_id: int, wanted: Mapping[str, NewPrompt]
+) -> dict[str, int]:
     """Keep those that are new; the ids of all, by their digests."""
     rows = fetch(connection, _KNOWN, dump(list(wanted)), project_id)
     known = {row.digest: row.id for row in rows}
     # Filled in again, and with the same texts, from an entry that was changed elsewhere.
     entry_digests = [(wanted[row.digest].entry_digest, row) for row in rows]
-    again = [(entry, row.id) for entry, row in entry_digests if entry != row.entry_digest]
+    again = [
+        (entry, row.id) for entry, row in entry_digests if entry not in (None, row.entry_digest)
+    ]
     run_many(connection, _FILLED_AGAIN, again)
     new = [one for content, one in wanted.items() if content not in known]
     if new:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from elluminate_async.schemas import CollectionWithEntries, TemplateVariables
 from elluminate_async.schemas.conversations import claims_to_be_one, problem_of_cell
-from elluminate_async.server.problems import Problem, not_found
+from elluminate_async.server.problems import not_found, storing_values
 from elluminate_async.server.store import collections, sizes, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
@@ -73,7 +73,7 @@ class NewRows:
         problems: dict[str, str] = {}
         texts: list[str] = []
         digests: list[str] = []
-        try:
+        with storing_values():
             for one in values:
                 for name, cell in one.items():
                     names.setdefault(name, None)
@@ -87,8 +87,6 @@ class NewRows:
                 texts.append(dump(one))
                 digests.append(digest(one, environment_config))
             environment = dump_or_none(environment_config)
-        except ValueError as error:
-            raise Problem(422, f"a value cannot be stored: {error}") from None
         return cls(names, texts, digests, environment, problems)
 
     def without(self, known: Container[str]) -> Self:
