@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from elluminate_async.server import LocalServer
+from elluminate_async.server.store import sizes
 from elluminate_async.testing import VIRTUAL_TIME
 from tests.server.api import Api, ScriptedModel
 
@@ -290,6 +291,22 @@ async def test_without_evaluation_nobody_is_asked(api: Api, model: ScriptedModel
     assert (made["created_responses"], made["pending_evaluations"]) == (1, 0)
     assert made["evaluation_task_id"] is None
     assert model.calls == []
+
+
+async def test_pages_of_long_tasks_are_bounded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a task's row has counts, be its instruction short, and its prompt shared."""
+    await setup(api)
+    long = {"input_values": {**TASKS[0], "solution": "x" * 20_000}}
+    await api("PUT", "/collections/1/entries/1", long)
+    again = {"name": "F", "collection_id": 1, "criterion_set_id": 1, "evaluation_mode": "AGENTIC"}
+    await api.post("/experiments", again)
+    for path in (PATH, PATH.replace("1", "2", 1)):
+        results = [{"task_id": 1, "messages": [{"role": "assistant", "content": "done"}]}] * 9
+        await api.post(path, {"results": results, "evaluate": False})
+    monkeypatch.setattr(sizes, "PAGE_BYTES", 128 << 10)
+    for experiment in (1, 2):
+        page = await api.get(f"/responses?experiment_id={experiment}")
+        assert (page["count"], len(page["items"])) == (9, 3)
 
 
 async def test_a_retry_judges_and_generates_nothing(api: Api, model: ScriptedModel) -> None:

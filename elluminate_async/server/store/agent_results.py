@@ -266,7 +266,8 @@ def _prompts(
         content = digest(template_id, task_id, messages)
         made[task_id] = NewPrompt(template_id, task_id, dump(messages), content, None, None)
     ids = prompts.kept(connection, project_id, {one.digest: one for one in made.values()})
-    sizes.note(connection, "prompt", ((experiment.id, [one.messages]) for one in made.values()))
+    sized = ((one.messages, dump(tasks[task_id].values)) for task_id, one in made.items())
+    sizes.note(connection, "prompt", ((experiment.id, texts) for texts in sized))
     return {task_id: ids[one.digest] for task_id, one in made.items()}
 
 
