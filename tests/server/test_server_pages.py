@@ -13,7 +13,7 @@ import pytest
 from elluminate_async import AsyncClient
 from elluminate_async.server import LocalServer, ModelAnswer, ModelRequest
 from elluminate_async.server.llms.base import text_of
-from elluminate_async.server.store import jobs, sizes
+from elluminate_async.server.store import job_statuses, sizes
 from tests.server.api import Api, ScriptedModel
 from tests.server.earlier import to_version_2
 
@@ -187,7 +187,7 @@ async def test_a_result_over_the_budget(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, fired: Fired
 ) -> None:
     """The status says that it is too large to be told, and the failures all the same."""
-    monkeypatch.setattr(jobs, "RESULT_BYTES", BUDGET)
+    monkeypatch.setattr(job_statuses, "RESULT_BYTES", BUDGET)
     model = Long(10_000)
     model.errors["Say 3"] = TimeoutError("too slow")
     async with LocalServer(model=model) as server:
@@ -205,7 +205,7 @@ async def test_a_result_over_the_budget(
 
 
 @pytest.mark.row(128)
-@pytest.mark.parametrize("result_bytes", [jobs.RESULT_BYTES, 4 << 20])
+@pytest.mark.parametrize("result_bytes", [job_statuses.RESULT_BYTES, 4 << 20])
 async def test_a_hundred_rows_of_200_kb(
     monkeypatch: pytest.MonkeyPatch, result_bytes: int, fired: Fired
 ) -> None:
@@ -213,7 +213,7 @@ async def test_a_hundred_rows_of_200_kb(
 
     Also where the status of their job says that they are too large to be told with it.
     """
-    monkeypatch.setattr(jobs, "RESULT_BYTES", result_bytes)
+    monkeypatch.setattr(job_statuses, "RESULT_BYTES", result_bytes)
     model = Long()
     async with (
         LocalServer(model=model) as server,

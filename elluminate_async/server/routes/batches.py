@@ -13,8 +13,7 @@ from elluminate_async.server.idempotency import begun_under_key
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes.deps import CurrentProject, json_response
 from elluminate_async.server.sse import Status, job_stream
-from elluminate_async.server.store import jobs as store
-from elluminate_async.server.store import revoking
+from elluminate_async.server.store import job_statuses, revoking
 from elluminate_async.server.store.jobs import JobKind
 
 if TYPE_CHECKING:
@@ -68,9 +67,9 @@ async def _status(project: CurrentProject, kind: JobKind, task_id: str) -> Statu
     job = project.service.jobs.running(project.id, task_id)
     if job is not None and job.plan.kind is kind:
         name = JobStatusName.STARTED
-        return Status(name, store.batch_document(name, None, job.progress if full else None))
+        return Status(name, job_statuses.batch_document(name, None, job.progress if full else None))
 
-    told = partial(store.batch_status, revoked_as=project.revoked_as)
+    told = partial(job_statuses.batch_status, revoked_as=project.revoked_as)
     name, document = await project.read(told, kind, task_id, full=full, most_rows=LARGE_ROWS)
     if document is not None:
         return Status(name, document)

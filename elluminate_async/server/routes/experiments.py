@@ -41,7 +41,7 @@ from elluminate_async.server.sse import (
     job_stream,
     streamed,
 )
-from elluminate_async.server.store import experiment_maps, jobs, revoking, sizes
+from elluminate_async.server.store import experiment_maps, job_statuses, revoking, sizes
 from elluminate_async.server.store import experiments as store
 from elluminate_async.server.store.cells import CellFilter
 from elluminate_async.server.store.jobs import JobKind
@@ -226,7 +226,7 @@ async def _status(project: CurrentProject, experiment_id: int, task_id: str) -> 
     if job is not None and job.plan.experiment_id == experiment_id:
         # It may have been deleted meanwhile: its job goes on for a while.
         await project.read(store.logs, experiment_id)
-        return jobs.generation_document(task_id, JobStatusName.STARTED, None, job.progress)
+        return job_statuses.generation_document(task_id, JobStatusName.STARTED, None, job.progress)
     return await project.read(
-        jobs.generation_status, experiment_id, task_id, revoked_as=project.revoked_as
+        job_statuses.generation_status, experiment_id, task_id, revoked_as=project.revoked_as
     )
