@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from elluminate_async.schemas import JobStatusName
 from elluminate_async.server.problems import not_found
 from elluminate_async.server.store import documents, sizes
-from elluminate_async.server.store.jobs import ENDED, JobKind, progress_of
+from elluminate_async.server.store.jobs import ENDED, JobKind, progress_of, run_by
 from elluminate_async.server.store.rows import chunks, fetch
 from elluminate_async.server.store.wire_json import WireText, wire_text
 
@@ -131,8 +131,7 @@ def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str
     kept: list[str] = []
     size = 0
     ids = [row.response_id for row in rows]
-    experiment_id = job.experiment_id if job.kind == JobKind.EXPERIMENT else None
-    largest = sizes.largest_response(connection, job.project_id, experiment_id, ids)
+    largest = sizes.largest_response(connection, job.project_id, run_by(job), ids)
     for some in chunks(ids, max(1, min(_RESULTS_AT_ONCE, RESULT_BYTES // (largest + 1)))):
         if job.kind == JobKind.RATINGS:
             texts = documents.ratings_of_job(connection, job.project_id, job.task_id, some)

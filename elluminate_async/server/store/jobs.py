@@ -171,7 +171,7 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
         task_id=task_id,
         project_id=row.project_id,
         kind=JobKind(row.kind),
-        experiment_id=row.experiment_id if row.kind == JobKind.EXPERIMENT else None,
+        experiment_id=run_by(row),
         rating_mode=RatingMode(row.rating_mode or RatingMode.DETAILED),
         todo=todo,
         gone=sorted(places.keys() - {one.response_id for one in todo}),
@@ -241,9 +241,7 @@ def _finish(connection: Connection, report: JobReport) -> None:
         error_msg = f"{progress.failed} of {progress.total} items failed, the first: {message}"
         if progress.failed == progress.total:
             status = JobStatusName.FAILURE
-    _end(connection, plan.job_id, status, error_msg)
-    if plan.experiment_id is not None:
-        experiments.ended(connection, plan.experiment_id, _line(progress, status))
+    end(connection, plan.job_id, status, error_msg, plan.experiment_id, _line(progress, status))
 
 
 def fail(connection: Connection, task_id: str, error_msg: str) -> None:
@@ -251,13 +249,26 @@ def fail(connection: Connection, task_id: str, error_msg: str) -> None:
     row = connection.execute(select(table).where(table.c.task_id == task_id)).one_or_none()
     if row is not None and row.status not in ENDED:
         status = JobStatusName.FAILURE
-        _end(connection, row.id, status, error_msg)
-        if row.kind == JobKind.EXPERIMENT:
-            experiments.ended(connection, row.experiment_id, _line(progress_of(row), status))
+        end(connection, row.id, status, error_msg, run_by(row), _line(progress_of(row), status))
 
 
-def _end(connection: Connection, job_id: int, status: str, error_msg: str | None) -> None:
+def end(
+    connection: Connection,
+    job_id: int,
+    status: str,
+    error_msg: str | None,
+    experiment_id: int | None,
+    line: str,
+) -> None:
+    """Mark a job as ended, and note ``line`` in the log of the experiment that it ran, if any."""
     run_many(connection, _END, [(status, error_msg, time_text(now()), job_id)])
+    if experiment_id is not None:
+        experiments.ended(connection, experiment_id, line)
+
+
+def run_by(row: AnyRow) -> int | None:
+    """The experiment that a job runs; None for a batch, whose responses may all be of one too."""
+    return row.experiment_id if row.kind == JobKind.EXPERIMENT else None
 
 
 def _line(progress: JobProgress, status: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.schemas.jobs import REVOKED, JobStatusName
 from elluminate_async.server.problems import not_found
-from elluminate_async.server.store import experiments
+from elluminate_async.server.store import jobs
 from elluminate_async.server.store.jobs import ENDED, JobKind
 from elluminate_async.server.store.rows import fetch, now, run_many
 from elluminate_async.server.store.wire_json import time_text
@@ -30,9 +30,7 @@ UPDATE job_items SET is_done = 1, failure_code = '{REVOKED}',
  failure_message = 'the job was cancelled before this item was done'
 WHERE job_id = ? AND NOT is_done"""
 _COUNT = "SELECT count(*) FROM job_items WHERE job_id = ? AND NOT is_done"
-_END = f"""
-UPDATE jobs SET status = '{JobStatusName.REVOKED}', error_msg = ?, finished_at = ?,
- processed = total, failed = failed + ? WHERE id = ?"""
+_FAIL_LEFT = "UPDATE jobs SET processed = total, failed = failed + ? WHERE id = ?"
 
 
 def require(
@@ -57,13 +55,11 @@ def revoke(connection: Connection, task_id: str) -> None:
         return
     (job,) = rows
     ((left,),) = fetch(connection, _COUNT, job.id)
-    time = time_text(now())
     if job.kind == JobKind.EXPERIMENT:
-        run_many(connection, _FAIL_ROWS, [(time, job.id)])
+        run_many(connection, _FAIL_ROWS, [(time_text(now()), job.id)])
     else:
         run_many(connection, _REMOVE_ROWS, [(job.id,)])
     run_many(connection, _END_ITEMS, [(job.id,)])
     message = f"cancelled, with {job.total - left} of {job.total} items done"
-    run_many(connection, _END, [(message, time, left, job.id)])
-    if job.kind == JobKind.EXPERIMENT:
-        experiments.ended(connection, job.experiment_id, message)
+    run_many(connection, _FAIL_LEFT, [(left, job.id)])
+    jobs.end(connection, job.id, JobStatusName.REVOKED, message, jobs.run_by(job), message)
