@@ -144,12 +144,14 @@ class ResentChunk:
     Attributes:
         key: Its idempotency key.
         of_chunk: True, as `SendLog` has it.
+        was_taken: Whether an answer said that it was applied.
     """
 
     of_chunk = True
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self.was_taken = False
 
     @property
     def is_out(self) -> bool:
@@ -163,7 +165,8 @@ class ResentChunk:
         """The service did nothing with it now, which tells nothing of the earlier run."""
 
     def taken(self) -> None:
-        """An answer said that it was applied: its intent stands."""
+        """An answer said that it was applied: its intent stands, whatever a later one says."""
+        self.was_taken = True
 
     def may_halve(self) -> bool:
         """Whether it may be sent in halves: not where an earlier run has sent it whole."""
@@ -187,7 +190,6 @@ class ChunkIntent(ResentChunk):
         self._body = body
         self._facts = facts
         self._stands = False
-        self._was_taken = False
 
     @property
     def is_out(self) -> bool:
@@ -215,14 +217,10 @@ class ChunkIntent(ResentChunk):
 
     def not_applied(self) -> None:
         """The service did nothing with it."""
-        if self._was_taken:
+        if self.was_taken:
             return
         self._stands = False
         self._log.note_release(self._positions)
-
-    def taken(self) -> None:
-        """An answer said that it was applied: its intent stands, whatever a later one says."""
-        self._was_taken = True
 
 
 @contextmanager

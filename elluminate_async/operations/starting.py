@@ -7,15 +7,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-import anyio
 from pydantic import RootModel
 
 from elluminate_async.engine.item_errors import unknown_outcome
 from elluminate_async.engine.operation import ChunkRefusedError
 from elluminate_async.errors import ElluminateError, ProtocolError, ServerError
-from elluminate_async.limits.backoff import back_off
 from elluminate_async.operations.chunk_log import ResentChunk
 from elluminate_async.operations.connection import decode
+from elluminate_async.operations.replaying import Post, replayed
 from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer
 
@@ -51,36 +50,26 @@ async def start_job(
         ChunkRefusedError: It was answered 500, which one of its items may cause.
         ElluminateError: It was not accepted.
     """
-    failures = 0
+    post = Post(segments, body, items=items)
+    read = partial(_job_id, connection, sending.key)
 
-    async def post(body: bytes, sending: ResentChunk, items: int = 0) -> Answer:
+    async def seal(sending: ResentChunk) -> Answer:
         return await connection.call(
-            "POST", *segments, body=body, policy=policy, keyed=True, sending=sending, items=items
+            "POST", *segments, body=empty, policy=policy, keyed=True, sending=sending
         )
 
     keyed = await connection.has(Capability.IDEMPOTENCY_KEYS, policy)
     async with connection.work.awaited(*segments, key=sending.key, is_out=lambda: sending.is_out):
-        while True:
-            try:
-                answer = await post(body, sending, items)
-                return _job_id(answer, failures, connection, sending.key)
-            except _IdUnreadableError as error:
-                failures += 1
-                # A 2xx: there may be a job, and only its key can name it. Its intent stands.
-                sending = ResentChunk(sending.key)
-                again = failures < policy.max_attempts and keyed
-                wait = back_off(failures)
-                if not again or not policy.allows(wait):
-                    connection.limits.chunk_failed(str(error), lost=True)
-                    raise unknown_outcome(error, operation) from None
-                await anyio.sleep(wait)
-            except ElluminateError as error:
-                if keyed and not failures:
-                    await check_halves(error, sending, partial(post, empty))
-                # After an unreadable 2xx no later refusal proves that nothing was done.
-                if error.ambiguous or failures:
-                    raise unknown_outcome(error, operation) from None
-                raise
+        try:
+            return await replayed(connection, post, read, policy, sending)
+        except ElluminateError as error:
+            if isinstance(error, _IdUnreadableError):
+                connection.limits.chunk_failed(str(error), lost=True)
+            elif keyed and not sending.was_taken:
+                await check_halves(error, sending, seal)
+            if error.ambiguous:
+                raise unknown_outcome(error, operation) from None
+            raise
     raise AssertionError("unreachable")
 
 
@@ -119,7 +108,7 @@ class _IdUnreadableError(ProtocolError):
     """A chunk was accepted, and its answer does not name its job."""
 
 
-def _job_id(answer: Answer, failures: int, connection: Connection, key: str) -> str:
+def _job_id(connection: Connection, key: str, answer: Answer) -> str:
     job_id, problem = None, "the service accepted the items and named no job for them"
     try:
         job_id = checked_job_id(decode(_JobId, answer).root, connection.blotted)
@@ -129,10 +118,7 @@ def _job_id(answer: Answer, failures: int, connection: Connection, key: str) -> 
         job_id, problem = None, "the items were accepted as a job that other items had become"
     if job_id is None:
         raise _IdUnreadableError(
-            problem,
-            sent=True,
-            attempts=answer.attempts + failures,
-            request_id=answer.request_id,
+            problem, sent=True, attempts=answer.attempts, request_id=answer.request_id
         )
     return job_id
 
