@@ -37,7 +37,8 @@ def add(**arguments: Any) -> Callable[[Any], Any]:
     return lambda c: c.responses.add("a", template_variables=1, experiment=1, **arguments)
 
 
-NOTHING = object()
+# Of no kind that anything takes, and told by the same text in each process.
+NOTHING = NotImplemented
 
 CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no annotation": (

@@ -92,11 +92,12 @@ async def test_a_stream_whose_job_is_deleted_ends(
     model.gate.clear()
     task = await api.post("/responses/batches", batch(experiment, entries))
     path = f"/responses/batches/{task}/stream?polling_interval=0.1"
-    stream = asyncio.create_task(api.stream(path))
-    await model.reached(1)
-    assert (await api("DELETE", f"/experiments/{experiment}")).status == 204
-    model.gate.set()
-    assert b"SUCCESS" not in await stream
+    async with api.session.get(api.url(path), headers=api.headers) as stream:
+        assert stream.status == 200
+        await model.reached(1)
+        assert (await api("DELETE", f"/experiments/{experiment}")).status == 204
+        model.gate.set()
+        assert b"SUCCESS" not in await stream.read()
     assert not [record for record in caplog.records if record.exc_info]
 
 
