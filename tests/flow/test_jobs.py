@@ -138,7 +138,7 @@ async def test_failed_ratings_whose_listing_cannot_be_read_are_unknown() -> None
     """The same holds for ratings."""
     service = hosted()
     failing = Fault("job-fails", on=RATE)
-    unreadable = Fault(refuse(500), on=LISTING, skip=1)
+    unreadable = Fault(refuse(500), on=LISTING)
     async with bench(service, inputs_of(6)) as at:
         batch = await at.generate()
         service.faults = [failing, unreadable]
