@@ -109,3 +109,15 @@ def single_policy(connection: Connection, options: BatchOptions | None) -> Polic
         ConfigurationError: ``options`` is something else.
     """
     return connection.policy(None if options is None else checked_options(options))
+
+
+def timed_policy(connection: Connection, timeout: float | None) -> Policy:
+    """Budget and clocks of a call that may take ``timeout`` seconds.
+
+    Without, it may take as long as the client's options say.
+
+    Raises:
+        InputError: ``timeout`` is no finite number above 0.
+    """
+    seconds = connection.options.deadline if timeout is None else checked_seconds(timeout)
+    return connection.policy(deadline_at=time.monotonic() + seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import ElluminateError, NotFoundError, UnsupportedError
 from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.context import checked_seconds
+from elluminate_async.operations.context import timed_policy
 from elluminate_async.operations.experiment_starts import JobStart, start_experiment_job
 from elluminate_async.operations.jobs import follow_job, job_failure
 from elluminate_async.operations.starting import checked_job_id
@@ -72,11 +71,9 @@ class ExperimentJobs:
     """
 
     def __init__(self, connection: Connection, timeout: float | None) -> None:
-        deadline = connection.options.deadline
-        seconds = deadline if timeout is None else checked_seconds(timeout)
-        connection.transport.check_usable()
         self._connection = connection
-        self._policy = connection.policy(deadline_at=time.monotonic() + seconds)
+        self._policy = timed_policy(connection, timeout)
+        connection.transport.check_usable()
 
     async def done(self, start: JobStart, *, wait: bool) -> Experiment:
         """`ended`, or without ``wait`` `begun`."""
@@ -115,8 +112,7 @@ class ExperimentJobs:
             OutcomeUnknownError: It had not ended in time.
         """
         if job_id is None:
-            found = await self._read(experiment_id)
-            job_id = checked_job_id(found.generation_task_id, self._connection.blotted)
+            job_id, found = await self._now(experiment_id)
             if job_id is None:
                 return found
         await self._follow(experiment_id, job_id, "wait", watches=True)
@@ -135,8 +131,7 @@ class ExperimentJobs:
                 "its end, which client.experiments.wait waits for"
             )
         if job_id is None:
-            found = await self._read(experiment_id)
-            job_id = checked_job_id(found.generation_task_id, connection.blotted)
+            job_id, found = await self._now(experiment_id)
             if job_id is None:
                 return found
         # Of one that has ended and is forgotten nothing is left to end.
@@ -157,8 +152,7 @@ class ExperimentJobs:
     async def _begin_and_tell(self, start: JobStart, deliver: Deliver) -> None:
         begun = await self.begun(start)
         if (job_id := begun.generation_task_id) is not None:
-            teller = _Teller(deliver, self._connection.blotted)
-            await self._tell(teller, begun.id, job_id, start.operation)
+            await self._follow(begun.id, job_id, start.operation, deliver)
             return
         experiment = await self._read(begun.id)
         # Nothing to do, which is a success.
@@ -166,21 +160,21 @@ class ExperimentJobs:
 
     async def _watch(self, experiment_id: int, job_id: str | None, deliver: Deliver) -> None:
         if job_id is None:
-            found = await self._read(experiment_id)
-            job_id = checked_job_id(found.generation_task_id, self._connection.blotted)
+            job_id, _ = await self._now(experiment_id)
         if job_id is not None:
-            teller = _Teller(deliver, self._connection.blotted)
-            await self._tell(teller, experiment_id, job_id, "watch", watches=True)
+            await self._follow(experiment_id, job_id, "watch", deliver, watches=True)
 
-    async def _tell(
+    async def _follow(
         self,
-        teller: _Teller,
         experiment_id: int,
         job_id: str,
         operation: str,
+        deliver: Deliver | None = None,
         *,
         watches: bool = False,
     ) -> None:
+        """Wait for the end of a job, and tell ``deliver`` of it."""
+        teller = None if deliver is None else _Teller(deliver, self._connection.blotted)
         status = await follow_job(
             self._connection,
             GenerationStatus,
@@ -191,26 +185,18 @@ class ExperimentJobs:
             watches=watches,
         )
         failure = job_failure(job_id, status.status, status.error_msg)
-        experiment = None
-        with suppress(*([ElluminateError] if failure else [])):
-            experiment = await self._read(experiment_id)
-        await teller.last(status, experiment)
+        if teller is not None:
+            experiment = None
+            with suppress(*([ElluminateError] if failure else [])):
+                experiment = await self._read(experiment_id)
+            await teller.last(status, experiment)
         if failure:
             raise failure
 
-    async def _follow(
-        self, experiment_id: int, job_id: str, operation: str, *, watches: bool = False
-    ) -> None:
-        status = await follow_job(
-            self._connection,
-            GenerationStatus,
-            *_path(experiment_id, job_id),
-            operation=operation,
-            policy=self._policy,
-            watches=watches,
-        )
-        if failure := job_failure(job_id, status.status, status.error_msg):
-            raise failure
+    async def _now(self, experiment_id: int) -> tuple[str | None, Experiment]:
+        """The job that an experiment has, None where none runs, and the experiment."""
+        found = await self._read(experiment_id)
+        return checked_job_id(found.generation_task_id, self._connection.blotted), found
 
     async def _read(self, experiment_id: int) -> Experiment:
         # Not by the call's deadline: what is done is told of also where that has just passed.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 from elluminate_async.batch import BatchOptions
 from elluminate_async.engine.stream import OutcomeStream
@@ -12,7 +10,7 @@ from elluminate_async.errors import RejectedError
 from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.agent_evaluation import Deliver, follow_evaluation
 from elluminate_async.operations.connection import decode
-from elluminate_async.operations.context import CallContext, checked_seconds
+from elluminate_async.operations.context import CallContext, timed_policy
 from elluminate_async.operations.jobs import job_failure
 from elluminate_async.operations.json_input import checked_input, optional_text
 from elluminate_async.operations.listing import Listing
@@ -37,9 +35,6 @@ from elluminate_async.schemas.agent_results import (
 )
 from elluminate_async.schemas.experiments import Experiment, GenerationStatus
 from elluminate_async.schemas.responses import PromptResponse
-
-if TYPE_CHECKING:
-    from elluminate_async.transport.retry import Policy
 
 
 class AgentResultsResource(Resource):
@@ -177,7 +172,7 @@ class AgentResultsResource(Resource):
         async def nobody(_: object) -> None:
             pass
 
-        policy = self._policy(timeout)
+        policy = timed_policy(self._connection, timeout)
         last = await follow_evaluation(self._connection, id, task_id, policy, nobody)
         if failure := job_failure(task_id or "", last.status, last.error_msg):
             raise failure
@@ -196,17 +191,13 @@ class AgentResultsResource(Resource):
         """
         id = id_of(experiment, Experiment, "experiment")
         task_id = optional_text(task_id, "task_id", may_be_empty=False)
-        policy = self._policy(timeout)
+        policy = timed_policy(self._connection, timeout)
         connection = self._connection
 
         async def produce(deliver: Deliver) -> None:
             await follow_evaluation(connection, id, task_id, policy, deliver)
 
         return OutcomeStream(produce, connection.tasks, of="evaluation")
-
-    def _policy(self, timeout: float | None) -> Policy:
-        seconds = self._connection.options.deadline if timeout is None else checked_seconds(timeout)
-        return self._connection.policy(deadline_at=time.monotonic() + seconds)
 
 
 def _path(experiment: Experiment | int) -> tuple[str | int, ...]:
