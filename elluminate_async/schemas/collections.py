@@ -18,10 +18,10 @@ from elluminate_async.schemas.base import ListOf, WireModel, check_one_of
 ColumnType: TypeAlias = Literal[
     "text", "json", "category", "conversation", "raw_input", "persona_goal"
 ]
-"""What the cells of a column are."""
+"""The kind of a column's cells."""
 
 CollectionType: TypeAlias = Literal["STANDARD", "AGENTIC", "PERSONA"]
-"""What the rows of a collection are for."""
+"""The use of a collection's rows."""
 
 COLUMN_TYPES: Final[tuple[ColumnType, ...]] = get_args(ColumnType)
 COLLECTION_TYPES: Final[tuple[CollectionType, ...]] = get_args(CollectionType)

@@ -30,7 +30,7 @@ SAMPLING_WORDS: Final[dict[str, tuple[str, ...]]] = {
     "reasoning_effort": get_args(ReasoningEffort),
     "verbosity": get_args(Verbosity),
 }
-"""What those fields of `Sampling` may say that are no free text."""
+"""The words of those fields of `Sampling` that are no free text."""
 
 
 class Sampling(WireModel):

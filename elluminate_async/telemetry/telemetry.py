@@ -36,7 +36,7 @@ _LOG: Final = LogObserver()
 
 
 _OWN: Final = (Exception, asyncio.CancelledError)
-"""What an observer raises: it waits for nothing, so that a cancellation is never its caller's."""
+"""Raised by an observer itself: it waits for nothing, so no cancellation is its caller's."""
 
 # Where nobody is told, nothing is made for it: a chunk's way is the shorter for that.
 _UNTOLD: Final[AbstractContextManager[None]] = nullcontext()

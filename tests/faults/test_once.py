@@ -1,4 +1,4 @@
-"""What makes something makes it once, whatever becomes of the answer."""
+"""A call that makes something makes it once, however its answer is lost."""
 
 from __future__ import annotations
 
@@ -412,7 +412,7 @@ NOT_MADE_ONCE = {
 
 
 async def test_every_post_of_the_protocol_is_in_the_table() -> None:
-    """What is posted is asked for by its key, or stands here by its name."""
+    """Each route that is posted to is asked again by its key, or stands here by its name."""
     async with LocalServer() as server, aiohttp.ClientSession() as session:
         headers = {"X-API-Key": server.api_key}
         async with session.get(f"{server.url}/api/v0/openapi.json", headers=headers) as answer:

@@ -82,7 +82,7 @@ async def create(at: Stage) -> Experiment:
 
 
 async def ready_for(begin: Begin, at: Stage) -> dict[str, int]:
-    """What the model is to be asked for, and how often, when ``begin`` is called once."""
+    """Make ready for one call of ``begin``; how often the model is to be asked for what."""
     if begin is retry:
         await run(at)
         at.model.failing = lambda prompt: False
@@ -406,7 +406,7 @@ async def test_another_end_is_an_event_and_then_an_error(status: str) -> None:
 
 
 async def test_a_watcher_leaves_the_job_alone() -> None:
-    """Whatever ends it; and who watches nothing is told so at once."""
+    """However the watch ends, nothing is cancelled; where no job runs it ends at once."""
     async with jobs() as (at, gateway):
         experiments = at.client.experiments
         assert await events_of(experiments.stream(at.experiment)) == []
@@ -559,7 +559,7 @@ async def test_a_job_that_nobody_waits_for_goes_on(begin: Begin) -> None:
 
 
 async def test_a_job_is_cancelled_by_whom_it_is_known_to() -> None:
-    """What is done stays, who waits is told, and a retry goes on with the rest."""
+    """Rows that are done stay, who waits is told, and a retry goes on with the rest."""
     async with jobs() as (at, _):
         experiments = at.client.experiments
         at.model.failing = lambda prompt: False

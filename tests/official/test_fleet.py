@@ -1,4 +1,4 @@
-"""What any client has stored, each version of the official client can read."""
+"""Each version of the official client can read whatever any client has stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each method of a noun does is seen on the service afterwards, by another request."""
+"""The effect of each method of a noun is seen on the service afterwards, by another request."""
 
 from __future__ import annotations
 

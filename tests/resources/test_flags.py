@@ -80,7 +80,7 @@ FLAGS: Final = [
 
 
 def arguments_of(noun: str, method: str, function: Any) -> dict[str, Any]:
-    """What makes a whole call of a method, all of it checked by the client alone."""
+    """The arguments of a whole call of a method, all of them checked by the client alone."""
     needed = inspect.signature(function).parameters.values()
     given = {
         one.name: FILLERS.get(one.name, 1)
@@ -99,7 +99,7 @@ def arguments_of(noun: str, method: str, function: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("noun", "method", "argument"), FLAGS, ids=map(".".join, FLAGS))
 async def test_a_text_is_no_answer(noun: str, method: str, argument: str) -> None:
-    """Whatever it says, "false" too: the argument and its value are named before any request."""
+    """A text is none, "false" included: the argument and its value are named before any request."""
     attempts = Attempts()
     asked = client(observers=[attempts])
     function = getattr(getattr(asked, noun) if noun else asked, method)
@@ -141,7 +141,7 @@ async def test_a_text_deletes_no_paid_work() -> None:
 
 
 async def test_a_batch_and_an_evaluation_are_as_strict() -> None:
-    """What they retry may be paid for twice, and a gate decides what is released."""
+    """A repetition may be paid for twice, and a gate decides what is released."""
     text: Any = "false"
     with pytest.raises(InputError, match="include_unknown must be True or False"):
         await Batch[int].from_outcomes(0, {}).retry_failed(include_unknown=text)

@@ -120,7 +120,7 @@ async def test_every_position_has_its_scenario(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_later_request_that_fails_keeps_the_earlier(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is raised has them as its partial, and the code of each of the others."""
+    """The error has them as its partial, and the code of each of the others."""
     monkeypatch.setattr(new_scenarios, "AT_ONCE", 1)
     async with local() as client:
         support = await client.scenario_sets.create("s")

@@ -157,7 +157,7 @@ class _Body:
                 yield from self._called_for(part.annotation)
 
     def _called_for(self, annotation: ast.expr) -> Iterator[object]:
-        """What FastAPI calls to make an argument of that annotation."""
+        """The function that FastAPI calls to make an argument of that annotation."""
         for part in ast.walk(annotation):
             if isinstance(part, ast.Call):
                 if self._resolved(part.func) in (fastapi.Depends, BeforeValidator):

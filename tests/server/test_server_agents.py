@@ -310,7 +310,7 @@ async def test_pages_of_long_tasks_are_bounded(api: Api, monkeypatch: pytest.Mon
 
 
 async def test_a_retry_judges_and_generates_nothing(api: Api, model: ScriptedModel) -> None:
-    """What failed stays failed, as no model answers in its place, and what came rated as it is."""
+    """A failed result stays failed, as no model answers for it; one that came rated stays so."""
     await setup(api)
     results = [
         {"task_id": 1, "error": "crashed", "messages": [{"role": "assistant", "content": "oh"}]},
@@ -409,7 +409,7 @@ async def test_ratings_that_contradict(api: Api) -> None:
 async def test_a_restart_goes_on_with_an_evaluation(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """What was accepted before is judged after, under the same id."""
+    """An evaluation accepted before the restart is done after it, under the same id."""
     path = tmp_path / "s.db"
     model = ScriptedModel()
     model.gate.clear()

@@ -30,7 +30,7 @@ def shown(document: object, *version: int) -> dict[str, object]:
 
 
 def test_each_version_has_the_words_it_knows() -> None:
-    """What came later is what comes nearest; what users wrote stays, whatever its keys."""
+    """A later word becomes the nearest that is known; texts of users stay, whatever their keys."""
     first, later = shown(RESPONSE, 0, 6), shown(RESPONSE, 1, 0)
 
     for answer, known in ((first, ["text", "text"]), (later, ["text", "conversation"])):

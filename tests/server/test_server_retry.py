@@ -235,7 +235,7 @@ async def test_a_cancelled_retry_leaves_the_failures_as_they_were(
 
 
 async def test_a_cancelled_run_is_gone_on_with_by_a_retry(api: Api, model: ScriptedModel) -> None:
-    """What it did not come to is failed, so that each place has its one response in the end."""
+    """The rest of the run is failed, so that each place has its one response in the end."""
     await api.setup(WORDS, criteria=["Is it a word?"])
     model.gate.clear()
     begun = await api.post("/experiments/1/run", FAST)
@@ -255,7 +255,7 @@ async def test_a_cancelled_run_is_gone_on_with_by_a_retry(api: Api, model: Scrip
 async def test_a_restart_goes_on_with_a_retry(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """What was made again before the end is not made once more, the rest is, in its place."""
+    """A response made again before the end is not made once more; each other is, in its place."""
     model = ScriptedModel()
     path = tmp_path / "s.db"
     async with LocalServer(db=path, model=model, max_model_calls=1) as server:

@@ -107,7 +107,7 @@ async def test_every_operation_declares_how_it_can_refuse(api: Api) -> None:
 
 
 async def test_every_key_of_a_refusal_is_described(api: Api) -> None:
-    """What is told beside the words, such as what refers to an object, is in its body's schema."""
+    """Keys beside the words, such as those of what refers to an object, are in its schema."""
     described = await api.get("//openapi.json")
     schemas = described["components"]["schemas"]
     told = set[str]()

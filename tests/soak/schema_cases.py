@@ -77,7 +77,7 @@ async def one_round(plan: Plan) -> Round:
 
 
 async def fill(api: Api) -> None:
-    """What the ids of paths can be of: one of each thing, with the id 1."""
+    """Make one of each thing that the ids of paths can be of, with the id 1."""
     experiment, entries = await api.setup(["a", "b"], criteria=["Is it right?"])
     await api.generate(experiment, entries)
     scenarios = await api.post("/scenario-sets", {"name": "S"})

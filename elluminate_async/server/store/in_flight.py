@@ -32,7 +32,7 @@ Noun: TypeAlias = Literal[
     "prompt template",
     "scenario set",
 ]
-"""What may be deleted from under work; ``entries`` are all rows of a collection."""
+"""Nouns that may be deleted from under work; ``entries`` are all rows of a collection."""
 
 OPEN_ITEMS: Final = """
 SELECT i.response_id AS id FROM jobs AS j CROSS JOIN job_items AS i ON i.job_id = j.id

@@ -170,7 +170,7 @@ def _cell(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def differences(ours: Iterable[Fact], theirs: Iterable[Fact]) -> set[str]:
-    """What only one of the two has, a line for each.
+    """All that only one of the two has, a line for each.
 
     Facts of the same line are compared part by part; a fact without its like is one line. In
     which order they are is not compared.

@@ -1,4 +1,4 @@
-"""What the two sides do differently on purpose: by operation, each line with its reason.
+"""Differences of the two sides that are on purpose: by operation, each line with its reason.
 
 All else is a failure, and so is a line here that has not occurred.
 """

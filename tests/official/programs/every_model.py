@@ -85,7 +85,7 @@ def llm_configs(client, call, tag):
 
 
 def run_all(client, call, tag, parts, own, made):
-    """What waits three seconds between two looks, at once."""
+    """Make all calls that wait three seconds between two looks, at once."""
     drawn = call(client, "create_experiment", f"drawn {tag}", **parts, criterion_set=own)
     filled = call(drawn, "clone", f"filled {tag}")
     assert filled.criterion_set.id == own.id

@@ -1,4 +1,4 @@
-"""What 1.5.2 sends is honoured or refused, and what it reads was made readable.
+"""All that 1.5.2 sends is honoured or refused, and all that it reads was made readable.
 
 With ``poisoned`` it only reads: every listing of a database that holds words it does not know.
 Prints ``ok`` at the end.
