@@ -205,6 +205,9 @@ class Jobs:
             work = await self._generate(job, work, ends=not rates)
         if not rates or (runs and work.error is not None):
             return
+        if work.response_id in job.deleted:  # while its model was asked
+            self._recorder.add(job, _deleted(work.response_id))
+            return
         work = job.still_asked(work)
         if runs and not work.criteria:  # all deleted since it was generated
             self._recorder.add(job, Step(work.response_id, is_last=True))

@@ -269,6 +269,20 @@ async def test_what_is_deleted_with_cascade_is_told_to_who_waits(
     assert (await sent).status == 404
 
 
+async def test_what_is_deleted_while_it_is_generated_is_not_judged(
+    api: Api, model: ScriptedModel
+) -> None:
+    """Of a run of two rows one is deleted under its call of the model: one verdict is paid for."""
+    await api.setup(["a", "b"], criteria=["Is it?"])
+    run = await in_flight(api, model, "/experiments/1/run", {})
+    await model.reached(2)
+    assert (await api("DELETE", "/collections/1/entries/1?cascade=true")).status == 204
+    model.gate.set()
+    task = (await run).body["generation_task_id"]
+    assert (await api.ended(f"/experiments/1/generation/{task}"))["status"] == "SUCCESS"
+    assert len(model.calls) == 3
+
+
 async def test_many_experiments_are_counted(api: Api) -> None:
     """Three are named, the others counted."""
     await prepare(api)
