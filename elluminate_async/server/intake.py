@@ -161,7 +161,8 @@ async def take_retry(
     """Have an experiment do again what failed; the answer is the experiment."""
 
     def begin(connection: Connection) -> Experiment:
-        retrying.begin(connection, project.id, experiment_id, JobKind.EXPERIMENT, body)
+        calls, kind = project.service.calls, JobKind.EXPERIMENT
+        retrying.begin(connection, project.id, experiment_id, kind, body, calls)
         return experiments.get(
             connection,
             project.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,24 @@ async def test_a_retry_waits_for_nobody_and_goes_beside_nobody(
     assert third.status == 409
     assert task in third.body["detail"]
     model.gate.set()
+
+
+async def test_a_retry_asks_no_verdict_that_a_single_call_is_asking(
+    api: Api, model: ScriptedModel
+) -> None:
+    """409 that names the response, until that call is answered; then there is nothing to retry."""
+    rows = await ran(api, model, [])
+    await edit(api, "DELETE FROM ratings WHERE response_id = 2")
+    model.gate.clear()
+    single = asyncio.create_task(api("POST", "/ratings", {"prompt_response_id": rows[1]["id"]}))
+    await model.reached(1)
+    refused = await api("POST", "/experiments/1/retry-failed", FAST)
+    assert refused.status == 409
+    assert "response 2 is being rated by a single call" in refused.body["detail"]
+    model.gate.set()
+    assert (await single).status == 201
+    assert (await api.post("/experiments/1/retry-failed", FAST))["generation_task_id"] is None
+    assert len(model.calls) == 1
 
 
 async def test_nobody_rates_what_a_retry_is_rating(api: Api, model: ScriptedModel) -> None:

@@ -157,8 +157,8 @@ async def retry_failed(
 ) -> Response:
     """Generate failed responses again, and rate those that lack a verdict; the others stay.
 
-    Without a ``generation_task_id`` there is nothing to do. 409 while a job works on them, and
-    where annotations of failed responses would be lost.
+    Without a ``generation_task_id`` there is nothing to do. 409 while a job works on them, or a
+    judge on one alone, and where annotations of failed responses would be lost.
     """
     return await take_retry(request, project, experiment_id, body)
 

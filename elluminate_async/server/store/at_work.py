@@ -1,4 +1,4 @@
-"""Responses that a job is at work on: nobody else touches them meanwhile."""
+"""Responses that a job or a single call is at work on: nobody else touches them meanwhile."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from elluminate_async.server.store.rows import fetch
 from elluminate_async.server.store.wire_json import ids_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from sqlalchemy import Connection
+
+    from elluminate_async.server.store.in_flight import Calls
 
 _OPEN = """
 SELECT r.id, j.task_id FROM json_each(?) AS wanted
@@ -23,12 +25,14 @@ _IN_EXPERIMENT = f"{_OPEN} AND j.kind = 'experiment' LIMIT 1"
 _FAILED_BEFORE = f"{_OPEN} AND r.is_ready AND r.error IS NOT NULL LIMIT 1"
 
 
-def require_none(connection: Connection, response_ids: Iterable[int]) -> None:
-    """Return when no job has yet to do anything of these responses.
+def require_none(connection: Connection, response_ids: Collection[int], calls: Calls) -> None:
+    """Return when no job has yet to do anything of these responses, and no single call rates one.
 
     Raises:
-        Problem: 409 with the task of one that has.
+        Problem: 409 with the task of the job, or with the response that is being rated.
     """
+    for response_id in calls.rated().intersection(response_ids):
+        raise Problem(409, f"response {response_id} is being rated by a single call: wait for it")
     for row in fetch(connection, f"{_OPEN} LIMIT 1", ids_text(response_ids)):
         raise busy("one of the responses to be retried", row.task_id)
 

@@ -67,10 +67,16 @@ WHERE r.id = ?"""
 
 
 class Call:
-    """A single call of a model, and what would take its answer along."""
+    """A single call of a model, and what would take its answer along.
+
+    Attributes:
+        uses: What it refers to.
+        rated: The response that a judge is at; None for one that is being generated.
+    """
 
     def __init__(self) -> None:
         self.uses: frozenset[tuple[Noun, int]] = frozenset()
+        self.rated: int | None = None
 
     def refer(
         self, connection: Connection, response_id: int, criterion_ids: Iterable[int] = ()
@@ -83,6 +89,8 @@ class Call:
             criterion_ids: What the judge is asked of it.
         """
         ((row),) = fetch(connection, _OF_RESPONSE, response_id)
+        asked: set[tuple[Noun, int | None]] = {("criterion", one) for one in criterion_ids}
+        self.rated = response_id if asked else None
         uses: set[tuple[Noun, int | None]] = {
             ("prompt template", row.own_template),
             ("prompt template", row.template),
@@ -94,7 +102,7 @@ class Call:
             ("LLM config", row.config),
             ("criterion set", row.criterion_set),
             ("scenario set", row.scenario_set),
-            *(("criterion", one) for one in criterion_ids),
+            *asked,
         }
         self.uses = frozenset((noun, id) for noun, id in uses if id is not None)
 
@@ -119,6 +127,11 @@ class Calls:
         """How many refer to an object."""
         # The copy is made at once: others begin and end in the loop's thread meanwhile.
         return sum((noun, object_id) in call.uses for call in tuple(self._calls.values()))
+
+    def rated(self) -> set[int]:
+        """The responses that judges are at."""
+        calls = tuple(self._calls.values())
+        return {call.rated for call in calls if call.rated is not None}
 
 
 def is_asked(connection: Connection, criterion_id: int, calls: Calls) -> bool:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elluminate_async.schemas import RetryFailedRequest
+    from elluminate_async.server.store.in_flight import Calls
     from elluminate_async.server.store.job_inputs import Work
     from elluminate_async.server.store.jobs import JobKind, JobReport
     from elluminate_async.server.store.rows import AnyRow
@@ -75,13 +76,14 @@ def begin(
     experiment_id: int,
     kind: JobKind,
     body: RetryFailedRequest,
+    calls: Calls,
 ) -> str | None:
     """Accept a job for what failed; its task id, None where there is nothing to do.
 
     Raises:
-        Problem: 404 when there is no such experiment; 409 while a job works on it, and where
-            annotations would be lost; 400 where what is to be generated has no configuration any
-            more.
+        Problem: 404 when there is no such experiment; 409 while a job or one of ``calls`` works on
+            it, and where annotations would be lost; 400 where what is to be generated has no
+            configuration any more.
     """
     experiment = experiments.row(connection, project_id, experiment_id)
     for job in fetch(connection, _RUNNING, experiment_id, kind):
@@ -95,7 +97,7 @@ def begin(
     if not todo:
         return None
     ids = [row.id for row in todo]
-    at_work.require_none(connection, ids)
+    at_work.require_none(connection, ids, calls)
     if experiment.response_column_id is None:
         failed_ids = ids_text(row.id for row in todo if row.is_failed)
         for config in fetch(connection, _CONFIGS, failed_ids):
