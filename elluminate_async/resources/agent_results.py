@@ -99,8 +99,8 @@ class AgentResultsResource(Resource):
 
         Each upload appends. What cannot be taken, such as a result of no task, a trajectory that is
         none or a rating without ``criterion_id``, is in the answer's ``errors``, and the log warns
-        of it; the rest is stored. A result of which nothing else is left, or with two ratings by
-        one criterion, is not stored at all.
+        of it; the rest is stored. A result of which nothing else is left, that has neither text,
+        ratings nor an ``error``, or two ratings by one criterion, is not stored at all.
 
         Args:
             experiment: Where to.

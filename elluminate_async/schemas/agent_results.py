@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from elluminate_async.schemas.base import ItemsOf, ListOf, WireModel
 from elluminate_async.schemas.ratings import RatingValue
 from elluminate_async.schemas.trajectories import MOST_SECONDS, Cost, Tokens, TrajectoryObject
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+NoEmptyText = Annotated[str | None, BeforeValidator(lambda given: None if given == "" else given)]
 
 
 class CriterionRatingIn(WireModel):
@@ -66,7 +68,7 @@ class AgentResult(AgentTaskRef):
         input_tokens: All of them, those from a cache included.
         output_tokens: All of them.
         cached_tokens: Those of the input that came from a cache.
-        error: Why it failed; such a result is kept and never judged.
+        error: Why it failed; such a result is kept and never judged. An empty text is none.
         metadata: Anything else; ``termination_reason`` in it is shown with the response.
         criterion_ratings: Made elsewhere, one by each criterion; the judge is not asked then. Not
             beside ``error``, as what failed is not rated.
@@ -81,7 +83,7 @@ class AgentResult(AgentTaskRef):
     input_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
     cached_tokens: Tokens | None = None
-    error: str | None = None
+    error: NoEmptyText = None
     metadata: dict[str, Any] | None = None
     criterion_ratings: ListOf[CriterionRatingIn] = []
 

@@ -385,6 +385,25 @@ async def test_trajectories_that_are_none(api: Api, where: str, change: Any) -> 
     assert [one["epoch"] for one in await api.items("/responses")] == [1, 2]
 
 
+async def test_a_result_of_nothing_is_not_stored(api: Api, model: ScriptedModel) -> None:
+    """It could be neither judged nor retried; an empty error is none, and its text is judged."""
+    await setup(api)
+    said = [{"role": "assistant", "content": "done"}]
+    results: list[dict[str, Any]] = [
+        {"task_id": 1, "reward": 1.0},
+        {"task_id": 2, "messages": [], "error": ""},
+        {"task_id": 3, "messages": said, "error": ""},
+    ]
+    made = await api.post(PATH, {"results": results})
+    assert [error.partition(": ")[2].partition(":")[0] for error in made["errors"]] == [
+        "not stored",
+        "not stored",
+    ]
+    assert (made["created_responses"], made["pending_evaluations"]) == (1, 1)
+    await api.ended(f"/experiments/1/generation/{made['evaluation_task_id']}")
+    assert len(model.calls) == 1
+
+
 async def test_ratings_that_contradict(api: Api) -> None:
     """Two by a criterion have the result refused; beside an error none is taken: it failed."""
     await setup(api)

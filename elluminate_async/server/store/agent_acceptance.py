@@ -85,8 +85,8 @@ def accepted(
 ) -> tuple[list[TakenResult], list[str]]:
     """The results that are stored, and a line for each thing that is not.
 
-    A result without a task, with two ratings by one criterion, or of which nothing is left is not
-    stored at all, so that it can be sent again.
+    A result without a task, with two ratings by one criterion, or of which there is nothing, or
+    nothing left, is not stored at all, so that it can be sent again.
     """
     known = {criterion.id for criterion in asked}
     taken: list[TakenResult] = []
@@ -137,10 +137,12 @@ def _refusal(one: ReadResult, own: Sequence[CriterionRatingIn], lost: Sequence[s
     twice = [criterion_id for criterion_id, count in named.items() if count > 1]
     if twice:
         return f"it has {named[twice[0]]} ratings by the criterion {twice[0]}: give one"
+    if one.is_to_judge or one.given.error is not None or own:
+        return None
     # Stored all the same it would be a response that neither failed nor is ever rated.
-    if lost and not one.is_to_judge and one.given.error is None and not own:
+    if lost:
         return f"nothing is left of it ({lost[0]})"
-    return None
+    return "it has no text: give messages, a trajectory, criterion_ratings, or the error"
 
 
 def _line(match: AgentResultMatch, reason: str) -> str:
