@@ -78,20 +78,14 @@ def create_responses(
 
     Raises:
         Problem: 404 that names what an item refers to and is not there; 400 for a row of another
-            collection than the experiment's, and for an item
-            without a template, whose row has no column of prompts; 422 for an answer whose prompt
-            is too long, and for prompts that are together. Nothing is made then.
+            collection than the experiment's, and for an item without a template, whose row has no
+            column of prompts; 422 for an answer whose prompt is too long, and for prompts that
+            are together. Nothing is made then.
     """
-    experiments = _require(
-        connection, project_id, _EXPERIMENTS, "experiment", (item.experiment_id for item in items)
-    )
-    variables = _require(
-        connection,
-        project_id,
-        _ENTRIES,
-        "template variables",
-        (item.template_variables_id for item in items),
-    )
+    experiment_ids = (item.experiment_id for item in items)
+    experiments = _require(connection, project_id, _EXPERIMENTS, "experiment", experiment_ids)
+    row_ids = (item.template_variables_id for item in items)
+    variables = _require(connection, project_id, _ENTRIES, "template variables", row_ids)
     _require_own_rows(items, experiments, variables)
     template_of = [
         item.prompt_template_id or experiments[item.experiment_id].prompt_template_id
