@@ -103,13 +103,7 @@ async def take_new(
 
     def make(connection: Connection) -> Experiment:
         made = experiments.create(connection, project.id, body)
-        return experiments.get(
-            connection,
-            project.id,
-            made,
-            legacy=project.is_legacy,
-            official=project.is_official,
-        )
+        return _told(connection, project, made)
 
     return await answer_once(request, project, make, status=201, experiment=_id_of)
 
@@ -163,13 +157,7 @@ async def take_retry(
     def begin(connection: Connection) -> Experiment:
         calls, kind = project.service.calls, JobKind.EXPERIMENT
         retrying.begin(connection, project.id, experiment_id, kind, body, calls)
-        return experiments.get(
-            connection,
-            project.id,
-            experiment_id,
-            legacy=project.is_legacy,
-            official=project.is_official,
-        )
+        return _told(connection, project, experiment_id)
 
     return await answer_once(
         request,
@@ -179,6 +167,12 @@ async def take_retry(
         after=partial(_submit_job_of, project),
         experiment=_id_of,
     )
+
+
+def _told(connection: Connection, project: CurrentProject, experiment_id: int) -> Experiment:
+    """An experiment as the project's client is told of it."""
+    legacy, official = project.is_legacy, project.is_official
+    return experiments.get(connection, project.id, experiment_id, legacy=legacy, official=official)
 
 
 def _id_of(_: Connection, experiment: Experiment) -> int:
@@ -234,13 +228,7 @@ class _Run:
             values["generation_params"] = options.generation_params
         experiments.edit(connection, project.id, experiment_id, values)
         experiments.started(connection, experiment_id, accepting.accept_placed(connection, job))
-        return experiments.get(
-            connection,
-            project.id,
-            experiment_id,
-            legacy=project.is_legacy,
-            official=project.is_official,
-        )
+        return _told(connection, project, experiment_id)
 
 
 def _items(experiment_id: int, entries: Sequence[int], n_epochs: int) -> Iterator[ResponseIn]:

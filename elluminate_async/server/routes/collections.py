@@ -26,13 +26,11 @@ from elluminate_async.server.routes.deps import (
 )
 from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import collections as store
-from elluminate_async.server.store import prompt_templates, template_variables
+from elluminate_async.server.store import prompt_templates, sizes, template_variables
 from elluminate_async.server.store.template_variables import NewRows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-from elluminate_async.server.store import sizes
 
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=BoundedRoute)
 

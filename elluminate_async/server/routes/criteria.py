@@ -16,7 +16,7 @@ from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalId, PageNumber
 from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import criteria as store
-from elluminate_async.server.store import criterion_sets, prompt_templates
+from elluminate_async.server.store import criterion_sets, prompt_templates, sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from elluminate_async.server.routes.deps import CurrentProject
     from elluminate_async.server.store.references import Deletion
-
-from elluminate_async.server.store import sizes
 
 router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRoute)
 

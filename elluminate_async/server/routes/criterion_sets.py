@@ -13,13 +13,11 @@ from elluminate_async.server.idempotency import answer_once
 from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, OptionalName, PageNumber
 from elluminate_async.server.routes.refusals import InUse, refused
-from elluminate_async.server.store import criteria, prompt_templates
+from elluminate_async.server.store import criteria, prompt_templates, sizes
 from elluminate_async.server.store import criterion_sets as store
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-from elluminate_async.server.store import sizes
 
 router = APIRouter(prefix="/criterion_sets", tags=["criterion_sets"], route_class=BoundedRoute)
 

@@ -21,6 +21,7 @@ from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
 from elluminate_async.server.routes.refusals import refused
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, streamed
+from elluminate_async.server.store import job_inputs, sizes
 from elluminate_async.server.store import ratings as store
 from elluminate_async.server.store.accepting import NewJob, experiment_of_responses
 from elluminate_async.server.store.jobs import JobKind
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.in_flight import Call
     from elluminate_async.server.store.job_inputs import Work
     from elluminate_async.server.store.ratings import JudgeVerdict
-
-from elluminate_async.server.store import job_inputs, sizes
 
 router = APIRouter(prefix="/ratings", tags=["ratings"], route_class=BoundedRoute)
 
