@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import AsyncIterable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    Collection,
+    Container,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +30,8 @@ from elluminate_async.schemas.generation_params import GenerationParams, problem
 from elluminate_async.tables.json_checks import problem_in
 from elluminate_async.tables.reading import check_awaited
 from elluminate_async.tables.values import JSON, json_cell
+
+M = TypeVar("M", bound=BaseModel)
 
 QueryValue = str | int | float | bool | None | Sequence[int]
 
@@ -190,6 +200,29 @@ def checked_input(what: str) -> Generator[None]:
     except (TypeError, ValueError, RecursionError) as error:
         problem = str(error) or type(error).__name__
     raise InputError(f"{what} cannot be sent: {problem}")
+
+
+def made_of(
+    kind: type[M], fields: Mapping[Any, Any], where: str, hint: str, known: Container[object] = ()
+) -> M:
+    """A ``kind`` of a mapping of its fields.
+
+    Args:
+        kind: What is made.
+        fields: What a caller gave in its place.
+        where: Its name in errors.
+        hint: Where else a key that it does not have may go.
+        known: Keys that do no harm, besides its fields.
+
+    Raises:
+        InputError: It has another key, or a value that is none of its field's.
+    """
+    for name in fields:
+        if name not in kind.model_fields and name not in known:
+            raise InputError(f"{where} has no key {name!r:.60}: {hint}")
+    with checked_input(where):
+        return kind.model_validate(dict(fields))
+    raise AssertionError("unreachable")
 
 
 def warn_of_lookalikes(found: Collection[str]) -> None:

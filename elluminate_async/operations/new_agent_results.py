@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from elluminate_async.errors import InputError, PartialUploadError, RejectedError, TaskMatchError
-from elluminate_async.operations.json_input import check_json, checked_input, several
+from elluminate_async.operations.json_input import check_json, checked_input, made_of, several
 from elluminate_async.schemas.agent_results import AgentResult, AgentTaskRef
 from elluminate_async.schemas.base import WireModel
 
@@ -101,11 +101,9 @@ def _many(results: object) -> Iterable[object]:
 
 def _result(given: object, where: str) -> AgentResult:
     if isinstance(given, Mapping):
-        names = set(map(str, cast("Mapping[object, object]", given)))
-        unknown = sorted(names - AgentResult.model_fields.keys())
-        if unknown:
-            raise InputError(f"{where} has no key {unknown[0]!r:.60}: put it into metadata")
-    made = _made(AgentResult, cast("object", given), where)
+        fields = cast("Mapping[object, object]", given)
+        given = made_of(AgentResult, fields, where, "put it into metadata")
+    made = _made(AgentResult, given, where)
     check_json(made.model_dump(), where)
     return made
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias, cast
 
 from elluminate_async.batch import Batch, Outcome
 from elluminate_async.errors import InputError, ItemError
-from elluminate_async.operations.json_input import checked_input, several
+from elluminate_async.operations.json_input import made_of, several
 from elluminate_async.schemas.criteria import Criterion, CriterionIn
 
 NewCriteria: TypeAlias = Sequence[str | CriterionIn | Criterion | Mapping[str, Any]]
@@ -33,12 +33,10 @@ def _criterion(entry: object, where: str) -> CriterionIn:
     elif isinstance(entry, Criterion):
         made = CriterionIn(criterion_str=entry.criterion_str, label=entry.label)
     elif isinstance(entry, Mapping):
-        fields = dict(cast("Mapping[str, object]", entry))
-        with checked_input(where):
-            made = CriterionIn.model_validate(fields)
+        fields = cast("Mapping[object, object]", entry)
+        hint = "it has criterion_str and label"
         # Those of a `Criterion` are of no use here and do no harm.
-        if unknown := [name for name in fields if name not in Criterion.model_fields]:
-            raise InputError(f"{where} has no key {unknown[0]!r}: it has criterion_str and label")
+        made = made_of(CriterionIn, fields, where, hint, known=Criterion.model_fields)
     else:
         raise InputError(f"{where} must be a text, CriterionIn or Criterion, not {entry!r:.60}")
     check_question(made.criterion_str, where)

@@ -13,7 +13,7 @@ from elluminate_async.engine.item_errors import item_error
 from elluminate_async.errors import ElluminateError, InputError, ItemError
 from elluminate_async.errors.arguments import flag
 from elluminate_async.operations.connection import decode, decode_list
-from elluminate_async.operations.json_input import check_json, checked_input, several
+from elluminate_async.operations.json_input import check_json, made_of, several
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.replaying import Post
 from elluminate_async.operations.singles import make
@@ -42,13 +42,8 @@ def scenario_of(entry: object, where: str) -> ScenarioIn:
     if isinstance(entry, Scenario):
         entry = entry.model_dump(include=set(ScenarioIn.model_fields))
     if isinstance(entry, Mapping):
-        fields = dict(cast("Mapping[str, object]", entry))
-        if unknown := [name for name in fields if name not in ScenarioIn.model_fields]:
-            raise InputError(
-                f"{where} has no key {unknown[0]!r:.60}: declared fields go into field_values"
-            )
-        with checked_input(where):
-            entry = ScenarioIn.model_validate(fields)
+        fields = cast("Mapping[object, object]", entry)
+        entry = made_of(ScenarioIn, fields, where, "declared fields go into field_values")
     if not isinstance(entry, ScenarioIn):
         raise InputError(
             f"{where} must be a ScenarioIn, or a mapping with goal and "

@@ -34,7 +34,11 @@ async def test_criteria_are_taken_in_every_form_that_has_a_text() -> None:
     ("criteria", "text"),
     [
         (["a?", 5], r"criteria\[1\] must be a text, CriterionIn or Criterion, not 5"),
-        (["a?", {"text": "b?"}], r"criteria\[1\] cannot be sent: criterion_str: Field required"),
+        (
+            ["a?", {"text": "b?"}],
+            r"criteria\[1\] has no key 'text': it has criterion_str and label",
+        ),
+        (["a?", {"label": "b"}], r"criteria\[1\] cannot be sent: criterion_str: Field required"),
         (["a?", {"criterion_str": 5}], r"criteria\[1\] cannot be sent: criterion_str"),
         (["a?", ""], r"criteria\[1\] is blank"),
         ([" \n"], r"criteria\[0\] is blank"),
