@@ -141,11 +141,11 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "a template's name that is none": (
         lambda c: c.prompt_templates.list(NOTHING),
-        "name must be a text or None, not <object",
+        "name must be a text or None, not NotImplemented",
     ),
     "a search that is none": (
         lambda c: c.scenario_sets.list(name_search=NOTHING),
-        "name_search must be a text or None, not <object",
+        "name_search must be a text or None, not NotImplemented",
     ),
     **{
         f"version {version!r}": (
