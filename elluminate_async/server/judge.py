@@ -97,12 +97,15 @@ async def judge(
 
     What that call leaves open is asked once more, and then each criterion by itself, in
     simpler words; what is open then is a failure. So is a judge that fails: it is not asked
-    again, as the way to it has done that where it is safe.
+    again, as the way to it has done that where it is safe. None is asked by a criterion that
+    names what the row lacks.
     """
     if not work.messages:
         return Judgement([], "there is no answer to rate")
     if not work.criteria:
         return Judgement([], "there are no criteria to rate by")
+    if (obstacle := work.obstacle) is not None:
+        return Judgement([], obstacle)
     hearing = _Hearing(models, work, mode, caller)
     trouble = "the judge gave no readable verdict"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -402,6 +403,40 @@ async def test_a_result_of_nothing_is_not_stored(api: Api, model: ScriptedModel)
     assert (made["created_responses"], made["pending_evaluations"]) == (1, 1)
     await api.ended(f"/experiments/1/generation/{made['evaluation_task_id']}")
     assert len(model.calls) == 1
+
+
+async def test_no_judge_is_asked_by_a_criterion_whose_placeholder_has_no_value(
+    api: Api, model: ScriptedModel
+) -> None:
+    """That result alone is not rated, by a job, a batch or a single call, until there is one.
+
+    A column's default is a value.
+    """
+    await setup(api)
+    row = {"task": "sort", "instruction": "Sort the list."}
+    await api("PUT", "/collections/1/entries/1", {"input_values": row})
+    said = [{"role": "assistant", "content": "done"}]
+    results = [{"task_id": task_id, "messages": said} for task_id in (1, 2)]
+    made = await api.post(PATH, {"results": results})
+    ended = await api.ended(f"/experiments/1/generation/{made['evaluation_task_id']}")
+    first, second = await api.items("/responses?experiment_id=1")
+    assert (
+        "the criterion 1 cannot be asked: the row has no value for {{size}}" in ended["error_msg"]
+    )
+    assert (len(first["ratings"]), len(second["ratings"])) == (0, 2)
+    (failure,) = (await api.rate([first["id"]]))["item_failures"]
+    assert (failure["code"], "{{size}}" in failure["message"]) == ("rating_failed", True)
+    refused = await api("POST", "/ratings", {"prompt_response_id": first["id"]})
+    assert (refused.status, "{{size}}" in refused.body["detail"]) == (400, True)
+    assert len(model.calls) == 1
+
+    columns = [{"name": "task"}, {"name": "instruction"}, {"name": "size", "default_value": "7"}]
+    assert (await api("PUT", "/collections/1", {"columns": columns})).status == 200
+    assert "Are there 7 steps?" in json.dumps(await api.get(f"{PATH}/definition"))
+    again = await api.post("/experiments/1/retry-failed", {})
+    await api.ended(f"/experiments/1/generation/{again['generation_task_id']}")
+    assert "Are there 7 steps?" in model.whole[-1]
+    assert len(model.calls) == 2
 
 
 async def test_ratings_that_contradict(api: Api) -> None:

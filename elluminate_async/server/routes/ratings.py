@@ -119,6 +119,8 @@ async def stream_batch(
 def _ratable(connection: Connection, project_id: int, response_id: int, call: Call) -> Work:
     job_inputs.require_ratable(connection, project_id, [response_id])
     (one,) = job_inputs.load(connection, project_id, [response_id])
+    if one.obstacle is not None:
+        raise Problem(400, one.obstacle)
     call.refer(connection, response_id, (criterion.id for criterion in one.criteria))
     return one
 

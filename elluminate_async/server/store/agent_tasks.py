@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Connection, insert, select
 
 from elluminate_async.schemas.agent_results import AgentCriterion, AgentResultMatch
+from elluminate_async.schemas.collections import with_defaults
 from elluminate_async.schemas.prompt_templates import filled_length, render
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import tables
+from elluminate_async.server.store.prompts import columns_of
 from elluminate_async.server.store.rows import rows_by_id
 
 if TYPE_CHECKING:
@@ -37,12 +39,12 @@ class Task:
     Attributes:
         id: Of its row.
         name: When the experiment was made.
-        values: Of its row; None once that is deleted.
+        values: Of its row, with the defaults of its columns; None once that is deleted.
     """
 
     id: int
     name: str
-    values: dict[str, Any] | None
+    values: Mapping[str, Any] | None
 
     @property
     def current_name(self) -> str:
@@ -130,10 +132,11 @@ def of_experiment(connection: Connection, project_id: int, experiment_id: int) -
             "AGENTIC",
         )
     rows = rows_by_id(connection, entries, project_id, [task_id for task_id, _ in frozen])
-    return Tasks(
-        Task(task_id, name, rows[task_id].input_values if task_id in rows else None)
-        for task_id, name in frozen
-    )
+    columns = columns_of(connection, rows.values())
+    values = {
+        row.id: with_defaults(columns[row.collection_id], row.input_values) for row in rows.values()
+    }
+    return Tasks(Task(task_id, name, values.get(task_id)) for task_id, name in frozen)
 
 
 def applied(criterion: Criterion, values: Mapping[str, Any]) -> AgentCriterion:

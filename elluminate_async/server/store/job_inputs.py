@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from elluminate_async.schemas.collections import with_defaults
+from elluminate_async.schemas.prompt_templates import placeholders_in
 from elluminate_async.schemas.trajectories import Trajectory, messages_of, read_trajectory
 from elluminate_async.server.problems import Problem, not_found
 from elluminate_async.server.store import (
@@ -16,12 +18,12 @@ from elluminate_async.server.store import (
     responses,
     running,
 )
-from elluminate_async.server.store.prompts import excess_of
+from elluminate_async.server.store.prompts import columns_of, excess_of, lacking
 from elluminate_async.server.store.rows import AnyRow, fetch
 from elluminate_async.server.store.wire_json import ids_text, read_json, read_messages, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -40,6 +42,7 @@ class Work:
         messages: The output; None while it is not generated.
         error: Why it has no output.
         criteria: The questions of its experiment's criterion set.
+        lacking: By criterion, why it cannot be asked: the task's row lacks what it names.
         config: Which model answers.
         given: The answer that it has in a column of its row, or that nothing can be asked; None
             for one that a model gives.
@@ -58,12 +61,21 @@ class Work:
     tools: list[dict[str, Any]] | None
     tool_choice: str | dict[str, Any] | None
     given: GeneratedResponse | None = None
+    lacking: Mapping[int, str] = field(default_factory=dict[int, str])
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why no judge can be asked by all criteria; None where one can."""
+        for id in (one.id for one in self.criteria if one.id in self.lacking):
+            return f"the criterion {id} cannot be asked: {self.lacking[id]}"
+        return None
 
 
 _ROWS = f"""
 SELECT r.id, r.is_ready, r.messages, r.error, p.id AS prompt_id, p.messages AS prompt,
  p.resolved, t.response_format_json_schema, t.tools, t.tool_choice, r.trajectory,
- CASE WHEN d.experiment_id IS NULL THEN NULL ELSE v.input_values END AS task_values,
+ d.experiment_id IS NOT NULL AS is_task, v.collection_id,
+ CASE WHEN d.experiment_id IS NOT NULL THEN v.input_values END AS task_values,
  e.id AS experiment_id, e.criterion_set_id, e.generation_params, e.response_column_id,
  {running.COLUMN} AS response_column,
  CASE WHEN e.response_column_id IS NOT NULL THEN v.input_values END AS row_values,
@@ -129,6 +141,7 @@ def load(
     configs: dict[int, StoredConfig] = {}
     samplings: dict[tuple[int, int], LLMConfig] = {}
     parse = cache(_parse)
+    columns = columns_of(connection, (row for row in rows if row.is_task))
     prompts: dict[int, list[dict[str, Any]]] = {}
     result: list[Work] = []
     for row in rows:
@@ -142,6 +155,10 @@ def load(
             samplings[kind] = _sampling(configs[config_id].config, params)
         if row.prompt_id not in prompts:
             prompts[row.prompt_id] = read_messages(row.prompt)
+        asks, unfilled = asked[row.criterion_set_id], dict[int, str]()
+        if row.is_task:
+            values = with_defaults(columns[row.collection_id], read_json(row.task_values))
+            asks, unfilled = _applied(asks, values)
         resolved = parse(row.resolved)
         if resolved is None or "problem" in resolved:
             tools, tool_choice = parse(row.tools), parse(row.tool_choice)
@@ -155,7 +172,8 @@ def load(
                 prompt=prompts[row.prompt_id],
                 messages=_messages(row) if row.is_ready else None,
                 error=row.error,
-                criteria=_applied(asked[row.criterion_set_id], row.task_values),
+                criteria=asks,
+                lacking=unfilled,
                 config=configs[config_id],
                 sampling=samplings[kind],
                 response_format=response_format,
@@ -175,17 +193,19 @@ def _messages(row: AnyRow) -> list[dict[str, Any]]:
     return read_messages(row.messages or "[]")
 
 
-def _applied(criteria: list[Criterion], task_values: str | None) -> list[Criterion]:
-    """The criteria; of a task for an agent with its values filled in."""
-    if task_values is None:
-        return criteria
-    values = read_json(task_values)
-    return [
+def _applied(
+    criteria: list[Criterion], values: Mapping[str, Any]
+) -> tuple[list[Criterion], dict[int, str]]:
+    """The criteria with the values of a task for an agent, and why some cannot be asked."""
+    applied = [
         one.model_copy(
             update={"criterion_str": agent_tasks.applied(one, values).rendered_criterion_str}
         )
         for one in criteria
     ]
+    named = {one.id: placeholders_in([{"content": one.criterion_str}]) for one in criteria}
+    problems = {id: lacking(names, values) for id, names in named.items()}
+    return applied, {id: problem for id, problem in problems.items() if problem is not None}
 
 
 def _given(

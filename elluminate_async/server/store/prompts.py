@@ -126,7 +126,7 @@ def filled(
         Problem: 400 for one without a template, whose row has no column of prompts; 422 as of
             `Filling.add`.
     """
-    columns = _columns_of(connection, (entry for _, _, entry in wanted))
+    columns = columns_of(connection, (entry for _, _, entry in wanted))
     prepared = cache(_prepared)
 
     @cache
@@ -156,7 +156,8 @@ def filled(
     return [FilledPrompt(ids[one.digest], one.messages, one.resolved) for one in found]
 
 
-def _columns_of(connection: Connection, entries: Iterable[AnyRow]) -> dict[int, list[Column]]:
+def columns_of(connection: Connection, entries: Iterable[AnyRow]) -> dict[int, list[Column]]:
+    """The columns of the collections that entries are of, by these."""
     ids = {entry.collection_id for entry in entries}
     return {
         row.id: nearest.columns(read_json(row.columns), row.id)
@@ -187,7 +188,7 @@ def _new(
     if excess := filling.add(given.messages, values, column):
         prompt, resolved = given._replace(messages=[]), {"problem": excess, "is_too_long": True}
     else:
-        problem = _lacking(named, values)
+        problem = lacking(named, values)
         try:
             prompt = fill_in(template, column, values)
         except ValueError as error:
@@ -208,7 +209,7 @@ def _new(
     )
 
 
-def _lacking(named: Sequence[str], values: Mapping[str, Any]) -> str | None:
+def lacking(named: Sequence[str], values: Mapping[str, Any]) -> str | None:
     """The problem of a row without a value: a model would be asked for the braces. Else None."""
     missing = [f"{{{{{name:.60}}}}}" for name in named if name not in values]
     if not missing:
