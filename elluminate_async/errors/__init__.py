@@ -32,7 +32,7 @@
     │   ├── RejectedError                   400, 422
     │   │   └── TaskMatchError              agents' results that are of no task of the experiment
     │   ├── RateLimitError                  429
-    │   └── ServerError                     5xx, 408, 421, 425
+    │   └── ServerError                     5xx, 408, 421, 424, 425
     └── ItemError                           one position of a batch
         ├── GenerationError                 the model gave no answer for it
         ├── RatingError                     the judge gave no complete verdict for it
@@ -360,9 +360,9 @@ class RateLimitError(APIError):
 
 
 class ServerError(APIError):
-    """5xx, 408, 421 or 425: the service failed, or something on the way to it.
+    """5xx, 408, 421, 424 or 425: the service failed, or something on the way to it.
 
-    It may have processed the request all the same.
+    It may have processed the request all the same, but for 424: its model or judge failed.
     """
 
 
@@ -375,6 +375,7 @@ _BY_STATUS: dict[int, type[APIError]] = {
     409: ConflictError,
     413: PayloadTooLargeError,
     421: ServerError,
+    424: ServerError,
     422: RejectedError,
     425: ServerError,
     429: RateLimitError,

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from elluminate_async.errors import ElluminateError, ItemError, ItemErrorCode, RatingError
+from elluminate_async.errors import (
+    ElluminateError,
+    ItemError,
+    ItemErrorCode,
+    RatingError,
+    ServerError,
+)
 from elluminate_async.errors.codes import item_code
 from elluminate_async.operations.json_input import problem_of
 from elluminate_async.schemas.jobs import JobStatus
@@ -21,6 +28,7 @@ NO_RESULT: Final = "no_result"
 
 _RATINGS = TypeAdapter(list[Rating])
 _INCOMPLETE: Final = "incomplete"
+_MODEL_FAILED: Final = 424
 
 
 def by_result(ids: Sequence[int], status: JobStatus) -> dict[int, list[Rating] | ItemError]:
@@ -146,6 +154,21 @@ def _is_verdict(rating: Rating) -> bool:
 def _incomplete(id: int, missing: Collection[int], wanted: int) -> RatingError:
     text = f"{len(missing)} of {wanted} criteria have no verdict: {sorted(missing)}"
     return _rating_error(id, text, _INCOMPLETE)
+
+
+@contextmanager
+def rating_errors(id: int) -> Generator[None]:
+    """Around the rating of one response by a request of its own.
+
+    Raises:
+        RatingError: The judge failed, or gave no complete verdict.
+    """
+    try:
+        yield
+    except ServerError as error:
+        if error.status == _MODEL_FAILED:
+            raise _rating_error(id, error.detail, "rating_failed") from None
+        raise
 
 
 def _rating_error(id: int, text: str, code: ItemErrorCode) -> RatingError:

@@ -127,6 +127,7 @@ class CriteriaResource(Resource):
 
         Raises:
             ConflictError: The template has criteria and ``delete_existing`` is False.
+            ServerError: 424 of the embedded server: the model failed, or proposed too little.
             OutcomeUnknownError: It was sent, and whether there are criteria is not known. With the
                 code ``deadline`` the service may still be at it, and add or replace some later.
         """

@@ -17,6 +17,7 @@ from elluminate_async.operations.coalescing import Coalescer, rating
 from elluminate_async.operations.connection import Connection, decode_list
 from elluminate_async.operations.context import CallContext, single_policy
 from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.new_ratings import rating_errors
 from elluminate_async.operations.rate import Rate, Ratings
 from elluminate_async.operations.rating_items import (
     RatedResponse,
@@ -83,7 +84,7 @@ class RatingsResource(Resource):
         Raises:
             RejectedError: There is no criterion to rate by.
             ConflictError: A run or `experiments.retry_failed` is about to rate it.
-            RatingError: In one chunk with others: the judge gave no verdict for some criterion.
+            RatingError: The judge gave no verdict for some criterion.
             OutcomeUnknownError: Sent, and whether it was processed is not known.
             ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
@@ -97,14 +98,15 @@ class RatingsResource(Resource):
                 ratings = await self._coalescer.rate(rated_by_id(id), mode, options, policy)
             if ratings is None:
                 body = RatingRequest(prompt_response_id=id, rating_mode=mode)
-                ratings = await send_single(
-                    self._connection,
-                    "rate",
-                    Post(("ratings",), body, items=1),
-                    partial(decode_list, Rating),
-                    policy,
-                    response_id=id,
-                )
+                with rating_errors(id):
+                    ratings = await send_single(
+                        self._connection,
+                        "rate",
+                        Post(("ratings",), body, items=1),
+                        partial(decode_list, Rating),
+                        policy,
+                        response_id=id,
+                    )
             return telemetry.came(observed, ratings, rated=id)
 
     async def rate_many(

@@ -201,6 +201,7 @@ class TemplateVariablesResource(Resource):
         The deadline is that of ``options``, and 300 s at most.
 
         Raises:
+            ServerError: 424 of the embedded server: the model failed, or its answer is no row.
             OutcomeUnknownError: It was sent, and whether there is a row is not known. With the
                 code ``deadline`` the service may still be at it, and add the row later.
         """

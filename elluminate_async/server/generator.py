@@ -10,7 +10,7 @@ from elluminate_async.server.llms.base import JsonSchema, ModelError, ModelReque
 from elluminate_async.server.llms.pieces import quoted
 from elluminate_async.server.llms.reading import distinct, parse_object, questions_of
 from elluminate_async.server.llms.storable import storable_value
-from elluminate_async.server.problems import Problem
+from elluminate_async.server.problems import model_failed
 from elluminate_async.server.store.responses import GeneratedResponse
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ async def propose_criteria(
     """Let the model propose criteria for a template's responses; too few are asked for again.
 
     Raises:
-        Problem: 502 when it fails, or proposes fewer than three distinct questions.
+        Problem: 424 when it fails, or proposes fewer than three distinct questions.
     """
     text = "\n".join(text_of(message) for message in template.messages)
     messages = [
@@ -114,7 +114,7 @@ async def propose_criteria(
         try:
             said = (await models.complete(models.default, request, caller)).text
         except ModelError as error:
-            raise Problem(502, f"the model failed: {error}") from None
+            raise model_failed(f"the model failed: {error}") from None
         questions = distinct([*questions, *questions_of(said, "criteria")])
         if len(questions) >= _MIN_CRITERIA:
             return [CriterionIn(criterion_str=text) for text in questions[:_MAX_CRITERIA]]
@@ -125,8 +125,7 @@ async def propose_criteria(
             {"role": "assistant", "content": said[:_QUOTED_BACK]},
             {"role": "user", "content": more},
         ]
-    raise Problem(
-        502,
+    raise model_failed(
         f"the model proposed {len(questions)} distinct questions, and {_MIN_CRITERIA} are needed. "
         f"It said: {quoted(said)!r}. Give criteria yourself: client.criteria.add_many([...], "
         "prompt_template=...), or elluminate-async demo --criteria FILE",
@@ -139,7 +138,7 @@ async def invent_variables(
     """Let the model make one row for a template, a text for each placeholder.
 
     Raises:
-        Problem: 502 when it fails or leaves one out.
+        Problem: 424 when it fails or leaves one out.
     """
     names = template.placeholders
     text = "\n".join(text_of(message) for message in template.messages)
@@ -164,11 +163,11 @@ async def invent_variables(
     )
     answer = await _ask(models, request, names, caller)
     if missing := [name for name in names if name not in answer]:
-        raise Problem(502, f"the model gave no value for {', '.join(missing)}")
+        raise model_failed(f"the model gave no value for {', '.join(missing)}")
     try:
         return {name: storable_value(answer[name]) for name in names}
     except ValueError as error:
-        raise Problem(502, f"the model gave a value that cannot be kept: {error}") from None
+        raise model_failed(f"the model gave a value that cannot be kept: {error}") from None
 
 
 async def _ask(
@@ -178,9 +177,9 @@ async def _ask(
         answer = await models.complete(models.default, request, caller)
         return parse_object(answer.text, keys)
     except ModelError as error:
-        raise Problem(502, f"the model failed: {error}") from None
+        raise model_failed(f"the model failed: {error}") from None
     except ValueError:
-        raise Problem(502, "the model's answer is not the JSON it was asked for") from None
+        raise model_failed("the model's answer is not the JSON it was asked for") from None
 
 
 def _message(answer: ModelAnswer) -> dict[str, Any]:

@@ -49,6 +49,15 @@ def taken(noun: str, name: str) -> Problem:
     return Problem(409, f"{noun} named {name!r} exists already")
 
 
+def model_failed(detail: str) -> Problem:
+    """424 for a model, or a judge, that failed or whose answer cannot be used.
+
+    It was asked as often as it is worth, and may have been paid for each time. A 5xx would say that
+    something is in the way, so that clients send the same again, and each time it is asked anew.
+    """
+    return Problem(424, detail)
+
+
 def check_count(count: int, most: int, noun: str) -> None:
     """422 for more than ``most`` of what ``noun`` names in the plural."""
     if count > most:

@@ -319,7 +319,7 @@ class Routes:
             body["prompt_response_id"], body["rating_mode"], now()
         )
         if failure:
-            return problem(502, failure)
+            return problem(424, failure)
         return Reply(201, f"[{','.join(rating.text for rating in made)}]".encode())
 
     def _ratings(self, exchange: Exchange, ids: Sequence[int | str]) -> Reply:

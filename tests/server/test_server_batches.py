@@ -327,13 +327,13 @@ async def test_rating_needs_criteria(api: Api) -> None:
 
 
 async def test_rating_one(api: Api, model: ScriptedModel) -> None:
-    """A single rating answers with the list; a failing judge is 502, not a NO."""
+    """A single rating answers with the list; a failing judge is 424, not a NO."""
     experiment, entries = await api.setup(["a"], criteria=["x?"])
     await api.generate(experiment, entries)
     (rating,) = await api.post("/ratings", {"prompt_response_id": 1, "rating_mode": "detailed"})
     assert (rating["rating"], rating["reasoning"]) == ("YES", "so")
     model.verdicts = ["?", "?"]
-    assert (await api("POST", "/ratings", {"prompt_response_id": 1})).status == 502
+    assert (await api("POST", "/ratings", {"prompt_response_id": 1})).status == 424
 
 
 async def test_experiment_generates_and_rates(api: Api) -> None:

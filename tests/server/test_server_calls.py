@@ -251,7 +251,7 @@ async def test_a_model_that_raises_what_is_no_exception_fails_that_item(
     assert failure["index"] == 1
     assert failure["message"].startswith(f"{type(error).__name__}: ")
     assert texts(status) == ["SAY A.", "SAY C."]
-    assert refused.status == 502
+    assert refused.status == 424
 
 
 @pytest.mark.parametrize(("error", "code"), [("SystemExit(7)", 7), ("KeyboardInterrupt()", -2)])

@@ -368,7 +368,7 @@ async def test_equal_criteria_end_with_what_came_and_what_to_do(
         api = Api(session, server)
         await api.template()
         answer = await api("POST", "/criteria", {"prompt_template_id": 1, "criteria": None})
-    assert answer.status == 502
+    assert answer.status == 424
     for part in ("1 distinct question", "Is it so?", "criteria.add_many", "--criteria FILE"):
         assert part in answer.body["detail"], part
     assert len(endpoint.requests) == 2

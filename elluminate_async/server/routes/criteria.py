@@ -33,7 +33,7 @@ router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRou
     "",
     status_code=201,
     response_model=list[Criterion],
-    responses=refused(409, body=InUse) | refused(502),
+    responses=refused(409, body=InUse) | refused(424),
 )
 async def add(
     project: InProject, request: Request, body: AddCriteriaRequest, cascade: Cascade = False

@@ -16,7 +16,7 @@ from elluminate_async.server.acceptance import BoundedRoute
 from elluminate_async.server.answers import EventStream
 from elluminate_async.server.idempotency import answer_prepared_once, begun_under_key
 from elluminate_async.server.intake import take_batch
-from elluminate_async.server.problems import Problem
+from elluminate_async.server.problems import Problem, model_failed
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
 from elluminate_async.server.routes.refusals import refused
@@ -45,9 +45,9 @@ async def find(
     return await project.page(page, ids, store.documents, sizes.largest("rating"))
 
 
-@router.post("", status_code=201, response_model=list[Rating], responses=refused(409, 410, 502))
+@router.post("", status_code=201, response_model=list[Rating], responses=refused(409, 410, 424))
 async def rate(project: InProject, request: Request, body: RatingRequest) -> Response:
-    """Rate one response and wait for it; 502 when the judge gives no complete verdict."""
+    """Rate one response and wait for it; 424 when the judge gives no complete verdict."""
 
     def experiment(connection: Connection, _: list[Rating]) -> int | None:
         return experiment_of_responses(connection, [body.prompt_response_id])
@@ -59,7 +59,7 @@ async def rate(project: InProject, request: Request, body: RatingRequest) -> Res
             models = project.service.models
             judgement = await judge.judge(models, one, body.rating_mode, models.caller(project.id))
             if judgement.failure is not None:
-                raise Problem(502, judgement.failure)
+                raise model_failed(judgement.failure)
             return partial(_keep, project_id=project.id, verdicts=judgement.verdicts)
 
         return await answer_prepared_once(

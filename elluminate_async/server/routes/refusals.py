@@ -73,7 +73,7 @@ _MEANINGS: Final = {
     415: "The body is not of the type that is read here",
     421: "The host name is not this server's",
     422: "The request is not as described, or names what is not possible",
-    502: "The model failed",
+    424: "The model failed, or its answer cannot be used",
     503: "The server ends, or its database is locked or damaged: see Retry-After",
     507: "There is no room for the database, or for its keys",
 }

@@ -69,7 +69,7 @@ async def find(project: InProject, collection_id: Id, page: PageNumber = 1) -> R
 
 
 @router.post(
-    "", status_code=201, response_model=TemplateVariables, responses=refused(409, 410, 502)
+    "", status_code=201, response_model=TemplateVariables, responses=refused(409, 410, 424)
 )
 async def add(
     project: InProject, request: Request, collection_id: Id, body: EntryRequest
