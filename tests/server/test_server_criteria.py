@@ -75,6 +75,20 @@ async def test_criteria_that_are_replaced_are_asked_to_the_end_of_the_job(
         assert [one["criterion"]["id"] for one in rated] == [2, 3]
 
 
+async def test_criteria_that_are_added_are_not_asked_by_a_job_that_goes_on(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Beyond a restart: the rows that are left are rated as those before it."""
+    model = ScriptedModel()
+    async with LocalServer(db=tmp_path / "s.db", model=model) as server:
+        api = Api(session, server)
+        run = await begun(api, model, ["Is it a word?"])
+        await api.add_criteria(["Is it red?"])
+    model.gate.set()
+    async with LocalServer(db=tmp_path / "s.db", model=model) as server:
+        assert await done(Api(session, server), run) == [[1], [1]]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "left"),
     [
