@@ -137,6 +137,13 @@ def keep_none_of(db: Path, *, input_tokens: int) -> None:
         )
 
 
+async def edit(api: Api, statement: str) -> None:
+    """Have the database as a statement makes it."""
+    service = api.server._service
+    assert service is not None
+    await service.database.write(lambda connection: connection.exec_driver_sql(statement))
+
+
 class ScriptedModel:
     """Upper-cases the prompt; fails or waits where the script says so.
 

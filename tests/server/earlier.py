@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 _TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE ?"
 _TO_5 = """
+DROP TABLE job_criteria;
 DROP TABLE usage_days;
 DROP INDEX responses_durations;
 UPDATE meta SET value = '5' WHERE name = 'schema_version';

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from elluminate_async.server import LocalServer
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.server.api import Api, ScriptedModel
+from tests.server.api import Api, ScriptedModel, edit
+from tests.server.earlier import to_version_5
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,18 +78,76 @@ async def test_criteria_that_are_replaced_are_asked_to_the_end_of_the_job(
         assert [one["criterion"]["id"] for one in rated] == [2, 3]
 
 
-async def test_criteria_that_are_added_are_not_asked_by_a_job_that_goes_on(
+async def test_criteria_that_are_added_are_not_asked_by_a_job_that_has_begun(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """Beyond a restart: the rows that are left are rated as those before it."""
+    """Nor beyond a restart, of no experiment of a batch; such a criterion can be deleted."""
     model = ScriptedModel()
     async with LocalServer(db=tmp_path / "s.db", model=model) as server:
         api = Api(session, server)
-        run = await begun(api, model, ["Is it a word?"])
-        await api.add_criteria(["Is it red?"])
+        await api.setup(WORDS, criteria=["Is it a word?"])
+        await api.template("Shout {{word}}.", "other")
+        await api.add_criteria(["Is it loud?"], 2)
+        await api.post(
+            "/experiments", {"name": "other", "prompt_template_id": 2, "collection_id": 1}
+        )
+        await api.generate(1, [1])
+        await api.generate(2, [1])
+        model.gate.clear()
+        task = await api.post("/ratings/batches", {"prompt_response_ids": [1, 2]})
+        await model.reached(4)
+        await api.add_criteria(["Is it red?", "Is it green?"])
+        await api.add_criteria(["Is it blue?"], 2)
+        assert (await api("DELETE", "/criteria/4")).status == 204
+        assert (await api("DELETE", "/criteria/1")).status == 409
     model.gate.set()
     async with LocalServer(db=tmp_path / "s.db", model=model) as server:
-        assert await done(Api(session, server), run) == [[1], [1]]
+        api = Api(session, server)
+        end = await api.ended(f"/ratings/batches/{task}")
+        assert [[one["criterion"]["id"] for one in row] for row in end["result"]] == [[1], [2]]
+        assert (await api.post("/experiments/1/retry-failed", {}))["generation_task_id"] is None
+        await api.rate([1])
+        rated = (await api.get("/responses/1"))["ratings"]
+        assert [one["criterion"]["id"] for one in rated] == [1, 3]
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_which_criteria_are_asked_does_not_depend_on_the_clock(
+    api: Api, model: ScriptedModel, hours: int
+) -> None:
+    """Set back or ahead since they were replaced: new jobs ask the present ones, a retry none."""
+    run = await begun(api, model, ["Is it a word?"])
+    model.gate.set()
+    assert await done(api, run) == [[1], [1]]
+    await api.post("/criteria", NEW)
+    moved = (f"strftime('%Y-%m-%d %H:%M:%f000', {{0}}, '{hours} hours')").format
+    await edit(
+        api,
+        f"UPDATE criteria SET created_at = {moved('created_at')}, "
+        f"retired_at = {moved('retired_at')}",
+    )
+    again = await api.post("/experiments/1/retry-failed", {})
+    assert again["generation_task_id"] is None
+    rated = await api.rate([2])
+    assert [one["criterion"]["id"] for one in rated["result"][0]] == [2]
+
+
+async def test_a_job_of_an_earlier_version_goes_on_with_the_present_criteria(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Those of the moment of the upgrade, as its database does not tell which it began with."""
+    model, db = ScriptedModel(), tmp_path / "s.db"
+    async with LocalServer(db=db, model=model) as server:
+        api = Api(session, server)
+        run = await begun(api, model, ["Is it a word?"])
+        await api.add_criteria(["Is it red?"])
+    with closing(sqlite3.connect(db)) as raw:
+        to_version_5(raw)
+    async with LocalServer(db=db, model=model) as server:
+        api = Api(session, server)
+        await api.add_criteria(["Is it green?"])
+        model.gate.set()
+        assert await done(api, run) == [[1, 2], [1, 2]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from elluminate_async.server import LocalServer, ModelError, OfflineModel
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.server.api import Api, ScriptedModel
+from tests.server.api import Api, ScriptedModel, edit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,13 +46,6 @@ async def ran(api: Api, model: ScriptedModel, failing: list[str], **body: Any) -
 
 async def retried(api: Api, **body: Any) -> Any:
     return await done(api, await api.post("/experiments/1/retry-failed", {**FAST, **body}))
-
-
-async def edit(api: Api, statement: str) -> None:
-    """Have the database as a statement makes it."""
-    service = api.server._service
-    assert service is not None
-    await service.database.write(lambda connection: connection.exec_driver_sql(statement))
 
 
 def asked(model: ScriptedModel) -> Counter[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from elluminate_async.schemas import JobStatusName, RatingMode
 from elluminate_async.server.store import tables
@@ -30,6 +30,21 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{_PLACING}', 0, 0, 0, 0)"""
 _ACCEPT = f"""
 UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL,
  experiment_id = coalesce(experiment_id, ?) WHERE id = ?"""
+_KEEP_CRITERIA = """
+WITH asking (job_id, experiment_id) AS
+ (SELECT j.id, j.experiment_id FROM jobs AS j
+  WHERE {which} AND j.kind <> 'responses' AND j.experiment_id IS NOT NULL
+ UNION SELECT j.id, r.experiment_id FROM jobs AS j
+  CROSS JOIN job_items AS i ON i.job_id = j.id CROSS JOIN responses AS r ON r.id = i.response_id
+  WHERE {which} AND j.kind <> 'responses' AND j.experiment_id IS NULL)
+INSERT INTO job_criteria (job_id, criterion_id)
+SELECT DISTINCT a.job_id, c.id FROM asking AS a
+CROSS JOIN experiments AS e ON e.id = a.experiment_id
+CROSS JOIN criteria AS c ON c.criterion_set_id = e.criterion_set_id
+WHERE c.retired_at IS NULL"""
+_OF_ACCEPTED = _KEEP_CRITERIA.format(which="j.id = ?1")
+OF_UNFINISHED: Final = _KEEP_CRITERIA.format(which="j.finished_at IS NULL")
+"""Has all jobs in flight judge by what is asked at present; for those that have nothing kept."""
 _EXPERIMENTS = """
 SELECT DISTINCT experiment_id FROM responses
 WHERE id IN (SELECT value FROM json_each(?)) LIMIT 2"""
@@ -104,12 +119,15 @@ def add_items(
 def accept_placed(connection: Connection, job: PlacedJob, experiment_id: int | None = None) -> str:
     """From now on it will be done, whatever happens; its task id.
 
+    The criteria that are asked at this moment are those that it judges by.
+
     Args:
         connection: Where it is.
         job: The job, with all its items.
         experiment_id: What it goes with, where it was begun without.
     """
     run_many(connection, _ACCEPT, [(experiment_id, job.id)])
+    run_many(connection, _OF_ACCEPTED, [(job.id,)])
     return job.task_id
 
 

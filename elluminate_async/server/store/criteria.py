@@ -44,10 +44,9 @@ INSERT INTO criteria (id, project_id, criterion_set_id, criterion_str, label, re
  created_at)
 SELECT ?, project_id, criterion_set_id, criterion_str, label, ?, created_at
 FROM criteria WHERE id = ?"""
-_OF_SETS_AT = f"""
-SELECT {_COLUMNS}, retired_at FROM criteria
-WHERE criterion_set_id IN (SELECT value FROM json_each(?)) AND +project_id = ?
- AND (retired_at IS NULL OR retired_at >= ?) ORDER BY id"""
+_OF_JOB = f"""
+SELECT {_COLUMNS} FROM job_criteria AS k CROSS JOIN criteria ON id = k.criterion_id
+WHERE k.job_id = ? AND +project_id = ? ORDER BY id"""
 _THERE = "SELECT id FROM criteria WHERE id IN (SELECT value FROM json_each(?))"
 _OF_IDS = f"""
 SELECT {_COLUMNS} FROM criteria
@@ -92,32 +91,23 @@ def of_sets(
     connection: Connection, project_id: int, set_ids: Iterable[int]
 ) -> dict[int, list[Criterion]]:
     """The criteria of each set, oldest first."""
-    members: dict[int, list[Criterion]] = {set_id: [] for set_id in set_ids}
-    for row in fetch(connection, _OF_SETS, ids_text(members), project_id):
-        members[row.criterion_set_id].append(_criterion(*row[1:]))
-    return members
+    set_ids = list(set_ids)
+    return _members(set_ids, fetch(connection, _OF_SETS, ids_text(set_ids), project_id))
 
 
-def of_sets_at(
-    connection: Connection, project_id: int, set_ids: Iterable[int], time: str
+def of_job(
+    connection: Connection, project_id: int, set_ids: Iterable[int], job_id: int
 ) -> dict[int, list[Criterion]]:
-    """Those that each set had at a time, where any has left it since; else those that it has.
+    """The criteria of each set that a job began with, whatever has become of the set since."""
+    return _members(set_ids, fetch(connection, _OF_JOB, job_id, project_id))
 
-    Args:
-        connection: Where they are.
-        project_id: Of the sets.
-        set_ids: Their ids.
-        time: As its column holds it.
-    """
-    rows: dict[int, list[AnyRow]] = {set_id: [] for set_id in set_ids}
-    for row in fetch(connection, _OF_SETS_AT, ids_text(rows), project_id, time):
-        rows[row.criterion_set_id].append(row)
-    members: dict[int, list[Criterion]] = {}
-    for set_id, own in rows.items():
-        # Only then, as the clock may have been set back since a criterion came.
-        if any(row.retired_at is not None for row in own):
-            own = [row for row in own if row.created_at <= time]
-        members[set_id] = [_criterion(*row[1:-1]) for row in own]
+
+def _members(set_ids: Iterable[int], rows: Iterable[AnyRow]) -> dict[int, list[Criterion]]:
+    members: dict[int, list[Criterion]] = {set_id: [] for set_id in set_ids}
+    for row in rows:
+        # A job may have begun with sets that nothing of what is left of it is rated by.
+        if (own := members.get(row.criterion_set_id)) is not None:
+            own.append(_criterion(*row[1:]))
     return members
 
 

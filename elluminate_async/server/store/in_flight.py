@@ -41,21 +41,24 @@ WHERE j.finished_at IS NULL AND NOT i.is_done"""
 
 ASKED: Final = """
 SELECT i.response_id AS id FROM criteria AS c
-CROSS JOIN jobs AS j CROSS JOIN job_items AS i ON i.job_id = j.id
+CROSS JOIN jobs AS j CROSS JOIN job_criteria AS k ON k.job_id = j.id AND k.criterion_id = c.id
+CROSS JOIN job_items AS i ON i.job_id = j.id
 CROSS JOIN responses AS r ON r.id = i.response_id
 CROSS JOIN experiments AS e ON e.id = r.experiment_id
-WHERE c.id = ?1 AND j.finished_at IS NULL AND NOT i.is_done AND j.kind <> 'responses'
- AND e.criterion_set_id = c.criterion_set_id
- AND (c.retired_at IS NULL OR c.retired_at >= j.created_at)"""
-"""Those of them that a criterion is asked of, or was when their job was taken."""
+WHERE c.id = ?1 AND j.finished_at IS NULL AND NOT i.is_done
+ AND e.criterion_set_id = c.criterion_set_id"""
+"""Those of them that a criterion is asked of."""
 
-_CRITERIA = "SELECT id, retired_at FROM criteria WHERE criterion_set_id = ?"
-_OLDEST_ASKING = """
-SELECT min(j.created_at) FROM jobs AS j
-WHERE j.finished_at IS NULL AND j.kind <> 'responses' AND EXISTS
- (SELECT 1 FROM job_items AS i CROSS JOIN responses AS r ON r.id = i.response_id
-  CROSS JOIN experiments AS e ON e.id = r.experiment_id
-  WHERE i.job_id = j.id AND NOT i.is_done AND e.criterion_set_id = ?)"""
+_CRITERIA = "SELECT id FROM criteria WHERE criterion_set_id = ?"
+# The items of a job are looked through once, and not for each of its criteria.
+_ASKED_BY_JOBS = """
+WITH asking(id) AS MATERIALIZED (SELECT j.id FROM jobs AS j
+ WHERE j.finished_at IS NULL AND j.kind <> 'responses' AND EXISTS
+  (SELECT 1 FROM job_items AS i CROSS JOIN responses AS r ON r.id = i.response_id
+   CROSS JOIN experiments AS e ON e.id = r.experiment_id
+   WHERE i.job_id = j.id AND NOT i.is_done AND e.criterion_set_id = ?1))
+SELECT DISTINCT c.id FROM asking CROSS JOIN job_criteria AS k ON k.job_id = asking.id
+CROSS JOIN criteria AS c ON c.id = k.criterion_id WHERE c.criterion_set_id = ?1"""
 _OF_RESPONSE = """
 SELECT e.prompt_template_id AS own_template, p.prompt_template_id AS template,
  e.collection_id AS own_collection, v.collection_id AS collection, v.id AS entry,
@@ -144,13 +147,9 @@ def is_asked(connection: Connection, criterion_id: int, calls: Calls) -> bool:
 def asked_criteria(connection: Connection, set_id: int, calls: Calls) -> set[int]:
     """Ids of the criteria of a set that verdicts of work in flight may still come for.
 
-    Those are all that the set asks, and asked when the oldest job was taken that rates by it;
-    and those of single calls. Criteria that leave the set meanwhile are to be kept for them.
+    Those are of jobs that have yet to rate by the set, and of single calls. Criteria that leave
+    the set meanwhile are to be kept for them.
     """
-    ((since,),) = fetch(connection, _OLDEST_ASKING, set_id)
-    return {
-        row.id
-        for row in fetch(connection, _CRITERIA, set_id)
-        if (since is not None and (row.retired_at is None or row.retired_at >= since))
-        or calls.count("criterion", row.id)
-    }
+    ids = (row.id for row in fetch(connection, _CRITERIA, set_id))
+    called = {one for one in ids if calls.count("criterion", one)}
+    return called | {row.id for row in fetch(connection, _ASKED_BY_JOBS, set_id)}

@@ -119,7 +119,7 @@ def load(
     connection: Connection,
     project_id: int,
     response_ids: Iterable[int],
-    begun_at: str | None = None,
+    job_id: int | None = None,
 ) -> list[Work]:
     """The work of these responses, in order of id; deleted ones are left out.
 
@@ -127,16 +127,15 @@ def load(
         connection: Where from.
         project_id: Of the responses.
         response_ids: Which ones.
-        begun_at: When their job was taken, as its column holds it: what was to be asked then is
-            asked, also where it was replaced since. None for what is to be asked at present.
+        job_id: Their job: what it began with is to be asked. None for what is asked at present.
     """
     default = llm_configs.default_id(connection, project_id)
     rows = fetch(connection, _ROWS, ids_text(set(response_ids)), default, project_id)
     sets = {row.criterion_set_id for row in rows}
-    if begun_at is None:
+    if job_id is None:
         asked = criteria.of_sets(connection, project_id, sets)
     else:
-        asked = criteria.of_sets_at(connection, project_id, sets, begun_at)
+        asked = criteria.of_job(connection, project_id, sets, job_id)
     # What comes from a template, an experiment or a configuration is read once and shared.
     configs: dict[int, StoredConfig] = {}
     samplings: dict[tuple[int, int], LLMConfig] = {}

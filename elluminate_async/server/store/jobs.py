@@ -161,7 +161,7 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
     row = rows[0]
     counted = fetch(connection, _OPEN_ITEMS, row.id)
     places = {response_id: count for response_id, count in counted}
-    todo = job_inputs.load(connection, row.project_id, places, row.created_at)
+    todo = job_inputs.load(connection, row.project_id, places, row.id)
     replaced = frozenset[int]()
     if row.kind == JobKind.EXPERIMENT:
         left = retrying.open_work(connection, todo)

@@ -40,12 +40,20 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 
-# When the criteria were read by which a response has its ratings, as nearly as is known: they may
-# have been replaced while the judge was at work, and jobs of ratings are forgotten with the time.
+_RATED = "FROM ratings AS g WHERE g.response_id = r.id AND g.is_current"
+# By a job that the response has ratings of.
+_WAS_ASKED = f"""
+EXISTS (SELECT 1 FROM (SELECT DISTINCT g.job_id {_RATED}) AS o
+ CROSS JOIN jobs AS j ON j.task_id = o.job_id
+ CROSS JOIN job_criteria AS a ON a.job_id = j.id AND a.criterion_id = c.id)"""
+# Single calls leave no job, jobs of ratings are forgotten with the time, and earlier versions did
+# not keep what was asked: then it is when the criteria were read, as nearly as is known, as they
+# may have been replaced while the judge was at work.
 _ASKED_AT = """
 SELECT max(coalesce(j.created_at, min(g.created_at, coalesce(k.retired_at, g.created_at))))
 FROM ratings AS g JOIN criteria AS k ON k.id = g.criterion_id
-LEFT JOIN jobs AS j ON j.task_id = g.job_id WHERE g.response_id = r.id AND g.is_current"""
+LEFT JOIN jobs AS j ON j.task_id = g.job_id WHERE g.response_id = r.id AND g.is_current
+AND NOT EXISTS (SELECT 1 FROM job_criteria AS a WHERE a.job_id = j.id)"""
 _TODO = f"""
 SELECT r.id, r.error IS NOT NULL AS is_failed, r.annotation <> '' AS is_annotated,
  r.trajectory IS NOT NULL OR r.messages <> '[]' AS has_text,
@@ -56,7 +64,7 @@ FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT
  AND c.retired_at IS NULL AND NOT EXISTS
   (SELECT 1 FROM ratings AS g
    WHERE g.response_id = r.id AND g.criterion_id = c.id AND g.is_current)
- AND c.created_at <= coalesce(({_ASKED_AT}), c.created_at)))
+ AND (NOT EXISTS (SELECT 1 {_RATED}) OR {_WAS_ASKED} OR c.created_at <= ({_ASKED_AT}))))
 ORDER BY r.id"""
 _RUNNING = """
 SELECT task_id FROM jobs WHERE experiment_id = ? AND kind = ? AND finished_at IS NULL LIMIT 1"""

@@ -369,6 +369,16 @@ job_items = Table(
     Column("failure_message", Text),
 )
 
+# Those that a job is to judge by, as its acceptance found them.
+job_criteria = Table(
+    "job_criteria",
+    metadata,
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    # Not a foreign key: one that is deleted is asked no more, and no other gets its id.
+    Column("criterion_id", Integer, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.schema import CreateColumn
 
 from elluminate_async.errors import ConfigurationError
-from elluminate_async.server.store import counts, sizes, tables, usage_days
+from elluminate_async.server.store import accepting, counts, sizes, tables, usage_days
 from elluminate_async.server.store.inspection import APPLICATION_ID
 
 if TYPE_CHECKING:
@@ -94,9 +94,10 @@ WHERE template_variables_id IS NULL"""
 
 
 def _fill(connection: Connection) -> None:
-    """Give columns of version 5 their values, and take away an index that another one covers."""
+    """Give later columns and tables their values, and take away an index that another covers."""
     connection.exec_driver_sql(_FILLED)
     connection.exec_driver_sql("DROP INDEX IF EXISTS ix_ratings_response_id")
+    connection.exec_driver_sql(accepting.OF_UNFINISHED)
 
 
 def _definition(column: Column[Any]) -> str:
