@@ -110,8 +110,9 @@ async def test_criteria_that_came_later_are_not_asked_of_what_is_rated(
     assert len(model.calls) == 2
     await api.add_criteria(["Is it red?"])
     assert (await api.post("/experiments/1/retry-failed", FAST))["generation_task_id"] is None
-    await edit(api, "DELETE FROM jobs")
-    assert (await api.post("/experiments/1/retry-failed", FAST))["generation_task_id"] is None
+    for of_jobs in ("job_criteria", "jobs"):
+        await edit(api, f"DELETE FROM {of_jobs}")
+        assert (await api.post("/experiments/1/retry-failed", FAST))["generation_task_id"] is None
     assert await api.items("/responses?experiment_id=1") == after
 
 

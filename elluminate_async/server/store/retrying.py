@@ -40,31 +40,34 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 
-_RATED = "FROM ratings AS g WHERE g.response_id = r.id AND g.is_current"
-# By a job that the response has ratings of.
-_WAS_ASKED = f"""
-EXISTS (SELECT 1 FROM (SELECT DISTINCT g.job_id {_RATED}) AS o
- CROSS JOIN jobs AS j ON j.task_id = o.job_id
- CROSS JOIN job_criteria AS a ON a.job_id = j.id AND a.criterion_id = c.id)"""
-# Single calls leave no job, jobs of ratings are forgotten with the time, and earlier versions did
-# not keep what was asked: then it is when the criteria were read, as nearly as is known, as they
-# may have been replaced while the judge was at work.
-_ASKED_AT = """
-SELECT max(coalesce(j.created_at, min(g.created_at, coalesce(k.retired_at, g.created_at))))
+_MISSING = """
+c.criterion_set_id = ?2 AND c.retired_at IS NULL AND NOT EXISTS
+ (SELECT 1 FROM ratings AS g
+  WHERE g.response_id = r.id AND g.criterion_id = c.id AND g.is_current)"""
+# Of the ratings that a response has: by which jobs they are, and when the criteria were read. They
+# may have been replaced while the judge was at work, and single calls leave no job.
+_RATED_BY = """
+SELECT j.id AS job_id,
+ max(coalesce(j.created_at, min(g.created_at, coalesce(k.retired_at, g.created_at)))) AS read_at
 FROM ratings AS g JOIN criteria AS k ON k.id = g.criterion_id
 LEFT JOIN jobs AS j ON j.task_id = g.job_id WHERE g.response_id = r.id AND g.is_current
-AND NOT EXISTS (SELECT 1 FROM job_criteria AS a WHERE a.job_id = j.id)"""
+GROUP BY j.id"""
+# Jobs tell what they asked. Where there is none, as those of ratings are forgotten with the time,
+# and for those of earlier versions it is by the time, which is as near as is known.
+_WAS_ASKED = """
+CASE WHEN EXISTS (SELECT 1 FROM job_criteria AS a WHERE a.job_id = o.job_id)
+THEN EXISTS (SELECT 1 FROM job_criteria AS a WHERE a.job_id = o.job_id AND a.criterion_id = c.id)
+ELSE c.created_at <= o.read_at END"""
 _TODO = f"""
 SELECT r.id, r.error IS NOT NULL AS is_failed, r.annotation <> '' AS is_annotated,
  r.trajectory IS NOT NULL OR r.messages <> '[]' AS has_text,
  EXISTS (SELECT 1 FROM ratings AS o WHERE o.response_id = r.id AND o.job_id IS NULL
   AND o.llm_model_name IS NULL) AS is_rated_elsewhere
-FROM responses AS r WHERE r.experiment_id = ? AND r.is_ready AND (r.error IS NOT NULL
- OR EXISTS (SELECT 1 FROM criteria AS c WHERE c.criterion_set_id = ?
- AND c.retired_at IS NULL AND NOT EXISTS
-  (SELECT 1 FROM ratings AS g
-   WHERE g.response_id = r.id AND g.criterion_id = c.id AND g.is_current)
- AND (NOT EXISTS (SELECT 1 {_RATED}) OR {_WAS_ASKED} OR c.created_at <= ({_ASKED_AT}))))
+FROM responses AS r WHERE r.experiment_id = ?1 AND r.is_ready AND (r.error IS NOT NULL
+ OR EXISTS (SELECT 1 FROM criteria AS c WHERE {_MISSING}) AND
+  (NOT EXISTS (SELECT 1 FROM ratings AS g WHERE g.response_id = r.id AND g.is_current)
+  OR EXISTS (SELECT 1 FROM ({_RATED_BY}) AS o CROSS JOIN criteria AS c
+   WHERE {_MISSING} AND {_WAS_ASKED})))
 ORDER BY r.id"""
 _RUNNING = """
 SELECT task_id FROM jobs WHERE experiment_id = ? AND kind = ? AND finished_at IS NULL LIMIT 1"""
