@@ -87,7 +87,8 @@ async def answer_prepared_once(
         body: What must be equal when the key is used again; None for the request's body.
         after: Gets the statements' result once it is committed.
         is_paid: Whether ``prepare`` asks a model: its answer waits until it can be kept, and the
-            call is abandoned once nobody wants it, as `_Work._while_wanted` says.
+            call is abandoned once nobody wants it, as `_Work._while_wanted` says. That the model
+            failed is kept as an answer too.
         experiment: Of the statements' result: what the key's record goes with.
 
     Raises:
@@ -193,7 +194,12 @@ class _Work(Generic[T]):
         database = self.project.service.database
         if self.is_paid:
             database.require_writable()
-            statements = await self._while_wanted(in_flight, is_keyed=key is not None)
+            try:
+                statements = await self._while_wanted(in_flight, is_keyed=key is not None)
+            except Problem as problem:
+                if problem.is_models_failure:
+                    await self._keep_failure(key, problem)
+                raise
         else:
             statements = await self.prepare()
 
@@ -205,6 +211,21 @@ class _Work(Generic[T]):
         if isinstance(done, StoredAnswer):
             return _response(done, {REPLAYED_HEADER: "true"})
         return _response(done[1], {})
+
+    async def _keep_failure(self, key: RequestKey | None, failure: Problem) -> None:
+        """Keep it as the answer, since what the same request would then get is paid for too.
+
+        Raises:
+            Problem: 503 where it was the server's end, and the next one is to do the work.
+        """
+        service = self.project.service
+        if service.models.has_stopped:
+            raise Problem(503, "the server ends: send it again later") from None
+        if key is not None:
+            answer = StoredAnswer(failure.status, to_json(failure.body).decode())
+            await until_it_works(
+                lambda: service.database.write(idempotency.keep, key, answer, None)
+            )
 
     async def _while_wanted(
         self, in_flight: InFlight, *, is_keyed: bool

@@ -34,6 +34,11 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
     @property
+    def is_models_failure(self) -> bool:
+        """Whether it is one of `model_failed`."""
+        return self.status == 424
+
+    @property
     def body(self) -> dict[str, Any]:
         """The answer's JSON object."""
         return {"detail": self.detail, **self.extra}

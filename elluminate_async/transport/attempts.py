@@ -78,6 +78,9 @@ class AttemptHistory:
         verdict = verdict_on(result)
         self.cost = COST_NOT_SENT if verdict is Verdict.NOT_SENT else COST_FAILED
         self.ambiguous = self.ambiguous or verdict is Verdict.AMBIGUOUS
+        if self._is_models_failure(result):
+            # It is the answer under the key: what became of the earlier sendings too.
+            self.ambiguous = False
         return wait_after_failure(
             self._request,
             result,
@@ -86,6 +89,10 @@ class AttemptHistory:
             own_failures=self._own_failures,
             failing_for=now - self.failing_since,
         )
+
+    def _is_models_failure(self, result: Answer | TransportError) -> bool:
+        failed = isinstance(result, Answer) and result.status == 424
+        return failed and self._request.method == "POST" and self._request.repeatable
 
     @property
     def outlasted(self) -> bool:

@@ -125,6 +125,11 @@ class ModelPool:
         """Learn of an endpoint that will be called, for which others are to leave room."""
         self._permits.expect(url)
 
+    @property
+    def has_stopped(self) -> bool:
+        """Whether no call is begun any more."""
+        return self._has_stopped
+
     def stop(self) -> None:
         """Begin no call any more: those under way are cancelled, but may go on all the same."""
         self._has_stopped = True
