@@ -257,6 +257,29 @@ async def test_ratings_stay_with_the_text_that_they_answer(api: Api, model: Scri
     assert await shown() == [(1, "Is it not?"), (2, "Is it short?")]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "owner"),
+    [
+        ("/criteria", {"prompt_template_id": 1, "criteria": None}, "/prompt_templates/1"),
+        ("/collections/1/entries", {"prompt_template_id": 1}, "/collections/1"),
+    ],
+)
+async def test_what_a_model_is_making_a_part_of_stays(
+    api: Api, model: ScriptedModel, path: str, body: object, owner: str
+) -> None:
+    """409 while it proposes criteria or invents a row, which are kept where they belong."""
+    await api.template()
+    await api.post("/collections", {"name": "C"})
+    model.verdicts = ['{"criteria": ["Is it a?", "Is it b?", "Is it c?"], "word": "a"}']
+    sent = await in_flight(api, model, path, body)
+    refused = await api("DELETE", owner)
+    assert refused.status == 409
+    assert "by work in flight (1 item): wait for its end" in refused.body["detail"]
+    model.gate.set()
+    assert (await sent).status == 201
+    assert (await api("DELETE", owner)).status == 204
+
+
 async def test_what_is_deleted_with_cascade_is_told_to_who_waits(
     api: Api, model: ScriptedModel
 ) -> None:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from elluminate_async.schemas import PromptTemplate
     from elluminate_async.server.routes.deps import CurrentProject
+    from elluminate_async.server.store.in_flight import Call
     from elluminate_async.server.store.references import Deletion
 
 router = APIRouter(prefix="/criteria", tags=["criteria"], route_class=BoundedRoute)
@@ -94,15 +96,29 @@ async def _answer(
         raise Problem(400, "only for a prompt template can criteria be generated")
     template_id = body.prompt_template_id
 
-    async def prepare() -> Callable[[Connection], list[Criterion]]:
-        template = await project.read(prompt_templates.get, template_id)
-        # Before the model is asked, and again with what it says: others may have been faster.
-        await project.read(_require_none, body)
-        models = project.service.models
-        new = await propose_criteria(models, template, models.caller(project.id))
-        return partial(_add_generated, project_id=project.id, body=body, new=new, deletion=deletion)
+    with project.service.calls.begin() as call:
 
-    return await answer_prepared_once(request, project, prepare, status=201, is_paid=True)
+        async def prepare() -> Callable[[Connection], list[Criterion]]:
+            template = await project.write(_template, template_id, call)
+            # Before the model is asked, and again with what it says: others may have been faster.
+            await project.read(_require_none, body)
+            models = project.service.models
+            new = await propose_criteria(models, template, models.caller(project.id))
+            return partial(
+                _add_generated, project_id=project.id, body=body, new=new, deletion=deletion
+            )
+
+        return await answer_prepared_once(request, project, prepare, status=201, is_paid=True)
+    raise AssertionError("unreachable")
+
+
+def _template(
+    connection: Connection, project_id: int, template_id: int, call: Call
+) -> PromptTemplate:
+    """The template that the model is asked about, which is to stay meanwhile."""
+    template = prompt_templates.get(connection, project_id, template_id)
+    call.put_into("prompt template", template_id)
+    return template
 
 
 def _add(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from elluminate_async.server.store.in_flight import Call
     from elluminate_async.server.store.wire_json import WireText
 
 router = APIRouter(
@@ -78,23 +79,32 @@ async def add(
     if (body.input_values is None) == (body.prompt_template_id is None):
         raise Problem(400, "give either input_values or prompt_template_id")
 
-    async def prepare() -> Callable[[Connection], TemplateVariables]:
-        values = body.input_values
-        if values is None:
-            await project.read(collections.require_writable, collection_id)
-            template = await project.read(prompt_templates.get, body.prompt_template_id or 0)
-            models = project.service.models
-            values = await invent_variables(models, template, models.caller(project.id))
-        return partial(
-            store.add,
-            project_id=project.id,
-            collection_id=collection_id,
-            values=values,
-            environment_config=body.environment_config,
-        )
+    with project.service.calls.begin() as call:
 
-    is_paid = body.input_values is None
-    return await answer_prepared_once(request, project, prepare, status=201, is_paid=is_paid)
+        async def prepare() -> Callable[[Connection], TemplateVariables]:
+            values = body.input_values
+            if values is None:
+                await project.write(_expect_row, collection_id, call)
+                template = await project.read(prompt_templates.get, body.prompt_template_id or 0)
+                models = project.service.models
+                values = await invent_variables(models, template, models.caller(project.id))
+            return partial(
+                store.add,
+                project_id=project.id,
+                collection_id=collection_id,
+                values=values,
+                environment_config=body.environment_config,
+            )
+
+        is_paid = body.input_values is None
+        return await answer_prepared_once(request, project, prepare, status=201, is_paid=is_paid)
+    raise AssertionError("unreachable")
+
+
+def _expect_row(connection: Connection, project_id: int, collection_id: int, call: Call) -> None:
+    """Have a collection stay until the model has made its row."""
+    collections.require_writable(connection, project_id, collection_id)
+    call.put_into("collection", collection_id)
 
 
 @router.post(

@@ -109,6 +109,10 @@ class Call:
         }
         self.uses = frozenset((noun, id) for noun, id in uses if id is not None)
 
+    def put_into(self, noun: Noun, object_id: int) -> None:
+        """Note where the answer goes; within the writing transaction that finds it there."""
+        self.uses = frozenset({(noun, object_id)})
+
 
 class Calls:
     """The single calls in flight of one server."""
