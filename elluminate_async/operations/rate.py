@@ -154,7 +154,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
         revoked = unfinished is not None and is_revoked(problem)
         if revoked:
             outcomes = {id: one for id, one in outcomes.items() if not _was_revoked(one)}
-        if again := incomplete_ones(outcomes, problem):
+        again: Sequence[int] = incomplete_ones(outcomes, problem)
+        if again and (again := await self._matcher.completable(again)):
             theirs = [item for item in items if item.value.id in again]
             # What became of the first time stays, whatever stops the second.
             with suppress(ChunkRefusedError, ElluminateError):

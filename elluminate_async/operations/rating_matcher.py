@@ -9,12 +9,12 @@ from contextlib import suppress
 import anyio
 
 from elluminate_async.engine.records import UnfinishedChunk
-from elluminate_async.errors import APIError, ItemError, ServiceUnavailableError
+from elluminate_async.errors import APIError, ItemError, NotFoundError, ServiceUnavailableError
 from elluminate_async.operations.chunk_log import ChunkLog
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.deadline import holding
 from elluminate_async.operations.experiment_rows import ExperimentRows
-from elluminate_async.operations.listing import Listing
+from elluminate_async.operations.listing import Listing, read_one
 from elluminate_async.operations.new_ratings import new_ratings, template_of
 from elluminate_async.operations.parts import list_responses
 from elluminate_async.operations.pins import pins_of_criteria
@@ -126,6 +126,37 @@ class RatingMatcher:
         outcomes = new_ratings(before, after, criteria)
         self._tell_of_change(outcomes, criteria)
         return outcomes
+
+    async def completable(self, ids: Sequence[int]) -> Sequence[int]:
+        """Those of incomplete responses that may be whole if they are rated again.
+
+        Not those that lack but criteria which were deleted: no verdict is to come by these.
+        """
+        connection, policy = self._context.connection, self._context.policy
+        if await connection.has(Capability.RESULTS_WITH_STATUS, policy):
+            return ids
+        try:
+            lacking: dict[int, frozenset[int]] = {}
+            for id, row in (await self.ratings_now(ids)).items():
+                shown = {rating.criterion.id for rating in row.ratings}
+                lacking[id] = await self._criteria_of(row) - shown
+            gone = {one for one in set[int]().union(*lacking.values()) if await self._is_gone(one)}
+        except UNREADABLE:
+            return ids
+        return [id for id in ids if not lacking.get(id) or lacking[id] - gone]
+
+    async def _is_gone(self, criterion_id: int) -> bool:
+        connection, policy = self._context.connection, self._context.policy
+        try:
+            await read_one(connection, Criterion, "criteria", criterion_id, policy=policy)
+        except NotFoundError:
+            return True
+        except UNREADABLE:
+            raise
+        except APIError:
+            # Refused for good: it may be there.
+            return False
+        return False
 
     def _tell_of_change(
         self,

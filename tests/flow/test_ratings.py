@@ -184,3 +184,24 @@ async def test_a_listing_that_is_refused_after_rating_does_not_rate_again(
 
     assert not ratings.failed
     assert hosted.recorder.count("ratings/batches$", "POST") == 1
+
+
+async def test_what_lacks_a_deleted_criterion_is_not_rated_again(hosted: Stage) -> None:
+    """No verdict is to come by it: that is told, and nothing is paid for twice."""
+    responses = await hosted.generate(VALUES[:3])
+    first, *_ = await hosted.client.criteria.list(hosted.template)
+    hosted.recorder.requests.clear()
+    deleted = False
+
+    async def delete(seen: Seen, send: Send) -> bool:
+        nonlocal deleted
+        if not deleted and seen.method == "GET" and "/ratings/batches/" in seen.path:
+            deleted = True
+            await hosted.client.criteria.delete(first, cascade=True)
+        return False
+
+    hosted.recorder.before = delete
+    ratings = await hosted.client.ratings.rate_many(responses)
+
+    assert [error.code for error in ratings.failed.values()] == ["incomplete"] * 3
+    assert hosted.recorder.count("ratings/batches$", "POST") == 1
