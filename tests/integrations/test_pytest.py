@@ -126,7 +126,9 @@ async def a_suite(folder: Path, *files: str, conftest: str = CONFTEST) -> AsyncG
         (folder / f"test_{number}.py").write_text(text)
     async with evaluating() as scene:
         # Criteria are judged one by one: only the second is silent.
-        judging(scene, lambda prompt: "bad" not in prompt, silent=lambda prompt: "mute" in prompt)
+        judging(
+            scene, lambda prompt: "Say bad" not in prompt, silent=lambda prompt: "mute" in prompt
+        )
         yield Suite(scene, folder)
 
 
@@ -394,7 +396,7 @@ async def test_what_was_not_measured_is_measured_by_the_next_run(tmp_path: Path)
     """With the same journal; what was measured is taken from there, and nothing is generated."""
     async with a_suite(tmp_path, BY_PARAMETER) as suite:
         ill = await suite.run("--elluminate-journal=kept")
-        judging(suite.scene, lambda prompt: "bad" not in prompt)
+        judging(suite.scene, lambda prompt: "Say bad" not in prompt)
         well = await suite.run("--elluminate-journal=kept", "-n", "2")
 
     assert ill.outcomes["test_word[mute]"] == "error"
