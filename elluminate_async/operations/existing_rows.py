@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from elluminate_async.operations.at_once import for_each
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.listing import Listing
 from elluminate_async.schemas.template_variables import EntryRequest, TemplateVariables
@@ -71,15 +73,9 @@ class ExistingRows:
             if not page or len(missing) >= math.ceil(count / len(page)):
                 return
         limiter = anyio.CapacityLimiter(_AT_ONCE)
-        try:
-            async with anyio.create_task_group() as tasks:
-                for value in missing.values():
-                    tasks.start_soon(self._ask, value, limiter)
-        except ExceptionGroup as group:
-            # The caller asked for rows, not for a group of requests.
-            raise group.exceptions[0] from None
+        await for_each(partial(self._ask, limiter), missing.values())
 
-    async def _ask(self, value: bytes, limiter: anyio.CapacityLimiter) -> None:
+    async def _ask(self, limiter: anyio.CapacityLimiter, value: bytes) -> None:
         context = self._context
         async with limiter:
             answer = await context.connection.call(

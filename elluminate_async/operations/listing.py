@@ -16,6 +16,7 @@ from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import AnswerTooLargeError, NotFoundError, ProtocolError
 from elluminate_async.errors.arguments import flag
 from elluminate_async.limits.backoff import back_off
+from elluminate_async.operations.at_once import for_each
 from elluminate_async.operations.connection import decode, decoded
 from elluminate_async.operations.reading import Rows, parsed, read, read_json
 from elluminate_async.schemas.base import Page, WireModel
@@ -260,13 +261,7 @@ class Listing(Generic[M]):
         async def fetch(number: int) -> None:
             found[number] = await self._page(query, number)
 
-        try:
-            async with anyio.create_task_group() as tasks:
-                for number in numbers:
-                    tasks.start_soon(fetch, number)
-        except ExceptionGroup as group:
-            # The caller asked for a listing, not for a group of requests.
-            raise group.exceptions[0] from None
+        await for_each(fetch, numbers)
         return [found[number] for number in numbers]
 
     async def _page(self, query: Query, number: int | None) -> ReadPage[M]:

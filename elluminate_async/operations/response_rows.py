@@ -9,6 +9,7 @@ import anyio
 from pydantic import ValidationError
 
 from elluminate_async.errors import GenerationError, InputChangedError, ItemError
+from elluminate_async.operations.at_once import for_each
 from elluminate_async.operations.listing import PAGES_AHEAD
 from elluminate_async.operations.matching import ExpectedRow, NaturalKey, RowPool
 from elluminate_async.operations.parts import list_responses
@@ -57,13 +58,7 @@ async def _rows_of_keys(
         async with room:
             rows.extend(await list_responses(context.connection, query, policy=context.policy))
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            for key in set(keys):
-                tasks.start_soon(find, key)
-    except ExceptionGroup as group:
-        # The caller asked for rows, not for a group of requests.
-        raise group.exceptions[0] from None
+    await for_each(find, set(keys))
     return sorted(rows, key=lambda row: row.id, reverse=True)
 
 

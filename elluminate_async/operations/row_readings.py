@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from elluminate_async.errors import AnswerTooLargeError, APIError, ProtocolError
+from elluminate_async.operations.at_once import for_each
 from elluminate_async.operations.listing import PAGES_AHEAD
 from elluminate_async.operations.maps import MapListing
 from elluminate_async.operations.matching import NaturalKey, key_of
@@ -134,13 +135,7 @@ class RowReader:
             reading.is_steady &= len(rows) == count
             reading.add(rows)
 
-        try:
-            async with anyio.create_task_group() as tasks:
-                for id in variables:
-                    tasks.start_soon(find, id)
-        except ExceptionGroup as group:
-            # The caller asked for rows, not for a group of requests.
-            raise group.exceptions[0] from None
+        await for_each(find, variables)
         if reading.is_steady:
             return reading
         self._is_crowded = True
