@@ -27,7 +27,7 @@ COMMA := ,
 EMPTY :=
 CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(CORE:%=elluminate_async/%/*))
 
-.PHONY: browser docs help demo test coverage faults soak realmodel check bench official schemathesis requirements clean
+.PHONY: browser redis docs help demo test coverage faults soak realmodel check bench official schemathesis requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -35,10 +35,10 @@ help: ## Show this list
 demo: $(VENV)/.installed ## Generate and rate 136 answers against the embedded server, offline
 	@$(BIN)/elluminate-async demo
 
-test: $(VENV)/.docs official schemathesis browser ## Run the tests, those with the official clients included
+test: $(VENV)/.docs official schemathesis browser redis ## Run the tests, those with the official clients included
 	$(BIN)/python -m pytest $(PARALLEL) --matrix
 
-coverage: $(VENV)/.docs official schemathesis browser ## The same tests, with branch coverage measured and held to its gates (a third slower)
+coverage: $(VENV)/.docs official schemathesis browser redis ## The same tests, with branch coverage measured and held to its gates (a third slower)
 	rm -rf .coverage
 	$(BIN)/python -m coverage run -m pytest $(PARALLEL) --matrix
 	$(BIN)/python -m coverage combine -q
@@ -75,9 +75,12 @@ check: $(VENV)/.checkers $(VENV)/.docs ## Formatting, lint, types, layering
 bench: $(VENV)/.installed official $(PEER_NAMES:%=$(PEERS)/%/.installed) ## Run the benchmarks: JSON lines, and the tables of benchmarks/README.md (half an hour)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
-# Debian's, where it is not there and may be installed; elsewhere its tests skip.
+# Debian's two, where they are missing and may be installed; elsewhere their tests skip.
 browser:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || echo "no chromium: the tests of the report in a browser are skipped"
+
+redis:
+	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || echo "no redis-server: the tests of limits shared by Redis are skipped"
 
 docs: $(VENV)/.docs ## Build the documentation site into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
@@ -87,7 +90,7 @@ official: $(OFFICIAL_VERSIONS:%=$(OFFICIAL)/%/.installed) ## The official client
 schemathesis: $(SCHEMATHESIS)/.installed ## Schemathesis, in an environment of its own
 
 requirements: $(VENV)/.checkers ## Pin again what set-up installs (needs uv)
-	uv pip compile pyproject.toml --extra all --group build --group test $(UV_FLAGS) -o requirements/dev.txt
+	uv pip compile pyproject.toml --extra all --extra ray --group build --group test $(UV_FLAGS) -o requirements/dev.txt
 	uv pip compile --group check $(UV_FLAGS) -o requirements/check.txt
 	uv pip compile --group docs -c requirements/dev.txt $(UV_FLAGS) -o requirements/docs.txt
 	uv pip compile --no-deps requirements/realmodel.in $(UV_FLAGS) -o requirements/realmodel.txt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 from hypothesis import settings
 
 from elluminate_async.limits import backoff
+
+# Ray tells its makers how it is used; what tests start inherits this.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 pytest_plugins = ["tests.matrix", "tests.measured"]
 
