@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Generic, TypeVar, cast
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationInfo,
@@ -68,6 +69,10 @@ ItemsOf = Annotated[list[T], FirstErrorEnds(), BeforeValidator(_not_too_many)]
 """The items of a batch, `MOST_ITEMS` at most."""
 
 
+ItemKey = Annotated[str, Field(min_length=1, max_length=200)]
+"""What names an item, or a run, for good: equal for two that are the same one."""
+
+
 class Unset(Enum):
     """The type of `UNSET`."""
 
@@ -79,6 +84,13 @@ class Unset(Enum):
 
 UNSET: Final = Unset.UNSET
 """An argument that was not given, where None has a meaning of its own."""
+
+
+def without_null(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """A document that does not have this key where it is null."""
+    if document.get(name) is None:
+        document.pop(name, None)
+    return document
 
 
 def check_one_of(value: str | None, known: Sequence[str], what: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from elluminate_async.schemas.base import ItemsOf, Once, WireModel
+from elluminate_async.schemas.base import ItemKey, ItemsOf, Once, WireModel, without_null
 from elluminate_async.schemas.criteria import Criterion
 from elluminate_async.schemas.generation_metadata import GenerationMetadata
 
@@ -52,7 +52,18 @@ class RatingRequest(WireModel):
 
 
 class RatingBatchRequest(WireModel):
-    """Body of ``POST ratings/batches``."""
+    """Body of ``POST ratings/batches``.
+
+    Attributes:
+        run: Within one, a response has one rating by each criterion, whatever job asks for it.
+            Sent where there is one, to services that offer `Capability.ITEM_KEYS`.
+    """
 
     prompt_response_ids: ItemsOf[int]
     rating_mode: RatingMode = RatingMode.DETAILED
+    run: ItemKey | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, serialize: SerializerFunctionWrapHandler):
+        # Of no declared type, which would stand for all that is described of the fields.
+        return without_null(serialize(self), "run")

@@ -6,16 +6,25 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, RootModel
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from elluminate_async.schemas.base import (
     MOST_ITEMS,
     FirstErrorEnds,
+    ItemKey,
     ItemsOf,
     ListOf,
     Once,
     WireModel,
     check_one_of,
+    without_null,
 )
 from elluminate_async.schemas.generation_metadata import GenerationMetadata
 from elluminate_async.schemas.llm_configs import SAMPLING_WORDS
@@ -111,10 +120,12 @@ def readable_metadata(metadata: GenerationMetadata | None) -> GenerationMetadata
 
 
 class ResponseIn(WireModel):
-    """One response to generate (``messages`` empty) or to store; every key is sent.
+    """One response to generate (``messages`` empty) or to store; every key but the last is sent.
 
     Attributes:
         prompt_template_id: Read by services up to 0.6; later the experiment decides.
+        item_key: Of an item of a batch: within its experiment it is made once, whatever job asks
+            for it. Sent where there is one, to services that offer `Capability.ITEM_KEYS`.
     """
 
     prompt_template_id: int | None = None
@@ -124,6 +135,12 @@ class ResponseIn(WireModel):
     llm_config_id: int | None = None
     messages: ListOf[dict[str, Any]] = []
     metadata: Annotated[GenerationMetadata | None, AfterValidator(readable_metadata)] = None
+    item_key: ItemKey | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, serialize: SerializerFunctionWrapHandler):
+        # Of no declared type, which would stand for all that is described of the fields.
+        return without_null(serialize(self), "item_key")
 
 
 class ResponseBatchRequest(WireModel):

@@ -33,6 +33,10 @@ class Capability(StrEnum):
     """A DELETE of a batch's task ends it; one of a POST's path, under the `IDEMPOTENCY_HEADER` of
     that POST, ends what it began."""
 
+    ITEM_KEYS = "item-keys"
+    """An ``item_key`` of a response's batch, and the ``run`` of a batch of ratings, name what is
+    made once, whatever job asks for it; an upload of rows tells of those that exist too."""
+
 
 class CompatibilityRequest(WireModel):
     """Body of the version check."""

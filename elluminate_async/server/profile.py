@@ -20,6 +20,7 @@ class WireProfile:
         equal_entries: Whether it is advertised that an entry which exists is not added twice.
         identity: Whether the version check tells the id that was made with the database.
         cancellation: Whether a DELETE ends a job, or a request that is being worked on.
+        item_keys: Whether the items of batches have keys under which they are made once.
     """
 
     page_size: int = 100
@@ -29,6 +30,7 @@ class WireProfile:
     equal_entries: bool = True
     identity: bool = True
     cancellation: bool = True
+    item_keys: bool = True
 
     @classmethod
     def hosted(cls, page_size: int = 100, listing_seed: int | None = None) -> WireProfile:
@@ -41,6 +43,7 @@ class WireProfile:
             equal_entries=False,
             identity=False,
             cancellation=False,
+            item_keys=False,
         )
 
     @property
@@ -51,5 +54,6 @@ class WireProfile:
             Capability.IDEMPOTENCY_KEYS: self.idempotency_keys,
             Capability.EQUAL_ENTRIES: self.equal_entries,
             Capability.CANCELLATION: self.cancellation,
+            Capability.ITEM_KEYS: self.item_keys,
         }
         return frozenset(name for name, is_offered in offered.items() if is_offered)

@@ -26,6 +26,7 @@ async def test_version_check_names_capabilities(api: Api) -> None:
         "cancellation",
         "equal-entries",
         "idempotency-keys",
+        "item-keys",
         "results-with-status",
     ]
 
