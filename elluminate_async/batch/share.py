@@ -4,7 +4,8 @@ A share is a small state that all of them can change: in a file, in Redis, in an
 each limit it knows until when its slots are given away, so that a process asks for the next ones
 and is told when they begin::
 
-    taken = await share.reserve("requests", interval=0.1025, slots=1, guard=1.0, earliest=-0.02)
+    wanted = [Slots("requests", interval=0.1025, count=1, guard=1.0)]
+    taken = await share.reserve(wanted, earliest=-0.02, latest=1.0)
     await anyio.sleep(taken.delay)      # and send one request
 
 `ShareTable` is the arithmetic of that state, for what keeps it in Python.
@@ -12,23 +13,42 @@ and is told when they begin::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
+class Slots(NamedTuple):
+    """Consecutive slots of one limit that are wanted.
+
+    Attributes:
+        limit: Which one, such as ``"requests"``.
+        interval: Seconds from one slot to the next.
+        count: How many, at least 1.
+        guard: Where the share knows nothing of the limit, as it is new or was lost, its first slot
+            does not begin before so many seconds from now.
+    """
+
+    limit: str
+    interval: float
+    count: int
+    guard: float
+
+
 class Reservation(NamedTuple):
-    """Slots that were taken from a share.
+    """The answer of a share that was asked for slots.
 
     All are seconds from the moment at which `LimitShare.reserve` returned.
 
     Attributes:
-        delay: Until the first slot has begun for certain. Below 0 where it has already.
-        hold: Left of the wait that the service asked for; 0 for none. Above 0 no slot was
-            taken, and ``delay`` means nothing.
+        is_taken: Whether the slots are this process's.
+        delay: Until the first slot has begun for certain; below 0 where it has already. Where
+            none was taken as it would begin too late: until it would; in a hold 0.
+        hold: Left of the wait that the service asked for; 0 for none. Above 0 nothing is taken.
         error: By so much the slot may have begun earlier than that: what the way to the share
             leaves uncertain, its round trip at most.
     """
 
+    is_taken: bool
     delay: float
     hold: float
     error: float
@@ -90,21 +110,19 @@ class LimitShare(Protocol):
         ...
 
     async def reserve(
-        self, slot: str, *, interval: float, slots: int, guard: float, earliest: float
+        self, wanted: Sequence[Slots], *, earliest: float, latest: float
     ) -> Reservation:
-        """Take ``slots`` consecutive slots of a limit, for this process alone.
+        """Take slots of one limit, or of several that begin at the same moment, all or none.
 
-        At once for all who ask: no two get the same. The first begins when those given away
-        before have ended, and not before ``earliest`` from the moment on at which the share
-        decides; below 0 it may have begun so long ago. While a hold is in force no slot is taken.
+        At once for all who ask: no two get the same. They begin when those given away before
+        have ended, of each limit that is wanted. While a hold is in force none is taken.
 
         Args:
-            slot: Of which limit, such as ``"requests"``.
-            interval: Seconds from one slot to the next.
-            slots: How many, at least 1.
-            guard: Where the share knows nothing of the limit, as it is new or was lost, the first
-                slot does not begin before so many seconds from now.
-            earliest: Seconds from now before which the first slot does not begin.
+            wanted: Of each limit at most once.
+            earliest: Seconds from the moment at which the share decides before which the first
+                slots do not begin; below 0 they may have begun so long ago.
+            latest: None are taken where they would begin later than so many seconds from
+                then; at least ``earliest`` and each ``guard``.
         """
         ...
 

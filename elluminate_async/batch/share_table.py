@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from elluminate_async.batch.share import SharedPace
+from elluminate_async.batch.share import SharedPace, Slots
 
 CUT_INTERVAL: Final = 1.0
 """Seconds in which refusals count as one."""
@@ -15,13 +16,15 @@ MEASURE_SECONDS: Final = 2.0
 
 
 class Taken(NamedTuple):
-    """What `ShareTable.reserve` gave away.
+    """The answer of `ShareTable.reserve`.
 
     Attributes:
+        is_taken: Whether anything was given away.
         delay: Seconds from now to the first slot; below 0 where it has begun.
-        hold: Seconds left of a hold; above 0 nothing was given away.
+        hold: Seconds left of a hold; above 0 nothing is given away.
     """
 
+    is_taken: bool
     delay: float
     hold: float
 
@@ -49,15 +52,19 @@ class ShareTable:
     previous: int = -1
 
     def reserve(
-        self, now: float, slot: str, interval: float, slots: int, guard: float, earliest: float
+        self, now: float, wanted: Sequence[Slots], *, earliest: float, latest: float
     ) -> Taken:
         """Give slots away, see `LimitShare.reserve`."""
         if hold := self.hold_left(now):
-            return Taken(0.0, hold)
-        end = self.ends.get(slot)
-        start = now + max(guard, earliest) if end is None else max(end, now + earliest)
-        self.ends[slot] = start + slots * interval
-        return Taken(start - now, 0.0)
+            return Taken(is_taken=False, delay=0.0, hold=hold)
+        start = now + earliest
+        for slots in wanted:
+            start = max(start, self.ends.get(slots.limit, now + slots.guard))
+        if start - now > latest:
+            return Taken(is_taken=False, delay=start - now, hold=0.0)
+        for slots in wanted:
+            self.ends[slots.limit] = start + slots.count * slots.interval
+        return Taken(is_taken=True, delay=start - now, hold=0.0)
 
     def hold(self, now: float, seconds: float) -> None:
         """Begin a hold; a longer one in force stays."""
