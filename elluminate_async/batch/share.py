@@ -4,7 +4,7 @@ A share is a small state that all of them can change: in a file, in Redis, in an
 each limit it knows until when its slots are given away, so that a process asks for the next ones
 and is told when they begin::
 
-    wanted = [Slots("requests", interval=0.1025, count=1, guard=1.0)]
+    wanted = [Slots("requests", interval=0.1025, number=1, guard=1.0)]
     taken = await share.reserve(wanted, earliest=-0.02, latest=1.0)
     await anyio.sleep(taken.delay)      # and send one request
 
@@ -23,14 +23,14 @@ class Slots(NamedTuple):
     Attributes:
         limit: Which one, such as ``"requests"``.
         interval: Seconds from one slot to the next.
-        count: How many, at least 1.
+        number: How many, at least 1.
         guard: Where the share knows nothing of the limit, as it is new or was lost, its first slot
             does not begin before so many seconds from now.
     """
 
     limit: str
     interval: float
-    count: int
+    number: int
     guard: float
 
 

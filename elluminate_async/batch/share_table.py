@@ -63,7 +63,7 @@ class ShareTable:
         if start - now > latest:
             return Taken(is_taken=False, delay=start - now, hold=0.0)
         for slots in wanted:
-            self.ends[slots.limit] = start + slots.count * slots.interval
+            self.ends[slots.limit] = start + slots.number * slots.interval
         return Taken(is_taken=True, delay=start - now, hold=0.0)
 
     def hold(self, now: float, seconds: float) -> None:
