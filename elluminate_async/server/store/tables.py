@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
-    JSON,
     Boolean,
     Column,
     Float,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -20,42 +16,18 @@ from sqlalchemy import (
     text,
 )
 
+from elluminate_async.server.store.columns import (
+    json_column,
+    metadata,
+    optional,
+    parent,
+    table_of_project,
+    time_column,
+)
 from elluminate_async.server.store.utc import UtcDateTime
 
 SCHEMA_VERSION = 6
 """Version of these tables and of those that triggers keep; a later one is refused."""
-
-metadata = MetaData()
-
-
-def _json(name: str) -> Column[Any]:
-    return Column(name, JSON(none_as_null=True))
-
-
-def _time(name: str) -> Column[Any]:
-    return Column(name, UtcDateTime, nullable=False)
-
-
-def _parent(name: str, target: str, *, nullable: bool = False, index: bool = True) -> Column[Any]:
-    # What belongs to a deleted object goes with it, as it would have nothing to refer to.
-    return Column(
-        name, ForeignKey(f"{target}.id", ondelete="CASCADE"), nullable=nullable, index=index
-    )
-
-
-def _optional(name: str, target: str) -> Column[Any]:
-    return Column(name, ForeignKey(f"{target}.id", ondelete="SET NULL"), index=True)
-
-
-def _table(name: str, *columns: Column[Any] | UniqueConstraint | Index) -> Table:
-    return Table(
-        name,
-        metadata,
-        Column("id", Integer, primary_key=True, autoincrement=False),
-        _parent("project_id", "projects"),
-        *columns,
-    )
-
 
 meta = Table("meta", metadata, Column("name", String, primary_key=True), Column("value", Text))
 
@@ -73,8 +45,8 @@ projects = Table(
     Column("name", String, nullable=False, unique=True),
     Column("description", Text, nullable=False),
     Column("public_in_org", Boolean, nullable=False),
-    _time("created_at"),
-    _time("updated_at"),
+    time_column("created_at"),
+    time_column("updated_at"),
 )
 
 api_keys = Table(
@@ -82,118 +54,118 @@ api_keys = Table(
     metadata,
     Column("sha256", String, primary_key=True),
     # None: a key for all projects of this server.
-    _parent("project_id", "projects", nullable=True),
-    _time("created_at"),
+    parent("project_id", "projects", nullable=True),
+    time_column("created_at"),
 )
 
-criterion_sets = _table(
+criterion_sets = table_of_project(
     "criterion_sets",
     Column("name", String, nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     UniqueConstraint("project_id", "name"),
 )
 
-criteria = _table(
+criteria = table_of_project(
     "criteria",
-    _parent("criterion_set_id", "criterion_sets"),
+    parent("criterion_set_id", "criterion_sets"),
     Column("criterion_str", Text, nullable=False),
     Column("label", String),
     # Of one that its set no longer asks, and that is kept for its ratings.
     Column("retired_at", UtcDateTime),
-    _time("created_at"),
+    time_column("created_at"),
 )
 
-prompt_templates = _table(
+prompt_templates = table_of_project(
     "prompt_templates",
     Column("name", String, nullable=False),
     Column("version", Integer, nullable=False),
-    _json("messages"),
-    _json("response_format_json_schema"),
-    _json("tools"),
-    _json("tool_choice"),
+    json_column("messages"),
+    json_column("response_format_json_schema"),
+    json_column("tools"),
+    json_column("tool_choice"),
     Column("digest", String, nullable=False),
-    _optional("criterion_set_id", "criterion_sets"),
-    _time("created_at"),
-    _time("updated_at"),
+    optional("criterion_set_id", "criterion_sets"),
+    time_column("created_at"),
+    time_column("updated_at"),
     UniqueConstraint("project_id", "name", "version"),
     UniqueConstraint("project_id", "name", "digest"),
 )
 
-collections = _table(
+collections = table_of_project(
     "collections",
     Column("name", String, nullable=False),
     Column("description", Text, nullable=False),
-    _json("columns"),
+    json_column("columns"),
     Column("read_only", Boolean, nullable=False),
     Column("collection_type", String, nullable=False),
-    _json("environment_config"),
-    _time("created_at"),
-    _time("updated_at"),
+    json_column("environment_config"),
+    time_column("created_at"),
+    time_column("updated_at"),
     UniqueConstraint("project_id", "name"),
 )
 
-entries = _table(
+entries = table_of_project(
     "entries",
-    _parent("collection_id", "collections"),
-    _json("input_values"),
-    _json("environment_config"),
+    parent("collection_id", "collections"),
+    json_column("input_values"),
+    json_column("environment_config"),
     Column("digest", String, nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     Index("entries_by_content", "collection_id", "digest"),
 )
 
-scenario_sets = _table(
+scenario_sets = table_of_project(
     "scenario_sets",
     Column("name", String, nullable=False),
     Column("description", Text, nullable=False),
     Column("read_only", Boolean, nullable=False),
-    _time("created_at"),
-    _time("updated_at"),
+    time_column("created_at"),
+    time_column("updated_at"),
     UniqueConstraint("project_id", "name"),
 )
 
-scenario_fields = _table(
+scenario_fields = table_of_project(
     "scenario_fields",
-    _parent("scenario_set_id", "scenario_sets"),
+    parent("scenario_set_id", "scenario_sets"),
     Column("name", String, nullable=False),
     Column("field_type", String, nullable=False),
     Column("default_value", Text, nullable=False),
     UniqueConstraint("scenario_set_id", "name"),
 )
 
-scenarios = _table(
+scenarios = table_of_project(
     "scenarios",
-    _parent("scenario_set_id", "scenario_sets"),
+    parent("scenario_set_id", "scenario_sets"),
     Column("goal", Text, nullable=False),
     Column("expected_conversation_outcome", Text, nullable=False),
     # A value for each field, by the field's id: renaming a field changes no scenario.
-    _json("field_values"),
+    json_column("field_values"),
     # Of the goal and the outcome alone, which no change of the fields touches.
     Column("digest", String, nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     Index("scenarios_by_content", "scenario_set_id", "digest"),
 )
 
-llm_configs = _table(
+llm_configs = table_of_project(
     "llm_configs",
     Column("name", String, nullable=False),
-    _json("document"),
+    json_column("document"),
     Column("api_key", Text),
     Column("is_default", Boolean, nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     UniqueConstraint("project_id", "name"),
 )
 
-experiments = _table(
+experiments = table_of_project(
     "experiments",
     Column("name", String, nullable=False),
     Column("description", Text, nullable=False),
-    _parent("prompt_template_id", "prompt_templates", nullable=True),
-    _parent("collection_id", "collections", nullable=True),
-    _parent("criterion_set_id", "criterion_sets"),
-    _optional("llm_config_id", "llm_configs"),
+    parent("prompt_template_id", "prompt_templates", nullable=True),
+    parent("collection_id", "collections", nullable=True),
+    parent("criterion_set_id", "criterion_sets"),
+    optional("llm_config_id", "llm_configs"),
     Column("generation_task_id", String),
-    _json("generation_params"),
+    json_column("generation_params"),
     Column("rating_mode", String, nullable=False),
     Column("n_epochs", Integer, nullable=False),
     Column("logs", Text),
@@ -202,12 +174,12 @@ experiments = _table(
     Column("rating_version", String),
     Column("response_column_id", Integer),
     Column("evaluation_mode", String),
-    _json("agent_config"),
-    _json("evaluation_agent_config"),
+    json_column("agent_config"),
+    json_column("evaluation_agent_config"),
     Column("persona_group_id", Integer),
-    _parent("scenario_set_id", "scenario_sets", nullable=True),
-    _time("created_at"),
-    _time("updated_at"),
+    parent("scenario_set_id", "scenario_sets", nullable=True),
+    time_column("created_at"),
+    time_column("updated_at"),
     UniqueConstraint("project_id", "name"),
 )
 
@@ -222,7 +194,7 @@ agent_definitions = Table(
         primary_key=True,
         autoincrement=False,
     ),
-    _json("tasks"),
+    json_column("tasks"),
 )
 
 # What is known of an agent's result besides the response that it is.
@@ -239,37 +211,37 @@ agent_results = Table(
     Column("reward", Float),
     Column("steps", Integer),
     Column("cost_usd", Float),
-    _json("metadata"),
+    json_column("metadata"),
 )
 
-prompts = _table(
+prompts = table_of_project(
     "prompts",
     # None of a task for an agent, whose instruction is the row's.
-    _parent("prompt_template_id", "prompt_templates", nullable=True),
-    _parent("template_variables_id", "entries"),
-    _json("messages"),
+    parent("prompt_template_id", "prompt_templates", nullable=True),
+    parent("template_variables_id", "entries"),
+    json_column("messages"),
     Column("digest", String, nullable=False),
     # Of the entry when it was last filled in; None where an earlier version did that.
     Column("entry_digest", String),
     # What a conversation gives besides messages, or why it is none; null where it gives nothing.
-    _json("resolved"),
-    _time("created_at"),
+    json_column("resolved"),
+    time_column("created_at"),
     UniqueConstraint("project_id", "digest"),
 )
 
-responses = _table(
+responses = table_of_project(
     "responses",
-    _parent("experiment_id", "experiments"),
-    _parent("prompt_id", "prompts"),
+    parent("experiment_id", "experiments"),
+    parent("prompt_id", "prompts"),
     # The prompt's, which it goes with: samples are found without the prompts.
     Column("template_variables_id", Integer),
-    _optional("llm_config_id", "llm_configs"),
+    optional("llm_config_id", "llm_configs"),
     Column("epoch", Integer, nullable=False),
     # A row is made when its job is accepted, so that ids follow the request's order
     # whatever finishes first; it shows once it has an answer or an error.
     Column("is_ready", Boolean, nullable=False),
-    _json("messages"),
-    _json("llm_model_config"),
+    json_column("messages"),
+    json_column("llm_model_config"),
     Column("llm_model_name", String),
     Column("duration_seconds", Float),
     Column("input_tokens", Integer),
@@ -279,13 +251,13 @@ responses = _table(
     # By the prices at the time; None where one of the two is not known.
     Column("input_cost_usd", Float),
     Column("output_cost_usd", Float),
-    _json("custom_api_info"),
-    _json("trajectory"),
+    json_column("custom_api_info"),
+    json_column("trajectory"),
     Column("trajectory_ingest_error", Text),
     Column("termination_reason", String),
     Column("error", Text),
     Column("annotation", Text, nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
 )
 Index(
     "responses_by_entry",
@@ -304,10 +276,10 @@ Index(
     postgresql_where=text("trajectory_ingest_error IS NOT NULL"),
 )
 
-ratings = _table(
+ratings = table_of_project(
     "ratings",
-    _parent("response_id", "responses", index=False),
-    _parent("criterion_id", "criteria"),
+    parent("response_id", "responses", index=False),
+    parent("criterion_id", "criteria"),
     Column("rating", String, nullable=False),
     Column("reasoning", Text),
     # Its share of what the judge took.
@@ -320,7 +292,7 @@ ratings = _table(
     # A newer rating supersedes an older one; the older stays for its job's result.
     Column("is_current", Boolean, nullable=False),
     Column("job_id", String, index=True),
-    _time("created_at"),
+    time_column("created_at"),
 )
 Index(
     "ratings_once",
@@ -339,12 +311,12 @@ Index(
     ratings.c.rating,
 )
 
-jobs = _table(
+jobs = table_of_project(
     "jobs",
     Column("task_id", String, nullable=False, unique=True),
     Column("kind", String, nullable=False),
     # That of all its items; None where they are of several.
-    _parent("experiment_id", "experiments", nullable=True),
+    parent("experiment_id", "experiments", nullable=True),
     Column("rating_mode", String),
     Column("status", String, nullable=False, index=True),
     Column("error_msg", Text),
@@ -353,7 +325,7 @@ jobs = _table(
     Column("rated", Integer, nullable=False),
     Column("processed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     Column("finished_at", UtcDateTime, index=True),
 )
 
@@ -390,5 +362,5 @@ idempotency = Table(
     Column("answer", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False, index=True),
     # The experiment that the answer is about, which it goes with.
-    _parent("experiment_id", "experiments", nullable=True),
+    parent("experiment_id", "experiments", nullable=True),
 )
