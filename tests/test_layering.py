@@ -85,7 +85,8 @@ LIBRARIES = {
     "cli": {"typer", "rich", "click", "pydantic", "yaml", "openpyxl"},
     "testing": {"_typeshed", "aiohttp", "anyio", "pydantic", "pytest"},
     "integrations": {
-        "anyio", "fastapi", "opentelemetry", "pydantic", "pydantic_core", "pytest", "starlette",
+        "anyio", "fastapi", "opentelemetry", "pydantic", "pydantic_core", "pytest", "ray", "redis",
+        "starlette",
     },
     "": set[str](),
     "__main__": set[str](),
