@@ -20,7 +20,7 @@ class Allowance(Protocol[V]):
     """Lets items through as long as what they take is there."""
 
     @abstractmethod
-    def begin(self, done: Mapping[int, Any], unfinished: Iterable[UnfinishedChunk]) -> None:
+    async def begin(self, done: Mapping[int, Any], unfinished: Iterable[UnfinishedChunk]) -> None:
         """The call begins.
 
         Args:

@@ -87,14 +87,15 @@ class BatchRun(Generic[V, R]):
         recovery, allowance = self._call.recovery, self._call.allowance
         if recovery is None:
             if allowance is not None:
-                allowance.begin({}, ())
+                await allowance.begin({}, ())
             builder = ChunkBuilder[V](self._call.options, self._call.sizes)
             return await self._send_all(source, builder, sent_before)
+        recovery.skipped = self.failed_items if self._keep_failed else None
         try:
             await recovery.open()
             self._call.memory.unread = recovery.may_be_sent
             if allowance is not None:
-                allowance.begin(recovery.done, recovery.open_chunks)
+                await allowance.begin(recovery.done, recovery.open_chunks)
             if self._call.total is not None and isinstance(source, Iterable):
                 source = list(uncancelled(source))
                 recovery.check_inputs(source)
@@ -103,8 +104,6 @@ class BatchRun(Generic[V, R]):
             if not self.out_of_time:
                 recovery.finished(self.positions)
         finally:
-            if self._keep_failed:
-                self.failed_items |= recovery.skipped
             await recovery.close()
 
     async def _send_all(

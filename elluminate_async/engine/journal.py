@@ -13,22 +13,22 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from io import FileIO
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from elluminate_async.engine.chunks import CLEAN_UP_SECONDS
 from elluminate_async.engine.filelock import lock_file, unlock_file
+from elluminate_async.engine.journal_state import JournalState
 from elluminate_async.engine.records import (
     CONTENT,
     FORMAT,
     Header,
-    JournalState,
     Record,
     check_header,
     decode_record,
     encode_record,
-    read_records,
 )
 from elluminate_async.engine.threads import run_to_end
 from elluminate_async.errors import ItemError, JournalError
@@ -45,7 +45,7 @@ class Journal:
 
     Attributes:
         path: The file.
-        state: What it held when it was opened.
+        state: What it held when it was opened, read from the file as it is asked for.
     """
 
     def __init__(self, path: Path, descriptor: int, state: JournalState) -> None:
@@ -77,14 +77,13 @@ class Journal:
                 raise JournalError(
                     f"the journal {path} is in use by another call", path=path, in_use=True
                 )
-            records, end = read_records(path, descriptor)
-            if os.fstat(descriptor).st_size > end:
+            check = partial(check_header, path, header=header, check_total=check_total)
+            state = JournalState.read(path, FileIO(descriptor, closefd=False), check)
+            if os.fstat(descriptor).st_size > state.end:
                 # The last record was being written when its process ended.
-                os.ftruncate(descriptor, end)
-            if records:
-                check_header(path, records[0], header, check_total=check_total)
-            journal = cls(path, descriptor, JournalState.of(path, records))
-            if not records:
+                os.ftruncate(descriptor, state.end)
+            journal = cls(path, descriptor, state)
+            if state.end == 0:
                 journal._append([{"kind": "HEADER", "format": FORMAT, **header.to_dict()}])
                 os.fsync(descriptor)
                 sync_folder(path.parent)

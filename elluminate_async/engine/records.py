@@ -1,4 +1,4 @@
-"""The contents of a journal: its records, as bytes and as what they tell together.
+"""The records of a journal, as bytes and back.
 
 A journal is a file of records, one a line: the length and the CRC-32 of the JSON text, both
 as eight hex digits, then the text. It holds ids and hashes, no prompts, no answers and no
@@ -25,10 +25,11 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BufferedIOBase, BytesIO, RawIOBase
 from json import JSONEncoder, loads
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from elluminate_async.errors import ItemError, JournalError
+from elluminate_async.errors import JournalError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,7 @@ CONTENT = frozenset({"output", "ratings"})
 """Parts of an item's error that are content, which a journal does not hold."""
 
 _PREFIX = 18  # two numbers of eight hex digits, a space after each
+_USUAL_RECORD = 16_384  # bytes
 _SECTOR = 512  # bytes that a disk writes as one
 _MOST_IDS = 100_000_000  # in one range of them
 _HEX = frozenset(b"0123456789abcdef ")
@@ -98,95 +100,6 @@ class UnfinishedChunk:
     left: set[int] = field(default_factory=set[int])
 
 
-@dataclass(slots=True)
-class JournalState:
-    """The state that a journal told when it was opened, by position.
-
-    Attributes:
-        pins: Hashes of what the call works with, by what it is and then by part.
-        chunk_of: The chunk in which a position was sent last, while it has no outcome.
-        total: Positions of a call that had come to its end.
-    """
-
-    pins: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    fingerprints: dict[int, str] = field(default_factory=dict[int, str])
-    chunk_of: dict[int, UnfinishedChunk] = field(default_factory=dict[int, UnfinishedChunk])
-    done: dict[int, Any] = field(default_factory=dict[int, Any])
-    failed: dict[int, ItemError] = field(default_factory=dict[int, ItemError])
-    baseline: Mapping[str, Any] | None = None
-    total: int | None = None
-    _chunks: dict[str, UnfinishedChunk] = field(default_factory=dict[str, UnfinishedChunk])
-
-    @property
-    def open_chunks(self) -> list[UnfinishedChunk]:
-        """Chunks with positions left, in the order of their intents."""
-        return [chunk for chunk in self._chunks.values() if chunk.left]
-
-    @classmethod
-    def of(cls, path: Path, records: Iterable[Record]) -> Self:
-        """The state that ``records`` tell together.
-
-        Raises:
-            JournalError: They are none of this version.
-        """
-        state = cls()
-        try:
-            for record in records:
-                state._apply(record)
-        except Exception as error:
-            # A record may be whole and hold anything.
-            text = f"the journal {path} is none of this version: {error!r:.200}"
-            raise JournalError(text, path=path) from None
-        return state
-
-    def _apply(self, record: Record) -> None:
-        match record["kind"]:
-            case "PINS":
-                self.pins |= {str(name): {**parts} for name, parts in record["pins"].items()}
-            case "INPUTS":
-                self.fingerprints.update(_by_position(record["inputs"]))
-            case "BASELINE":
-                self.baseline = {**record["rows"]}
-            case "INTENT":
-                self._intend(record)
-            case "TASK":
-                self._chunks[record["key"]].job_id = _text(record["job"])
-            case "DONE" | "FAILED" | "RELEASED":
-                self._conclude(record)
-            case "CLOSED":
-                (self.total,) = _positions([record["total"]])
-            case "HEADER" | "UNKNOWN":
-                # The one was looked at before; the other's positions stay as they are.
-                pass
-            case kind:
-                raise ValueError(f"no kind of record: {kind!r}")
-
-    def _conclude(self, record: Record) -> None:
-        done = _by_position(record.get("rows", {}))
-        failed = [ItemError.from_dict(error) for error in record.get("errors", ())]
-        for position in _positions((*done, *(error.position for error in failed))):
-            self._end(position)
-        for position in _positions(record.get("positions", ())):
-            self._end(position)
-        self.done |= done
-        self.failed |= {error.position: error for error in failed}
-
-    def _intend(self, record: Record) -> None:
-        positions = _positions(record["positions"])
-        facts = {**record["facts"]}
-        chunk = UnfinishedChunk(_text(record["key"]), positions, facts, left=set(positions))
-        for position in positions:
-            self._end(position)
-            self.chunk_of[position] = chunk
-        self._chunks[chunk.key] = chunk
-
-    def _end(self, position: int) -> None:
-        if chunk := self.chunk_of.pop(position, None):
-            chunk.left.discard(position)
-        self.done.pop(position, None)
-        self.failed.pop(position, None)
-
-
 def encode_record(record: Record) -> bytes:
     """The line of a record."""
     return _line(_encode(record).encode())
@@ -214,19 +127,12 @@ def decode_record(line: bytes) -> Record | None:
     return cast("Record", record)
 
 
-def read_records(path: Path, descriptor: int) -> tuple[list[Record], int]:
-    """All records, and the offset at which they end; what follows that is a torn record.
+def read_records(path: Path, file: BufferedIOBase) -> Iterator[tuple[int, int, Record]]:
+    """Each record, with where it begins and ends; not one that is torn at the end.
 
     Raises:
         JournalError: Something that is no torn record at the end cannot be read.
     """
-    with open(descriptor, "rb", closefd=False) as file:
-        return parse_records(path, file)
-
-
-def parse_records(path: Path, file: BinaryIO) -> tuple[list[Record], int]:
-    """The same of what ``file`` holds."""
-    records: list[Record] = []
     offset = 0
     for line in file:
         try:
@@ -235,12 +141,25 @@ def parse_records(path: Path, file: BinaryIO) -> tuple[list[Record], int]:
             raise _damaged(path, offset, f" ({error!s:.200})") from None
         if record is None:
             tail = line + file.read()
-            if not (_is_torn(tail, offset) if records else _is_torn_header(tail)):
+            if not (_is_torn(tail, offset) if offset else _is_torn_header(tail)):
                 raise _damaged(path, offset)
-            break
-        records.append(record)
+            return
+        yield offset, offset + len(line), record
         offset += len(line)
-    return records, offset
+
+
+def record_at(file: RawIOBase | BytesIO, offset: int) -> Record | None:
+    """The record that begins at ``offset``; None when there is none any more.
+
+    Raises:
+        ValueError: What begins there is no record.
+    """
+    file.seek(offset)
+    line = file.read(_USUAL_RECORD) or b""
+    length = _PREFIX + int(line[:8], 16) + 1
+    while len(line) < length and (more := file.read(length - len(line))):
+        line += more
+    return decode_record(line[:length])
 
 
 def _damaged(path: Path, offset: int, why: str = "") -> JournalError:
@@ -303,7 +222,7 @@ def _is_torn_header(tail: bytes) -> bool:
     )
 
 
-def check_header(path: Path, found: Record, header: Header, *, check_total: bool) -> None:
+def check_header(path: Path, found: Record, *, header: Header, check_total: bool) -> None:
     """Raise `JournalError` when a journal belongs to another call."""
     version = found.get("format")
     if found.get("kind") != "HEADER" or not isinstance(version, int):
@@ -361,20 +280,3 @@ def ids_of_ranges(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
         if not 0 <= last - first < _MOST_IDS:
             raise ValueError(f"no range of ids: {first!r} to {last!r}")
         yield from range(first, last + 1)
-
-
-def _by_position(pairs: Mapping[str, Any]) -> dict[int, Any]:
-    return {int(position): value for position, value in pairs.items()}
-
-
-def _positions(values: Iterable[Any]) -> tuple[int, ...]:
-    positions = tuple(values)
-    if not all(type(position) is int and position >= 0 for position in positions):
-        raise ValueError(f"no positions: {positions!r:.80}")
-    return positions
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"no text: {value!r:.80}")
-    return value

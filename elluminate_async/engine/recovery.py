@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from array import array
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -53,7 +54,7 @@ class Recovery(Generic[V, R]):
         operation: What the journal notes of the call comes from it.
         of_retry: The call sends some of the items of an earlier one once more.
         passes_over_outcomes: Send every item, whatever the journal holds of it.
-        skipped: Items that the journal has as failed for good.
+        skipped: Items that the journal has as failed for good; None of a call that keeps none.
         unread: Why the service could not be asked whether the journal is of this call, so that
             it was not opened and nothing is sent.
         may_be_sent: Whether an earlier run may have sent what is not sent for that.
@@ -63,7 +64,7 @@ class Recovery(Generic[V, R]):
     operation: Operation[V, R]
     of_retry: bool = False
     passes_over_outcomes: bool = False
-    skipped: dict[int, Item[V]] = field(default_factory=dict[int, Item[V]])
+    skipped: dict[int, Item[V]] | None = None
     unread: ElluminateError | None = None
     may_be_sent: bool = False
     _journal: Journal | None = None
@@ -148,20 +149,20 @@ class Recovery(Generic[V, R]):
         if self.unread is not None:
             return
         known = self.journal.state.fingerprints
-        new: dict[int, str] = {}
+        new = array("Q")
         changed: list[int] = []
         for entry in entries:
             for position, fingerprint in self._fingerprints(entry):
-                if known.get(position, fingerprint) != fingerprint:
+                if known.differs(position, fingerprint):
                     changed.append(position)
                 elif position not in known:
-                    new[position] = fingerprint
+                    known.note(position, fingerprint)
+                    new.append(position)
         if changed:
             raise self._changed(sorted(changed))
-        known.update(new)
-        pairs = iter(new.items())
-        while part := dict(pair for pair, _ in zip(pairs, range(_NOTED_AT_ONCE), strict=False)):
-            self.journal.inputs(part)
+        for first in range(0, len(new), _NOTED_AT_ONCE):
+            part = new[first : first + _NOTED_AT_ONCE]
+            self.journal.inputs({position: known[position] for position in part})
 
     @property
     def done(self) -> Mapping[int, Any]:
@@ -246,8 +247,7 @@ class Recovery(Generic[V, R]):
         if self.of_retry or self.unread is not None:
             return
         state = self.journal.state
-        known = [*state.done, *state.failed, *state.chunk_of]
-        if missing := sorted(position for position in known if position >= positions):
+        if missing := state.known_from(positions):
             raise self._changed(missing)
         if state.total is not None and state.total != positions:
             raise JournalError(
@@ -262,7 +262,7 @@ class Recovery(Generic[V, R]):
         """Raise `JournalError` when an entry is not what the journal has at its position."""
         known = self.journal.state.fingerprints
         for position, fingerprint in self._fingerprints(entry):
-            if known.get(position, fingerprint) != fingerprint:
+            if known.differs(position, fingerprint):
                 raise self._changed([position])
 
     def _fingerprints(self, entry: Entry[V]) -> Iterable[tuple[int, str]]:
@@ -307,7 +307,8 @@ class ResumingBuilder(ChunkBuilder[V]):
             self._done_items.append(entry)
             return self._take_done() if len(self._done_items) >= self._max_items else None
         if (error := state.failed.get(position)) is not None:
-            self._recovery.skipped[position] = entry
+            if self._recovery.skipped is not None:
+                self._recovery.skipped[position] = entry
             self._passed += [Passed(alias, error.at(alias)) for alias in entry.aliases]
             return super().add(Passed(position, error))
         if (sent := state.chunk_of.get(position)) is not None:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from elluminate_async.engine.allowance import Allowance
 from elluminate_async.errors import InputError, ItemError, OutcomeUnknownError
@@ -39,6 +40,7 @@ FIRST_GUESS = 1_000
 
 _PER_MESSAGE = 16  # tokens that mark its role and its ends, in any chat format
 _ROUNDING = 1e-9
+_READ_AT_ONCE = 1_000  # references of a journal
 _MOST = "most"  # of a chunk's facts in the journal
 
 
@@ -116,7 +118,8 @@ class LaneSpending(Allowance[ResponseSpec]):
         self._fixed = _fixed_tokens(config, template)
         self._aside: dict[int, float] = {}
         self._in_doubt: dict[int, float] = {}
-        self._known: set[int] = set()
+        self._done: Mapping[int, Any] = {}
+        self._untold: set[int] = set()
         self._has_begun = False
         self._longest = config.max_tokens or 0
         # How many times its estimate a prompt was at most.
@@ -124,7 +127,7 @@ class LaneSpending(Allowance[ResponseSpec]):
         self._asked: dict[int, int] = {}
         self._refusal: str | None = None
 
-    def begin(self, done: Mapping[int, Any], unfinished: Iterable[UnfinishedChunk]) -> None:
+    async def begin(self, done: Mapping[int, Any], unfinished: Iterable[UnfinishedChunk]) -> None:
         """The configuration begins, or some of it is sent once more.
 
         The most that unfinished chunks may cost is set aside at once: they are asked for later.
@@ -132,13 +135,19 @@ class LaneSpending(Allowance[ResponseSpec]):
         self._refusal = None
         if self._has_begun:
             return
-        self._has_begun = True
-        tokens = {position: of[2] for position, of in done.items() if len(of) > 2 and of[2]}
-        self._known = set(tokens)
+        spent = 0.0
+        for count, (position, of) in enumerate(done.items()):
+            if count % _READ_AT_ONCE == 0:
+                # Of a million, others do not wait for all.
+                await anyio.lowlevel.checkpoint()
+            if len(of) > 2 and of[2]:
+                spent += self._prices.cost(*of[2])
+            else:
+                self._untold.add(position)
+        self._has_begun, self._done = True, done
         for chunk in unfinished:
             most = dict(zip(chunk.positions, chunk.facts.get(_MOST, ()), strict=False))
             self._aside |= {position: most[position] for position in chunk.left & most.keys()}
-        spent = sum(self._prices.cost(*pair) for pair in tokens.values())
         self._whole.begin(spent, sum(self._aside.values()))
 
     def facts(self, positions: Iterable[int]) -> Mapping[str, Any]:
@@ -170,7 +179,7 @@ class LaneSpending(Allowance[ResponseSpec]):
             if own is not None:
                 aside += own
                 cost += self._cost(position, outcome, own)
-            elif position not in self._known:
+            elif position in self._untold or position not in self._done:
                 cost += self._cost_of_earlier(position, outcome)
         self._whole.settle(aside, cost)
 

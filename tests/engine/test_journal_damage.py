@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from elluminate_async.engine.journal import Journal
-from elluminate_async.engine.records import FORMAT, JournalState, decode_record, parse_records
+from elluminate_async.engine.journal_state import JournalState
+from elluminate_async.engine.records import FORMAT, decode_record
 from elluminate_async.errors import GenerationError, JournalError
 from tests.engine.test_journal import HEADER
 from tests.matrix import Fired
@@ -41,8 +42,8 @@ async def whole_journal(path: Path, *, ends_with: str) -> bytes:
 
 def read(path: Path, data: bytes) -> tuple[JournalState, int]:
     """What a journal of these bytes tells, and how many of them count."""
-    records, end = parse_records(path, io.BytesIO(data))
-    return JournalState.of(path, records), end
+    state = JournalState.read(path, io.BytesIO(data))
+    return state, state.end
 
 
 @pytest.mark.row(87)
@@ -135,7 +136,11 @@ NONSENSE = {
     "positions of a number": record(**{**INTENT, "positions": 7}),
     "facts of a text": record(**{**INTENT, "facts": "x"}),
     "no facts": record(kind="INTENT", key="k", positions=[0]),
-    "a job of no intent": record(kind="TASK", key="k", job="j"),
+    "a job of a number": record(kind="TASK", key="k", job=1),
+    "a job of no key": record(kind="TASK", job="j"),
+    "inputs of no hash": record(kind="INPUTS", inputs={"0": "none"}),
+    "a hash that is too long": record(kind="INPUTS", inputs={"0": "f" * 17}),
+    "a hash of a number": record(kind="INPUTS", inputs={"0": 7}),
     "errors of a number": record(kind="FAILED", errors=7),
     "an error of a list": record(kind="FAILED", errors=[[]]),
     "an error of nothing": record(kind="FAILED", errors=[{}]),

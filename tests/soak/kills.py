@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import pickle
@@ -27,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from elluminate_async import AsyncClient, Batch
-from elluminate_async.engine.records import JournalState, Record, read_records
+from elluminate_async.engine.journal_state import JournalState
+from elluminate_async.engine.records import Record, read_records
 from elluminate_async.errors import ItemError
 from elluminate_async.testing import Report, ScriptedService, check_batch, check_ratings
 from elluminate_async.testing.exchange import Exchange, Process, Reply
@@ -237,8 +239,8 @@ def intended_in(job: Job) -> set[int]:
 
 
 def state_of(path: Path) -> JournalState:
-    """What a journal holds."""
-    return JournalState.of(path, records_of(path))
+    """What a journal holds; nothing when it was never begun."""
+    return JournalState.read(path, io.BytesIO(path.read_bytes() if path.exists() else b""))
 
 
 def records_of(path: Path) -> list[Record]:
@@ -246,7 +248,7 @@ def records_of(path: Path) -> list[Record]:
     if not path.exists():
         return []
     with path.open("rb") as file:
-        return read_records(path, file.fileno())[0]
+        return [record for _, _, record in read_records(path, file)]
 
 
 def values_of(id: int) -> dict[str, str]:
