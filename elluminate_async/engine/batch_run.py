@@ -77,7 +77,7 @@ class BatchRun(Generic[V, R]):
         self._share = call.share or call.limits.share(call.options.priority)
         concurrency = call.max_in_flight or call.options.max_concurrency
         # A task is busy until the consumer took the outcomes, unlike the limits' permits.
-        self._workers = WorkerPool[Chunk[V]](concurrency, self._run_chunk)
+        self._workers = WorkerPool[Chunk[V]](concurrency)
         self._gave_way_at = -math.inf
         self._queued = 0.0  # seconds that the last permit was waited for
         self._fatal: BaseException | None = None
@@ -229,7 +229,7 @@ class BatchRun(Generic[V, R]):
         if has_permit:
             if self._queued:
                 chunk = replace(chunk, queued=self._queued)
-            if self._workers.submit(chunk, tasks):
+            if self._workers.submit(chunk, self._run_chunk, tasks):
                 # It comes as far as it can before the next: all at once would be a burst.
                 await asyncio.sleep(0)
             return

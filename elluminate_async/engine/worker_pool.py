@@ -18,12 +18,10 @@ class WorkerPool(Generic[C]):
 
     Args:
         size: Tasks at most; one is begun only when no other is idle.
-        work: Does one thing; False when its task is to do no more.
     """
 
-    def __init__(self, size: int, work: Callable[[C], Awaitable[bool]]) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
-        self._work = work
         self._begun = 0
         self._idle: deque[asyncio.Future[C | None]] = deque()
         self._room: asyncio.Future[None] | None = None
@@ -40,15 +38,25 @@ class WorkerPool(Generic[C]):
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
-    def submit(self, thing: C, tasks: TaskGroup) -> bool:
-        """Have ``thing`` done, where there is room; whether a new task of ``tasks`` was begun."""
+    def submit(self, thing: C, work: Callable[[C], Awaitable[bool]], tasks: TaskGroup) -> bool:
+        """Have ``thing`` done, where there is room.
+
+        Args:
+            thing: To be done.
+            work: Does it, the same for all; False when its task is to do no more. Not kept: whose
+                method it is has the pool, and what it came to is to be freed without a collection.
+            tasks: Where a new task is begun if none is idle.
+
+        Returns:
+            Whether a new task was begun.
+        """
         while self._idle:
             turn = self._idle.popleft()
             if not turn.done():
                 turn.set_result(thing)
                 return False
         self._begun += 1
-        tasks.start_soon(self._do_all, thing)
+        tasks.start_soon(self._do_all, thing, work)
         return True
 
     def close(self) -> None:
@@ -59,9 +67,9 @@ class WorkerPool(Generic[C]):
             if not turn.done():
                 turn.set_result(None)
 
-    async def _do_all(self, thing: C | None) -> None:
+    async def _do_all(self, thing: C | None, work: Callable[[C], Awaitable[bool]]) -> None:
         while thing is not None:
-            goes_on = await self._work(thing)
+            goes_on = await work(thing)
             # Not to be kept alive by an idle task.
             thing = None
             if goes_on and not self._closed:

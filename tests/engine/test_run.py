@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import anyio
@@ -537,3 +539,22 @@ async def test_tasks_do_not_grow_with_the_input() -> None:
     assert len(batch.succeeded) == 50_000
     assert most <= 8
     assert peak < 20e6
+
+
+async def test_outcomes_are_freed_with_their_batch() -> None:
+    """Nothing of a call that ended waits for the garbage collector."""
+
+    class Answer(str):
+        pass
+
+    service = Service()
+    service.outcome = lambda item: Answer(item.value)
+    gc.collect()
+    gc.disable()
+    try:
+        batch = await run_batch(call_to(service), entries(3))
+        kept = weakref.ref(batch[0])
+        del batch
+        assert kept() is None
+    finally:
+        gc.enable()

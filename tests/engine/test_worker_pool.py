@@ -25,11 +25,11 @@ async def test_no_task_is_begun_for_each_thing() -> None:
         done.append(thing)
         return True
 
-    pool = WorkerPool[int](3, work)
+    pool = WorkerPool[int](3)
     async with anyio.create_task_group() as tasks:
         for thing in range(1000):
             await pool.room()
-            pool.submit(thing, tasks)
+            pool.submit(thing, work, tasks)
         pool.close()
 
     assert sorted(done) == list(range(1000))
@@ -45,10 +45,10 @@ async def test_one_thing_takes_one_task() -> None:
         tasks_seen.add(asyncio.current_task())
         return True
 
-    pool = WorkerPool[int](10, work)
+    pool = WorkerPool[int](10)
     async with anyio.create_task_group() as tasks:
         for thing in range(5):
-            pool.submit(thing, tasks)
+            pool.submit(thing, work, tasks)
             await anyio.wait_all_tasks_blocked()
         pool.close()
 
@@ -69,11 +69,11 @@ async def test_what_was_handed_over_is_begun_although_the_task_is_cancelled() ->
             raise
         return True
 
-    pool = WorkerPool[int](1, work)
+    pool = WorkerPool[int](1)
     async with anyio.create_task_group() as tasks:
-        pool.submit(0, tasks)
+        pool.submit(0, work, tasks)
         await anyio.wait_all_tasks_blocked()
-        pool.submit(1, tasks)  # to an idle task, which does not run before it is cancelled
+        pool.submit(1, work, tasks)  # to an idle task, which does not run before it is cancelled
         tasks.cancel_scope.cancel()
 
     assert begun == [0, 1]
@@ -86,10 +86,10 @@ async def test_idle_tasks_are_cancelled_too() -> None:
     async def work(thing: int) -> bool:
         return True
 
-    pool = WorkerPool[int](2, work)
+    pool = WorkerPool[int](2)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            pool.submit(0, tasks)
+            pool.submit(0, work, tasks)
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
 
@@ -104,11 +104,11 @@ async def test_an_idle_task_keeps_nothing_alive() -> None:
         return True
 
     freed = False
-    pool = WorkerPool[Thing](1, work)
+    pool = WorkerPool[Thing](1)
     async with anyio.create_task_group() as tasks:
         thing = Thing()
         kept = weakref.ref(thing)
-        pool.submit(thing, tasks)
+        pool.submit(thing, work, tasks)
         del thing
         await anyio.wait_all_tasks_blocked()
         gc.collect()
