@@ -69,7 +69,7 @@ ItemsOf = Annotated[list[T], FirstErrorEnds(), BeforeValidator(_not_too_many)]
 """The items of a batch, `MOST_ITEMS` at most."""
 
 
-ItemKey = Annotated[str, Field(min_length=1, max_length=200)]
+ItemKey = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 """What names an item, or a run, for good: equal for two that are the same one."""
 
 

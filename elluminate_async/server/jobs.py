@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from elluminate_async.limits.fairness import FairGate
 from elluminate_async.server import judge
 from elluminate_async.server.generator import generate
+from elluminate_async.server.judging_runs import judge_once
 from elluminate_async.server.recorder import Recorder, RunningJob
+from elluminate_async.server.sharing import SharedCalls
 from elluminate_async.server.store import criteria, jobs, revoking
 from elluminate_async.server.store.jobs import JobKind, Step
 from elluminate_async.server.store.trouble import until_it_works
@@ -18,6 +21,7 @@ from elluminate_async.server.store.trouble import until_it_works
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterator
 
+    from elluminate_async.server.judge import Judgement
     from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.llms.pool import ModelPool
     from elluminate_async.server.store.database import Database
@@ -43,6 +47,7 @@ class Jobs:
         self._database = database
         self._models = models
         self._recorder = Recorder(database)
+        self._shared = SharedCalls()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._revoked: set[str] = set()
         self._slots = FairGate(_RUNNING_JOBS)
@@ -130,6 +135,10 @@ class Jobs:
             task.cancel()
         if tasks:
             await wait_for_ends(tasks)
+        if calls := self._shared.tasks:
+            for call in calls:
+                call.cancel()
+            await wait_for_ends(calls)
         await self._recorder.close()
 
     async def _run(self, task_id: str, caller: Caller) -> None:
@@ -166,16 +175,25 @@ class Jobs:
             _LOG.exception("the end of job %s cannot be kept", task_id)
 
     async def _work(self, task_id: str, caller: Caller) -> None:
-        plan = await until_it_works(lambda: self._database.read(jobs.plan, task_id))
-        if plan is None:
-            return
-        self._running[task_id] = job = RunningJob(plan, caller)
+        with self._shared.job() as sharing:
+            plan = await until_it_works(lambda: self._database.read(jobs.plan, task_id))
+            if plan is None:
+                return
+            self._running[task_id] = job = RunningJob(plan, caller)
+            self._shared.want(sharing, shared := plan.shared)
+            if shared:
+                job.settled = lambda ids: self._shared.leave(sharing, map(plan.key, ids))
+            await self._do_all(job)
+
+    async def _do_all(self, job: RunningJob) -> None:
+        plan = job.plan
         todo = iter(plan.todo)
+        settled = [*map(_deleted, plan.gone), *(Step(id, is_last=True) for id in plan.rated)]
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(len(plan.todo), self._models.max_calls)):
                 workers.create_task(self._serve(job, todo))
-            if not plan.todo or plan.gone:
-                self._recorder.add(job, *map(_deleted, plan.gone))
+            if not plan.todo or settled:
+                self._recorder.add(job, *settled)
             await job.ended
 
     async def _serve(self, job: RunningJob, todo: Iterator[Work]) -> None:
@@ -212,9 +230,7 @@ class Jobs:
         if runs and not work.criteria:  # all deleted since it was generated
             self._recorder.add(job, Step(work.response_id, is_last=True))
             return
-        judgement = await judge.judge(
-            self._models, work, plan.rating_mode, job.caller, plan.task_id
-        )
+        judgement = await self._judge(job, work)
         self._recorder.add(
             job,
             Step(
@@ -225,12 +241,26 @@ class Jobs:
             ),
         )
 
+    async def _judge(self, job: RunningJob, work: Work) -> Judgement:
+        plan, models = job.plan, self._models
+
+        async def ask(work: Work) -> Judgement:
+            return await judge.judge(models, work, plan.rating_mode, job.caller, plan.task_id)
+
+        if plan.run_id is None or not work.criteria:
+            return await ask(work)
+        return await judge_once(self._shared, plan.run_id, work, ask)
+
     async def _generate(self, job: RunningJob, work: Work, *, ends: bool) -> Work:
         if work.messages is not None:  # stored as given, or generated before a restart
             if ends or work.error is not None:
                 self._recorder.add(job, _generated(work.response_id, work.error))
             return work
-        answer = await generate(self._models, work, job.caller)
+        if work.is_keyed:
+            asked, key = partial(generate, self._models, work, job.caller), work.response_id
+            answer = await self._shared.made(job.plan.key(key), 0, asked)
+        else:
+            answer = await generate(self._models, work, job.caller)
         if ends or answer.error is not None:
             self._recorder.add(job, _generated(work.response_id, answer.error, answer))
         else:

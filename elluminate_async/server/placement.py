@@ -63,6 +63,8 @@ def _place(
     start: int,
     of: Filling,
 ) -> list[int]:
-    ids = new_responses.create_responses(connection, project_id, items, of, hidden=True)
+    ids = new_responses.create_responses(
+        connection, project_id, items, of, hidden=True, start=start
+    )
     accepting.add_items(connection, job, start, ids)
     return ids

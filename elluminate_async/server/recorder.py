@@ -13,7 +13,7 @@ from elluminate_async.server.store.jobs import JobReport
 from elluminate_async.server.store.trouble import TroubleError, pauses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from elluminate_async.server.llms.callers import Caller
     from elluminate_async.server.store.database import Database
@@ -41,6 +41,7 @@ class RunningJob:
         criteria: Ids of what is asked of them.
         gone: Those of them that were deleted, and are to be asked no more.
         is_revoked: Whether nothing more is to be done, nor kept of it.
+        settled: Told of the responses that are done with, once that is committed; None for nobody.
         ended: Done once its last step is committed; fails when its steps cannot be kept.
     """
 
@@ -54,8 +55,9 @@ class RunningJob:
         self.criteria = frozenset(one.id for criteria in lists for one in criteria)
         self.gone: frozenset[int] = frozenset()
         self.is_revoked = False
+        self.settled: Callable[[Iterable[int]], None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._left = len(plan.todo) + len(plan.gone)
+        self._left = len(plan.todo) + len(plan.gone) + len(plan.rated)
 
     def still_asked(self, work: Work) -> Work:
         """``work`` without the criteria that were deleted since the job began."""
@@ -194,6 +196,8 @@ class Recorder:
             return
         for job, report in reports if is_kept else ():
             job.progress = report.progress
+            if job.settled is not None:
+                job.settled([step.response_id for step in report.steps if step.is_last])
             if report.progress.is_complete and not job.ended.done():
                 job.ended.set_result(None)
 

@@ -8,6 +8,15 @@ if TYPE_CHECKING:
     import sqlite3
 
 _TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE ?"
+_TO_6 = """
+DROP INDEX responses_by_key;
+DROP INDEX ratings_of_run;
+DROP TABLE rating_runs;
+ALTER TABLE responses DROP COLUMN item_key;
+ALTER TABLE ratings DROP COLUMN run_id;
+ALTER TABLE jobs DROP COLUMN run_id;
+UPDATE meta SET value = '6' WHERE name = 'schema_version';
+"""
 _TO_5 = """
 DROP TABLE job_criteria;
 DROP TABLE usage_days;
@@ -100,7 +109,12 @@ CREATE INDEX responses_by_experiment ON responses (experiment_id, id);
 """
 
 
+def to_version_6(raw: sqlite3.Connection) -> None:
+    raw.executescript(_TO_6)
+
+
 def to_version_5(raw: sqlite3.Connection) -> None:
+    to_version_6(raw)
     _drop_triggers(raw, "usage%")
     raw.executescript(_TO_5)
 

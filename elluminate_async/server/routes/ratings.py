@@ -21,7 +21,7 @@ from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
 from elluminate_async.server.routes.refusals import refused
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, streamed
-from elluminate_async.server.store import job_inputs, sizes
+from elluminate_async.server.store import job_inputs, rating_runs, sizes
 from elluminate_async.server.store import ratings as store
 from elluminate_async.server.store.accepting import NewJob, experiment_of_responses
 from elluminate_async.server.store.jobs import JobKind
@@ -78,10 +78,15 @@ async def abandon_one(project: InProject, request: Request) -> None:
 @router.post("/batches", status_code=202, response_model=str | None, responses=refused(409))
 async def start_batch(project: InProject, request: Request, body: RatingBatchRequest) -> Response:
     """Accept a batch of responses to rate."""
+    ids, mode = body.prompt_response_ids, body.rating_mode
+    run = body.run if project.service.profile.item_keys else None
 
     def make(connection: Connection, project_id: int) -> NewJob:
-        job_inputs.require_ratable(connection, project_id, body.prompt_response_ids)
-        return NewJob(JobKind.RATINGS, body.prompt_response_ids, body.rating_mode)
+        job_inputs.require_ratable(connection, project_id, ids)
+        if run is None:
+            return NewJob(JobKind.RATINGS, ids, mode)
+        run_id = rating_runs.begin(connection, project_id, run, mode, ids)
+        return NewJob(JobKind.RATINGS, ids, mode, run_id=run_id)
 
     return await take_batch(request, project, make)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,6 +27,7 @@ from elluminate_async.server.answers import EventStream
 from elluminate_async.server.generator import generate
 from elluminate_async.server.idempotency import answer_prepared_once, begun_under_key
 from elluminate_async.server.intake import take_batch
+from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import (
     MAX_ID,
@@ -43,7 +44,7 @@ from elluminate_async.server.routes.deps import (
 from elluminate_async.server.routes.queries import read_verdicts
 from elluminate_async.server.routes.refusals import refused
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, streamed
-from elluminate_async.server.store import new_responses, samples, usage
+from elluminate_async.server.store import item_keys, new_responses, samples, usage
 from elluminate_async.server.store import responses as store
 from elluminate_async.server.store.accepting import NewJob
 from elluminate_async.server.store.cells import CellFilter
@@ -142,11 +143,15 @@ async def start_batch(project: InProject, request: Request, body: ResponseBatchR
     for item in body.prompt_response_ins:
         check_messages(item.messages)
 
+    items: Sequence[ResponseIn] = body.prompt_response_ins
+    if not project.service.profile.item_keys:
+        items = [item_keys.without(item) for item in items]
+
     def make(connection: Connection, project_id: int) -> NewJob:
-        ids = new_responses.create_responses(connection, project_id, body.prompt_response_ins)
+        ids = new_responses.create_responses(connection, project_id, items)
         return NewJob(JobKind.RESPONSES, ids)
 
-    return await take_batch(request, project, make, body.prompt_response_ins)
+    return await take_batch(request, project, make, items)
 
 
 @router.get("/batches/{task_id}", response_model=ResponseJobStatus)
@@ -255,6 +260,10 @@ async def remove(project: InProject, response_id: Id) -> None:
 
 async def _make(project: CurrentProject, request: Request, item: ResponseIn) -> Response:
     check_messages(item.messages)
+    if not project.service.profile.item_keys:
+        item = item_keys.without(item)
+    elif item.item_key is not None:
+        raise Problem(422, "item_key is for the items of batches: send it as a batch of one")
     with project.service.calls.begin() as call:
 
         async def prepare() -> Callable[[Connection], WireText]:

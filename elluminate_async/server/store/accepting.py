@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from elluminate_async.schemas import JobStatusName, RatingMode
 from elluminate_async.server.store import tables
+from elluminate_async.server.store.item_keys import WANTED_BY_ANOTHER
 from elluminate_async.server.store.rows import fetch, now, reserve_ids, run_many
 from elluminate_async.server.store.wire_json import ids_text, time_text
 
@@ -24,9 +25,9 @@ _PLACING = "PLACING"
 _NEW_EXPERIMENT = "of an experiment that is made with it"
 
 _INSERT = f"""
-INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, total, created_at,
- error_msg, status, generated, rated, processed, failed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{_PLACING}', 0, 0, 0, 0)"""
+INSERT INTO jobs (id, project_id, task_id, kind, experiment_id, rating_mode, run_id, total,
+ created_at, error_msg, status, generated, rated, processed, failed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{_PLACING}', 0, 0, 0, 0)"""
 _ACCEPT = f"""
 UPDATE jobs SET status = '{JobStatusName.PENDING}', error_msg = NULL,
  experiment_id = coalesce(experiment_id, ?) WHERE id = ?"""
@@ -50,9 +51,9 @@ SELECT DISTINCT experiment_id FROM responses
 WHERE id IN (SELECT value FROM json_each(?)) LIMIT 2"""
 _OF_JOB = "SELECT experiment_id FROM jobs WHERE task_id = ?"
 _PLACED = f"SELECT id, task_id, error_msg FROM jobs WHERE status = '{_PLACING}'"
-_DISCARD_ROWS = """
-DELETE FROM responses WHERE NOT is_ready
-AND id IN (SELECT response_id FROM job_items WHERE job_id = ?)"""
+_DISCARD_ROWS = f"""
+DELETE FROM responses AS r WHERE NOT is_ready
+AND id IN (SELECT response_id FROM job_items WHERE job_id = ?) AND NOT ({WANTED_BY_ANOTHER})"""
 _DISCARD_EXPERIMENT = """
 DELETE FROM experiments WHERE id = (SELECT experiment_id FROM jobs WHERE id = ?)"""
 _DISCARD = "DELETE FROM jobs WHERE id = ?"
@@ -61,12 +62,17 @@ _INSERT_ITEM = "INSERT INTO job_items (job_id, position, response_id, is_done) V
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to accept: one response for each item of the request, in its order."""
+    """A job to accept: one response for each item of the request, in its order.
+
+    Attributes:
+        run_id: Of `rating_runs`; None where every job rates anew.
+    """
 
     kind: JobKind
     response_ids: Sequence[int]
     rating_mode: RatingMode | None = None
     experiment_id: int | None = None
+    run_id: int | None = None
 
 
 def accept(connection: Connection, project_id: int, job: NewJob) -> str:
@@ -99,9 +105,9 @@ def begin(
     """Make a job of ``total`` items that are still to be added."""
     (job_id,) = reserve_ids(connection, table)
     task_id = str(uuid.uuid4())
-    row = (job_id, project_id, task_id, job.kind, job.experiment_id, job.rating_mode, total)
+    row = (job_id, project_id, task_id, job.kind, job.experiment_id, job.rating_mode, job.run_id)
     note = _NEW_EXPERIMENT if is_new else None
-    run_many(connection, _INSERT, [(*row, time_text(now()), note)])
+    run_many(connection, _INSERT, [(*row, total, time_text(now()), note)])
     return PlacedJob(job_id, task_id, is_new)
 
 
@@ -145,7 +151,7 @@ def experiment_of(connection: Connection, task_id: str | None) -> int | None:
 
 def discard(connection: Connection, job: PlacedJob) -> None:
     """Take back a job that was not accepted, with the rows that were made for it."""
-    run_many(connection, _DISCARD_ROWS, [(job.id,)])
+    run_many(connection, _DISCARD_ROWS, [(job.id, job.id)])
     if job.is_new:
         run_many(connection, _DISCARD_EXPERIMENT, [(job.id,)])
     run_many(connection, _DISCARD, [(job.id,)])

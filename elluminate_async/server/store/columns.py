@@ -13,6 +13,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from elluminate_async.server.store.utc import UtcDateTime
@@ -52,3 +53,9 @@ def table_of_project(name: str, *columns: Column[Any] | UniqueConstraint | Index
         parent("project_id", "projects"),
         *columns,
     )
+
+
+def partial_index(name: str, where: str, *columns: Column[Any], unique: bool = False) -> None:
+    """Give the table of these columns an index of the rows of which ``where`` is true."""
+    condition = text(where)
+    Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)

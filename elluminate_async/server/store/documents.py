@@ -56,6 +56,10 @@ FROM json_each(?) AS wanted CROSS JOIN ratings AS r ON r.response_id = wanted.va
 WHERE {which} AND +r.project_id = ? ORDER BY r.criterion_id, r.id"""
 _CURRENT_RATINGS = _RATINGS.format(which="r.is_current")
 _RATINGS_OF_JOB = _RATINGS.format(which="+r.job_id = ?")
+_RATINGS_OF_RUN = _RATINGS.format(
+    which="+r.run_id = ? AND r.criterion_id IN "
+    "(SELECT criterion_id FROM job_criteria WHERE job_id = ?)"
+)
 
 
 def responses(connection: Connection, project_id: int, ids: Collection[int]) -> dict[int, str]:
@@ -83,12 +87,16 @@ def responses(connection: Connection, project_id: int, ids: Collection[int]) -> 
     }
 
 
-def ratings_of_job(
-    connection: Connection, project_id: int, task_id: str, response_ids: Sequence[int]
-) -> list[str]:
-    """The ratings that one job made, also where newer ones exist: a list for each id."""
-    wanted = ids_text(set(response_ids))
-    rows = fetch(connection, _RATINGS_OF_JOB, wanted, task_id, project_id)
+def ratings_of_job(connection: Connection, job: AnyRow, response_ids: Sequence[int]) -> list[str]:
+    """The ratings that one job made, also where newer ones exist: a list for each id.
+
+    Of one that is of a run, those that the run has by the criteria of the job, whoever made them.
+    """
+    wanted, project_id = ids_text(set(response_ids)), job.project_id
+    if job.run_id is None:
+        rows = fetch(connection, _RATINGS_OF_JOB, wanted, job.task_id, project_id)
+    else:
+        rows = fetch(connection, _RATINGS_OF_RUN, wanted, job.run_id, job.id, project_id)
     rated = _grouped(connection, project_id, rows)
     return [f"[{','.join(rated.get(response_id, ()))}]" for response_id in response_ids]
 

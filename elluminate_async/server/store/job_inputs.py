@@ -46,6 +46,7 @@ class Work:
         config: Which model answers.
         given: The answer that it has in a column of its row, or that nothing can be asked; None
             for one that a model gives.
+        is_keyed: Whether other jobs may want it too, by the key that it has.
         sampling: The configuration with the experiment's own parameters over it; works
             with the same share it.
     """
@@ -61,6 +62,7 @@ class Work:
     tools: list[dict[str, Any]] | None
     tool_choice: str | dict[str, Any] | None
     given: GeneratedResponse | None = None
+    is_keyed: bool = False
     lacking: Mapping[int, str] = field(default_factory=dict[int, str])
 
     @property
@@ -72,8 +74,9 @@ class Work:
 
 
 _ROWS = f"""
-SELECT r.id, r.is_ready, r.messages, r.error, p.id AS prompt_id, p.messages AS prompt,
- p.resolved, t.response_format_json_schema, t.tools, t.tool_choice, r.trajectory,
+SELECT r.id, r.is_ready, r.messages, r.error, r.item_key IS NOT NULL AS is_keyed,
+ p.id AS prompt_id, p.messages AS prompt, p.resolved, t.response_format_json_schema, t.tools,
+ t.tool_choice, r.trajectory,
  d.experiment_id IS NOT NULL AS is_task, v.collection_id,
  CASE WHEN d.experiment_id IS NOT NULL THEN v.input_values END AS task_values,
  e.id AS experiment_id, e.criterion_set_id, e.generation_params, e.response_column_id,
@@ -179,6 +182,7 @@ def load(
                 tools=tools,
                 tool_choice=tool_choice,
                 given=_given(row, resolved, configs[config_id].deleted_name),
+                is_keyed=row.is_keyed == 1,
             )
         )
     return result

@@ -134,7 +134,7 @@ def _results(connection: Connection, job: AnyRow, rows: Sequence[AnyRow]) -> str
     largest = sizes.largest_response(connection, job.project_id, run_by(job), ids)
     for some in chunks(ids, max(1, min(_RESULTS_AT_ONCE, RESULT_BYTES // (largest + 1)))):
         if job.kind == JobKind.RATINGS:
-            texts = documents.ratings_of_job(connection, job.project_id, job.task_id, some)
+            texts = documents.ratings_of_job(connection, job, some)
         else:
             found = documents.responses(connection, job.project_id, some)
             texts = [found.get(response_id, "null") for response_id in some]

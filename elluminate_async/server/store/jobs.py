@@ -13,6 +13,7 @@ from elluminate_async.server.store import (
     accepting,
     experiments,
     job_inputs,
+    rating_runs,
     ratings,
     responses,
     retrying,
@@ -89,6 +90,8 @@ class Plan:
         before: How far it was.
         replaced: Responses that failed before, and get another answer.
         experiment_id: The experiment that is run, if one is.
+        run_id: Of the run of ratings that it is of, if it is of one.
+        rated: Responses that have all their ratings, by earlier jobs of the run.
     """
 
     job_id: int
@@ -102,6 +105,20 @@ class Plan:
     places: dict[int, int]
     before: JobProgress
     replaced: frozenset[int] = frozenset()
+    run_id: int | None = None
+    rated: Sequence[int] = ()
+
+    @property
+    def shared(self) -> list[tuple[int | None, int]]:
+        """The keys of what other jobs may ask a model or the judge for too."""
+        todo = self.todo
+        if self.run_id is None:
+            todo = [one for one in todo if one.is_keyed and one.messages is None]
+        return [self.key(one.response_id) for one in todo]
+
+    def key(self, response_id: int) -> tuple[int | None, int]:
+        """Equal for the same response of jobs that want the same of it."""
+        return self.run_id, response_id
 
     def progress(self, before: JobProgress, steps: Sequence[Step]) -> JobProgress:
         """How far the job is after some more steps."""
@@ -162,10 +179,14 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
     counted = fetch(connection, _OPEN_ITEMS, row.id)
     places = {response_id: count for response_id, count in counted}
     todo = job_inputs.load(connection, row.project_id, places, row.id)
-    replaced = frozenset[int]()
+    gone = sorted(places.keys() - {one.response_id for one in todo})
+    replaced, rated = frozenset[int](), list[int]()
     if row.kind == JobKind.EXPERIMENT:
         left = retrying.open_work(connection, todo)
         todo, replaced = left.todo, left.replaced
+    elif row.run_id is not None:
+        open_ratings = rating_runs.open_work(connection, row.run_id, todo)
+        todo, rated = open_ratings.todo, open_ratings.rated
     return Plan(
         job_id=row.id,
         task_id=task_id,
@@ -174,10 +195,12 @@ def plan(connection: Connection, task_id: str) -> Plan | None:
         experiment_id=run_by(row),
         rating_mode=RatingMode(row.rating_mode or RatingMode.DETAILED),
         todo=todo,
-        gone=sorted(places.keys() - {one.response_id for one in todo}),
+        gone=gone,
         places=places,
         before=progress_of(row),
         replaced=replaced,
+        run_id=row.run_id,
+        rated=rated,
     )
 
 

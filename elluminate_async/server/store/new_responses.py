@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.server.problems import Problem, not_found, storing_values
 from elluminate_async.server.store import (
+    item_keys,
     job_inputs,
     llm_configs,
     prompts,
@@ -51,7 +52,9 @@ FROM responses AS r JOIN prompts AS p ON p.id = r.prompt_id
 WHERE r.id IN (SELECT value FROM json_each(?)) AND +r.project_id = ?
  AND json_extract(p.resolved, '$.problem') IS NOT NULL"""
 _ASK = "UPDATE responses SET prompt_id = ? WHERE id = ?"
-_SHOW = "UPDATE responses SET is_ready = 1 WHERE id IN (SELECT value FROM json_each(?))"
+_SHOW = """
+UPDATE responses SET is_ready = 1
+WHERE NOT is_ready AND id IN (SELECT value FROM json_each(?))"""
 
 
 def create_responses(
@@ -62,8 +65,11 @@ def create_responses(
     *,
     hidden: bool = False,
     answered: bool = False,
+    start: int = 0,
 ) -> list[int]:
     """Make a row for each item; those without messages wait to be generated.
+
+    An item whose key is known has the row that is there.
 
     Args:
         connection: Where to.
@@ -72,16 +78,40 @@ def create_responses(
         filling: Of the request, where it has other items too.
         hidden: Whether rows with messages wait for `show` instead of being there at once.
         answered: Whether the others have been generated already, and are not refused.
+        start: The place of the first item in its request.
 
     Returns:
-        The rows' ids, ascending in the order of the items.
+        The rows' ids; of those that are made, ascending in the order of the items.
 
     Raises:
         Problem: 404 that names what an item refers to and is not there; 400 for a row of another
             collection than the experiment's, and for an item without a template, whose row has no
             column of prompts; 422 for an answer whose prompt is too long, and for prompts that
-            are together. Nothing is made then.
+            are together; what `item_keys.place` raises. Nothing is made then.
     """
+
+    def create(fresh: Sequence[ResponseIn]) -> list[int]:
+        return _create(
+            connection, project_id, fresh, filling or Filling(), hidden=hidden, answered=answered
+        )
+
+    if not item_keys.have_any(items):
+        return create(items)
+    placed = item_keys.place(connection, project_id, items, create, start)
+    if not hidden:
+        show(connection, placed.hidden)
+    return placed.ids
+
+
+def _create(
+    connection: Connection,
+    project_id: int,
+    items: Sequence[ResponseIn],
+    filling: Filling,
+    *,
+    hidden: bool,
+    answered: bool,
+) -> list[int]:
     experiment_ids = (item.experiment_id for item in items)
     experiments = _require(connection, project_id, _EXPERIMENTS, "experiment", experiment_ids)
     row_ids = (item.template_variables_id for item in items)
@@ -110,7 +140,7 @@ def create_responses(
         )
         for template_id, item in zip(template_of, items, strict=True)
     ]
-    filled = prompts.filled(connection, project_id, wanted, filling or Filling())
+    filled = prompts.filled(connection, project_id, wanted, filling)
     _require_prompts(items, filled)
     _note_sizes(connection, items, filled, variables)
     ids = reserve_ids(connection, tables.responses, len(items))
@@ -122,6 +152,7 @@ def create_responses(
             template_variables_id=item.template_variables_id,
             llm_config_id=config_id,
             epoch=item.epoch,
+            item_key=item.item_key,
             answer=responses.uploaded(
                 item.messages, item.metadata, prices(configs[config_id].document)
             )
@@ -156,7 +187,8 @@ def _note_sizes(
 
 def show(connection: Connection, response_ids: Sequence[int]) -> None:
     """Let rows that were made hidden be there."""
-    run_many(connection, _SHOW, [(ids_text(response_ids),)])
+    if response_ids:
+        run_many(connection, _SHOW, [(ids_text(response_ids),)])
 
 
 def preview(connection: Connection, project_id: int, item: ResponseIn, call: Call) -> Work:

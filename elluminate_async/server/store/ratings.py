@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import Connection, select
 
 from elluminate_async.schemas import GenerationMetadata, LLMConfig, Rating
-from elluminate_async.server.store import criteria, sizes, tables
+from elluminate_async.server.store import criteria, rating_runs, sizes, tables
 from elluminate_async.server.store.rows import AnyRow, fetch, now, reserve_ids, rows_by_id, run_many
 from elluminate_async.server.store.wire_json import ids_text, time_text
 
@@ -31,7 +31,7 @@ _SUPERSEDE = "UPDATE ratings SET is_current = 0 WHERE id = ?"
 _INSERT = """
 INSERT INTO ratings (id, project_id, response_id, criterion_id, rating, reasoning, job_id,
  created_at, is_current, llm_model_name, duration_seconds, input_tokens, output_tokens,
- reasoning_tokens, cached_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ reasoning_tokens, cached_tokens, run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
 class Judging(NamedTuple):
@@ -61,6 +61,7 @@ class JudgeVerdict:
     Attributes:
         task_id: Of the job that asked; None for a request that waited.
         judging: What it took.
+        run_id: Of the run that it is for, which has one by each criterion; None for none.
     """
 
     response_id: int
@@ -69,6 +70,7 @@ class JudgeVerdict:
     reasoning: str | None
     task_id: str | None = None
     judging: Judging | None = None
+    run_id: int | None = None
 
 
 def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerdict]) -> list[int]:
@@ -76,11 +78,13 @@ def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerd
 
     They also take the place of those by criteria that their set no longer asks. One by such a
     criterion, which left its set while the judge was at work, gives way to those that are there by
-    others. Verdicts on objects that were deleted meanwhile are dropped.
+    others. Verdicts on objects that were deleted meanwhile are dropped, and those that their run
+    has already.
 
     Returns:
         The ids of the new ratings.
     """
+    verdicts = rating_runs.without_known(connection, verdicts)
     rated = {one.response_id for one in verdicts}
     asked = {one.criterion_id for one in verdicts}
     alive = {row.id for row in fetch(connection, _ALIVE, ids_text(rated), project_id)}
@@ -124,6 +128,7 @@ def record(connection: Connection, project_id: int, verdicts: Sequence[JudgeVerd
                 time,
                 last.get((one.response_id, one.criterion_id)) is one,
                 *(one.judging or _UNKNOWN),
+                one.run_id,
             )
             for rating_id, one in zip(ids, kept, strict=True)
         ],

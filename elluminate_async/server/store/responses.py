@@ -268,6 +268,7 @@ class NewRow:
     epoch: int
     answer: GeneratedResponse | None
     is_hidden: bool = False
+    item_key: str | None = None
 
 
 _ANSWER_COLUMNS = (
@@ -277,7 +278,7 @@ _ANSWER_COLUMNS = (
 )  # fmt: skip
 _COLUMNS = (
     *_ANSWER_COLUMNS, "id", "project_id", "experiment_id", "prompt_id", "template_variables_id",
-    "llm_config_id", "epoch", "annotation",
+    "llm_config_id", "epoch", "annotation", "item_key",
 )  # fmt: skip
 _INSERT = (
     f"INSERT INTO responses ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
@@ -303,6 +304,7 @@ def insert_all(connection: Connection, project_id: int, rows: Iterable[NewRow]) 
             row.llm_config_id,
             row.epoch,
             "",
+            row.item_key,
         )
         for row in rows
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from elluminate_async.schemas.jobs import REVOKED, JobStatusName
 from elluminate_async.server.problems import not_found
 from elluminate_async.server.store import jobs
+from elluminate_async.server.store.item_keys import WANTED_BY_ANOTHER
 from elluminate_async.server.store.jobs import ENDED, JobKind
 from elluminate_async.server.store.rows import fetch, now, run_many
 from elluminate_async.server.store.wire_json import time_text
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 _JOB = "SELECT * FROM jobs WHERE task_id = ?"
 # A row that has no answer is shown nowhere, and would wait for one for ever.
-_REMOVE_ROWS = """
-DELETE FROM responses WHERE NOT is_ready AND id IN
- (SELECT response_id FROM job_items WHERE job_id = ? AND NOT is_done)"""
+_REMOVE_ROWS = f"""
+DELETE FROM responses AS r WHERE NOT is_ready AND id IN
+ (SELECT response_id FROM job_items WHERE job_id = ? AND NOT is_done)
+ AND NOT ({WANTED_BY_ANOTHER})"""
 # One of an experiment is a failed one instead: a retry of what failed then makes it.
 _FAIL_ROWS = """
 UPDATE responses SET is_ready = 1, created_at = ?,
@@ -58,7 +60,7 @@ def revoke(connection: Connection, task_id: str) -> None:
     if job.kind == JobKind.EXPERIMENT:
         run_many(connection, _FAIL_ROWS, [(time_text(now()), job.id)])
     else:
-        run_many(connection, _REMOVE_ROWS, [(job.id,)])
+        run_many(connection, _REMOVE_ROWS, [(job.id, job.id)])
     run_many(connection, _END_ITEMS, [(job.id,)])
     message = f"cancelled, with {job.total - left} of {job.total} items done"
     run_many(connection, _FAIL_LEFT, [(left, job.id)])

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
 from elluminate_async.server.store.columns import (
@@ -21,12 +20,13 @@ from elluminate_async.server.store.columns import (
     metadata,
     optional,
     parent,
+    partial_index,
     table_of_project,
     time_column,
 )
 from elluminate_async.server.store.utc import UtcDateTime
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version of these tables and of those that triggers keep; a later one is refused."""
 
 meta = Table("meta", metadata, Column("name", String, primary_key=True), Column("value", Text))
@@ -237,6 +237,8 @@ responses = table_of_project(
     Column("template_variables_id", Integer),
     optional("llm_config_id", "llm_configs"),
     Column("epoch", Integer, nullable=False),
+    # Under which it is made once; of most it is null.
+    Column("item_key", String),
     # A row is made when its job is accepted, so that ids follow the request's order
     # whatever finishes first; it shows once it has an answer or an error.
     Column("is_ready", Boolean, nullable=False),
@@ -259,21 +261,35 @@ responses = table_of_project(
     Column("annotation", Text, nullable=False),
     time_column("created_at"),
 )
-Index(
+partial_index(
     "responses_by_entry",
+    "is_ready",
     responses.c.experiment_id,
     responses.c.template_variables_id,
     responses.c.epoch,
     # Without it a condition that is the index's own would be looked up in the rows.
     responses.c.is_ready,
-    sqlite_where=text("is_ready"),
-    postgresql_where=text("is_ready"),
 )
-Index(
+partial_index(
     "responses_dropped",
+    "trajectory_ingest_error IS NOT NULL",
     responses.c.experiment_id,
-    sqlite_where=text("trajectory_ingest_error IS NOT NULL"),
-    postgresql_where=text("trajectory_ingest_error IS NOT NULL"),
+)
+
+partial_index(
+    "responses_by_key",
+    "item_key IS NOT NULL",
+    responses.c.experiment_id,
+    responses.c.item_key,
+    unique=True,
+)
+
+# Names under which ratings are made once. One that is asked for in two modes has two rows.
+rating_runs = table_of_project(
+    "rating_runs",
+    Column("name", String, nullable=False),
+    Column("rating_mode", String, nullable=False),
+    UniqueConstraint("project_id", "name", "rating_mode"),
 )
 
 ratings = table_of_project(
@@ -292,15 +308,25 @@ ratings = table_of_project(
     # A newer rating supersedes an older one; the older stays for its job's result.
     Column("is_current", Boolean, nullable=False),
     Column("job_id", String, index=True),
+    # Not a foreign key: runs stay as long as their project.
+    Column("run_id", Integer),
     time_column("created_at"),
 )
-Index(
+partial_index(
     "ratings_once",
+    "is_current",
     ratings.c.response_id,
     ratings.c.criterion_id,
     unique=True,
-    sqlite_where=text("is_current"),
-    postgresql_where=text("is_current"),
+)
+
+partial_index(
+    "ratings_of_run",
+    "run_id IS NOT NULL",
+    ratings.c.response_id,
+    ratings.c.criterion_id,
+    ratings.c.run_id,
+    unique=True,
 )
 
 Index(
@@ -318,6 +344,8 @@ jobs = table_of_project(
     # That of all its items; None where they are of several.
     parent("experiment_id", "experiments", nullable=True),
     Column("rating_mode", String),
+    # Of one that rates under a name.
+    Column("run_id", Integer),
     Column("status", String, nullable=False, index=True),
     Column("error_msg", Text),
     Column("total", Integer, nullable=False),

@@ -17,7 +17,8 @@ from elluminate_async.server.store.inspection import APPLICATION_ID
 if TYPE_CHECKING:
     from sqlalchemy import Column, Connection
 
-_EARLIER = ("1", "2", "3", "4", "5")
+_INDEXES = "SELECT name FROM sqlite_master WHERE type = 'index'"
+_EARLIER = ("1", "2", "3", "4", "5", "6")
 
 
 def bring_up_to_date(connection: Connection) -> None:
@@ -51,14 +52,16 @@ def bring_up_to_date(connection: Connection) -> None:
 
 def _upgrade(connection: Connection, version: str) -> None:
     _add_missing(connection)
-    _fill(connection)
+    if version != "6":
+        _fill(connection)
     if version == "1":
         counts.create(connection)
-    elif version != "5":
+    elif version in ("2", "3", "4"):
         counts.to_5(connection)
     if version in ("1", "2"):
         sizes.create(connection)
-    usage_days.create(connection)
+    if version != "6":
+        usage_days.create(connection)
     _allow_null(connection, "prompts", "prompt_template_id INTEGER")
     # Those of the first three did not have it.
     connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
@@ -67,6 +70,8 @@ def _upgrade(connection: Connection, version: str) -> None:
 def _add_missing(connection: Connection) -> None:
     """Add the tables and columns that later versions have; such columns may be null."""
     tables.metadata.create_all(connection)
+    # Read here, as SQLAlchemy warns of indexes of expressions.
+    indexes = {row.name for row in connection.exec_driver_sql(_INDEXES)}
     for table in tables.metadata.sorted_tables:
         rows = connection.exec_driver_sql(f"PRAGMA table_info({table.name})")
         known = {row.name for row in rows}
@@ -74,7 +79,8 @@ def _add_missing(connection: Connection) -> None:
             if column.name not in known:
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {_definition(column)}")
         for index in table.indexes:
-            index.create(connection, checkfirst=True)
+            if index.name not in indexes:
+                index.create(connection)
 
 
 def _cost(kind: str) -> str:
