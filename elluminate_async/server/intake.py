@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from elluminate_async.server.routes.deps import CurrentProject
     from elluminate_async.server.store.accepting import PlacedJob
+    from elluminate_async.server.store.prompts import Filling
 
 
 async def take_batch(
@@ -69,7 +70,9 @@ async def _take_in_slices(
         async def prepare() -> Callable[[Connection], str]:
             new = NewJob(JobKind.RESPONSES, ())
             job = await project.write(accepting.begin, new, len(items))
-            hidden = await taking_back.enter_async_context(placed(project, job, items))
+            hidden = await taking_back.enter_async_context(
+                placed(project, job, items, _place_hidden)
+            )
             return partial(_accept_hidden, job=job, hidden=hidden, items=items)
 
         return await answer_prepared_once(
@@ -81,6 +84,28 @@ async def _take_in_slices(
             experiment=accepting.experiment_of,
         )
     raise AssertionError("unreachable")
+
+
+def _place_hidden(
+    connection: Connection,
+    project_id: int,
+    items: Sequence[ResponseIn],
+    filling: Filling,
+    start: int,
+) -> list[int]:
+    return new_responses.place_responses(
+        connection, project_id, items, filling, hidden=True, start=start
+    )
+
+
+def _create_hidden(
+    connection: Connection,
+    project_id: int,
+    items: Sequence[ResponseIn],
+    filling: Filling,
+    _start: int,
+) -> list[int]:
+    return new_responses.create_responses(connection, project_id, items, filling, hidden=True)
 
 
 def _accept_hidden(
@@ -134,7 +159,7 @@ async def take_run(
             if not is_large(await project.read(rows) * options.n_epochs):
                 return run.begin_and_accept
             experiment_id, job, items = await project.service.database.write(run.begin)
-            placing = placed(project, job, items)
+            placing = placed(project, job, items, _create_hidden)
             await taking_back.enter_async_context(placing)
             return partial(run.accept, experiment_id=experiment_id, job=job)
 

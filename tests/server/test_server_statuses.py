@@ -119,7 +119,7 @@ async def test_every_key_of_a_refusal_is_described(api: Api) -> None:
                 name = schema["schema"]["$ref"].rpartition("/")[2]
                 assert one.keys <= schemas[name]["properties"].keys(), (method, path, one)
                 told |= one.keys
-    assert told >= {"prompt_template_id", "references", "accepted_tasks"}
+    assert told >= {"prompt_template_id", "references", "accepted_tasks", "key_conflicts"}
 
 
 def endpoints(described: dict[str, Any]) -> dict[tuple[str, str], Callable[..., Any]]:

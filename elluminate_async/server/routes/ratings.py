@@ -19,7 +19,7 @@ from elluminate_async.server.intake import take_batch
 from elluminate_async.server.problems import Problem, model_failed
 from elluminate_async.server.routes import batches
 from elluminate_async.server.routes.deps import InProject, OptionalId, PageNumber
-from elluminate_async.server.routes.refusals import refused
+from elluminate_async.server.routes.refusals import OF_BATCH, refused
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, streamed
 from elluminate_async.server.store import job_inputs, rating_runs, sizes
 from elluminate_async.server.store import ratings as store
@@ -75,7 +75,7 @@ async def abandon_one(project: InProject, request: Request) -> None:
     await begun_under_key(request, project)
 
 
-@router.post("/batches", status_code=202, response_model=str | None, responses=refused(409))
+@router.post("/batches", status_code=202, response_model=str | None, responses=OF_BATCH)
 async def start_batch(project: InProject, request: Request, body: RatingBatchRequest) -> Response:
     """Accept a batch of responses to rate."""
     ids, mode = body.prompt_response_ids, body.rating_mode

@@ -42,6 +42,16 @@ class InUse(Refusal):
     references: References | None = None
 
 
+class KeyConflicts(Refusal):
+    """422 of a batch, some of whose keys stand for something else.
+
+    Attributes:
+        key_conflicts: The places of these items in the request, from 0.
+    """
+
+    key_conflicts: list[int] | None = None
+
+
 class AcceptedTask(BaseModel):
     """A task that results may be of."""
 
@@ -83,6 +93,9 @@ def refused(*statuses: int, body: type[Refusal] = Refusal) -> Statuses:
     """How an operation declares that it can refuse with these statuses."""
     return {one: {"description": _MEANINGS[one], "model": body} for one in statuses}
 
+
+OF_BATCH: Final = refused(409) | refused(422, body=KeyConflicts)
+"""A batch to be done, whose items may have keys."""
 
 OF_ALL: Final = refused(400, 401, 403, 413, 421, 422, 503, 507)
 """Any request may be refused so, before its handler begins or by the database."""

@@ -42,7 +42,7 @@ from elluminate_async.server.routes.deps import (
     none_if_nothing,
 )
 from elluminate_async.server.routes.queries import read_verdicts
-from elluminate_async.server.routes.refusals import refused
+from elluminate_async.server.routes.refusals import OF_BATCH, refused
 from elluminate_async.server.sse import DEFAULT_INTERVAL, PollingInterval, streamed
 from elluminate_async.server.store import item_keys, new_responses, samples, usage
 from elluminate_async.server.store import responses as store
@@ -137,7 +137,7 @@ async def abandon_one(project: InProject, request: Request) -> None:
     await begun_under_key(request, project)
 
 
-@router.post("/batches", status_code=202, response_model=str | None, responses=refused(409))
+@router.post("/batches", status_code=202, response_model=str | None, responses=OF_BATCH)
 async def start_batch(project: InProject, request: Request, body: ResponseBatchRequest) -> Response:
     """Accept a batch of responses to generate or to store."""
     for item in body.prompt_response_ins:
@@ -148,7 +148,7 @@ async def start_batch(project: InProject, request: Request, body: ResponseBatchR
         items = [item_keys.without(item) for item in items]
 
     def make(connection: Connection, project_id: int) -> NewJob:
-        ids = new_responses.create_responses(connection, project_id, items)
+        ids = new_responses.place_responses(connection, project_id, items)
         return NewJob(JobKind.RESPONSES, ids)
 
     return await take_batch(request, project, make, items)

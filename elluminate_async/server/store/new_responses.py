@@ -57,43 +57,31 @@ UPDATE responses SET is_ready = 1
 WHERE NOT is_ready AND id IN (SELECT value FROM json_each(?))"""
 
 
-def create_responses(
+def place_responses(
     connection: Connection,
     project_id: int,
     items: Sequence[ResponseIn],
     filling: Filling | None = None,
     *,
     hidden: bool = False,
-    answered: bool = False,
     start: int = 0,
 ) -> list[int]:
-    """Make a row for each item; those without messages wait to be generated.
-
-    An item whose key is known has the row that is there.
+    """`create_responses`, where an item whose key is known has the row that is there.
 
     Args:
         connection: Where to.
         project_id: Of the items.
-        items: What is to be made.
-        filling: Of the request, where it has other items too.
-        hidden: Whether rows with messages wait for `show` instead of being there at once.
-        answered: Whether the others have been generated already, and are not refused.
+        items: Of which rows are wanted.
+        filling: As there.
+        hidden: As there.
         start: The place of the first item in its request.
 
-    Returns:
-        The rows' ids; of those that are made, ascending in the order of the items.
-
     Raises:
-        Problem: 404 that names what an item refers to and is not there; 400 for a row of another
-            collection than the experiment's, and for an item without a template, whose row has no
-            column of prompts; 422 for an answer whose prompt is too long, and for prompts that
-            are together; what `item_keys.place` raises. Nothing is made then.
+        Problem: As there, and as of `item_keys.place`.
     """
 
     def create(fresh: Sequence[ResponseIn]) -> list[int]:
-        return _create(
-            connection, project_id, fresh, filling or Filling(), hidden=hidden, answered=answered
-        )
+        return create_responses(connection, project_id, fresh, filling, hidden=hidden)
 
     if not item_keys.have_any(items):
         return create(items)
@@ -103,15 +91,34 @@ def create_responses(
     return placed.ids
 
 
-def _create(
+def create_responses(
     connection: Connection,
     project_id: int,
     items: Sequence[ResponseIn],
-    filling: Filling,
+    filling: Filling | None = None,
     *,
-    hidden: bool,
-    answered: bool,
+    hidden: bool = False,
+    answered: bool = False,
 ) -> list[int]:
+    """Make a row for each item; those without messages wait to be generated.
+
+    Args:
+        connection: Where to.
+        project_id: Of the items.
+        items: What is to be made.
+        filling: Of the request, where it has other items too.
+        hidden: Whether rows with messages wait for `show` instead of being there at once.
+        answered: Whether the others have been generated already, and are not refused.
+
+    Returns:
+        The rows' ids, ascending in the order of the items.
+
+    Raises:
+        Problem: 404 that names what an item refers to and is not there; 400 for a row of another
+            collection than the experiment's, and for an item without a template, whose row has no
+            column of prompts; 422 for an answer whose prompt is too long, and for prompts that
+            are together. Nothing is made then.
+    """
     experiment_ids = (item.experiment_id for item in items)
     experiments = _require(connection, project_id, _EXPERIMENTS, "experiment", experiment_ids)
     row_ids = (item.template_variables_id for item in items)
@@ -140,7 +147,7 @@ def _create(
         )
         for template_id, item in zip(template_of, items, strict=True)
     ]
-    filled = prompts.filled(connection, project_id, wanted, filling)
+    filled = prompts.filled(connection, project_id, wanted, filling or Filling())
     _require_prompts(items, filled)
     _note_sizes(connection, items, filled, variables)
     ids = reserve_ids(connection, tables.responses, len(items))
