@@ -7,7 +7,7 @@ import hashlib
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from fastapi import Response
 from pydantic_core import to_json
@@ -28,6 +28,32 @@ if TYPE_CHECKING:
     from elluminate_async.server.routes.deps import CurrentProject
 
 T = TypeVar("T")
+
+
+class Told(NamedTuple):
+    """An answer.
+
+    Attributes:
+        brief: Of which it can be told again, and which is kept in its place; None for none.
+    """
+
+    text: str
+    brief: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Telling(Generic[T]):
+    """How a result is told.
+
+    Attributes:
+        told: As an answer.
+        again: Of what was kept in the answer's place.
+    """
+
+    told: Callable[[T], Told]
+    again: Callable[[Connection, str], str]
+
+
 _JSON = "application/json"
 
 
@@ -76,6 +102,7 @@ async def answer_prepared_once(
     after: Callable[[T], None] | None = None,
     is_paid: bool = False,
     experiment: Callable[[Connection, T], int | None] = _of_none,
+    telling: Telling[T] | None = None,
 ) -> Response:
     """`answer_once`, where something comes before the database; the key is looked for first.
 
@@ -90,11 +117,12 @@ async def answer_prepared_once(
             call is abandoned once nobody wants it, as `_Work._while_wanted` says. That the model
             failed is kept as an answer too.
         experiment: Of the statements' result: what the key's record goes with.
+        telling: How the result is told; None where it is the answer itself.
 
     Raises:
         Problem: As of `answer_once`; 410 where nobody wants the answer any more.
     """
-    work = _Work(request, project, prepare, status, after, experiment, is_paid=is_paid)
+    work = _Work(request, project, prepare, status, after, experiment, is_paid, telling)
     known = body if body is not None else await request.body()
     return await _once(work, _key(request, project, known), looks_first=True)
 
@@ -111,7 +139,7 @@ async def _once(work: _Work[Any], key: RequestKey | None, *, looks_first: bool) 
     service.in_flight[place] = in_flight = InFlight()
     try:
         if looks_first:
-            stored = await service.database.read(idempotency.find, key)
+            stored = await service.database.read(work.find, key)
             if stored is not None:
                 return _response(stored, {REPLAYED_HEADER: "true"})
         return await work.run(key, in_flight)
@@ -188,6 +216,14 @@ class _Work(Generic[T]):
     after: Callable[[T], None] | None
     experiment: Callable[[Connection, T], int | None]
     is_paid: bool = False
+    telling: Telling[T] | None = None
+
+    def find(self, connection: Connection, key: RequestKey) -> StoredAnswer | None:
+        """The answer to an earlier request with this key."""
+        stored = idempotency.find(connection, key)
+        if stored is None or self.telling is None or not idempotency.is_brief(stored.text):
+            return stored
+        return StoredAnswer(stored.status, self.telling.again(connection, stored.text))
 
     async def run(self, key: RequestKey | None, in_flight: InFlight) -> Response:
         """Do it, and keep its answer under ``key``."""
@@ -255,18 +291,22 @@ class _Work(Generic[T]):
     def _keep(
         self, connection: Connection, key: RequestKey | None, statements: Callable[[Connection], T]
     ) -> StoredAnswer | tuple[T, StoredAnswer]:
-        if key is not None and (stored := idempotency.find(connection, key)) is not None:
+        if key is not None and (stored := self.find(connection, key)) is not None:
             return stored
         result = statements(connection)
-        text = result if isinstance(result, WireText) else to_json(result).decode()
-        answer = StoredAnswer(self.status, text)
+        told = Told(_told(result)) if self.telling is None else self.telling.told(result)
         if key is not None:
-            idempotency.keep(connection, key, answer, self.experiment(connection, result))
-        return result, answer
+            kept = StoredAnswer(self.status, told.text if told.brief is None else told.brief)
+            idempotency.keep(connection, key, kept, self.experiment(connection, result))
+        return result, StoredAnswer(self.status, told.text)
 
     def _committed(self, done: StoredAnswer | tuple[T, StoredAnswer]) -> None:
         if self.after is not None and not isinstance(done, StoredAnswer):
             self.after(done[0])
+
+
+def _told(result: object) -> str:
+    return result if isinstance(result, WireText) else to_json(result).decode()
 
 
 def _key(request: Request, project: CurrentProject, body: bytes) -> RequestKey | None:

@@ -86,6 +86,52 @@ async def test_repetitions_are_left_out_in_order(api: Api) -> None:
     assert [one["input_values"]["word"] for one in made] == ["c", "a"]
 
 
+WHOLE = f"{BATCHES}?skip_existing=true&return_existing=true"
+
+
+async def test_each_row_that_is_sent_is_answered(api: Api) -> None:
+    """With return_existing: those that are there as they are, also twice, in the order sent."""
+    values: list[dict[str, Any]] = [{"word": 'é\n"'}, {"word": None, "deep": [1.5]}]
+    await api.post("/collections", {"name": "C", "variables": [*values, values[1]]})
+    rows = [{"word": "new"}, values[1], values[0], {"word": "new"}, {"word": "last"}]
+    made = await api.post(WHOLE, data=jsonl(lines(rows)))
+    listed = {row["id"]: row for row in await api.items("/collections/1/entries")}
+
+    assert [row["id"] for row in made] == [4, 2, 1, 4, 5]
+    assert made == [listed[row["id"]] for row in made]
+    assert await api.post(WHOLE, data=jsonl(lines(rows))) == made
+    without = f"{BATCHES}?return_existing=true"
+    assert [row["id"] for row in await api.post(without, data=jsonl(lines(values)))] == [6, 7]
+
+
+@pytest.mark.parametrize("path", [f"{BATCHES}?skip_existing=true", WHOLE])
+async def test_an_upload_that_skips_keeps_its_ids_under_its_key(api: Api, path: str) -> None:
+    """And no more: the answer is told again of them, of the rows as they are then."""
+    await api.post("/collections", {"name": "C", "variables": [{"word": "w7"}]})
+    content = lines([{"word": f"w{number}"} for number in range(500)])
+    key = {"Idempotency-Key": "k"}
+    first = await api("POST", path, data=jsonl(content), headers=key)
+    again = await api("POST", path, data=jsonl(content), headers=key)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.body == first.body
+    other = path.replace("skip_existing=true", "skip_existing=false")
+    assert (await api("POST", other, data=jsonl(content), headers=key)).status == 422
+
+    changed = {"input_values": {"word": "changed"}}
+    await api("PUT", f"/collections/1/entries/{first.body[1]['id']}", changed)
+    await api("DELETE", f"/collections/1/entries/{first.body[0]['id']}")
+    last = await api("POST", path, data=jsonl(content), headers=key)
+    assert last.headers["Idempotency-Replayed"] == "true"
+    assert last.body[0]["input_values"] == {"word": "changed"}
+    assert [row["id"] for row in last.body[1:]] == [row["id"] for row in first.body[2:]]
+
+    assert api.server._service is not None
+    (kept,) = await api.server._service.database.read(
+        lambda connection: connection.exec_driver_sql("SELECT answer FROM idempotency").one()
+    )
+    assert len(kept) < 30
+
+
 @pytest.mark.parametrize("line", ['{"x": NaN}', '{"x": 1e999}', '{"x": "\\ud83d"}'])
 async def test_a_row_that_cannot_be_stored(api: Api, line: str) -> None:
     """None of its upload is, and the error says so."""

@@ -14,14 +14,15 @@ from elluminate_async.schemas import EntryRequest, Page, TemplateVariables
 from elluminate_async.server import aside
 from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_body
 from elluminate_async.server.generator import invent_variables
-from elluminate_async.server.idempotency import answer_prepared_once
+from elluminate_async.server.idempotency import Telling, Told, answer_prepared_once
 from elluminate_async.server.problems import Problem, check_count
 from elluminate_async.server.routes.deps import Cascade, Id, InProject, PageNumber
 from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.security import MAX_BODY_BYTES
 from elluminate_async.server.store import collections, prompt_templates, sizes
 from elluminate_async.server.store import template_variables as store
-from elluminate_async.server.store.template_variables import NewRows
+from elluminate_async.server.store.idempotency import read_ids, written_ids
+from elluminate_async.server.store.template_variables import NewRows, TakenRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,25 +116,44 @@ def _expect_row(connection: Connection, project_id: int, collection_id: int, cal
     openapi_extra=_JSONL_FILE,
 )
 async def add_many(
-    project: InProject, request: Request, collection_id: Id, skip_existing: bool = False
+    project: InProject,
+    request: Request,
+    collection_id: Id,
+    skip_existing: bool = False,
+    return_existing: bool = False,
 ) -> Response:
-    """Add the rows of a JSONL file, in its order."""
+    """Add the rows of a JSONL file, in its order.
+
+    With ``skip_existing`` those that the collection has are left out, and with ``return_existing``
+    besides that they are in the answer all the same, which has one row for each that was sent.
+    """
     data = await _file_of(request)
     await aside.of_body(data, check_body)
     check_count(data.count(b"\n"), MOST_ITEMS, "rows")
     rows = await aside.of_body(data, lambda data: NewRows.of(_rows_of(data)))
 
-    async def prepare() -> Callable[[Connection], WireText]:
+    whole = return_existing and project.service.profile.item_keys
+
+    async def prepare() -> Callable[[Connection], TakenRows]:
         return partial(
             store.add_many,
             project_id=project.id,
             collection_id=collection_id,
             rows=rows,
             skip_existing=skip_existing,
+            return_existing=whole,
         )
 
-    body = b"skip " + data if skip_existing else data
-    return await answer_prepared_once(request, project, prepare, status=201, body=body)
+    def tell_again(connection: Connection, kept: str) -> WireText:
+        return store.retold(connection, project.id, collection_id, read_ids(kept))
+
+    def told(taken: TakenRows) -> Told:
+        return Told(taken.text, written_ids(taken.ids) if skip_existing else None)
+
+    body = (b"skip all " if whole else b"skip ") + data if skip_existing else data
+    return await answer_prepared_once(
+        request, project, prepare, status=201, body=body, telling=Telling(told, tell_again)
+    )
 
 
 @router.get("/{entry_id}")

@@ -10,6 +10,8 @@ from elluminate_async.server.store.rows import fetch, now, run_many
 from elluminate_async.server.store.wire_json import time_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection
 
 _FIND = """
@@ -19,6 +21,31 @@ _ANSWER = "SELECT answer FROM idempotency WHERE project_id = ? AND route = ? AND
 _KEEP = """
 INSERT INTO idempotency (project_id, route, key, body_sha256, status, answer, created_at,
  experiment_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+
+
+_BRIEF = "ids "
+
+
+def written_ids(ids: Sequence[int]) -> str:
+    """Ids in few bytes, to be kept in the place of an answer that tells of their objects."""
+    runs: list[tuple[int, int]] = []
+    for one in ids:
+        if runs and one == sum(runs[-1]):
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((one, 1))
+    return _BRIEF + ",".join(f"{first}+{count}" for first, count in runs)
+
+
+def is_brief(kept: str) -> bool:
+    """Whether it is of `written_ids`, and no answer."""
+    return kept.startswith(_BRIEF)
+
+
+def read_ids(kept: str) -> list[int]:
+    """The ids of `written_ids`."""
+    runs = [run.split("+") for run in kept.removeprefix(_BRIEF).split(",") if run]
+    return [int(first) + place for first, count in runs for place in range(int(count))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from elluminate_async.server.store import collections, sizes, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
+    fetch,
     now,
     reserve_ids,
     rows_by_id,
@@ -24,12 +25,14 @@ from elluminate_async.server.store.wire_json import (
     WireText,
     dump,
     dump_or_none,
+    ids_text,
     time_text,
+    wire_json,
     wire_time,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from elluminate_async.schemas import Collection, CreateCollectionRequest, EntryRequest
     from elluminate_async.server.store.references import Deletion
@@ -40,6 +43,10 @@ table = tables.entries
 _INSERT = """
 INSERT INTO entries (id, project_id, collection_id, input_values, environment_config, digest,
  created_at) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_ROWS = """
+SELECT e.id, e.input_values, e.environment_config, e.created_at
+FROM json_each(?) AS wanted CROSS JOIN entries AS e ON e.id = wanted.value
+WHERE +e.collection_id = ? AND +e.project_id = ?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,19 @@ def add(
     return get(connection, project_id, collection_id, entry_id)
 
 
+@dataclass(frozen=True, slots=True)
+class TakenRows:
+    """Rows that were taken from a file.
+
+    Attributes:
+        ids: In the order in which they are told.
+        text: Their documents.
+    """
+
+    ids: Sequence[int]
+    text: WireText
+
+
 def add_many(
     connection: Connection,
     project_id: int,
@@ -148,7 +168,8 @@ def add_many(
     rows: NewRows,
     *,
     skip_existing: bool,
-) -> WireText:
+    return_existing: bool = False,
+) -> TakenRows:
     """Add rows, in order.
 
     Args:
@@ -157,26 +178,62 @@ def add_many(
         collection_id: To which.
         rows: What to add.
         skip_existing: Leave out rows that the collection has, and repetitions.
+        return_existing: Tell of those too, so that each row that is given is told of.
 
     Returns:
-        The rows that were made.
+        The rows that were made; with ``return_existing`` one for each that was given.
     """
     collections.require_writable(connection, project_id, collection_id)
+    given = rows.digests
+    known: dict[str, int] = {}
     if skip_existing:
-        query = select(table.c.digest).where(table.c.collection_id == collection_id)
-        rows = rows.without(
-            {row.digest for row in select_in(connection, query, table.c.digest, rows.digests)}
-        )
+        query = select(table.c.digest, table.c.id).where(table.c.collection_id == collection_id)
+        for row in select_in(connection, query.order_by(table.c.id), table.c.digest, given):
+            known.setdefault(row.digest, row.id)
+        rows = rows.without(known)
     time = time_text(now())
     ids = _insert(connection, project_id, collection_id, rows, time)
     # Written as they are known: to read them again would take ten times as long.
     collection = collections.texts(connection, project_id, [collection_id])[collection_id]
-    made = ",".join(
-        f'{{"id":{entry_id},"input_values":{text},"collection":{collection},'
-        f'"environment_config":null,"created_at":{wire_time(time)}}}'
+    made = {
+        entry_id: _text(entry_id, text, collection, None, time)
         for entry_id, text in zip(ids, rows.texts, strict=True)
+    }
+    if not (skip_existing and return_existing):
+        return TakenRows(ids, WireText(f"[{','.join(made.values())}]"))
+    made |= _texts(connection, project_id, collection_id, set(known.values()))
+    known.update(zip(rows.digests, ids, strict=True))
+    told = [known[one] for one in given]
+    return TakenRows(told, WireText(f"[{','.join(made[entry_id] for entry_id in told)}]"))
+
+
+def retold(
+    connection: Connection, project_id: int, collection_id: int, ids: Sequence[int]
+) -> WireText:
+    """Rows of these ids, in that order, as they are now; those that are gone are left out."""
+    found = _texts(connection, project_id, collection_id, ids)
+    return WireText(f"[{','.join(found[one] for one in ids if one in found)}]")
+
+
+def _texts(
+    connection: Connection, project_id: int, collection_id: int, ids: Iterable[int]
+) -> dict[int, str]:
+    """The documents of rows of a collection, by their ids."""
+    rows = fetch(connection, _ROWS, ids_text(set(ids)), collection_id, project_id)
+    collection = collections.texts(connection, project_id, [collection_id]).get(collection_id, "")
+    return {
+        row.id: _text(
+            row.id, wire_json(row.input_values), collection, row.environment_config, row.created_at
+        )
+        for row in rows
+    }
+
+
+def _text(entry_id: int, values: str, collection: str, environment: str | None, time: str) -> str:
+    return (
+        f'{{"id":{entry_id},"input_values":{values},"collection":{collection},'
+        f'"environment_config":{wire_json(environment)},"created_at":{wire_time(time)}}}'
     )
-    return WireText(f"[{made}]")
 
 
 def get(
