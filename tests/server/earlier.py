@@ -15,6 +15,11 @@ DROP TABLE rating_runs;
 ALTER TABLE responses DROP COLUMN item_key;
 ALTER TABLE ratings DROP COLUMN run_id;
 ALTER TABLE jobs DROP COLUMN run_id;
+DROP TABLE experiment_counts;
+DROP TABLE experiment_verdicts;
+DROP INDEX jobs_of_runs;
+CREATE INDEX responses_dropped ON responses (experiment_id)
+WHERE trajectory_ingest_error IS NOT NULL;
 UPDATE meta SET value = '6' WHERE name = 'schema_version';
 """
 _TO_5 = """
@@ -110,6 +115,7 @@ CREATE INDEX responses_by_experiment ON responses (experiment_id, id);
 
 
 def to_version_6(raw: sqlite3.Connection) -> None:
+    _drop_triggers(raw, "counted%")
     raw.executescript(_TO_6)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.flow.bench import until
 from tests.server.api import Api, batch
+from tests.server.life import require_counted
 from tests.server.program import command, complaint, environment, run, serving
 
 if TYPE_CHECKING:
@@ -117,11 +118,13 @@ async def test_killed_in_mid_batch(
         await until(lambda: kept(db) == 10)
         program.kill()
         endpoint.released.set()
+    assert require_counted(tmp_path / "s.db")
     with serving(*options) as program:
         api = api_of(session, program.url, key)
         ends = [await api.ended(f"/responses/batches/{task}") for task in tasks]
         listed = await api.items(f"/responses?experiment_id={experiment}")
         assert program.end() == 0
+    assert require_counted(tmp_path / "s.db")
     assert [end["status"] for end in ends] == ["SUCCESS"] * 3
     assert [one["prompt"]["template_variables"]["id"] for one in listed] == entries
     assert [one["messages"][0]["content"] for one in listed] == [

@@ -17,7 +17,8 @@ from elluminate_async.errors import NotFoundError, RejectedError
 from elluminate_async.server import LocalServer
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.routes.queries import read_verdicts
-from tests.server.api import Api, ScriptedModel, batch
+from elluminate_async.server.store import figures
+from tests.server.api import Api, ScriptedModel, batch, edit
 
 KINDS = ["A", "B", "A", "C"]
 
@@ -234,11 +235,20 @@ async def test_filters_of_responses(client: AsyncClient, study: SimpleNamespace)
     assert await found(experiment=s.a, llm_model_name="no such model") == []
 
 
-async def test_pages_cost_the_same(session: aiohttp.ClientSession) -> None:
+RATED = """
+INSERT INTO ratings (id, project_id, response_id, criterion_id, rating, is_current, created_at)
+SELECT id, 1, id, 1, 'YES', 1, '2026-11-27 00:00:00' FROM responses"""
+
+
+async def test_pages_cost_the_same(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 6,000 responses a page takes the database 1.3 times the work at most that it takes of 300.
 
-    Once the matching rows of a filter have been counted; work is the steps of its machine.
+    Once the matching rows of a filter have been counted; work is the steps of its machine. So do
+    results, which list the figures of the first responses.
     """
+    monkeypatch.setattr(figures, "MOST_LISTED", 100)
     steps = [0]
 
     def count(connection: Any, _record: object) -> None:
@@ -252,9 +262,12 @@ async def test_pages_cost_the_same(session: aiohttp.ClientSession) -> None:
         async with LocalServer(model=ScriptedModel()) as server:
             api = Api(session, server)
             await api.template()
+            await api.add_criteria(["x?"])
             for number, rows in enumerate((150, 3_000), 1):
                 await many(api, number, rows)
+            await edit(api, RATED)
             for query in (
+                "/experiments/{0}",
                 "/responses?experiment_id={0}",
                 "/responses?experiment_id={0}&epoch=2",
                 "/responses?experiment_id={0}&prompt_template_id=1",
@@ -269,6 +282,9 @@ async def test_pages_cost_the_same(session: aiohttp.ClientSession) -> None:
                     await api.get(query.format(number))
                     costs.append(steps[0])
                 assert costs[1] <= 1.3 * costs[0], (query, costs)
+            results = (await api.get("/experiments/2"))["results"]
+            assert results["input_tokens_per_response"] == [place // 2 % 10 for place in range(100)]
+            assert (results["num_rated_responses"], results["mean_input_tokens"]) == (6_000, 4.5)
     finally:
         event.remove(Engine, "connect", count)
 

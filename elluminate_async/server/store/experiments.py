@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from elluminate_async.schemas import Experiment, JobStatusName
 from elluminate_async.server.problems import Problem, taken
@@ -17,6 +17,7 @@ from elluminate_async.server.store import (
     llm_configs,
     nearest,
     prompt_templates,
+    result_counts,
     results,
     running,
     scenario_sets,
@@ -150,7 +151,7 @@ def get(
     official: bool,
     cells: CellFilter | None = None,
 ) -> Experiment:
-    """One experiment with its results; what they are for is as in `results.of_experiment`."""
+    """One experiment with its results; what they are for is as in `results.of_experiments`."""
     row(connection, project_id, experiment_id)
     if cells is not None:
         cells.require(connection, [experiment_id])
@@ -204,7 +205,10 @@ def documents(
     default = llm_configs.default_id(connection, project_id)
     configs = llm_configs.documents(connection, project_id, {default, *_ids(rows, "llm_config_id")})
     failed = _failed_by_server(connection, rows)
-    dropped = _dropped_trajectories(connection, rows)
+    dropped = result_counts.dropped(connection, rows)
+    found = results.of_experiments(
+        connection, rows.values(), legacy=legacy, official=official, cells=cells
+    )
     return {
         experiment_id: Experiment(
             id=experiment_id,
@@ -219,9 +223,7 @@ def documents(
             generation_task_id=row.generation_task_id,
             has_internal_error=experiment_id in failed,
             dropped_trajectories=dropped.get(experiment_id, 0),
-            results=results.of_experiment(
-                connection, row, legacy=legacy, official=official, cells=cells
-            ),
+            results=found.get(experiment_id),
             logs=row.logs,
             generation_params=nearest.params(row.generation_params, experiment_id, whole=official),
             rating_version=row.rating_version or running.DEFAULT_RATING_VERSION,
@@ -249,19 +251,6 @@ def _failed_by_server(connection: Connection, rows: dict[int, AnyRow]) -> set[in
         if job.status == JobStatusName.FAILURE
         and (rows[job.experiment_id].evaluation_mode == "AGENTIC" or job.processed < job.total)
     }
-
-
-def _dropped_trajectories(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
-    responses = tables.responses
-    counted = (
-        select(responses.c.experiment_id, func.count())
-        .where(
-            responses.c.experiment_id.in_(list(ids)),
-            responses.c.trajectory_ingest_error.is_not(None),
-        )
-        .group_by(responses.c.experiment_id)
-    )
-    return {experiment_id: count for experiment_id, count in connection.execute(counted)}
 
 
 def _ids(rows: dict[int, AnyRow], column: str) -> set[int]:

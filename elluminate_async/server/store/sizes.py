@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from elluminate_async.server.store.figures import MOST_LISTED
 from elluminate_async.server.store.rows import fetch, run_many
 from elluminate_async.server.store.wire_json import ids_text
 
@@ -124,8 +125,8 @@ _LARGEST = {
     f"{_CRITERIA_OF.format(id='x.criterion_set_id')} + "
     f"{_LINKED_TO.format(id='x.criterion_set_id')} + {_bytes('x.logs')} + "
     f"{_bytes('x.description')} + {_bytes('x.generation_params')} + {_bytes('x.agent_config')} + "
-    f"{_bytes('x.evaluation_agent_config')} + 64 * coalesce((SELECT "
-    "sum(b.ready) FROM response_blocks AS b WHERE b.experiment_id = x.id), 0)) "
+    f"{_bytes('x.evaluation_agent_config')} + 64 * min({MOST_LISTED}, coalesce("
+    "(SELECT sum(e.ready) FROM experiment_counts AS e WHERE e.experiment_id = x.id), 0))) "
     "FROM experiments AS x WHERE x.project_id = ?",
     "LLM config": f"max({_bytes('x.document')}) FROM llm_configs AS x WHERE x.project_id = ?",
     "scenario set": f"max({_bytes('x.description')} + coalesce((SELECT sum({_bytes('f.name')} + "

@@ -270,11 +270,6 @@ partial_index(
     # Without it a condition that is the index's own would be looked up in the rows.
     responses.c.is_ready,
 )
-partial_index(
-    "responses_dropped",
-    "trajectory_ingest_error IS NOT NULL",
-    responses.c.experiment_id,
-)
 
 partial_index(
     "responses_by_key",
@@ -356,6 +351,9 @@ jobs = table_of_project(
     time_column("created_at"),
     Column("finished_at", UtcDateTime, index=True),
 )
+
+# The last run of an experiment is found among its runs, which are few, and not among all its jobs.
+partial_index("jobs_of_runs", "kind = 'experiment'", jobs.c.experiment_id, jobs.c.id)
 
 job_items = Table(
     "job_items",

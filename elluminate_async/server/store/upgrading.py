@@ -11,7 +11,14 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.schema import CreateColumn
 
 from elluminate_async.errors import ConfigurationError
-from elluminate_async.server.store import accepting, counts, sizes, tables, usage_days
+from elluminate_async.server.store import (
+    accepting,
+    counts,
+    result_counts,
+    sizes,
+    tables,
+    usage_days,
+)
 from elluminate_async.server.store.inspection import APPLICATION_ID
 
 if TYPE_CHECKING:
@@ -38,6 +45,7 @@ def bring_up_to_date(connection: Connection) -> None:
         counts.create(connection)
         sizes.create(connection)
         usage_days.create(connection)
+        result_counts.create(connection)
         connection.execute(insert(tables.meta), {"name": "schema_version", "value": current})
     elif version in _EARLIER:
         _upgrade(connection, version)
@@ -60,8 +68,11 @@ def _upgrade(connection: Connection, version: str) -> None:
         counts.to_5(connection)
     if version in ("1", "2"):
         sizes.create(connection)
-    if version != "6":
+    if version == "6":
+        usage_days.to_7(connection)
+    else:
         usage_days.create(connection)
+    result_counts.create(connection)
     _allow_null(connection, "prompts", "prompt_template_id INTEGER")
     # Those of the first three did not have it.
     connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from elluminate_async.schemas import DailyUsage, ResponsesStats
 from elluminate_async.server.store import llm_configs, usage_days
+from elluminate_async.server.store.figures import MICRO
 from elluminate_async.server.store.rows import now
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def of_days(
     dates = [first + timedelta(days=number) for number in range(days)]
     return ResponsesStats(
         total_responses=sum(one.responses for one in found),
-        average_duration_seconds=_mean(found, "seconds", usage_days.PARTS),
+        average_duration_seconds=_mean(found, "seconds", MICRO),
         min_duration_seconds=min((least for least, _ in ends), default=None),
         max_duration_seconds=max((most for _, most in ends), default=None),
         total_input_tokens=sum(one.given for one in found),

@@ -1,14 +1,14 @@
 """Usage by day, which triggers keep: statistics cost the same however much is stored.
 
 A day of a project and a configuration has one row: how many finished responses there are, and the
-sums of their figures. Sums are whole numbers, of billionths where the figure is none, so that
-what is taken away again leaves nothing behind. A response's score is its share of YES.
+sums of their figures, in parts as `figures` has them. A response's score is its share of YES.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from elluminate_async.server.store.figures import MICRO, are_seconds, are_tokens, in_parts
 from elluminate_async.server.store.rows import fetch
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.rows import AnyRow
 
 PARTS: Final = 1_000_000_000
-"""Of one second, and of a score of 1."""
+"""Of a score of 1."""
 
 _DAY = "substr({0}created_at, 1, 10)"
 # Those whose configuration was deleted have none.
@@ -34,16 +34,16 @@ def _score(yes: str, ratings: str) -> str:
 
 def _figures(row: str) -> dict[str, str]:
     """The part of a response in each sum."""
+    seconds, given, made = (
+        f"{row}.{name}" for name in ("duration_seconds", "input_tokens", "output_tokens")
+    )
     figures = {"responses": "1"}
-    for name, column, value in (
-        ("seconds", "duration_seconds", f"CAST(round({{0}} * {PARTS}) AS INTEGER)"),
-        ("given", "input_tokens", "{0}"),
-        ("made", "output_tokens", "{0}"),
+    for name, is_known, value in (
+        ("seconds", are_seconds(seconds), in_parts(seconds, MICRO)),
+        ("given", are_tokens(given), given),
+        ("made", are_tokens(made), made),
     ):
-        figure = f"{row}.{column}"
-        # Of a database of before figures were looked at, a column may hold anything.
-        is_known = f"typeof({figure}) IN ('integer', 'real')"
-        figures[name] = f"CASE WHEN {is_known} THEN {value.format(figure)} ELSE 0 END"
+        figures[name] = f"CASE WHEN {is_known} THEN {value} ELSE 0 END"
         figures[f"known_{name}"] = is_known
     current = f"FROM ratings WHERE response_id = {row}.id AND is_current"
     figures["score"] = f"(SELECT {_score(_YES, 'count(*)')} {current})"
@@ -135,6 +135,15 @@ def create(connection: Connection) -> None:
     """Make the table, its triggers and what there is to count now."""
     for statement in (*_DEFINITIONS, f"INSERT INTO usage_days {COUNTED}"):
         connection.exec_driver_sql(statement)
+
+
+def to_7(connection: Connection) -> None:
+    """From version 6: count anew, as what is absurd is no figure any more."""
+    for name in ("stored", "changed", "deleted", "rated", "rated_anew", "unrated"):
+        connection.exec_driver_sql(f"DROP TRIGGER usage_{name}")
+    connection.exec_driver_sql("DROP TABLE usage_days")
+    connection.exec_driver_sql("DROP INDEX responses_durations")
+    create(connection)
 
 
 def since(
