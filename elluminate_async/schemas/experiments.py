@@ -35,6 +35,12 @@ class ExperimentResults(WireModel):
 
     Attributes:
         std_all_ratings: Standard deviation of all ratings, a YES as 1 and a NO as 0.
+        input_tokens_per_response: The figures that are known, in the order of the responses. Of the
+            embedded server at most those of the first 1,000, as a document must not grow without
+            end; means are over all. Of each response its own are in ``client.responses.list``.
+        output_tokens_per_response: The same.
+        reasoning_tokens_per_response: The same.
+        duration_seconds_per_response: The same.
         completed_epochs: Repetitions of which every response has ended, well or not.
         experiment_duration_seconds: Time that its runs took, from their start to their end;
             None where it was not run.

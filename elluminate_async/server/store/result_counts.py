@@ -134,10 +134,10 @@ WHERE (experiment_id, criterion_id, rating) =
 
 
 def _rated(row: str, step: int) -> str:
-    """One more response, or one fewer, is rated: that of a rating which stands alone."""
+    """One more response, or one fewer, is rated."""
     return f"""
 UPDATE experiment_counts SET rated = rated + {step} WHERE (experiment_id, epoch) =
- (SELECT r.experiment_id, r.epoch {_OF_RATING.format(row)}) AND NOT {_IS_OTHER.format(row)};"""
+ (SELECT r.experiment_id, r.epoch {_OF_RATING.format(row)});"""
 
 
 _TRIGGERS = (
@@ -175,20 +175,35 @@ BEGIN {_taken()} END""",
 CREATE TRIGGER counted_unscored BEFORE DELETE ON responses WHEN OLD.error IS NULL
 BEGIN {_verdicts_of("OLD", "-1")} END""",
     f"""
-CREATE TRIGGER counted_rated AFTER INSERT ON ratings WHEN NEW.is_current
-BEGIN {_SAID} {_rated("NEW", 1)} END""",
+CREATE TRIGGER counted_said AFTER INSERT ON ratings WHEN NEW.is_current
+BEGIN {_SAID} END""",
     f"""
 CREATE TRIGGER counted_superseded AFTER UPDATE OF is_current ON ratings
-WHEN OLD.is_current AND NOT NEW.is_current BEGIN {_TAKEN_BACK} {_rated("OLD", -1)} END""",
+WHEN OLD.is_current AND NOT NEW.is_current BEGIN {_TAKEN_BACK} END""",
     f"""
 CREATE TRIGGER counted_restored AFTER UPDATE OF is_current ON ratings
-WHEN NEW.is_current AND NOT OLD.is_current BEGIN {_SAID} {_rated("NEW", 1)} END""",
+WHEN NEW.is_current AND NOT OLD.is_current BEGIN {_SAID} END""",
     f"""
 CREATE TRIGGER counted_amended AFTER UPDATE OF rating ON ratings
 WHEN OLD.is_current AND NEW.is_current BEGIN {_TAKEN_BACK} {_SAID} END""",
     f"""
-CREATE TRIGGER counted_unrated AFTER DELETE ON ratings WHEN OLD.is_current
-BEGIN {_TAKEN_BACK} {_rated("OLD", -1)} END""",
+CREATE TRIGGER counted_taken_back AFTER DELETE ON ratings WHEN OLD.is_current
+BEGIN {_TAKEN_BACK} END""",
+    # Apart, as most ratings stand beside others.
+    f"""
+CREATE TRIGGER counted_rated AFTER INSERT ON ratings
+WHEN NEW.is_current AND NOT {_IS_OTHER.format("NEW")} BEGIN {_rated("NEW", 1)} END""",
+    f"""
+CREATE TRIGGER counted_rated_anew AFTER UPDATE OF is_current ON ratings
+WHEN NEW.is_current AND NOT OLD.is_current AND NOT {_IS_OTHER.format("NEW")}
+BEGIN {_rated("NEW", 1)} END""",
+    f"""
+CREATE TRIGGER counted_left_unrated AFTER UPDATE OF is_current ON ratings
+WHEN OLD.is_current AND NOT NEW.is_current AND NOT {_IS_OTHER.format("OLD")}
+BEGIN {_rated("OLD", -1)} END""",
+    f"""
+CREATE TRIGGER counted_unrated AFTER DELETE ON ratings
+WHEN OLD.is_current AND NOT {_IS_OTHER.format("OLD")} BEGIN {_rated("OLD", -1)} END""",
 )
 _DEFINITIONS = (
     f"""
