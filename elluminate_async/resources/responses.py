@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from elluminate_async.batch import Batch, Outcome
@@ -13,29 +12,18 @@ from elluminate_async.engine.run import run_batch, stream_batch
 from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.coalescing import Coalescer, generation
 from elluminate_async.operations.connection import Connection, decode
-from elluminate_async.operations.context import CallContext, single_policy
-from elluminate_async.operations.filters import FigureRanges, figure_query
+from elluminate_async.operations.context import CallContext
+from elluminate_async.operations.filters import FigureRanges
 from elluminate_async.operations.generate import Generate
-from elluminate_async.operations.json_input import checked_input, optional_text
+from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.parts import list_entries, list_responses
-from elluminate_async.operations.references import id_of, optional_id
-from elluminate_async.operations.response_items import (
-    ResponsePlan,
-    ResponseSpec,
-    Variables,
-    one_source,
-)
+from elluminate_async.operations.references import id_of
+from elluminate_async.operations.response_items import ResponsePlan, Variables, one_source
+from elluminate_async.operations.response_query import response_query
 from elluminate_async.operations.samples import compare_samples, list_samples, usage_stats
-from elluminate_async.operations.singles import one_response
-from elluminate_async.operations.stored_items import (
-    Output,
-    check_metadata,
-    metadata_of,
-    optional_epoch,
-    output_messages,
-    stored_specs,
-)
+from elluminate_async.operations.single_responses import add_one, generate_one
+from elluminate_async.operations.stored_items import Output, optional_epoch, stored_specs
 from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.criteria import Criterion
@@ -91,18 +79,10 @@ class ResponsesResource(Resource):
         Figures have a least and a most, such as ``input_tokens=(100, None)``; see `FigureRanges`.
         With ``strict`` a row that this version cannot read raises; see `Listing`.
         """
-        query = {
-            "experiment_id": optional_id(experiment, Experiment, "experiment"),
-            "prompt_template_id": optional_id(prompt_template, PromptTemplate, "prompt_template"),
-            "template_variables_id": optional_id(
-                template_variables, TemplateVariables, "template_variables"
-            ),
-            "collection_id": optional_id(collection, Collection, "collection"),
-            "prompt_id": optional_id(prompt, Prompt, "prompt"),
-            "llm_model_name": optional_text(llm_model_name, "llm_model_name"),
-            "epoch": optional_epoch(epoch),
-            **figure_query(figures),
-        }
+        query = response_query(
+            *(experiment, prompt_template, template_variables, collection, prompt),
+            *(llm_model_name, epoch, figures),
+        )
         return list_responses(self._connection, query, strict=strict)
 
     async def get(self, id: int) -> PromptResponse:
@@ -187,14 +167,8 @@ class ResponsesResource(Resource):
             ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         plan = ResponsePlan.check(experiment, prompt_template, llm_config)
-        plan.check_variables([template_variables])
-        spec = ResponseSpec(template_variables)
-        policy = single_policy(self._connection, options)
-        shared = None
-        if self._coalescer is not None:
-            shared = partial(self._coalescer.generate, plan, spec, options, policy)
-        return await one_response(
-            self._connection, "generate", plan, spec, "generate", policy=policy, shared=shared
+        return await generate_one(
+            self._connection, self._coalescer, plan, template_variables, options
         )
 
     async def add(
@@ -224,13 +198,8 @@ class ResponsesResource(Resource):
             ServiceUnavailableError: It was not sent, as the service answers nobody.
         """
         plan = ResponsePlan.check(experiment, None, None)
-        id_of(template_variables, TemplateVariables, "template_variables")
-        epoch = optional_epoch(epoch)
-        made = metadata_of(metadata, "metadata")
-        check_metadata(made, "metadata")
-        spec = ResponseSpec(template_variables, output_messages(response, 0), made, epoch)
-        policy = single_policy(self._connection, options)
-        return await one_response(self._connection, "add", plan, spec, policy=policy)
+        made = (response, template_variables, metadata, epoch)
+        return await add_one(self._connection, plan, *made, options)
 
     async def generate_many(
         self,
