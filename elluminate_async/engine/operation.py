@@ -84,6 +84,10 @@ class Operation(Protocol[V, R]):
         """The same of what there is beside an error, which `fetch` gives again; None of nothing."""
         return None
 
+    def again(self, value: V, error: ItemError) -> V:
+        """The value to send where an item that has ended with ``error`` is sent once more."""
+        return value
+
     @abstractmethod
     async def header(self) -> Header:
         """Which call a journal is of; asks the service for the project where need be."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from elluminate_async.engine.chunks import Chunk, Item
@@ -83,6 +84,8 @@ class Retrier(Generic[V, R]):
             if position in self._never_sent or not isinstance(
                 error, OutcomeUnknownError | InputChangedError
             ):
+                value = self._call.operation.again(item.value, error)
+                item = self._items[position] = replace(item, value=value)
                 to_send.append(item)
             elif include_unknown is False or isinstance(error, InputChangedError):
                 # Of a changed input nothing is held here that could be sent instead.

@@ -19,6 +19,7 @@
 | ``protocol`` | The answer is not what the protocol says. |
 | ``answer_too_large`` | The answer is larger than the client takes. |
 | ``bad_input`` | The item itself cannot be sent. |
+| ``key_conflict`` | Its run has another item, or another way to rate it, under its key. |
 | ``failed`` | None of these. |
 | ``http_<status>`` | The service answered with that status. One that is not registered counts as the first of its class (RFC 9110 §15): 520 is ``http_500``, and `ItemError.status` has 520. |
 """  # noqa: E501
@@ -37,6 +38,7 @@ _Own: TypeAlias = Literal[
     "generation_failed",
     "incomplete",
     "job_failed",
+    "key_conflict",
     "no_result",
     "not_sent",
     "outcome_unknown",

@@ -77,10 +77,14 @@ class ChunkLog:
         return nullcontext() if self.recovery is None else self.recovery.reading()
 
     def intend(
-        self, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]
+        self,
+        positions: Sequence[int],
+        body: bytes,
+        facts: Mapping[str, Any],
+        key: str | None = None,
     ) -> ChunkIntent:
-        """How to send a chunk that was never sent."""
-        return ChunkIntent(self, positions, body, facts)
+        """How to send a chunk that was never sent; under a new key, unless it has one."""
+        return ChunkIntent(self, positions, body, facts, key or new_key())
 
     async def note_intent(
         self, key: str, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]
@@ -182,9 +186,14 @@ class ChunkIntent(ResentChunk):
     """
 
     def __init__(
-        self, log: ChunkLog, positions: Sequence[int], body: bytes, facts: Mapping[str, Any]
+        self,
+        log: ChunkLog,
+        positions: Sequence[int],
+        body: bytes,
+        facts: Mapping[str, Any],
+        key: str,
     ) -> None:
-        super().__init__(new_key())
+        super().__init__(key)
         self._log = log
         self._positions = positions
         self._body = body

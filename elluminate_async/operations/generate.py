@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,6 +17,7 @@ from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.errors import (
     AnswerTooLargeError,
     ElluminateError,
+    GenerationError,
     ItemError,
     JobError,
     NotFoundError,
@@ -40,13 +42,19 @@ from elluminate_async.operations.jobs import (
     job_failure,
     unknown_or_raise,
 )
-from elluminate_async.operations.matching import ExpectedRow
+from elluminate_async.operations.matching import ExpectedRow, left_of
 from elluminate_async.operations.parts import list_responses
 from elluminate_async.operations.reconciling import ENDED_SETTLE
-from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
+from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec, specs_of
 from elluminate_async.operations.response_matcher import ResponseMatcher, expected_rows
-from elluminate_async.operations.response_rows import outcome_of
-from elluminate_async.operations.starting import start_job
+from elluminate_async.operations.response_rows import no_row, outcome_of
+from elluminate_async.operations.run_keys import (
+    KeyConflictError,
+    conflicts_in,
+    key_of_chunk,
+)
+from elluminate_async.operations.sendings import Sendings
+from elluminate_async.operations.starting import StartedJob, start_job
 from elluminate_async.schemas.jobs import ResponseJobStatus
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -113,6 +121,12 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         """Equal for the same row with the same content, and the same messages."""
         return self._plan.fingerprint(value)
 
+    def again(self, value: ResponseSpec, error: ItemError) -> ResponseSpec:
+        """Another item of what failed at the model, as the row of that key is there."""
+        if value.key is None or not isinstance(error, GenerationError) or not error.response_id:
+            return value
+        return replace(value, key=value.key._replace(attempt=value.key.attempt + 1))
+
     def reference(self, value: ResponseSpec, result: PromptResponse) -> list[Any]:
         """Where the service keeps a row, what it says of its input, and the tokens it took."""
         metadata = result.generation_metadata
@@ -125,65 +139,91 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
 
         Where nothing is known of a sending, what rows there are tell; what has none is
         unknown, or sent again by `BatchOptions.replay_after_settle`. An ``unfinished`` chunk is
-        gone on with where it was left.
+        gone on with where it was left. What another process of the run was doing, and has left
+        undone, is done under another key.
         """
-        wanted = await self._rows.prepare(items, unfinished)
+        wanted: Sequence[ExpectedRow] = await self._rows.prepare(items, unfinished)
         goes_on = unfinished is not None
-        problem: ElluminateError | None = None
-        for sending in range(self._max_sendings):
+        if unfinished is not None and unfinished.job_id is None and self._is_keyed(unfinished):
+            # The keys of its items keep what it did from being done twice, whatever it was.
+            unfinished = None
+        sendings = Sendings(
+            self._plan.run,
+            self.context.policy.deadline_at,
+            most=self._max_sendings,
+            is_keyed=self._rows.is_keyed,
+            is_matched=self._rows.can_reconcile,
+        )
+        while wanted and sendings.goes_on:
             try:
-                found, latest = await self._send_once(wanted, items, unfinished)
-            except (ChunkRefusedError, ElluminateError):
-                if sending == 0:
+                found, latest = await self._send_once(wanted, items, unfinished, anew=sendings.anew)
+                sendings.came(latest)
+            except KeyConflictError as conflict:
+                found = self._conflicting(wanted, conflict)
+            except (ChunkRefusedError, ElluminateError) as error:
+                if sendings.failed(error):
                     self._rows.release(wanted)
                     raise
-                # What is not known of the first sending stays so.
-                break
+                unfinished = None
+                continue
             unfinished = None
-            problem = problem or latest
-            wanted = [entry for entry in wanted if entry.position not in found]
+            wanted = left_of(wanted, found)
             for position, outcome in found.items():
                 yield position, outcome
-            if not wanted or not isinstance(latest, OutcomeUnknownError) or self._is_late:
-                break
-        if goes_on and wanted and is_revoked(problem):
+        if wanted and goes_on and is_revoked(sendings.problem):
             self._rows.release(wanted)
             raise ChunkRevokedError
-        if problem is not None and wanted:
-            raise problem
+        if wanted and sendings.problem is not None:
+            raise sendings.problem
+
+    def _is_keyed(self, unfinished: UnfinishedChunk) -> bool:
+        """Whether its items were sent with keys, and would be now."""
+        return self._rows.is_keyed and bool(unfinished.facts.get("item_keys"))
+
+    def _conflicting(
+        self, wanted: Sequence[ExpectedRow], conflict: KeyConflictError
+    ) -> dict[int, PromptResponse | ItemError]:
+        """The errors of those whose keys are of other items; the rest is sent without them."""
+        conflicting = [entry for entry in wanted if entry.position in conflict.which]
+        self._rows.release(conflicting)
+        return {e.position: conflict.error_of(e.position, self.name) for e in conflicting}
 
     async def _send_once(
         self,
         wanted: Sequence[ExpectedRow],
         items: Sequence[Item[ResponseSpec]],
         unfinished: UnfinishedChunk | None,
+        *,
+        anew: bool,
     ) -> tuple[dict[int, PromptResponse | ItemError], ElluminateError | None]:
         """Outcomes by position, and what is wrong with the positions that have none."""
         found: dict[int, PromptResponse | ItemError] = {}
         problem: ElluminateError | None = None
         try:
-            job_id = await self._start_job(wanted, items, unfinished)
+            job = await self._start_job(wanted, items, unfinished, anew=anew)
             with in_doubt():
-                found, problem = await self._follow(job_id, wanted, items, unfinished)
+                found, problem = await self._follow(job, wanted, items, unfinished)
         except ElluminateError as error:
             problem = unknown_or_raise(error, self.name)
-        left = [entry for entry in wanted if entry.position not in found]
+        left = left_of(wanted, found)
         if left and self._rows.can_reconcile:
             with in_doubt():
                 found |= await self._rows.reconcile(left, self._seconds_to_reconcile(problem))
             if isinstance(problem, JobError) and self._is_late:
                 # There was no time to see what it did before it failed.
                 problem = unknown_outcome(problem, self.name)
-        return found, problem or self._no_row()
+        return found, problem or no_row(self.name)
 
     async def _start_job(
         self,
         wanted: Sequence[ExpectedRow],
         items: Sequence[Item[ResponseSpec]],
         unfinished: UnfinishedChunk | None,
-    ) -> str:
+        *,
+        anew: bool,
+    ) -> StartedJob:
         if unfinished is not None and unfinished.job_id is not None:
-            return unfinished.job_id
+            return StartedJob(unfinished.job_id)
         if unfinished is not None:
             # A key belongs to the whole request, whatever is known of its items by now.
             request = whole_request(unfinished, items)
@@ -191,9 +231,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
             body = self._body(asked, request)
             await self.log.require_same(unfinished, body)
             with in_doubt():
-                return await self._post(body, ResentChunk(unfinished.key), len(asked))
+                return await self._post(body, ResentChunk(unfinished.key), asked)
         body = self._body(wanted, items)
-        return await self._post(body, self._intend(wanted, body), len(wanted))
+        return await self._post(body, self._intend(wanted, items, body, anew=anew), wanted)
 
     @property
     def _max_sendings(self) -> int:
@@ -206,30 +246,47 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         """Whether the deadline of the call has passed."""
         return time.monotonic() >= self.context.policy.deadline_at
 
-    def _intend(self, wanted: Sequence[ExpectedRow], body: bytes) -> ChunkIntent:
+    def _intend(
+        self,
+        wanted: Sequence[ExpectedRow],
+        items: Sequence[Item[ResponseSpec]],
+        body: bytes,
+        *,
+        anew: bool,
+    ) -> ChunkIntent:
         """How to send a chunk that was never sent."""
         positions = [entry.position for entry in wanted]
         facts: dict[str, Any] = {"keys": [entry.key for entry in wanted]}
+        if self._rows.is_keyed:
+            facts["item_keys"] = True
         if self._allowance is not None:
             facts |= self._allowance.facts(positions)
-        return self.log.intend(positions, body, facts)
+        plan = self._plan
+        keys = plan.item_keys(specs_of(wanted, items))
+        key = key_of_chunk(self.context, plan.run, self.name, keys, body, anew=anew)
+        return self.log.intend(positions, body, facts, key)
 
     def _body(self, wanted: Sequence[ExpectedRow], items: Sequence[Item[ResponseSpec]]) -> bytes:
         """The request for those of ``items`` that are wanted."""
-        specs = {item.position: item.value for item in items}
-        return self._plan.batch_body((specs[entry.position], entry.key.epoch) for entry in wanted)
+        specs = specs_of(wanted, items)
+        keys = self._plan.item_keys(specs) if self._rows.is_keyed else ()
+        epochs = [entry.key.epoch for entry in wanted]
+        return self._plan.batch_body(zip(specs, epochs, strict=True), keys)
 
-    async def _post(self, body: bytes, sending: ResentChunk, items: int) -> str:
-        """Send a chunk of so many items; the id of its job.
+    async def _post(
+        self, body: bytes, sending: ResentChunk, asked: Sequence[ExpectedRow]
+    ) -> StartedJob:
+        """Send a chunk of these rows; its job.
 
         Raises:
             ChunkRefusedError: The service refuses it as a whole.
+            KeyConflictError: It has other items under the keys of some.
             NotFoundError: The experiment is not there.
             PermissionDeniedError: The key may not do this.
         """
         connection, policy = self.context.connection, self.context.policy
         try:
-            job_id = await start_job(
+            job = await start_job(
                 connection,
                 *_BATCHES,
                 body=body,
@@ -238,9 +295,12 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
                 operation=self.name,
                 policy=policy,
                 # No model is called for responses that are uploaded.
-                items=items if self.name == "generate" else 0,
+                items=len(asked) if self.name == "generate" else 0,
             )
         except (RejectedError, PayloadTooLargeError) as error:
+            if indices := conflicts_in(error, len(asked)):
+                positions = {asked[index].position for index in indices}
+                raise KeyConflictError(positions, error) from None
             raise ChunkRefusedError(error) from None
         except PermissionDeniedError as error:
             self._denials.refuse(error)
@@ -250,12 +310,12 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
             raise ChunkRefusedError(error) from None
         self._denials.taken()
         with in_doubt():
-            self.log.accepted(sending.key, job_id)
-        return job_id
+            self.log.accepted(sending.key, job.id)
+        return job
 
     async def _follow(
         self,
-        job_id: str,
+        job: StartedJob,
         wanted: Sequence[ExpectedRow],
         items: Sequence[Item[ResponseSpec]],
         unfinished: UnfinishedChunk | None,
@@ -266,14 +326,19 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
                 self.context.connection,
                 ResponseJobStatus,
                 *_BATCHES,
-                job_id,
+                job.id,
                 operation=self.name,
                 policy=self.context.policy,
                 measured=partial(self.sizes.learn, items),
+                # What another process has begun, and may wait for, is not this call's to end.
+                watches=job.is_known and self._plan.run is not None,
             )
         except AnswerTooLargeError as error:
-            logger.debug("the result of a job is read row by row: %s", error)
             self.sizes.learn_too_large(items)
+            if self._rows.is_keyed:
+                # Asked for in smaller parts: each item is known by its key.
+                raise ChunkRefusedError(error) from None
+            logger.debug("the result of a job is read row by row: %s", error)
             return await self._rows.one_by_one(wanted, items), None
         asked = wanted
         if unfinished is not None and status.result:
@@ -282,7 +347,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         left = {entry.position for entry in wanted}
         outcomes = await self._rows.outcomes(asked, status)
         found = {position: outcome for position, outcome in outcomes.items() if position in left}
-        return found, job_failure(job_id, status.status, status.error_msg)
+        return found, job_failure(job.id, status.status, status.error_msg)
 
     def _seconds_to_reconcile(self, problem: ElluminateError | None) -> float:
         """Seconds to look for the rows of a sending that ended with ``problem``."""
@@ -328,12 +393,3 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
                 yield item.position, not_own(item.position, self.name, f"row {row.id}")
             else:
                 yield item.position, outcome_of(item.position, row, self.name, blotted)
-
-    def _no_row(self) -> OutcomeUnknownError:
-        """The job has ended and its row is not there, or could not be looked for."""
-        return OutcomeUnknownError(
-            "the job has ended, and the service does not show a row that is of this item",
-            position=0,
-            operation=self.name,
-            code="no_result",
-        )

@@ -50,6 +50,11 @@ class ExpectedRow:
         return self.echo is _ANY or self.echo.fits(row)
 
 
+def left_of(wanted: Iterable[ExpectedRow], found: Container[int]) -> list[ExpectedRow]:
+    """Those whose positions are not ``found``."""
+    return [entry for entry in wanted if entry.position not in found]
+
+
 def key_of(row: PromptResponse) -> NaturalKey:
     """The natural key of a row."""
     return NaturalKey(row.prompt.template_variables.id, row.epoch)
@@ -150,22 +155,26 @@ class RowPool:
 
 def match_result(
     wanted: Sequence[ExpectedRow],
-    rows: Sequence[PromptResponse],
+    rows: Sequence[PromptResponse | None],
     *,
-    in_order: bool = True,
     interchangeable: bool = False,
 ) -> dict[int, PromptResponse]:
     """Position to row, for the ``result`` of a terminal status document.
 
-    The list is in the request's order, which its rows confirm by the variables they echo.
-    Where one does not, or the length differs, the rows are matched by their keys alone, and
-    what is ``interchangeable`` also by its variables, where the service sets epochs itself.
+    The list is in the request's order, with None for what has no readable row, which its rows
+    confirm by the variables they echo. Where one does not, or the length differs, the rows are
+    matched by their keys alone, and what is ``interchangeable`` also by its variables, where the
+    service sets epochs itself.
     """
-    if in_order and [row.prompt.template_variables.id for row in rows] == [
-        entry.key.template_variables_id for entry in wanted
-    ]:
-        return {entry.position: row for entry, row in zip(wanted, rows, strict=True)}
-    pool = RowPool(rows)
+    if len(rows) == len(wanted) and all(
+        [
+            row is None or row.prompt.template_variables.id == entry.key.template_variables_id
+            for entry, row in zip(wanted, rows, strict=True)
+        ]
+    ):
+        pairs = zip(wanted, rows, strict=True)
+        return {entry.position: row for entry, row in pairs if row is not None}
+    pool = RowPool(row for row in rows if row is not None)
     found = pool.claim(wanted)
     if interchangeable:
         # All of these rows are of this very request.

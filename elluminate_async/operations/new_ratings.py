@@ -14,12 +14,13 @@ from elluminate_async.errors import (
     ElluminateError,
     ItemError,
     ItemErrorCode,
+    OutcomeUnknownError,
     RatingError,
     ServerError,
 )
 from elluminate_async.errors.codes import item_code
 from elluminate_async.operations.json_input import problem_of
-from elluminate_async.schemas.jobs import JobStatus
+from elluminate_async.schemas.jobs import REVOKED, JobStatus, RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingValue
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -173,3 +174,35 @@ def rating_errors(id: int) -> Generator[None]:
 
 def _rating_error(id: int, text: str, code: ItemErrorCode) -> RatingError:
     return RatingError(text, position=0, code=code, operation="rate", response_id=id)
+
+
+def check_own(status: RatingJobStatus, asked: Sequence[int], job_id: str) -> None:
+    """Raise where the results of a job are of other responses than were ``asked`` for."""
+    said = status.prompt_response_ids
+    if said is not None and said != [*asked]:
+        raise OutcomeUnknownError(
+            f"the job {job_id}, which the service named for these responses, rated others",
+            position=0,
+            operation="rate",
+        )
+
+
+def no_rating() -> OutcomeUnknownError:
+    """The job has ended and its ratings are not there, or could not be looked for."""
+    return OutcomeUnknownError(
+        "the job has ended, and the service does not show new ratings for this response",
+        position=0,
+        operation="rate",
+        code=NO_RESULT,
+    )
+
+
+def without_revoked(
+    outcomes: Mapping[int, list[Rating] | ItemError],
+) -> dict[int, list[Rating] | ItemError]:
+    """Those but of responses that were not rated, as their job was cancelled."""
+    return {
+        id: one
+        for id, one in outcomes.items()
+        if not (isinstance(one, ItemError) and one.code == REVOKED)
+    }

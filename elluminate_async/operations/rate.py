@@ -41,17 +41,29 @@ from elluminate_async.operations.jobs import (
 )
 from elluminate_async.operations.json_input import encode
 from elluminate_async.operations.new_ratings import (
-    NO_RESULT,
     by_result,
+    check_own,
     incomplete_ones,
+    no_rating,
     ratings_of,
     with_ratings,
+    without_revoked,
 )
+from elluminate_async.operations.rating_items import ids_of, those_of
 from elluminate_async.operations.rating_matcher import RatingMatcher
 from elluminate_async.operations.reconciling import ENDED_SETTLE
-from elluminate_async.operations.starting import start_job
-from elluminate_async.schemas.jobs import REVOKED, RatingJobStatus
+from elluminate_async.operations.run_keys import (
+    KeyConflictError,
+    Run,
+    conflicts_in,
+    honours_items,
+    key_of_chunk,
+)
+from elluminate_async.operations.sendings import Sendings
+from elluminate_async.operations.starting import StartedJob, start_job
+from elluminate_async.schemas.jobs import RatingJobStatus
 from elluminate_async.schemas.ratings import Rating, RatingBatchRequest, RatingMode
+from elluminate_async.schemas.version import Capability
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +86,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
     Args:
         context: Of the call.
         rating_mode: With or without the judge's reasoning.
+        run: That the call belongs to.
         total: Number of positions, where it is known beforehand.
         journal: Path of the call's journal.
         pins_criteria: Whether the journal learns the criteria of the responses' templates; not
@@ -86,6 +99,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
         self,
         context: CallContext,
         rating_mode: RatingMode,
+        run: Run | None = None,
         *,
         total: int | None,
         journal: Path | None,
@@ -93,6 +107,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
     ) -> None:
         super().__init__(context, "rate", total=total, journal=journal)
         self._mode = rating_mode
+        self._run = run
+        self._is_keyed = False
         self._pins_criteria = pins_criteria
         self._matcher = RatingMatcher(context, self.log)
 
@@ -100,6 +116,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
         return type(self)(
             context,
             self._mode,
+            self._run,
             total=self._total,
             journal=self._journal,
             pins_criteria=self._pins_criteria,
@@ -114,7 +131,8 @@ class Rate(ChunkOperation[Subject, Ratings]):
     @property
     def arguments(self) -> Mapping[str, Any]:
         """The arguments by which a journal knows the call."""
-        return {"rating_mode": self._mode.value}
+        run = {} if self._run is None else {"run": self._run.name}
+        return {"rating_mode": self._mode.value, **run}
 
     def fingerprint(self, value: Subject) -> str:
         """Equal for the same response with the same content."""
@@ -143,23 +161,25 @@ class Rate(ChunkOperation[Subject, Ratings]):
         Where nothing is known of a sending, what new ratings there are tell. What a job left
         incomplete is rated once more. An ``unfinished`` chunk is gone on with where it was left.
         """
+        self._is_keyed = self._run is not None and await honours_items(self.context)
         outcomes: dict[int, Ratings | ItemError] = {}
-        outcomes |= await self._not_theirs(items, unfinished)
-        ids = list(dict.fromkeys(i.value.id for i in items if i.value.id not in outcomes))
+        outcomes |= await self._matcher.not_theirs(items, unfinished, pins=self._pins_criteria)
         problem: ElluminateError | None = None
-        if ids:
-            theirs = [item for item in items if item.value.id in ids] if outcomes else items
-            found, problem = await self._send_once(ids, theirs, unfinished)
+        known = unfinished
+        if known is not None and known.job_id is None and self._is_keyed and known.facts.get("run"):
+            # The run keeps what it did from being done twice, whatever it was.
+            known = None
+        if ids := ids_of(items, without=outcomes):
+            found, problem = await self._send_first(ids, items, known)
             outcomes |= found
         revoked = unfinished is not None and is_revoked(problem)
         if revoked:
-            outcomes = {id: one for id, one in outcomes.items() if not _was_revoked(one)}
+            outcomes = without_revoked(outcomes)
         again: Sequence[int] = incomplete_ones(outcomes, problem)
         if again and (again := await self._matcher.completable(again)):
-            theirs = [item for item in items if item.value.id in again]
             # What became of the first time stays, whatever stops the second.
-            with suppress(ChunkRefusedError, ElluminateError):
-                outcomes |= (await self._send_once(again, theirs, None))[0]
+            with suppress(ChunkRefusedError, KeyConflictError, ElluminateError):
+                outcomes |= (await self._send_once(again, those_of(items, again), None))[0]
         for item in items:
             if (outcome := outcomes.get(item.value.id)) is not None:
                 failed = isinstance(outcome, ItemError)
@@ -167,11 +187,45 @@ class Rate(ChunkOperation[Subject, Ratings]):
         if problem is not None and any(id not in outcomes for id in ids):
             raise ChunkRevokedError if revoked else problem
 
+    async def _send_first(
+        self, ids: Sequence[int], items: Sequence[Item[Subject]], unfinished: UnfinishedChunk | None
+    ) -> tuple[dict[int, Ratings | ItemError], ElluminateError | None]:
+        """`_send_once`, and of a run once more what another process of it has left undone."""
+        sendings = Sendings(
+            self._run,
+            self.context.policy.deadline_at,
+            is_keyed=self._is_keyed,
+            is_matched=not self.context.connection.offers(Capability.RESULTS_WITH_STATUS),
+        )
+        outcomes: dict[int, Ratings | ItemError] = {}
+        left = ids
+        while left and sendings.goes_on:
+            try:
+                found, latest = await self._send_once(
+                    left, those_of(items, left), unfinished, anew=sendings.anew
+                )
+                sendings.came(latest)
+                if sendings.goes_on:
+                    # Each that was not rated is asked for once more.
+                    found = without_revoked(found)
+            except KeyConflictError as conflict:
+                found = {id: conflict.error_of(0, "rate") for id in left if id in conflict.which}
+            except (ChunkRefusedError, ElluminateError) as error:
+                if sendings.failed(error):
+                    raise
+                found = {}
+            unfinished = None
+            outcomes |= found
+            left = [id for id in left if id not in outcomes]
+        return outcomes, sendings.problem
+
     async def _send_once(
         self,
         ids: Sequence[int],
         items: Sequence[Item[Subject]],
         unfinished: UnfinishedChunk | None,
+        *,
+        anew: bool = False,
     ) -> tuple[dict[int, Ratings | ItemError], ElluminateError | None]:
         """Outcomes by response id, and what is wrong with the ids that have none."""
         policy = self.context.policy
@@ -180,30 +234,35 @@ class Rate(ChunkOperation[Subject, Ratings]):
         outcomes: dict[int, Ratings | ItemError] = {}
         problem: ElluminateError | None = None
         try:
-            job_id = await self._start_job(ids, items, before, unfinished)
+            job = await self._start_job(ids, items, before, unfinished, anew=anew)
             with in_doubt():
                 status = await follow_job(
                     self.context.connection,
                     RatingJobStatus,
                     *_BATCHES,
-                    job_id,
+                    job.id,
                     operation="rate",
                     policy=policy,
                     measured=partial(self.sizes.learn, items),
+                    # What another process has begun, and may wait for, is not this call's to end.
+                    watches=job.is_known and self._run is not None,
                 )
-                problem = job_failure(job_id, status.status, status.error_msg)
+                problem = job_failure(job.id, status.status, status.error_msg)
                 if before is None:
                     asked = ids if unfinished is None else self._asked_by(unfinished)
-                    self._check_own(status, asked, job_id)
+                    check_own(status, asked, job.id)
                     outcomes = by_result(asked, status)
                     outcomes = {id: outcomes[id] for id in ids if id in outcomes}
                     if unfinished is not None:
-                        outcomes = await self._shown(outcomes)
-                    return outcomes, problem or self._no_rating()
+                        outcomes = await self._matcher.shown(outcomes)
+                    return outcomes, problem or no_rating()
                 outcomes = await self._matcher.new_ratings(ids, before) or {}
         except ElluminateError as error:
             if isinstance(error, AnswerTooLargeError):
                 self.sizes.learn_too_large(items)
+                if self._is_keyed:
+                    # Asked for in smaller parts: what was rated is known by the run.
+                    raise ChunkRefusedError(error) from None
             problem = unknown_or_raise(error, "rate")
         # What is incomplete may only not be shown yet.
         left = [id for id in ids if not isinstance(outcomes.get(id), list)]
@@ -211,7 +270,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
             seconds = self.context.options.settle
             if not isinstance(problem, OutcomeUnknownError):
                 # The job has ended, so its ratings should be there: they may only be late.
-                problem, seconds = problem or self._no_rating(), min(seconds, ENDED_SETTLE)
+                problem, seconds = problem or no_rating(), min(seconds, ENDED_SETTLE)
             with in_doubt():
                 found, readable = await self._matcher.reconcile(left, before, seconds)
             outcomes |= found
@@ -227,23 +286,31 @@ class Rate(ChunkOperation[Subject, Ratings]):
         items: Sequence[Item[Subject]],
         before: Mapping[int, Sequence[int]] | None,
         unfinished: UnfinishedChunk | None,
-    ) -> str:
+        *,
+        anew: bool,
+    ) -> StartedJob:
         if unfinished is not None and unfinished.job_id is not None:
-            return unfinished.job_id
+            return StartedJob(unfinished.job_id)
         # A key belongs to the whole request, whatever is known of its responses by now.
         asked = ids if unfinished is None else self._asked_by(unfinished)
-        request = RatingBatchRequest(prompt_response_ids=[*asked], rating_mode=self._mode)
-        body = encode(request)
+        body = self._body(asked)
         if unfinished is not None:
             await self.log.require_same(unfinished, body)
             with in_doubt():
-                return await self._post(body, ResentChunk(unfinished.key), len(asked))
-        intent = self._intend(items, ids, before, body)
-        return await self._post(body, intent, len(ids))
+                return await self._post(body, ResentChunk(unfinished.key), asked)
+        key = key_of_chunk(self.context, self._run, "rate", ids, body, anew=anew)
+        return await self._post(body, self._intend(items, ids, before, body, key), ids)
 
-    async def _post(self, body: bytes, sending: ResentChunk, items: int) -> str:
+    def _body(self, ids: Sequence[int]) -> bytes:
+        """The request to rate these responses."""
+        run = self._run.wire if self._run is not None and self._is_keyed else None
+        return encode(
+            RatingBatchRequest(prompt_response_ids=[*ids], rating_mode=self._mode, run=run)
+        )
+
+    async def _post(self, body: bytes, sending: ResentChunk, asked: Sequence[int]) -> StartedJob:
         try:
-            job_id = await start_job(
+            job = await start_job(
                 self.context.connection,
                 *_BATCHES,
                 body=body,
@@ -251,13 +318,15 @@ class Rate(ChunkOperation[Subject, Ratings]):
                 sending=sending,
                 operation="rate",
                 policy=self.context.policy,
-                items=items,
+                items=len(asked),
             )
         except (RejectedError, PayloadTooLargeError, NotFoundError) as error:
+            if indices := conflicts_in(error, len(asked)):
+                raise KeyConflictError({asked[index] for index in indices}, error) from None
             raise ChunkRefusedError(error) from None
         with in_doubt():
-            self.log.accepted(sending.key, job_id)
-        return job_id
+            self.log.accepted(sending.key, job.id)
+        return job
 
     def _intend(
         self,
@@ -265,66 +334,22 @@ class Rate(ChunkOperation[Subject, Ratings]):
         ids: Sequence[int],
         before: Mapping[int, Sequence[int]] | None,
         body: bytes,
+        key: str,
     ) -> ChunkIntent:
         """How to send a chunk that was never sent."""
         facts: dict[str, Any] = {"ids": ids, "before": before}
+        if self._is_keyed:
+            facts["run"] = True
         if self.log.recovery is not None:
             # Of those that came with their content, the hashes of the inputs have it.
             read = {i.value.id: i.value.content for i in items if i.value.response is None}
             facts["contents"] = read
-        return self.log.intend([item.position for item in items], body, facts)
+        return self.log.intend([item.position for item in items], body, facts, key)
 
     def _asked_by(self, unfinished: UnfinishedChunk) -> list[int]:
         """The ids in the request of a chunk that was sent before, in its order."""
         with self.log.reading():
             return [int(id) for id in unfinished.facts["ids"]]
-
-    async def _not_theirs(
-        self, items: Sequence[Item[Subject]], unfinished: UnfinishedChunk | None
-    ) -> dict[int, ItemError]:
-        """Of a call with a journal: the responses that are not what the call is about, by id.
-
-        Their ids are of other responses now, or they were changed. Of what was given by id
-        the content is learned, for the journal.
-        """
-        if self.log.recovery is None:
-            return {}
-        rows = await self._matcher.ratings_now([item.value.id for item in items])
-        if self._pins_criteria:
-            await self._matcher.pin_criteria(rows.values())
-        known: Mapping[str, str | None] = {}
-        if unfinished is not None:
-            with self.log.reading():
-                known = {**unfinished.facts["contents"]}
-        problems: dict[int, ItemError] = {}
-        for item in items:
-            subject, row = item.value, rows.get(item.value.id)
-            if row is None:
-                # The service says so itself, where it is asked to rate it.
-                if unfinished is not None:
-                    problems[subject.id] = not_there(item.position, "rate", "response")
-                continue
-            there = hash_of_response(row)
-            content = subject.hash() or known.get(str(subject.id)) or there
-            if content != there:
-                problems[subject.id] = not_own(item.position, "rate", f"the response {row.id}")
-            subject.content = content
-        return problems
-
-    async def _shown(
-        self, outcomes: dict[int, Ratings | ItemError]
-    ) -> dict[int, Ratings | ItemError]:
-        """Those of an earlier run's job whose ratings are ratings of these very responses."""
-        if self.log.recovery is None:
-            return outcomes
-        rows = await self._matcher.ratings_now(list(outcomes))
-        ids = {id: {rating.id for rating in row.ratings} for id, row in rows.items()}
-        return {
-            id: outcome
-            for id, outcome in outcomes.items()
-            if isinstance(outcome, ItemError)
-            or {rating.id for rating in outcome} <= ids.get(id, set())
-        }
 
     async def fetch(
         self, items: Sequence[Item[Subject]], references: Mapping[int, Any]
@@ -355,27 +380,3 @@ class Rate(ChunkOperation[Subject, Ratings]):
                 yield position, ratings if error is None else with_ratings(error, ratings)
             else:
                 yield position, not_own(position, "rate", f"a rating of the response {row.id}")
-
-    def _check_own(self, status: RatingJobStatus, asked: Sequence[int], job_id: str) -> None:
-        """Raise where the results of a job are of other responses than were ``asked`` for."""
-        said = status.prompt_response_ids
-        if said is not None and said != [*asked]:
-            raise OutcomeUnknownError(
-                f"the job {job_id}, which the service named for these responses, rated others",
-                position=0,
-                operation="rate",
-            )
-
-    def _no_rating(self) -> OutcomeUnknownError:
-        """The job has ended and its ratings are not there, or could not be looked for."""
-        return OutcomeUnknownError(
-            "the job has ended, and the service does not show new ratings for this response",
-            position=0,
-            operation="rate",
-            code=NO_RESULT,
-        )
-
-
-def _was_revoked(outcome: Ratings | ItemError) -> bool:
-    """Whether a response was not rated, as its job was cancelled."""
-    return isinstance(outcome, ItemError) and outcome.code == REVOKED

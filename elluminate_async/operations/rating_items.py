@@ -6,6 +6,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Container,
     Iterable,
     Iterator,
     Mapping,
@@ -196,3 +197,14 @@ def check_responses(responses: Sequence[object]) -> None:
             problems.append(str(error))
     if problems:
         raise InputError(first_problems(problems))
+
+
+def ids_of(items: Sequence[Item[Subject]], *, without: Container[int]) -> list[int]:
+    """The ids of the responses, each once."""
+    return list(dict.fromkeys(i.value.id for i in items if i.value.id not in without))
+
+
+def those_of(items: Sequence[Item[Subject]], ids: Sequence[int]) -> Sequence[Item[Subject]]:
+    """The items of these responses."""
+    wanted = {*ids}
+    return [item for item in items if item.value.id in wanted]

@@ -8,11 +8,13 @@ from contextlib import suppress
 
 import anyio
 
+from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.errors import APIError, ItemError, NotFoundError, ServiceUnavailableError
-from elluminate_async.operations.chunk_log import ChunkLog
+from elluminate_async.operations.chunk_log import ChunkLog, not_own, not_there
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.deadline import holding
+from elluminate_async.operations.echoes import Subject, hash_of_response
 from elluminate_async.operations.experiment_rows import ExperimentRows
 from elluminate_async.operations.listing import Listing, read_one
 from elluminate_async.operations.new_ratings import new_ratings, template_of
@@ -112,6 +114,53 @@ class RatingMatcher:
             if criteria := self._criteria[template]:
                 name = f"criteria of the prompt template {template}"
                 self._log.recovery.pin({name: pins_of_criteria(criteria)})
+
+    async def not_theirs(
+        self, items: Sequence[Item[Subject]], unfinished: UnfinishedChunk | None, *, pins: bool
+    ) -> dict[int, ItemError]:
+        """Of a call with a journal: the responses that are not what the call is about, by id.
+
+        Their ids are of other responses now, or they were changed. Of what was given by id
+        the content is learned, for the journal.
+        """
+        if self._log.recovery is None:
+            return {}
+        rows = await self.ratings_now([item.value.id for item in items])
+        if pins:
+            await self.pin_criteria(rows.values())
+        known: Mapping[str, str | None] = {}
+        if unfinished is not None:
+            with self._log.reading():
+                known = {**unfinished.facts["contents"]}
+        problems: dict[int, ItemError] = {}
+        for item in items:
+            subject, row = item.value, rows.get(item.value.id)
+            if row is None:
+                # The service says so itself, where it is asked to rate it.
+                if unfinished is not None:
+                    problems[subject.id] = not_there(item.position, "rate", "response")
+                continue
+            there = hash_of_response(row)
+            content = subject.hash() or known.get(str(subject.id)) or there
+            if content != there:
+                problems[subject.id] = not_own(item.position, "rate", f"the response {row.id}")
+            subject.content = content
+        return problems
+
+    async def shown(
+        self, outcomes: dict[int, list[Rating] | ItemError]
+    ) -> dict[int, list[Rating] | ItemError]:
+        """Those of an earlier run's job whose ratings are ratings of these very responses."""
+        if self._log.recovery is None:
+            return outcomes
+        rows = await self.ratings_now(list(outcomes))
+        ids = {id: {rating.id for rating in row.ratings} for id, row in rows.items()}
+        return {
+            id: outcome
+            for id, outcome in outcomes.items()
+            if isinstance(outcome, ItemError)
+            or {rating.id for rating in outcome} <= ids.get(id, set())
+        }
 
     async def new_ratings(
         self, ids: Sequence[int], before: Mapping[int, Container[int]]

@@ -11,7 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
 from pydantic import TypeAdapter
@@ -24,8 +24,11 @@ from elluminate_async.errors import InputError, ItemError
 from elluminate_async.errors.closest import did_you_mean
 from elluminate_async.operations.context import check_many, first_problems
 from elluminate_async.operations.echoes import hash_of
+from elluminate_async.operations.item_keys import Keying, checked_keying
 from elluminate_async.operations.json_input import warn_of_lookalikes
+from elluminate_async.operations.matching import ExpectedRow
 from elluminate_async.operations.references import MAX_ID, id_of, optional_id
+from elluminate_async.operations.run_keys import ItemKey, Run
 from elluminate_async.schemas.collections import Collection
 from elluminate_async.schemas.experiments import Experiment
 from elluminate_async.schemas.generation_metadata import GenerationMetadata
@@ -56,12 +59,14 @@ class ResponseSpec:
         variables: The row, or its id.
         messages: Empty to have it generated.
         epoch: Which repetition of its variables it is; None until it is sent.
+        key: Of an item of a run.
     """
 
     variables: TemplateVariables | int
     messages: Sequence[Mapping[str, Any]] = ()
     metadata: GenerationMetadata | None = None
     epoch: int | None = None
+    key: ItemKey | None = None
 
     @property
     def variables_id(self) -> int:
@@ -77,6 +82,7 @@ class ResponsePlan:
         template_bytes: About the size of the template's messages, where they are known.
         epoch: That of all items; None numbers those of one row.
         lookalikes: What looks like placeholders and is none, by what would be their names.
+        keying: How the items get their keys; None without a run.
     """
 
     experiment_id: int
@@ -86,6 +92,7 @@ class ResponsePlan:
     template_bytes: int = 0
     lookalikes: Mapping[str, str] = field(default_factory=dict[str, str])
     epoch: int | None = None
+    keying: Keying | None = None
 
     @classmethod
     def check(
@@ -93,6 +100,9 @@ class ResponsePlan:
         experiment: Experiment | int,
         prompt_template: PromptTemplate | int | None,
         llm_config: LLMConfig | int | None,
+        *,
+        run: object = None,
+        item_keys: object = None,
     ) -> ResponsePlan:
         """The plan of these arguments.
 
@@ -119,7 +129,32 @@ class ResponsePlan:
             placeholders=frozenset(template.placeholders if template is not None else ()),
             template_bytes=size_of(template.messages) if template is not None else 0,
             lookalikes=_lookalikes_of(template) if template is not None else {},
+            keying=checked_keying(run, item_keys),
         )
+
+    @property
+    def run(self) -> Run | None:
+        """The run that the call belongs to."""
+        return None if self.keying is None else self.keying.run
+
+    def with_epoch(self, epoch: int | None) -> ResponsePlan:
+        """The same, all of whose items are of that epoch."""
+        keying = self.keying and replace(self.keying, epoch=epoch or 1)
+        return replace(self, epoch=epoch, keying=keying)
+
+    def fitted(self, variables: object) -> ResponsePlan:
+        """The same for ``variables``, whose keys are looked at where all of them are there.
+
+        Raises:
+            InputError: There is not one key for each, or one is of two that differ.
+        """
+        if self.keying is None or not isinstance(variables, Sequence):
+            return self
+        entries = cast("Sequence[object]", variables)
+        if isinstance(variables, Batch):
+            entries = cast("Batch[object]", variables).outcomes
+        ids = [getattr(e, "id", None if isinstance(e, ItemError) else e) for e in entries]
+        return replace(self, keying=self.keying.fitted(ids, "template_variables"))
 
     def check_variables(self, variables: Iterable[object]) -> None:
         """Raise `InputError` when an entry is no row, or has no value for a placeholder."""
@@ -173,6 +208,10 @@ class ResponsePlan:
 
     def source(self, variables: Variables) -> Source[ResponseSpec]:
         """The entries to send, in order; failed positions of a `Batch` pass through."""
+        source = self._unkeyed_source(variables)
+        return source if self.keying is None else self.keying.keyed(source)
+
+    def _unkeyed_source(self, variables: Variables) -> Source[ResponseSpec]:
         if isinstance(variables, AsyncIterable):
             return self._async_source(variables)
         if isinstance(variables, Batch):
@@ -237,12 +276,15 @@ class ResponsePlan:
         for position, row in rows.items():
             entry = self._entry(position, row, seen)
             assert isinstance(entry, Item)
+            if self.keying is not None:
+                entry.value.key = self.keying.key_at(position, entry.value)
             yield entry
 
     @property
-    def arguments(self) -> dict[str, int | None]:
+    def arguments(self) -> dict[str, int | str | None]:
         """The arguments by which a journal knows the call."""
-        return {"experiment": self.experiment_id, "llm_config": self.llm_config_id}
+        run: dict[str, int | str | None] = {} if self.run is None else {"run": self.run.name}
+        return {"experiment": self.experiment_id, "llm_config": self.llm_config_id, **run}
 
     @staticmethod
     def fingerprint(spec: ResponseSpec) -> str:
@@ -251,7 +293,8 @@ class ResponsePlan:
         content = None if isinstance(variables, int) else hash_of(variables.input_values)
         metadata = spec.metadata and spec.metadata.model_dump_json()
         messages = [dict(message) for message in spec.messages]
-        return fingerprint_of(spec.variables_id, content, messages, metadata)
+        key = () if spec.key is None else (spec.key.text,)
+        return fingerprint_of(spec.variables_id, content, messages, metadata, *key)
 
     def body(self, spec: ResponseSpec, *, epoch: int) -> ResponseIn:
         """The wire's document for one item."""
@@ -265,13 +308,21 @@ class ResponsePlan:
             metadata=spec.metadata,
         )
 
-    def batch_body(self, specs: Iterable[tuple[ResponseSpec, int]]) -> bytes:
-        """The request for these items and their epochs: `body` of each.
+    def item_keys(self, specs: Iterable[ResponseSpec]) -> list[str]:
+        """The keys of these items as the service is told them; none without a run."""
+        if (run := self.run) is None:
+            return []
+        return [run.item_key(spec.key) for spec in specs if spec.key is not None]
+
+    def batch_body(
+        self, specs: Iterable[tuple[ResponseSpec, int]], item_keys: Sequence[str] = ()
+    ) -> bytes:
+        """The request for these items and their epochs: `body` of each, with its key if any.
 
         Written from plain data, as a model for each item takes several times as long.
         """
         template, experiment, config = self.template_id, self.experiment_id, self.llm_config_id
-        entries = [
+        entries: list[dict[str, Any]] = [
             {
                 "prompt_template_id": template,
                 "template_variables_id": spec.variables_id,
@@ -283,32 +334,17 @@ class ResponsePlan:
             }
             for spec, epoch in specs
         ]
+        for entry, key in zip(entries, item_keys, strict=False):
+            entry["item_key"] = key
         return _BODY.dump_json({"prompt_response_ins": entries})
 
 
-@dataclass(slots=True)
-class Epochs:
-    """Gives repeated inputs distinct epochs, so that (variables, epoch) names one position.
-
-    Attributes:
-        call_wide: Count over the whole call, in memory of all its inputs; otherwise over
-            one chunk at a time, which is enough where results come by position.
-    """
-
-    call_wide: bool
-    _seen: Counter[int] = field(default_factory=Counter[int])
-
-    def of(self, items: Sequence[Item[ResponseSpec]]) -> list[int]:
-        """The epoch of each item."""
-        seen = self._seen if self.call_wide else Counter[int]()
-        epochs: list[int] = []
-        for item in items:
-            if item.value.epoch is not None:
-                epochs.append(item.value.epoch)
-                continue
-            seen[item.value.variables_id] += 1
-            epochs.append(seen[item.value.variables_id])
-        return epochs
+def specs_of(
+    wanted: Iterable[ExpectedRow], items: Sequence[Item[ResponseSpec]]
+) -> list[ResponseSpec]:
+    """The responses that are asked for at these positions."""
+    specs = {item.position: item.value for item in items}
+    return [specs[entry.position] for entry in wanted]
 
 
 def one_source(variables: object, collection: Collection | int | None) -> bool:

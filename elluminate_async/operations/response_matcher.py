@@ -14,11 +14,12 @@ from elluminate_async.operations.chunk_log import ChunkLog
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.deadline import holding
 from elluminate_async.operations.echoes import Echo
+from elluminate_async.operations.epochs import Epochs
 from elluminate_async.operations.listing import read_one
 from elluminate_async.operations.listing_matcher import ListingMatcher
 from elluminate_async.operations.matching import ExpectedRow, NaturalKey, match_result
 from elluminate_async.operations.pins import pins_of_call
-from elluminate_async.operations.response_items import Epochs, ResponsePlan, ResponseSpec
+from elluminate_async.operations.response_items import ResponsePlan, ResponseSpec
 from elluminate_async.operations.response_rows import (
     made_from_other,
     outcome_of,
@@ -26,6 +27,7 @@ from elluminate_async.operations.response_rows import (
     rows_one_by_one,
     text_of,
 )
+from elluminate_async.operations.run_keys import honours_items
 from elluminate_async.schemas.experiments import ConfiguredExperiment, Experiment
 from elluminate_async.schemas.jobs import JobStatus
 from elluminate_async.schemas.responses import PromptResponse
@@ -46,6 +48,10 @@ class ResponseMatcher:
         operation: ``"generate"``, or ``"add"`` for responses that were made elsewhere.
         sized: Whether all inputs are in memory.
         log: Of the call.
+
+    Attributes:
+        is_keyed: Whether the service is told the keys of the call's items, and so gives each the
+            row of its key, made by this call or before.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class ResponseMatcher:
         self._epochs: Epochs | None = None
         self._experiment: ConfiguredExperiment | None = None
         self._reading = anyio.Lock()
+        self.is_keyed = False
 
     @property
     def _interchangeable(self) -> bool:
@@ -85,6 +92,7 @@ class ResponseMatcher:
             Capability.RESULTS_WITH_STATUS, self._context.policy
         )
         if self._epochs is None:
+            self.is_keyed = self._plan.run is not None and await honours_items(self._context)
             self._epochs = Epochs(call_wide=self._sized)
             if not by_position:
                 self._listing = ListingMatcher(
@@ -122,6 +130,10 @@ class ResponseMatcher:
     def _numbered(self, items: Sequence[Item[ResponseSpec]]) -> list[NaturalKey]:
         assert self._epochs is not None, "not prepared"
         ids = [item.value.variables_id for item in items]
+        if self.is_keyed:
+            # A count would change with what else is in the call, and a key's epoch may not.
+            keys = [item.value.key for item in items]
+            return [NaturalKey(id, k.epoch) for id, k in zip(ids, keys, strict=True) if k]
         return list(map(NaturalKey, ids, self._epochs.of(items)))
 
     def _echoes_of(
@@ -208,10 +220,8 @@ class ResponseMatcher:
             status: Its terminal document.
         """
         if status.result is not None:
-            rows, unreadable = readable_rows(status.result)
-            found = match_result(
-                wanted, rows, in_order=not unreadable, interchangeable=self._interchangeable
-            )
+            rows = readable_rows(status.result)
+            found = match_result(wanted, rows, interchangeable=self._interchangeable)
             return self._checked(wanted, found)
         if self._listing is not None:
             return self._outcomes(await self._listing.find(wanted))

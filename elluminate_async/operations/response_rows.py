@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import anyio
 from pydantic import ValidationError
 
-from elluminate_async.errors import GenerationError, InputChangedError, ItemError
+from elluminate_async.errors import (
+    GenerationError,
+    InputChangedError,
+    ItemError,
+    OutcomeUnknownError,
+)
 from elluminate_async.operations.at_once import for_each
 from elluminate_async.operations.listing import PAGES_AHEAD
 from elluminate_async.operations.matching import ExpectedRow, NaturalKey, RowPool
@@ -62,10 +67,9 @@ async def _rows_of_keys(
     return sorted(rows, key=lambda row: row.id, reverse=True)
 
 
-def readable_rows(result: Sequence[object]) -> tuple[list[PromptResponse], int]:
-    """The readable rows of a result, and how many are not: one of those fails alone."""
-    rows = [document for document in result if isinstance(document, PromptResponse)]
-    return rows, len(result) - len(rows)
+def readable_rows(result: Sequence[object]) -> list[PromptResponse | None]:
+    """The rows of a result; None for one that is not readable, which fails alone."""
+    return [document if isinstance(document, PromptResponse) else None for document in result]
 
 
 def outcome_of(
@@ -102,4 +106,14 @@ def made_from_other(position: int, row: PromptResponse, operation: str) -> Input
         position=position,
         operation=operation,
         response_id=row.id,
+    )
+
+
+def no_row(operation: str) -> OutcomeUnknownError:
+    """The error of a position whose job has ended, and whose row is not there or out of sight."""
+    return OutcomeUnknownError(
+        "the job has ended, and the service does not show a row that is of this item",
+        position=0,
+        operation=operation,
+        code="no_result",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import RootModel
 
@@ -15,7 +15,7 @@ from elluminate_async.errors import ElluminateError, ProtocolError, ServerError
 from elluminate_async.operations.chunk_log import ResentChunk
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.replaying import Post, replayed
-from elluminate_async.schemas.version import Capability
+from elluminate_async.schemas.version import REPLAYED_HEADER, Capability
 from elluminate_async.transport.exchange import Answer
 
 if TYPE_CHECKING:
@@ -29,6 +29,17 @@ class _JobId(RootModel[str | None]):
     """A bare JSON string, or null for "nothing to do"."""
 
 
+class StartedJob(NamedTuple):
+    """The job that a chunk became.
+
+    Attributes:
+        is_known: Whether an earlier request had begun it, which this client does not know of.
+    """
+
+    id: str
+    is_known: bool = False
+
+
 async def start_job(
     connection: Connection,
     *segments: str,
@@ -38,8 +49,8 @@ async def start_job(
     operation: str,
     policy: Policy,
     items: int,
-) -> str:
-    """POST a chunk under its idempotency key; the id of its job.
+) -> StartedJob:
+    """POST a chunk under its idempotency key; its job.
 
     Where the service honours keys, an answer without a readable id is asked for again. Of what
     is sent, ``items`` count towards the limit on items. ``empty`` is the body of no items.
@@ -51,7 +62,7 @@ async def start_job(
         ElluminateError: It was not accepted.
     """
     post = Post(segments, body, items=items)
-    read = partial(_job_id, connection, sending.key)
+    read = partial(_started, connection, sending.key)
 
     async def seal(sending: ResentChunk) -> Answer:
         return await connection.call(
@@ -108,7 +119,7 @@ class _IdUnreadableError(ProtocolError):
     """A chunk was accepted, and its answer does not name its job."""
 
 
-def _job_id(connection: Connection, key: str, answer: Answer) -> str:
+def _started(connection: Connection, key: str, answer: Answer) -> StartedJob:
     job_id, problem = None, "the service accepted the items and named no job for them"
     try:
         job_id = checked_job_id(decode(_JobId, answer).root, connection.blotted)
@@ -120,7 +131,9 @@ def _job_id(connection: Connection, key: str, answer: Answer) -> str:
         raise _IdUnreadableError(
             problem, sent=True, attempts=answer.attempts, request_id=answer.request_id
         )
-    return job_id
+    # Of what was sent several times the first may have begun it.
+    is_known = answer.attempts == 1 and answer.headers.get(REPLAYED_HEADER) == "true"
+    return StartedJob(job_id, is_known)
 
 
 def checked_job_id(job_id: str | None, blotted: Callable[[str], str]) -> str | None:

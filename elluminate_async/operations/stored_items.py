@@ -142,7 +142,20 @@ def stored_specs(
         items.append(
             stored_item(plan, position, ResponseSpec(entry, messages, made, plan.epoch or seen[id]))
         )
-    return items
+    return _keyed(plan, items)
+
+
+def _keyed(plan: ResponsePlan, items: list[Entry[ResponseSpec]]) -> list[Entry[ResponseSpec]]:
+    """The items with the keys that they have in a run."""
+    if plan.keying is None:
+        return items
+    contents = [
+        (item.value.variables_id, item.value.messages, item.value.metadata)
+        if isinstance(item, Item)
+        else None
+        for item in items
+    ]
+    return [*cast("Any", plan.keying.fitted(contents, "responses").keyed(items))]
 
 
 def stored_item(plan: ResponsePlan, position: int, spec: ResponseSpec) -> Item[ResponseSpec]:

@@ -32,6 +32,7 @@ from elluminate_async.operations.rating_items import (
 )
 from elluminate_async.operations.references import id_of
 from elluminate_async.operations.replaying import Post
+from elluminate_async.operations.run_keys import checked_run
 from elluminate_async.operations.singles import send_single
 from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest
@@ -114,6 +115,7 @@ class RatingsResource(Resource):
         responses: Responses,
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
+        run: str | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
         progress: bool | ProgressCallback = False,
@@ -125,6 +127,10 @@ class RatingsResource(Resource):
                 sent: they keep their error, so that positions agree with ``responses``. A
                 response that comes twice is rated once, for both positions.
             rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
+            run: The name of the run that the call belongs to: in whatever process, and however
+                often, a call of the run asks for it, a response is rated once by each criterion,
+                where the service honours that as the embedded server does. The response is its
+                key; see "Keys of a run" in the docs.
             journal: Path of a file that remembers the call: the same call again, also after a
                 crash, takes what is done and sends the rest. What failed for good stays so
                 until `Batch.retry_failed`; without idempotency keys, what is unknown too. It
@@ -165,9 +171,10 @@ class RatingsResource(Resource):
             upstream = Upstream(responses, repaired)
         total, path = length_of(responses), journal_path(journal)
         mode = checked_mode(rating_mode)
-        operation = Rate(context, mode, total=total, journal=path)
+        of_run = checked_run(run)
+        operation = Rate(context, mode, of_run, total=total, journal=path)
         call = operation.call(upstream)
-        if self._coalescer is not None:
+        if self._coalescer is not None and of_run is None:
             call = self._coalescer.joined(call, rating(mode))
         with shown(call, progress) as call:
             return await run_batch(call, source)
@@ -177,6 +184,7 @@ class RatingsResource(Resource):
         responses: Responses | ResponsePairs,
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
+        run: str | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
     ) -> OutcomeStream[tuple[int, Outcome[Ratings]]]:
@@ -188,7 +196,8 @@ class RatingsResource(Resource):
         """
         context = CallContext.begin(self._connection, options)
         total, path = length_of(responses), journal_path(journal)
-        operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
+        mode, of_run = checked_mode(rating_mode), checked_run(run)
+        operation = Rate(context, mode, of_run, total=total, journal=path)
         return stream_batch(
             operation.call(), source_of(responses, pairs=True), self._connection.tasks
         )
@@ -198,6 +207,7 @@ class RatingsResource(Resource):
         responses: Responses | ResponsePairs,
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
+        run: str | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
     ) -> OutcomeStream[RatedResponse]:
@@ -207,7 +217,8 @@ class RatingsResource(Resource):
         """
         context = CallContext.begin(self._connection, options)
         total, path = length_of(responses), journal_path(journal)
-        operation = Rate(context, checked_mode(rating_mode), total=total, journal=path)
+        mode, of_run = checked_mode(rating_mode), checked_run(run)
+        operation = Rate(context, mode, of_run, total=total, journal=path)
         source = source_of(responses, pairs=True)
         kept: dict[int, Outcome[PromptResponse] | int] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from elluminate_async.batch import Batch, Outcome
@@ -15,6 +14,7 @@ from elluminate_async.operations.connection import Connection, decode
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.filters import FigureRanges
 from elluminate_async.operations.generate import Generate
+from elluminate_async.operations.item_keys import ItemKeys
 from elluminate_async.operations.json_input import checked_input
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.parts import list_entries, list_responses
@@ -53,7 +53,8 @@ class ResponsesResource(Resource):
 
     ``Variables`` are rows of a collection, or their ids: an iterable, plain or async, or a
     `Batch`. An ``Output`` is a text, or a sequence of messages, which are mappings. A
-    ``JournalPath`` is a `str` or an `os.PathLike`. ``FigureRanges`` are pairs of the least and
+    ``JournalPath`` is a `str` or an `os.PathLike`. ``ItemKeys`` are texts: an iterable, plain or
+    async. ``FigureRanges`` are pairs of the least and
     the most, by figure.
     """
 
@@ -209,6 +210,8 @@ class ResponsesResource(Resource):
         collection: Collection | int | None = None,
         prompt_template: PromptTemplate | int | None = None,
         llm_config: LLMConfig | int | None = None,
+        run: str | None = None,
+        item_keys: ItemKeys | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
         progress: bool | ProgressCallback = False,
@@ -222,6 +225,11 @@ class ResponsesResource(Resource):
             collection: Instead of ``template_variables``: all rows of a collection.
             prompt_template: The template; None takes the experiment's.
             llm_config: Model and sampling; None takes the experiment's.
+            run: The name of the run that the call belongs to: in whatever process, and however
+                often, a call of the run asks for an item, it is made once, where the service
+                honours that as the embedded server does; see "Keys of a run" in the docs.
+            item_keys: What tells each item from all others of the run, n texts in step with the
+                input; None takes the ids of the rows, and how often each comes.
             journal: Path of a file that remembers the call: the same call again, also after a
                 crash, takes what is done and sends the rest. What failed for good stays so
                 until `Batch.retry_failed`; without idempotency keys, what is unknown too. It
@@ -254,17 +262,19 @@ class ResponsesResource(Resource):
         """
         check_progress(progress)
         context = CallContext.begin(self._connection, options)
-        plan = ResponsePlan.check(experiment, prompt_template, llm_config)
+        plan = ResponsePlan.check(
+            experiment, prompt_template, llm_config, run=run, item_keys=item_keys
+        )
         variables = template_variables
         if not one_source(template_variables, collection):
             variables = await list_entries(self._connection, collection, context.policy)
         assert variables is not None
         if isinstance(variables, Sequence):
             plan.check_variables(variables)
-        path = journal_path(journal)
+        plan, path = plan.fitted(variables), journal_path(journal)
         operation = Generate(context, plan, total=length_of(variables), journal=path)
         call = operation.call(plan.upstream(variables))
-        if self._coalescer is not None:
+        if self._coalescer is not None and plan.run is None:
             call = self._coalescer.joined(call, generation(plan))
         with shown(call, progress) as call:
             return await run_batch(call, plan.source(variables))
@@ -277,6 +287,8 @@ class ResponsesResource(Resource):
         collection: Collection | int | None = None,
         prompt_template: PromptTemplate | int | None = None,
         llm_config: LLMConfig | int | None = None,
+        run: str | None = None,
+        item_keys: ItemKeys | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
     ) -> OutcomeStream[tuple[int, Outcome[PromptResponse]]]:
@@ -289,12 +301,14 @@ class ResponsesResource(Resource):
             DeadlineError: At the deadline, where a batch marks what is left.
         """
         context = CallContext.begin(self._connection, options)
-        plan = ResponsePlan.check(experiment, prompt_template, llm_config)
+        plan = ResponsePlan.check(
+            experiment, prompt_template, llm_config, run=run, item_keys=item_keys
+        )
         variables = template_variables
         if not one_source(template_variables, collection):
             variables = aiter(list_entries(self._connection, collection, context.policy))
         assert variables is not None
-        path = journal_path(journal)
+        plan, path = plan.fitted(variables), journal_path(journal)
         operation = Generate(context, plan, total=length_of(variables), journal=path)
         return stream_batch(operation.call(), plan.source(variables), self._connection.tasks)
 
@@ -306,6 +320,8 @@ class ResponsesResource(Resource):
         experiment: Experiment | int,
         metadata: Sequence[GenerationMetadata | None] | None = None,
         epoch: int | None = None,
+        run: str | None = None,
+        item_keys: ItemKeys | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
         progress: bool | ProgressCallback = False,
@@ -318,6 +334,8 @@ class ResponsesResource(Resource):
             experiment: Where they belong.
             metadata: How each was made.
             epoch: Which repetition of their rows all of them are, from 1; each row comes once then.
+            run: As of `generate_many`: of equal items of a run one is stored.
+            item_keys: As of `generate_many`.
             journal: As of `generate_many`.
             options: Instead of the client's.
             progress: True shows it, a function is told of it: see `AsyncClient.evaluate`.
@@ -330,7 +348,8 @@ class ResponsesResource(Resource):
             JournalError: The journal cannot be used, or is of another call or other inputs.
         """
         context = CallContext.begin(self._connection, options)
-        plan = replace(ResponsePlan.check(experiment, None, None), epoch=optional_epoch(epoch))
+        plan = ResponsePlan.check(experiment, None, None, run=run, item_keys=item_keys)
+        plan = plan.with_epoch(optional_epoch(epoch))
         items = stored_specs(plan, responses, template_variables, metadata)
         path = journal_path(journal)
         operation = Generate(context, plan, name="add", total=len(items), journal=path)
@@ -345,12 +364,15 @@ class ResponsesResource(Resource):
         experiment: Experiment | int,
         metadata: Sequence[GenerationMetadata | None] | None = None,
         epoch: int | None = None,
+        run: str | None = None,
+        item_keys: ItemKeys | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
     ) -> OutcomeStream[tuple[int, Outcome[PromptResponse]]]:
         """`add_many` as a stream of (position, outcome), as chunks finish."""
         context = CallContext.begin(self._connection, options)
-        plan = replace(ResponsePlan.check(experiment, None, None), epoch=optional_epoch(epoch))
+        plan = ResponsePlan.check(experiment, None, None, run=run, item_keys=item_keys)
+        plan = plan.with_epoch(optional_epoch(epoch))
         items = stored_specs(plan, responses, template_variables, metadata)
         path = journal_path(journal)
         operation = Generate(context, plan, name="add", total=len(items), journal=path)
