@@ -1,4 +1,4 @@
-"""What a run makes of its items and chunks: keys that are the same in every process.
+"""The keys that a run gives its items and chunks: the same ones in every process.
 
 Example: the run "nightly-42" is begun by one worker, which is killed, and the same rows are
 sent by another, in other chunks::
@@ -43,7 +43,7 @@ KeyText: TypeAlias = str | tuple[int, int]
 
 
 class ItemKey(NamedTuple):
-    """What tells an item of a run from all others of it.
+    """An item of a run, told from all others of it.
 
     Attributes:
         text: See `KeyText`.

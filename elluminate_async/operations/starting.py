@@ -15,7 +15,7 @@ from elluminate_async.errors import ElluminateError, ProtocolError, ServerError
 from elluminate_async.operations.chunk_log import ResentChunk
 from elluminate_async.operations.connection import decode
 from elluminate_async.operations.replaying import Post, replayed
-from elluminate_async.schemas.version import REPLAYED_HEADER, Capability
+from elluminate_async.schemas.version import Capability
 from elluminate_async.transport.exchange import Answer
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ def _started(connection: Connection, key: str, answer: Answer) -> StartedJob:
             problem, sent=True, attempts=answer.attempts, request_id=answer.request_id
         )
     # Of what was sent several times the first may have begun it.
-    is_known = answer.attempts == 1 and answer.headers.get(REPLAYED_HEADER) == "true"
-    return StartedJob(job_id, is_known)
+    return StartedJob(job_id, is_known=answer.is_replayed and answer.attempts == 1)
 
 
 def checked_job_id(job_id: str | None, blotted: Callable[[str], str]) -> str | None:

@@ -130,7 +130,7 @@ class RatingsResource(Resource):
             run: The name of the run that the call belongs to: in whatever process, and however
                 often, a call of the run asks for it, a response is rated once by each criterion,
                 where the service honours that as the embedded server does. The response is its
-                key; see "Keys of a run" in the docs.
+                key; see ``docs/how-to/runs.md``.
             journal: Path of a file that remembers the call: the same call again, also after a
                 crash, takes what is done and sends the rest. What failed for good stays so
                 until `Batch.retry_failed`; without idempotency keys, what is unknown too. It

@@ -227,7 +227,7 @@ class ResponsesResource(Resource):
             llm_config: Model and sampling; None takes the experiment's.
             run: The name of the run that the call belongs to: in whatever process, and however
                 often, a call of the run asks for an item, it is made once, where the service
-                honours that as the embedded server does; see "Keys of a run" in the docs.
+                honours that as the embedded server does; see ``docs/how-to/runs.md``.
             item_keys: What tells each item from all others of the run, n texts in step with the
                 input; None takes the ids of the rows, and how often each comes.
             journal: Path of a file that remembers the call: the same call again, also after a

@@ -27,6 +27,7 @@ from elluminate_async.errors import (
     TransportError,
     api_error_class,
 )
+from elluminate_async.schemas.version import REPLAYED_HEADER
 from elluminate_async.transport.blotting import NOTHING_TO_BLOT, Blotter
 from elluminate_async.transport.encoding import Decompressor
 from elluminate_async.transport.retry_after import parse_retry_after
@@ -44,7 +45,7 @@ _QUOTED = 8 << 10  # characters of a library's error text that are looked at
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError, ValueError)
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
-_HEADERS_READ = ("X-Request-Id", "Retry-After", "Date", "Location")
+_HEADERS_READ = ("X-Request-Id", "Retry-After", "Date", "Location", REPLAYED_HEADER)
 
 
 class Incoming:
@@ -158,6 +159,11 @@ class Answer:
     def quotable(self) -> bytes:
         """The body, for an error."""
         return self.blotter.blotted(self.body)
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the service had answered an earlier request of this key so."""
+        return self.headers.get(REPLAYED_HEADER) == "true"
 
     @property
     def is_redirect(self) -> bool:
