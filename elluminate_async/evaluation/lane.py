@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from elluminate_async.batch import Batch
 from elluminate_async.engine.chunks import Cut
 from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.errors import ItemError
@@ -17,9 +18,9 @@ from elluminate_async.operations.response_items import ResponsePlan
 from elluminate_async.schemas.prices import cost_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-    from elluminate_async.batch import Batch, Outcome
+    from elluminate_async.batch import Outcome
     from elluminate_async.engine.chunks import Entry
     from elluminate_async.engine.operation import Operation
     from elluminate_async.engine.outcomes import Pairs, ProgressReporter
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from elluminate_async.schemas.ratings import Rating
     from elluminate_async.schemas.responses import PromptResponse
     from elluminate_async.schemas.template_variables import TemplateVariables
+
+T = TypeVar("T")
 
 Finished: TypeAlias = "Callable[[Lane, Pairs[list[Rating]]], Awaitable[None]]"
 """Takes the ratings of a lane, by its positions: with them a record is whole."""
@@ -171,3 +174,18 @@ class Lane:
         if metadata is not None:
             tokens = (metadata.input_tokens or 0) + (metadata.output_tokens or 0)
             self._progress.spend(tokens, cost_of(metadata, self.configuration.llm_config))
+
+
+def whole(
+    batch: Batch[T] | None, length: int, operation: str, error: BaseException | None
+) -> Batch[T]:
+    """``batch``, or one of ``length`` where the run ended before it had all its positions."""
+    if batch is not None and len(batch) == length:
+        return batch
+    outcomes = [] if batch is None else list(batch.outcomes[:length])
+    text = f"the evaluation ended before this item was sent: {error or 'it was cut short'}"
+    rest: Iterable[ItemError] = (
+        ItemError(text, position=p, code="not_sent", operation=operation, attempts=0)
+        for p in range(len(outcomes), length)
+    )
+    return Batch([*outcomes, *rest])

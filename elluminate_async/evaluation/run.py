@@ -30,7 +30,7 @@ from elluminate_async.errors.deadlines import deadline_passed
 from elluminate_async.evaluation.directory import journals_of, locked
 from elluminate_async.evaluation.evaluation import Evaluation
 from elluminate_async.evaluation.inputs import Inputs
-from elluminate_async.evaluation.lane import Lane
+from elluminate_async.evaluation.lane import Lane, whole
 from elluminate_async.evaluation.records import EvaluationRecord, LaneResult, at
 from elluminate_async.evaluation.request import placeholders_of
 from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
@@ -358,8 +358,8 @@ class Evaluator:
                 lane.configuration.name,
                 lane.configuration.experiment,
                 lane.configuration.llm_config,
-                _whole(lane.responses, length, "generate", error),
-                _whole(lane.ratings, length, "rate", error),
+                whole(lane.responses, length, "generate", error),
+                whole(lane.ratings, length, "rate", error),
                 lane.configuration.criteria,
             )
             for lane in self._lanes
@@ -379,21 +379,6 @@ class Evaluator:
             paired_by=self._inputs.paired_by,
             spending=self._spending,
         )
-
-
-def _whole(
-    batch: Batch[T] | None, length: int, operation: str, error: BaseException | None
-) -> Batch[T]:
-    """``batch``, or one of ``length`` where the run ended before it had all its positions."""
-    if batch is not None and len(batch) == length:
-        return batch
-    outcomes = [] if batch is None else list(batch.outcomes[:length])
-    text = f"the evaluation ended before this item was sent: {error or 'it was cut short'}"
-    rest: Iterable[ItemError] = (
-        ItemError(text, position=p, code="not_sent", operation=operation, attempts=0)
-        for p in range(len(outcomes), length)
-    )
-    return Batch([*outcomes, *rest])
 
 
 def _own_memory(context: CallContext) -> CallContext:
