@@ -13,6 +13,7 @@ and is told when they begin::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -25,13 +26,16 @@ class Slots(NamedTuple):
         interval: Seconds from one slot to the next.
         number: How many, at least 1.
         guard: Where the share knows nothing of the limit, as it is new or was lost, its first slot
-            does not begin before so many seconds from now.
+            does not begin before so many seconds from then on, also where none is taken.
+        idle: Seconds of this limit that may be left unused, so that its slots begin together
+            with those of another.
     """
 
     limit: str
     interval: float
     number: int
     guard: float
+    idle: float = math.inf
 
 
 class Reservation(NamedTuple):
@@ -42,7 +46,7 @@ class Reservation(NamedTuple):
     Attributes:
         is_taken: Whether the slots are this process's.
         delay: Until the first slot has begun for certain; below 0 where it has already. Where
-            none was taken as it would begin too late: until it would; in a hold 0.
+            none was taken, until it would begin; in a hold 0.
         hold: Left of the wait that the service asked for; 0 for none. Above 0 nothing is taken.
         error: By so much the slot may have begun earlier than that: what the way to the share
             leaves uncertain, its round trip at most.
@@ -121,8 +125,7 @@ class LimitShare(Protocol):
             wanted: Of each limit at most once.
             earliest: Seconds from the moment at which the share decides before which the first
                 slots do not begin; below 0 they may have begun so long ago.
-            latest: None are taken where they would begin later than so many seconds from
-                then; at least ``earliest`` and each ``guard``.
+            latest: None are taken where they would begin later than so many seconds from then.
         """
         ...
 

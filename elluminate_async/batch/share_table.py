@@ -57,10 +57,12 @@ class ShareTable:
         """Give slots away, see `LimitShare.reserve`."""
         if hold := self.hold_left(now):
             return Taken(is_taken=False, delay=0.0, hold=hold)
-        start = now + earliest
         for slots in wanted:
-            start = max(start, self.ends.get(slots.limit, now + slots.guard))
-        if start - now > latest:
+            self.ends.setdefault(slots.limit, now + slots.guard)
+        could = [max(now + earliest, self.ends[slots.limit]) for slots in wanted]
+        start = max(could)
+        is_idle = any(start - one > slots.idle for one, slots in zip(could, wanted, strict=True))
+        if start - now > latest or is_idle:
             return Taken(is_taken=False, delay=start - now, hold=0.0)
         for slots in wanted:
             self.ends[slots.limit] = start + slots.number * slots.interval
