@@ -143,7 +143,14 @@ class AsyncClient(EvaluationCalls):
         chosen = checked_options(BatchOptions() if options is None else options)
         show_log()
         telemetry = Telemetry(settings.base_url, observers)
-        limits = Limits(chosen.max_concurrency, chosen.rate_limit, chosen.item_limit, telemetry)
+        limits = Limits(
+            chosen.max_concurrency,
+            chosen.rate_limit,
+            chosen.item_limit,
+            telemetry,
+            chosen.share,
+            chosen.chunk_size,
+        )
         transport = HttpTransport(
             settings,
             limits=limits,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Final, Literal, NoReturn, TypeAlias, TypedDict, Unpack, get_args
 
+from elluminate_async.batch.share import LimitShare
 from elluminate_async.errors import ConfigurationError, ElluminateError, InputError
 from elluminate_async.errors.arguments import flag
 from elluminate_async.errors.arguments import shown as shown
@@ -89,6 +90,11 @@ class BatchOptions:
             ``RateLimit(3000, 60.0)``, singly too; those of a repeated chunk count again, uploads
             never.
             No chunk has more items than it. None for none.
+        share: Keeps ``rate_limit`` and ``item_limit`` together with all other processes that have
+            it, such as ``FileShare("/run/elluminate.share")``: what is waited for on a
+            ``Retry-After``, and the pace that follows the service's refusals, are then theirs too.
+            All who share are to have the same limits. Of a client, not of a call. Chunks have at
+            most a 20th of the ``item_limit`` then. None for this client alone.
         retry_for: Seconds in which a request is sent again that the way or the moment failed
             (408, 5xx but those below, refused, reset, timed out), where a repetition does no harm:
             a GET, one under an idempotency key that the service honours, one that was not
@@ -128,6 +134,7 @@ class BatchOptions:
     chunk_linger: float = 0.05
     rate_limit: RateLimit | None = None
     item_limit: RateLimit | None = None
+    share: LimitShare | None = None
     retry_for: float = 120.0
     max_attempts: int = 3
     max_retry_after: float = 120.0
@@ -156,6 +163,9 @@ class BatchOptions:
             limit: object = getattr(self, name)
             if not isinstance(limit, RateLimit | None):
                 _refuse(f"BatchOptions.{name}", limit, "a RateLimit, such as RateLimit(20, 2.0)")
+        share: object = getattr(self, "share")  # noqa: B009 - as of any type
+        if share is not None and not isinstance(share, LimitShare):
+            _refuse("BatchOptions.share", share, 'a share, such as FileShare("limits.share")')
         if self.priority not in PRIORITIES:
             names = ", ".join(map(repr, PRIORITIES))
             _refuse("BatchOptions.priority", self.priority, f"one of {names}")
@@ -185,6 +195,7 @@ class BatchOptionChanges(TypedDict, total=False):
     chunk_linger: float
     rate_limit: RateLimit | None
     item_limit: RateLimit | None
+    share: LimitShare | None
     retry_for: float
     max_attempts: int
     max_retry_after: float
@@ -199,7 +210,7 @@ class BatchOptionChanges(TypedDict, total=False):
     on_progress: ProgressCallback | None
 
 
-_OTHERS = frozenset({"rate_limit", "item_limit", "priority", "on_progress"})
+_OTHERS = frozenset({"rate_limit", "item_limit", "share", "priority", "on_progress"})
 _SWITCHES = frozenset({"replay_after_settle"})
 _COUNTS = frozenset({"max_concurrency", "chunk_size", "chunk_bytes", "max_attempts"})
 

@@ -61,6 +61,19 @@ class AdaptiveGate(FairGate):
         self.change_limit(int(limit))  # never below 1
 
 
+def rate_after(refused_rate: float, since: float, measured: float) -> float:
+    """Requests a second that are allowed ``since`` seconds after that rate was refused.
+
+    Args:
+        refused_rate: Requests a second.
+        since: Seconds.
+        measured: Requests a second that the service takes.
+    """
+    flat_at = (refused_rate * (1 - CUT) / _GROWTH) ** (1 / 3)
+    grown = _GROWTH * (since - flat_at) ** 3 + refused_rate
+    return max(RATE_FLOOR, min(grown, 2 * max(measured, RATE_FLOOR)))
+
+
 class AdaptivePace:
     """Spaces requests by a rate that follows the service's refusals; off until the first.
 
@@ -87,10 +100,8 @@ class AdaptivePace:
         """Requests per second allowed now; None while there is no bound."""
         if self._rate is None:
             return None
-        flat_at = (self._refused_rate * (1 - CUT) / _GROWTH) ** (1 / 3)
         since = time.monotonic() - self._refused_at
-        grown = _GROWTH * (since - flat_at) ** 3 + self._refused_rate
-        return max(RATE_FLOOR, min(grown, 2 * max(self._measured(), RATE_FLOOR)))
+        return rate_after(self._refused_rate, since, self._measured())
 
     async def admit(self) -> None:
         """Return when the next request may start."""

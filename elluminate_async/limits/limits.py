@@ -13,25 +13,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
-from aiolimiter import AsyncLimiter
 
 from elluminate_async.limits.adaptive import AdaptiveGate, AdaptivePace
 from elluminate_async.limits.breaker import DOUBT, Breaker
 from elluminate_async.limits.budget import RetryBudget
 from elluminate_async.limits.hold import Hold, Refusal
+from elluminate_async.limits.share_link import ShareLink
+from elluminate_async.limits.shared_pace import Pace, PaceOfAll
+from elluminate_async.limits.strict import StrictLimits
 from elluminate_async.limits.ticket import Ticket
-from elluminate_async.limits.turnstile import Turnstile
-from elluminate_async.limits.weights import WeightedGate
 from elluminate_async.telemetry import Readings, Telemetry
 
 if TYPE_CHECKING:
     from elluminate_async.batch import Priority, RateLimit
+    from elluminate_async.batch.share import LimitShare
     from elluminate_async.errors import ServiceUnavailableError
     from elluminate_async.limits.breaker import Probe
     from elluminate_async.limits.fairness import Share
 
-_BURST_SHARE = 0.02
-_JITTER_SHARE = 0.005
 _LOOK = 1.0  # seconds
 
 
@@ -56,42 +55,6 @@ class _Counts:
     retried: int = 0
 
 
-def strict_limiter(limit: RateLimit) -> AsyncLimiter:
-    """A limiter that lets at most ``limit.requests`` through in *any* window of its period.
-
-    `AsyncLimiter(n, P)` itself lets almost 2n through in the first window: a full bucket at
-    once and n more while it drains. A bucket of capacity k that drains at (n−k)/P admits at
-    most k + (n−k) = n in any window. Where 2 % of n are at least two, they are the bucket,
-    so that coarse timers cost no throughput; below, requests are spaced by P/n. There it
-    also drains slower by half a percent of n, as the way to the service brings some requests
-    closer together.
-    """
-    n, period = limit.requests, limit.period
-    burst = int(n * _BURST_SHARE)
-    if burst < 2:
-        return AsyncLimiter(1, period / n)
-    return AsyncLimiter(burst, burst * period / (n - burst - n * _JITTER_SHARE))
-
-
-class StrictLimits:
-    """The limits that the user set, for a client or for one of its calls.
-
-    Args:
-        rate_limit: Requests of any kind per window; None for no limit.
-        item_limit: Items sent per window; None for no limit.
-    """
-
-    def __init__(self, rate_limit: RateLimit | None, item_limit: RateLimit | None = None) -> None:
-        self.requests = None if rate_limit is None else strict_limiter(rate_limit)
-        self.items = None if item_limit is None else WeightedGate(item_limit)
-        self.turnstile = Turnstile()
-
-    async def wait(self) -> None:
-        """Return when one request more is inside the window."""
-        if self.requests is not None:
-            await self.requests.acquire()
-
-
 class Limits:
     """All limits of one client: requests and chunks wait for them.
 
@@ -100,6 +63,12 @@ class Limits:
         rate_limit: Requests of any kind per window; None for no limit.
         item_limit: Items sent per window; None for no limit.
         telemetry: Is told of holds and outages; None for nobody.
+        share: Keeps the limits on requests and items, holds and the pace together with other
+            processes; None for this one alone.
+        chunk: Items in one request at most, as a rule.
+
+    Attributes:
+        is_shared: Whether there is a share.
     """
 
     def __init__(
@@ -108,12 +77,17 @@ class Limits:
         rate_limit: RateLimit | None,
         item_limit: RateLimit | None = None,
         telemetry: Telemetry | None = None,
+        share: LimitShare | None = None,
+        chunk: int = 1,
     ) -> None:
         self._telemetry = telemetry or Telemetry()
         self._telemetry.read_by(self.readings)
         self._gate = AdaptiveGate(max_concurrency)
-        self._pace = AdaptivePace()
         self._hold = Hold()
+        began = self._telemetry.hold_began
+        self._link = None if share is None else ShareLink(share, self._hold, began)
+        self.is_shared = share is not None
+        self._pace: Pace = AdaptivePace() if self._link is None else PaceOfAll(self._link)
         self._refusal = Refusal()
         self._budget = RetryBudget()
         changed = self._telemetry.breaker_changed
@@ -123,7 +97,9 @@ class Limits:
             self._windows, open_after=DOUBT, open_seconds=0.0, of="chunks", changed=changed
         )
         # Those of the client last.
-        self._strict: tuple[StrictLimits, ...] = (StrictLimits(rate_limit, item_limit),)
+        self._strict: tuple[StrictLimits, ...] = (
+            StrictLimits(rate_limit, item_limit, self._link, chunk),
+        )
         self._counts = _Counts()
 
     def narrowed(self, strict: StrictLimits) -> Limits:
@@ -280,7 +256,7 @@ class Limits:
             gates = [scope.items for scope in self._strict if items and scope.items is not None]
             counts = [await turns.enter_async_context(gate.turn(items, share)) for gate in gates]
             # With the turn of a gate others wait for it, whoever they are.
-            await self._windows(share, first=bool(gates))
+            await self._windows(share, first=bool(gates), items=items)
             if self._breaker.blocks(retry=retry, wary=wary):
                 return False
             if chunk and not wary and self._chunks.blocks(retry=retry):
@@ -293,22 +269,31 @@ class Limits:
         """Return when one request more is inside every window, whatever the service does."""
         await self._windows()
 
-    async def _windows(self, share: Share | None = None, *, first: bool = True) -> None:
+    async def _windows(
+        self, share: Share | None = None, *, first: bool = True, items: int = 0
+    ) -> None:
         async with AsyncExitStack() as turns:
             for scope in self._strict[:-1]:
                 # Those of a call alone, before it is where others would wait behind it.
                 await turns.enter_async_context(scope.turnstile.turn(share, first=first))
                 await scope.wait()
-            await turns.enter_async_context(self._strict[-1].turnstile.turn(share, first=first))
-            await self._hold.wait()
-            await self._pace.admit()
-            await self._strict[-1].wait()
-            while self._hold.left():
-                # A hold began while this request waited for its window. It needs a new one: those
-                # that came into their windows during the hold would all start at its end.
+            async with self._strict[-1].turnstile.turn(share, first=first):
                 await self._hold.wait()
-                for scope in self._strict:
-                    await scope.wait()
+                await self._pace.admit()
+                if not self._strict[-1].takes_own(items):
+                    await self._inside(0)
+                    return
+            # Nobody can use what it waits for in its stead, so others need not wait behind it.
+            await self._inside(items)
+
+    async def _inside(self, items: int) -> None:
+        await self._strict[-1].wait(items)
+        while self._hold.left():
+            # A hold began while this request waited for its window. It needs a new one: those
+            # that came into their windows during the hold would all start at its end.
+            await self._hold.wait()
+            for scope in self._strict:
+                await scope.wait(items)
 
     def ended(self, ticket: Ticket) -> None:
         """Learn that an admitted request is over, whatever became of it."""
@@ -320,6 +305,13 @@ class Limits:
         if not self._hold.left():
             self._telemetry.hold_began(seconds)
         self._hold.begin(seconds)
+        if self._link is not None:
+            self._link.tell_hold(seconds)
+
+    async def aclose(self) -> None:
+        """Close the share, where there is one."""
+        if self._link is not None:
+            await self._link.aclose()
 
     def held_for(self, *, work: bool = False) -> float:
         """Seconds that are left of the wait that the service asked for; 0 for none.

@@ -53,6 +53,15 @@ class Turnstile:
         self._passed_over = [0] * _QUEUES  # the weight that has passed over those in each queue
         self._strangers = itertools.count()
 
+    def waiting(self, most: int) -> int:
+        """How many wait for their turn, up to ``most``."""
+        found = 0
+        for line in self._lines.values():
+            found += len(line.waiting)
+            if found >= most:
+                return most
+        return found
+
     @asynccontextmanager
     async def turn(
         self, share: Share | None, weight: int = 1, *, first: bool = False

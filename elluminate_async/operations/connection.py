@@ -26,7 +26,8 @@ from elluminate_async.errors import (
     ServiceUnavailableError,
     TransportError,
 )
-from elluminate_async.limits.limits import Limits, StrictLimits
+from elluminate_async.limits.limits import Limits
+from elluminate_async.limits.strict import StrictLimits
 from elluminate_async.operations.deadline import bounded_at, holding
 from elluminate_async.operations.json_input import (
     QueryValue,
@@ -372,6 +373,7 @@ class Connection:
             self.transport.end_calls()
             await self.work.cancel_last(left)
             await end_tasks(set(self.tasks))
+            await self.limits.aclose()
         await self.transport.close()
 
 

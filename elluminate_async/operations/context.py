@@ -11,6 +11,7 @@ from elluminate_async.batch import BatchOptions
 from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.engine.memory import Memory
 from elluminate_async.errors import ConfigurationError, InputError
+from elluminate_async.limits.shared_window import heaviest
 from elluminate_async.tables.reading import check_awaited
 
 if TYPE_CHECKING:
@@ -63,11 +64,24 @@ def narrowed(clients: BatchOptions, options: BatchOptions | None) -> BatchOption
         ConfigurationError: ``options`` is something else.
     """
     chosen = clients if options is None else checked_options(options)
-    for limit in (chosen.item_limit, clients.item_limit):
-        if limit is not None and limit.requests < chosen.chunk_size:
-            # It could never be sent inside the limit.
-            chosen = chosen.replace(chunk_size=limit.requests)
+    check_share(clients, chosen)
+    fits = [limit.requests for limit in (chosen.item_limit, clients.item_limit) if limit]
+    if clients.share is not None and clients.item_limit is not None:
+        # What others send beside the largest chunk must fit too.
+        fits += [heaviest(clients.item_limit), clients.chunk_size]
+    if fits and min(fits) < chosen.chunk_size:
+        # It could never be sent inside the limit.
+        chosen = chosen.replace(chunk_size=min(fits))
     return chosen
+
+
+def check_share(clients: BatchOptions, chosen: BatchOptions) -> None:
+    """Raise `ConfigurationError` where a call has another share than its client."""
+    if chosen.share is not None and chosen.share != clients.share:
+        raise ConfigurationError(
+            "BatchOptions.share is one of the client, for all its calls: make the client with it, "
+            "as in AsyncClient(options=BatchOptions(share=...))"
+        )
 
 
 def checked_options(options: object) -> BatchOptions:
@@ -108,7 +122,9 @@ def single_policy(connection: Connection, options: BatchOptions | None) -> Polic
     Raises:
         ConfigurationError: ``options`` is something else.
     """
-    return connection.policy(None if options is None else checked_options(options))
+    if options is not None:
+        check_share(connection.options, checked_options(options))
+    return connection.policy(options)
 
 
 def timed_policy(connection: Connection, timeout: float | None) -> Policy:

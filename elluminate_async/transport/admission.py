@@ -50,15 +50,20 @@ class Admission:
             self._permits.release(lane)
 
     @asynccontextmanager
-    async def leave(self, policy: Policy, request: Request, cost: int = 0) -> AsyncGenerator[None]:
-        """The limits' leave to send one request now: last, so that their rates stay true."""
+    async def leave(
+        self, policy: Policy, request: Request, cost: int = 0, *, sent: bool = False
+    ) -> AsyncGenerator[None]:
+        """The limits' leave to send one request now: last, so that their rates stay true.
+
+        With ``sent`` an earlier sending may have been applied.
+        """
         policy.remaining()
         self._check_hold(policy, request)
         limits = policy.limits or self._limits
         items, chunk, patience = request.items, request.is_chunk, policy.patience
         ticket = limits.try_admit(items=items, cost=cost, chunk=chunk, patience=patience)
         if ticket is None:
-            async with self.waiting(policy):
+            async with _noted(request, limits, sent=sent), self.waiting(policy):
                 ticket = await limits.admit(
                     items=items, cost=cost, chunk=chunk, patience=patience, share=policy.share
                 )
@@ -127,3 +132,21 @@ class Admission:
         if request.method != "GET":
             self._limits.refuse_work(result.retry_after, policy.max_retry_after)
         return False
+
+
+@asynccontextmanager
+async def _noted(request: Request, limits: Limits, *, sent: bool) -> AsyncGenerator[None]:
+    """Around a wait for a slot that is to be used as it begins: what takes time goes before it.
+
+    A journal notes that the request is sent, and that it was not where the wait ends otherwise.
+    """
+    if request.log is None or not limits.is_shared:
+        yield
+        return
+    await request.log.before_sending()
+    try:
+        yield
+    except BaseException:
+        if not sent:
+            request.log.not_applied()
+        raise

@@ -164,7 +164,7 @@ class HttpTransport:
             came = time.monotonic()
             async with (
                 self._admission.slot(lane, policy),
-                self._admission.leave(policy, request, cost),
+                self._admission.leave(policy, request, cost, sent=tries.ambiguous),
             ):
                 if request.log is not None:
                     await request.log.before_sending()

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elluminate_async.batch import RateLimit
-from elluminate_async.limits.limits import Limits, StrictLimits, Traffic, strict_limiter
+from elluminate_async.limits.limits import Limits, Traffic
+from elluminate_async.limits.strict import StrictLimits, strict_limiter
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 
 EPSILON = 1e-6  # of a period: what floating point adds and takes away

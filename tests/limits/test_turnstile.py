@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from elluminate_async.batch import RateLimit
 from elluminate_async.limits.fairness import RANKS, TURN, FairGate, Share
-from elluminate_async.limits.limits import Limits, StrictLimits
+from elluminate_async.limits.limits import Limits
+from elluminate_async.limits.strict import StrictLimits
 from elluminate_async.limits.turnstile import Turnstile
 from elluminate_async.testing import VIRTUAL_TIME, run_virtually
 from tests.engine.scripted import turns

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elluminate_async.batch import RateLimit
-from elluminate_async.limits.limits import Limits, StrictLimits
+from elluminate_async.limits.limits import Limits
+from elluminate_async.limits.strict import StrictLimits
 from elluminate_async.limits.weights import WeightedGate
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
 

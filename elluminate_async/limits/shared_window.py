@@ -1,0 +1,246 @@
+"""Strict limits that several processes keep together, by slots that each takes from their share.
+
+Slots of a limit of n in P seconds are (P+τ)/n apart, and each is used within τ of its beginning,
+the way to the service included. So n+1 of them take P at least, whoever has them, and nothing need
+be known of what was sent before: a share that forgets all gives away a few slots twice at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import anyio
+
+from elluminate_async.batch.share import Slots
+from elluminate_async.limits.share_link import ASK_AHEAD, NEWS_AGE
+from elluminate_async.limits.turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from elluminate_async.batch import RateLimit
+    from elluminate_async.limits.fairness import Share
+    from elluminate_async.limits.share_link import ShareLink
+
+_REQUESTS: Final = "requests"
+_LATE_SHARE: Final = 0.025  # τ, of the period
+_MOST_LATE: Final = 0.25  # seconds
+_OWN_PART: Final = 0.75  # of τ; the rest is the way to the service
+_REACH: Final = 0.6  # of τ, that a slot may have begun before it was asked for
+_LEASE: Final = 0.05  # seconds
+_LONGEST_GUARD: Final = 1.0  # seconds
+_HEAVIEST: Final = 20  # a chunk has at most one part in so many of a limit on items
+_COARSE: Final = 0.002  # seconds that a timer may be late, so that one serves several slots
+_LOOKS: Final = 8  # round trips of which the shortest tells how far the share is
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+def heaviest(limit: RateLimit) -> int:
+    """Items that a chunk may have at most under a limit on items that is shared."""
+    return max(1, limit.requests // _HEAVIEST)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spacing:
+    """The slots of one limit.
+
+    Attributes:
+        name: Of the limit, in the share.
+        period: Seconds of its window.
+        fit: Slots that go into a window.
+    """
+
+    name: str
+    period: float
+    fit: int
+
+    @property
+    def guard(self) -> float:
+        """Seconds without a slot where the share has lost its state."""
+        return min(self.period, _LONGEST_GUARD)
+
+    def late(self, error: float) -> float:
+        """τ, to a share so many seconds away."""
+        return max(min(_LATE_SHARE * self.period, _MOST_LATE), 3 * error)
+
+    def interval(self, error: float) -> float:
+        """Seconds from one slot to the next."""
+        return (self.period + self.late(error)) / self.fit
+
+    def slots(self, number: int, error: float) -> Slots:
+        """So many consecutive ones."""
+        # Requests do without little for what carries items.
+        idle = ASK_AHEAD if self.name == _REQUESTS else math.inf
+        return Slots(self.name, self.interval(error), number, self.guard, idle)
+
+
+class _Slot(NamedTuple):
+    """One that is this client's: it may be used from ``at`` until ``until``."""
+
+    at: float
+    until: float
+
+
+class SharedWindow:
+    """One process's part of the strict limits on requests and items that a share keeps.
+
+    Who waits does so one after another. Requests take a lease of 50 ms or one slot, never more
+    than there are who wait; one that carries items takes its own slots of both limits at once,
+    which begin at the same moment. A slot that was not used in time is void.
+
+    Args:
+        link: To the share.
+        rate_limit: Of requests; None for none.
+        item_limit: Of items; None for none.
+        chunk: Items in one request, as a rule at most.
+        waiting: Tells how many requests wait besides, up to the number that it is given.
+    """
+
+    def __init__(
+        self,
+        link: ShareLink,
+        rate_limit: RateLimit | None,
+        item_limit: RateLimit | None,
+        chunk: int,
+        waiting: Callable[[int], int],
+    ) -> None:
+        self._link = link
+        self._requests = self._items = None
+        if rate_limit is not None:
+            self._requests = _Spacing(_REQUESTS, rate_limit.period, rate_limit.requests)
+        if item_limit is not None:
+            self._most = item_limit.requests
+            self._chunk = min(chunk, heaviest(item_limit))
+            # Heavier ones come at once: of those before it so many fewer fit into the window.
+            fit = item_limit.requests - self._chunk + 1
+            self._items = _Spacing("items", item_limit.period, fit)
+        self._waiting = waiting
+        self._lease: deque[_Slot] = deque()
+        self._errors: deque[float] = deque(maxlen=_LOOKS)
+        self._is_far = False
+        self._has_warned = False
+
+    def takes_own(self, items: int) -> bool:
+        """Whether a request with so many items has slots that no other can use."""
+        return items > 0 and self._items is not None
+
+    async def acquire(self, items: int = 0) -> None:
+        """Return when one request more may be sent, or when a hold is in force."""
+        if items and self._items is not None:
+            await self._acquire_with(min(items, self._most))
+        elif self._requests is not None:
+            await self._acquire(self._requests)
+
+    async def _acquire(self, requests: _Spacing) -> None:
+        while not self._link.hold.left():
+            now = time.monotonic()
+            while self._lease and self._lease[0].until < now:
+                self._lease.popleft()
+            if not self._lease:
+                interval = requests.interval(self._error)
+                most = max(1, int(_LEASE / interval))
+                number = 1 + (self._waiting(most - 1) if most > 1 else 0)
+                await self._take([(requests, number)])
+            elif now >= self._lease[0].at:
+                self._lease.popleft()
+                return
+            else:
+                await self._sleep(self._lease[0].at)
+
+    async def _acquire_with(self, items: int) -> None:
+        assert self._items is not None
+        wanted = [(self._items, items)]
+        if self._requests is not None:
+            wanted.append((self._requests, 1))
+        gap = max(0, items - self._chunk)
+        hold = self._link.hold
+        while not hold.left():
+            # A heavier one than the slots were made for has a gap before it.
+            if gap and await self._take([(self._items, gap)]) is None:
+                continue
+            while (slot := await self._take(wanted)) is None and not hold.left():
+                pass
+            while slot is not None and not hold.left():
+                now = time.monotonic()
+                if now > slot.until:
+                    break
+                if now >= slot.at:
+                    return
+                await self._sleep(slot.at)
+
+    async def _take(self, wanted: list[tuple[_Spacing, int]]) -> _Slot | None:
+        """Take slots; where there are none to be had so soon, wait until they can be.
+
+        Those of requests alone become the lease, else there is only the first of each.
+        """
+        error, nearest = self._error, min(self._errors, default=0.0)
+        late = min(spacing.late(error) for spacing, _ in wanted)
+        first, number = wanted[0]
+        own = await self._link.reserve(
+            [spacing.slots(number, error) for spacing, number in wanted],
+            # One that began while it was asked for can be used.
+            earliest=-max(0.0, _REACH * late - 2 * nearest),
+            # What is given away ends before what a share that lost it all would give away.
+            latest=max(_LEASE, first.guard - number * first.interval(error)),
+        )
+        if not own.is_taken:
+            pause = own.at - time.monotonic()
+            # Those that wait for the same moment do not all ask at it.
+            await anyio.sleep(max(0.0, pause) + random.uniform(0, _LEASE / 2))
+            return None
+        self._learn(own.error, min(spacing.late(0.0) for spacing, _ in wanted))
+        usable = _OWN_PART * late - own.error
+        if first is self._requests:
+            for at in (own.at + i * first.interval(error) for i in range(number)):
+                self._lease.append(_Slot(at, at + usable))
+        return _Slot(own.at, own.at + usable)
+
+    async def _sleep(self, at: float) -> None:
+        """Sleep until then, or for a while and look whether there is news."""
+        wait = at - time.monotonic()
+        if wait < NEWS_AGE:
+            await anyio.sleep(max(0.0, wait) + _COARSE / 2)
+        else:
+            await anyio.sleep(NEWS_AGE)
+            await self._link.look()
+
+    @property
+    def _error(self) -> float:
+        """Seconds that the way to the share leaves uncertain, where that is much."""
+        return min(self._errors) if self._is_far else 0.0
+
+    def _learn(self, error: float, late: float) -> None:
+        self._errors.append(error)
+        nearest = min(self._errors)
+        self._is_far = nearest > late * _OWN_PART / 2
+        if self._is_far and not self._has_warned and len(self._errors) == _LOOKS:
+            self._has_warned = True
+            _LOG.warning(
+                "the share %r of limits is %.0f ms away, which is far for slots that are to be "
+                "used within %.0f ms: they are put further apart, and less of the limit is used",
+                self._link.name,
+                1_000 * nearest,
+                1_000 * late,
+            )
+
+
+class ItemTurns:
+    """The turns of requests that carry items, where the share keeps the limit on these."""
+
+    def __init__(self) -> None:
+        self._turnstile = Turnstile()
+
+    @asynccontextmanager
+    async def turn(
+        self, weight: int, share: Share | None = None
+    ) -> AsyncGenerator[Callable[[], object]]:
+        """Hold the turn; nothing need be counted, as the slots are."""
+        async with self._turnstile.turn(share, weight):
+            yield lambda: None

@@ -1,0 +1,64 @@
+"""A share in memory, with a way to it that takes time, and that can be away or forget all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots
+from elluminate_async.batch.share_table import ShareTable
+
+
+@dataclass(eq=False)
+class MemoryShare:
+    """One for all clients of a test.
+
+    Attributes:
+        round_trip: Seconds.
+        away_until: Until then it raises.
+        calls: Times that it was asked for slots.
+    """
+
+    name: str = "memory"
+    round_trip: float = 0.001
+    table: ShareTable = field(default_factory=ShareTable)
+    away_until: float = 0.0
+    calls: int = 0
+    closed: int = 0
+
+    async def _way(self) -> None:
+        await anyio.sleep(self.round_trip / 2)
+        if time.monotonic() < self.away_until:
+            raise ConnectionError("nobody is there")
+
+    async def reserve(
+        self, wanted: Sequence[Slots], *, earliest: float, latest: float
+    ) -> Reservation:
+        began = time.monotonic()
+        self.calls += 1
+        await self._way()
+        taken = self.table.reserve(time.monotonic(), wanted, earliest=earliest, latest=latest)
+        await self._way()
+        return Reservation(*taken, time.monotonic() - began)
+
+    async def hold(self, seconds: float) -> None:
+        await self._way()
+        self.table.hold(time.monotonic(), seconds)
+
+    async def held(self) -> float:
+        await self._way()
+        return self.table.hold_left(time.monotonic())
+
+    async def pace(self, *, accepted: int = 0, refused: float | None = None) -> SharedPace:
+        await self._way()
+        return self.table.pace(time.monotonic(), accepted, refused)
+
+    async def state(self) -> ShareState:
+        now = time.monotonic()
+        return ShareState(self.round_trip, {}, self.table.hold_left(now), self.table.pace(now))
+
+    async def aclose(self) -> None:
+        self.closed += 1
