@@ -71,6 +71,7 @@ from elluminate_async.evaluation.planning.plan import (
 from elluminate_async.evaluation.records import EvaluationRecord
 from elluminate_async.evaluation.statistics import Rate, Summary
 from elluminate_async.evaluation.usage import Usage
+from elluminate_async.limits.file_share import FileShare
 from elluminate_async.limits.limits import Traffic
 from elluminate_async.operations.deadline import Deadline
 from elluminate_async.operations.experiment_jobs import ExperimentEvent
@@ -174,6 +175,7 @@ __all__ = [
     "ExperimentMapResponse",
     "ExperimentMapSample",
     "ExperimentResults",
+    "FileShare",
     "Gate",
     "GenerationError",
     "GenerationMetadata",
