@@ -31,7 +31,9 @@ from elluminate_async.tables.json_checks import is_missing
 from elluminate_async.tables.libraries import pyarrow
 from elluminate_async.tables.texts import json_text, whole
 
-Kind: TypeAlias = Literal["int", "float", "text", "bool", "json", "any"]
+Kind: TypeAlias = Literal[
+    "int", "int32", "int16", "float", "text", "bool", "json", "ratings", "any"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class TableColumn:
     Attributes:
         name: Unique within its table.
         kind: What its cells are, None aside; ``"any"`` for whatever a caller put there.
+            ``"ratings"`` are lists of mappings, see `elluminate_async.tables.outcomes`.
     """
 
     name: str
@@ -81,10 +84,13 @@ class ArrowForm:
         arrow = self._arrow
         known: dict[Kind, _Form] = {
             "int": (arrow.int64(), None),
+            "int32": (arrow.int32(), None),
+            "int16": (arrow.int16(), None),
             "float": (arrow.float64(), None),
             "bool": (arrow.bool_(), None),
             "text": (arrow.string(), _as_text),
             "json": (arrow.string(), _as_json),
+            "ratings": (_ratings_type(arrow), None),
         }
         open_columns = {i: _Seen() for i, column in enumerate(columns) if column.kind == "any"}
         if open_columns:
@@ -95,6 +101,10 @@ class ArrowForm:
             known[column.kind] if i not in open_columns else open_columns[i].form(arrow)
             for i, column in enumerate(columns)
         ]
+
+    def table(self, rows: Iterable[Sequence[object]]) -> Any:
+        """All of them as a `pyarrow.Table`."""
+        return self._arrow.Table.from_batches(self.batches(rows), self.schema)
 
     def batches(self, rows: Iterable[Sequence[object]]) -> Iterator[Any]:
         """Batches of `ROWS_AT_ONCE` rows."""
@@ -114,6 +124,12 @@ class ArrowForm:
             return self._arrow.array(values, kind)
         except UnicodeEncodeError:
             return self._arrow.array([whole(v) if isinstance(v, str) else v for v in values], kind)
+
+
+def _ratings_type(arrow: Any) -> Any:
+    """One struct for each rating of a response."""
+    texts = [(name, arrow.string()) for name in ("criterion", "rating", "reasoning")]
+    return arrow.list_(arrow.struct([("criterion_id", arrow.int64()), *texts]))
 
 
 _Cell: TypeAlias = Callable[[Any], object]

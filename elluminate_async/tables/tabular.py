@@ -58,9 +58,8 @@ class Tabular:
         Raises:
             MissingExtraError: The extra ``tables`` is not installed.
         """
-        form = ArrowForm(self._columns(), self._iter_rows)
-        library = pyarrow("to_arrow()")
-        return library.Table.from_batches(form.batches(self._iter_rows()), form.schema)
+        pyarrow("to_arrow()")
+        return ArrowForm(self._columns(), self._iter_rows).table(self._iter_rows())
 
     def to_pandas(self) -> pd.DataFrame:
         """A `pandas.DataFrame`; integers and booleans are of the types that have a missing value.
