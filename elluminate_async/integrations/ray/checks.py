@@ -126,7 +126,7 @@ def check_schema(ds: Dataset, work: BlockWork) -> None:
     if schema is None:
         return
     kinds = cast("list[Any]", schema.types)
-    types = dict(zip(cast("list[str]", schema.names), kinds, strict=True))
+    types = dict(zip(schema.names, kinds, strict=True))
     work.check_columns([*types])
     if work.generation is None:
         name, fits, wanted = "response_id", _is_whole, "whole numbers"

@@ -1,0 +1,233 @@
+"""What does it cost when a worker of Ray Data is killed, or the whole job, and begun again?
+
+    python -m benchmarks.ray_kill --rows 100000 --kill worker --at 0.3
+    python -m benchmarks.ray_kill --rows 100000 --kill driver --at 0.3 --resume-batch 450
+    python -m benchmarks.ray_kill --rows 20000 --kill worker --no-item-keys
+
+Rows are read from Parquet, generated from and written, and then these are rated and written, each
+with Ray's own checkpoint. When the given share is done, an actor or the driver gets SIGKILL; a job
+whose driver was killed is begun again as it was, in tasks of another size if asked. One generation
+and one rating of 50 fails, by plan.
+
+Every row of the output is compared with what it must be, and what was paid twice is told by the
+model: calls for an answer that it had given, verdicts for a response that had one. With
+``--no-item-keys`` the server knows nothing again, and then that number must be above 0: else the
+fault did not bite, and nothing is proven.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common.answers import answer, verdict, word
+from benchmarks.common.children import ROOT, SERVER_CORE, Child
+from benchmarks.common.report import emit
+from benchmarks.ray_jobs.libraries import pa, pq
+from benchmarks.ray_jobs.planted import generation_fails, rating_fails
+from benchmarks.ray_jobs.watch import MARK, Watch
+from elluminate_async import AsyncClient
+
+HERE = Path(__file__).parent
+ACTOR_MB = 300
+_LOOK_SECONDS = 0.1
+
+
+async def main(arguments: argparse.Namespace) -> int:
+    """Both operations, each with its fault; 1 where something is not as it must be."""
+    keys = [] if arguments.item_keys else ["--no-item-keys"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with Child("-m", "benchmarks.ray_jobs.service", *keys, core=SERVER_CORE) as server:
+            write_input(folder / "input", arguments.rows)
+            experiment = await prepare(server)
+            bad = 0
+            for operation, source in (("generate", "input"), ("rate", "generate")):
+                if operation in arguments.operations:
+                    task = {
+                        "operation": operation,
+                        "input": str(folder / source),
+                        "output": str(folder / operation),
+                        "checkpoint": str(folder / f"{operation}.checkpoint"),
+                        "experiment": experiment,
+                        "run": "run",
+                        "rows_per_task": arguments.batch,
+                    }
+                    bad += await measure(task, server, arguments)
+    return 1 if bad else 0
+
+
+def write_input(folder: Path, rows: int) -> None:
+    """Numbered rows in some files, so that there is more than one task to read them."""
+    folder.mkdir()
+    parts = 4
+    for part in range(parts):
+        numbers = range(part, rows, parts)
+        table = pa.table({"id": pa.array(numbers, pa.int64()), "word": [word(n) for n in numbers]})
+        pq.write_table(table, folder / f"{part}.parquet")
+
+
+async def prepare(server: Child) -> int:
+    """The experiment that all belongs to."""
+    async with AsyncClient(base_url=server.ready["url"], api_key=server.ready["api_key"]) as client:
+        template, _ = await client.prompt_templates.get_or_create("About {{word}}", name="Kill")
+        await client.criteria.add_many(["Is it right?"], prompt_template=template)
+        collection, _ = await client.collections.get_or_create("Kill")
+        experiment = await client.experiments.create(
+            "Kill", prompt_template=template, collection=collection
+        )
+    return experiment.id
+
+
+async def measure(task: dict[str, Any], server: Child, arguments: argparse.Namespace) -> int:
+    """One operation with its fault, told as a line; how much of it is not as it must be."""
+    before = await server.ask()
+    began, watch = time.perf_counter(), Watch(secrets.token_hex(8))
+    killed = await run_job(task, server, watch, arguments, fault=arguments.kill)
+    if arguments.kill == "driver":
+        task["rows_per_task"] = arguments.resume_batch or arguments.batch
+        await run_job(task, server, watch, arguments, fault=None)
+    seconds, after = time.perf_counter() - began, await server.ask()
+    twice = "generated_twice" if task["operation"] == "generate" else "rated_twice"
+    paid = after[twice] - before[twice]
+    found = await asyncio.to_thread(check, Path(task["output"]), task["operation"], arguments.rows)
+    wrong = sum(found[name] for name in ("lost", "duplicate", "wrong", "failures_unlike_planted"))
+    is_small = watch.actor_mb <= ACTOR_MB
+    if arguments.item_keys:
+        problems = wrong + paid + (not is_small) + (not killed)
+    else:
+        problems = wrong + (paid == 0) + (not killed)
+    emit(
+        benchmark="ray_kill", operation=task["operation"], rows=arguments.rows, kill=arguments.kill,
+        item_keys=arguments.item_keys, killed_at=killed, **found, paid_twice=paid,
+        actor_mb=watch.actor_mb, driver_mb=watch.driver_mb, seconds=seconds,
+        rows_per_second=arguments.rows / seconds, holds=not problems,
+    )  # fmt: skip
+    if not killed:
+        print("the job ended before anything was killed: nothing is proven", file=sys.stderr)
+    elif not arguments.item_keys and paid == 0:
+        print("nothing was paid twice: the fault did not bite", file=sys.stderr)
+    return problems
+
+
+async def run_job(
+    task: dict[str, Any],
+    server: Child,
+    watch: Watch,
+    arguments: argparse.Namespace,
+    fault: str | None,
+) -> int:
+    """Run a job to its end, or to that of its driver; how many calls there were at the fault."""
+    counted = "generations" if task["operation"] == "generate" else "verdicts"
+    least = (await server.ask())[counted] + arguments.at * arguments.rows
+    job = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.ray_jobs.job", json.dumps(task),
+        env=environment(server, watch), stdout=asyncio.subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    killed = 0
+    ended = asyncio.create_task(job.communicate())
+    try:
+        while not (await asyncio.wait({ended}, timeout=_LOOK_SECONDS))[0]:
+            actors = watch.look(job.pid)
+            if fault is None or killed or not actors:
+                continue
+            if (calls := (await server.ask())[counted]) >= least:
+                os.kill(actors[0] if fault == "worker" else job.pid, signal.SIGKILL)
+                killed = calls
+        if job.returncode and not (killed and fault == "driver"):
+            raise RuntimeError(f"the job ended with {job.returncode}")
+    finally:
+        await cleaned(watch, job)
+    return killed
+
+
+async def cleaned(watch: Watch, job: asyncio.subprocess.Process) -> None:
+    """Wait for the cluster to end, which does so with its driver, and see that it has."""
+    if job.returncode is None:
+        job.kill()
+    for _ in range(100):
+        if not watch.processes():
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+    watch.end_all()
+
+
+def environment(server: Child, watch: Watch) -> dict[str, str]:
+    """The mark, the key, and nothing that tells anybody of the run."""
+    own = {
+        "ELLUMINATE_BASE_URL": server.ready["url"],
+        "ELLUMINATE_API_KEY": server.ready["api_key"],
+        "PYTHONPATH": str(ROOT),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        MARK: watch.mark,
+    }
+    return {**os.environ, **own}
+
+
+def check(folder: Path, operation: str, rows: int) -> dict[str, int]:
+    """The output against what it must be."""
+    seen = Counter[int]()
+    wrong = failed = planned = 0
+    for row in rows_in(folder):
+        number = row["id"]
+        seen[number] += 1
+        has_failed, must_fail, is_right = judged(operation, row, number)
+        failed += has_failed
+        planned += must_fail
+        wrong += not is_right
+    return {
+        "lost": rows - len(seen),
+        "duplicate": seen.total() - len(seen),
+        "wrong": wrong,
+        "failed": failed,
+        "failures_unlike_planted": abs(failed - planned),
+    }
+
+
+def judged(operation: str, row: dict[str, Any], number: int) -> tuple[bool, bool, bool]:
+    """Whether a row has failed, whether it had to, and whether it is as it must be."""
+    if operation == "generate":
+        fails, code = generation_fails(number), row["error_code"]
+        is_right = (
+            code == "generation_failed" and row["response"] is None
+            if fails
+            else code is None and row["response"] == answer(number)
+        )
+        return code is not None, fails, is_right
+    code = row["rating_error_code"]
+    if generation_fails(number):
+        return code is not None, True, code == "generation_failed" and row["ratings"] is None
+    if rating_fails(number):
+        return code is not None, True, code == "rating_failed" and row["ratings"] is None
+    verdicts = [rating["rating"] for rating in row["ratings"] or ()]
+    return code is not None, False, code is None and verdicts == [verdict(number)]
+
+
+def rows_in(folder: Path) -> Iterable[dict[str, Any]]:
+    """The rows of all files, some at a time."""
+    for path in sorted(folder.glob("*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(5_000):
+            yield from batch.to_pylist()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--kill", choices=["worker", "driver"], default="worker")
+    parser.add_argument("--at", type=float, default=0.3, help="share of the rows that is done then")
+    parser.add_argument("--batch", type=int, default=1_000, help="rows of a task")
+    parser.add_argument("--resume-batch", type=int, help="rows of a task after the driver's end")
+    parser.add_argument("--no-item-keys", dest="item_keys", action="store_false")
+    parser.add_argument("--operations", nargs="+", default=["generate", "rate"])
+    sys.exit(asyncio.run(main(parser.parse_args())))
