@@ -3,16 +3,22 @@
     python -m benchmarks.ray_kill --rows 100000 --kill worker --at 0.3
     python -m benchmarks.ray_kill --rows 100000 --kill driver --at 0.3 --resume-batch 450
     python -m benchmarks.ray_kill --rows 20000 --kill worker --no-item-keys
+    python -m benchmarks.ray_kill --heartbeat
 
 Rows are read from Parquet, generated from and written, and then these are rated and written, each
-with Ray's own checkpoint. When the given share is done, an actor or the driver gets SIGKILL; a job
-whose driver was killed is begun again as it was, in tasks of another size if asked. One generation
-and one rating of 50 fails, by plan.
+with Ray's own checkpoint; ``--operations evaluate`` does both in one job. When the given share is
+done, an actor or the driver gets SIGKILL; a job whose driver was killed is begun again as it was,
+in tasks of another size if asked. One generation and one rating of 50 fails, by plan.
 
 Every row of the output is compared with what it must be, and what was paid twice is told by the
 model: calls for an answer that it had given, verdicts for a response that had one. With
 ``--no-item-keys`` the server knows nothing again, and then that number must be above 0: else the
 fault did not bite, and nothing is proven.
+
+With ``--heartbeat`` nothing is killed. The dataset is read slowly, so that Ray holds the workers
+back, and a beat of 10 ms in the loop of each worker's client tells how late it was at most: by the
+clock, and of that what the worker's own CPU time accounts for. The rest is the machine's, where
+others run too.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ import json
 import os
 import secrets
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -40,7 +47,7 @@ from benchmarks.ray_jobs.watch import MARK, Watch
 from elluminate_async import AsyncClient
 
 HERE = Path(__file__).parent
-ACTOR_MB = 300
+ACTOR_MB, LATE_MS = 300, 50.0
 _LOOK_SECONDS = 0.1
 
 
@@ -53,18 +60,18 @@ async def main(arguments: argparse.Namespace) -> int:
             write_input(folder / "input", arguments.rows)
             experiment = await prepare(server)
             bad = 0
-            for operation, source in (("generate", "input"), ("rate", "generate")):
-                if operation in arguments.operations:
-                    task = {
-                        "operation": operation,
-                        "input": str(folder / source),
-                        "output": str(folder / operation),
-                        "checkpoint": str(folder / f"{operation}.checkpoint"),
-                        "experiment": experiment,
-                        "run": "run",
-                        "rows_per_task": arguments.batch,
-                    }
-                    bad += await measure(task, server, arguments)
+            for operation in ["heartbeat"] if arguments.heartbeat else arguments.operations:
+                task = {
+                    "operation": operation,
+                    "input": str(folder / ("generate" if operation == "rate" else "input")),
+                    "output": str(folder / operation),
+                    "checkpoint": str(folder / f"{operation}.checkpoint"),
+                    "experiment": experiment,
+                    "run": operation,
+                    "rows_per_task": arguments.batch,
+                }
+                measured = heartbeat if arguments.heartbeat else measure
+                bad += await measured(task, server, arguments)
     return 1 if bad else 0
 
 
@@ -95,12 +102,11 @@ async def measure(task: dict[str, Any], server: Child, arguments: argparse.Names
     before = await server.ask()
     began, watch = time.perf_counter(), Watch(secrets.token_hex(8))
     killed = await run_job(task, server, watch, arguments, fault=arguments.kill)
-    if arguments.kill == "driver":
+    if killed and arguments.kill == "driver":
         task["rows_per_task"] = arguments.resume_batch or arguments.batch
         await run_job(task, server, watch, arguments, fault=None)
     seconds, after = time.perf_counter() - began, await server.ask()
-    twice = "generated_twice" if task["operation"] == "generate" else "rated_twice"
-    paid = after[twice] - before[twice]
+    paid = sum(after[name] - before[name] for name in ("generated_twice", "rated_twice"))
     found = await asyncio.to_thread(check, Path(task["output"]), task["operation"], arguments.rows)
     wrong = sum(found[name] for name in ("lost", "duplicate", "wrong", "failures_unlike_planted"))
     is_small = watch.actor_mb <= ACTOR_MB
@@ -121,6 +127,26 @@ async def measure(task: dict[str, Any], server: Child, arguments: argparse.Names
     return problems
 
 
+async def heartbeat(task: dict[str, Any], server: Child, arguments: argparse.Namespace) -> int:
+    """How late the clocks of held back workers were; 1 where one was by its own doing."""
+    watch = Watch(secrets.token_hex(8))
+    task |= {"seconds": arguments.pause}
+    told = json.loads((await (await begun(task, server, watch)).communicate())[0])
+    late, own = told["late_ms"], told["own_ms"]
+    figures = {"late_ms": max(late), "own_ms": max(own), "median_late_ms": statistics.median(late)}
+    holds = figures["own_ms"] <= LATE_MS
+    emit(benchmark="ray_kill", operation="heartbeat", blocks=len(late), **figures, holds=holds)
+    return int(not holds)
+
+
+async def begun(task: dict[str, Any], server: Child, watch: Watch) -> asyncio.subprocess.Process:
+    """A job that has just begun."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.ray_jobs.job", json.dumps(task),
+        env=environment(server, watch), stdout=asyncio.subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+
+
 async def run_job(
     task: dict[str, Any],
     server: Child,
@@ -129,12 +155,9 @@ async def run_job(
     fault: str | None,
 ) -> int:
     """Run a job to its end, or to that of its driver; how many calls there were at the fault."""
-    counted = "generations" if task["operation"] == "generate" else "verdicts"
+    counted = "verdicts" if task["operation"] == "rate" else "generations"
     least = (await server.ask())[counted] + arguments.at * arguments.rows
-    job = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.ray_jobs.job", json.dumps(task),
-        env=environment(server, watch), stdout=asyncio.subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
+    job = await begun(task, server, watch)
     killed = 0
     ended = asyncio.create_task(job.communicate())
     try:
@@ -197,14 +220,10 @@ def check(folder: Path, operation: str, rows: int) -> dict[str, int]:
 
 def judged(operation: str, row: dict[str, Any], number: int) -> tuple[bool, bool, bool]:
     """Whether a row has failed, whether it had to, and whether it is as it must be."""
-    if operation == "generate":
-        fails, code = generation_fails(number), row["error_code"]
-        is_right = (
-            code == "generation_failed" and row["response"] is None
-            if fails
-            else code is None and row["response"] == answer(number)
-        )
-        return code is not None, fails, is_right
+    fails, code = generation_fails(number), row["error_code"]
+    wanted = ("generation_failed", None) if fails else (None, answer(number))
+    if (code, row["response"]) != wanted or operation == "generate":
+        return code is not None, fails, (code, row["response"]) == wanted
     code = row["rating_error_code"]
     if generation_fails(number):
         return code is not None, True, code == "generation_failed" and row["ratings"] is None
@@ -230,4 +249,6 @@ if __name__ == "__main__":
     parser.add_argument("--resume-batch", type=int, help="rows of a task after the driver's end")
     parser.add_argument("--no-item-keys", dest="item_keys", action="store_false")
     parser.add_argument("--operations", nargs="+", default=["generate", "rate"])
+    parser.add_argument("--heartbeat", action="store_true", help="how late clocks are, instead")
+    parser.add_argument("--pause", type=float, default=1.0, help="seconds between blocks then")
     sys.exit(asyncio.run(main(parser.parse_args())))
