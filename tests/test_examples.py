@@ -23,6 +23,12 @@ SAYS = {
     ],
     "04_testing": ["answers lost: 2, refused: 1", "50 positions: 50 ok"],
     "05_sync": ["from the main thread: True", "from four threads: 8"],
+    "06_ray_evaluation": [
+        "killed midway: True",
+        "rows, each once: True",
+        "failed: 0",
+        "paid for: 600 responses to 600 rows",
+    ],
 }
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
