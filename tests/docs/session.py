@@ -105,12 +105,13 @@ class Session:
             self._output(shown)
 
     def _script(self, code: str) -> None:
-        """A script of its own process, in which `elluminate-async` is the one that is tested."""
+        """A script of its own process, whose `elluminate-async` is the one that is tested."""
         tools = self.folder / ".tools"
         tools.mkdir(exist_ok=True)
-        program = tools / "elluminate-async"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m elluminate_async "$@"\n')
-        program.chmod(0o755)
+        for name, module in (("elluminate-async", " -m elluminate_async"), ("python", "")):
+            program = tools / name
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}"{module} "$@"\n')
+            program.chmod(0o755)
         self._said = self._process(["bash", "-euo", "pipefail", "-c", code], tools)
 
     def _run(self, words: list[str]) -> None:

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import ray
 from ray.data import Dataset
 
 from elluminate_async import BatchOptions
@@ -157,6 +158,20 @@ def _is_key(kind: Any) -> bool:
         or types.is_large_string(kind)
         or types.is_string_view(kind)
     )
+
+
+def warn_of_few_cpus(ds: Dataset, taken: float) -> None:
+    """Log where the workers leave no CPU for what Ray itself has to run: that would stand still."""
+    if not ray.is_initialized():
+        return
+    there = float(cast("Any", ray).cluster_resources().get("CPU", 0))
+    needed = 1 if ds.context.checkpoint_config is None else 2
+    if there - taken < needed:
+        logger.warning(
+            "the cluster has %g CPUs, of which the workers take %g: what reads and writes%s needs "
+            "%d, and without these nothing begins",
+            there, taken, "" if needed == 1 else ", and the checkpoint", needed,
+        )  # fmt: skip
 
 
 async def warn_of_no_keys(client: AsyncClient) -> None:

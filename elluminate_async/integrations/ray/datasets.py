@@ -23,6 +23,7 @@ from elluminate_async.integrations.ray.checks import (
     check_schema,
     check_text,
     variables_of,
+    warn_of_few_cpus,
     warn_of_no_keys,
 )
 from elluminate_async.integrations.ray.setup import (
@@ -57,7 +58,7 @@ def generate(
     options: BatchOptions | None = None,
     base_url: str | None = None,
     project: int | str | None = None,
-    num_cpus: float = 0.1,
+    num_cpus: float = 0,
 ) -> Dataset:
     """Generate one response to each row of a dataset.
 
@@ -82,7 +83,8 @@ def generate(
         options: Of each worker's client, without ``on_progress``.
         base_url: Where the service is; None takes it from the driver's environment.
         project: As of `AsyncClient`.
-        num_cpus: What Ray sets aside for a worker, which mostly waits.
+        num_cpus: What Ray sets aside for a worker, which mostly waits. With more, leave one for the
+            tasks that read, and one for a checkpoint to resume from.
 
     Returns:
         The dataset with the columns of `elluminate_async.tables.outcomes`, in any order. A row that
@@ -121,7 +123,7 @@ def rate(
     options: BatchOptions | None = None,
     base_url: str | None = None,
     project: int | str | None = None,
-    num_cpus: float = 0.1,
+    num_cpus: float = 0,
 ) -> Dataset:
     """Rate the response of each row by every criterion.
 
@@ -171,7 +173,7 @@ def evaluate(
     options: BatchOptions | None = None,
     base_url: str | None = None,
     project: int | str | None = None,
-    num_cpus: float = 0.1,
+    num_cpus: float = 0,
 ) -> Dataset:
     """Generate a response to each row and have it rated: `generate` and `rate` in one worker.
 
@@ -256,6 +258,7 @@ class _Pool:
         with Stage(self._connect) as stage:
             work, connect = stage.call(ask)
         check_schema(self._ds, work)
+        warn_of_few_cpus(self._ds, self._workers * self._num_cpus)
         # A block of 128 MB, as Ray reads them, can be 100,000 rows, and would be one task.
         blocks = self._ds.repartition(target_num_rows_per_block=self._rows_per_task)
         made: Dataset = blocks.map_batches(  # pyright: ignore[reportUnknownMemberType]
