@@ -12,8 +12,9 @@ in tasks of another size if asked. One generation and one rating of 50 fails, by
 
 Every row of the output is compared with what it must be, and what was paid twice is told by the
 model: calls for an answer that it had given, verdicts for a response that had one. With
-``--no-item-keys`` the server knows nothing again, and then that number must be above 0: else the
-fault did not bite, and nothing is proven.
+``--no-item-keys`` the server knows neither items nor requests again, and then that number must be
+above 0: else the fault did not bite, and nothing is proven. (With the keys of requests alone a
+killed worker pays for nothing twice as long as its tasks are cut as before.)
 
 With ``--heartbeat`` nothing is killed. The dataset is read slowly, so that Ray holds the workers
 back, and a beat of 10 ms in the loop of each worker's client tells how late it was at most: by the
@@ -108,22 +109,32 @@ async def measure(task: dict[str, Any], server: Child, arguments: argparse.Names
     seconds, after = time.perf_counter() - began, await server.ask()
     paid = sum(after[name] - before[name] for name in ("generated_twice", "rated_twice"))
     found = await asyncio.to_thread(check, Path(task["output"]), task["operation"], arguments.rows)
-    wrong = sum(found[name] for name in ("lost", "duplicate", "wrong", "failures_unlike_planted"))
-    is_small = watch.actor_mb <= ACTOR_MB
-    if arguments.item_keys:
-        problems = wrong + paid + (not is_small) + (not killed)
-    else:
-        problems = wrong + (paid == 0) + (not killed)
+    problems = problems_in(found, killed, paid, watch.actor_mb, item_keys=arguments.item_keys)
     emit(
         benchmark="ray_kill", operation=task["operation"], rows=arguments.rows, kill=arguments.kill,
         item_keys=arguments.item_keys, killed_at=killed, **found, paid_twice=paid,
         actor_mb=watch.actor_mb, driver_mb=watch.driver_mb, seconds=seconds,
         rows_per_second=arguments.rows / seconds, holds=not problems,
     )  # fmt: skip
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return len(problems)
+
+
+def problems_in(
+    found: dict[str, int], killed: int, paid_twice: int, actor_mb: int, *, item_keys: bool
+) -> list[str]:
+    """What is not as it must be, in words."""
+    bad = ("lost", "duplicate", "wrong", "failures_unlike_planted")
+    problems = [f"{found[name]} {name}" for name in bad if found[name]]
     if not killed:
-        print("the job ended before anything was killed: nothing is proven", file=sys.stderr)
-    elif not arguments.item_keys and paid == 0:
-        print("nothing was paid twice: the fault did not bite", file=sys.stderr)
+        problems.append("the job ended before anything was killed: nothing is proven")
+    elif not item_keys and not paid_twice:
+        problems.append("nothing was paid twice: the fault did not bite, and nothing is proven")
+    if item_keys and paid_twice:
+        problems.append(f"{paid_twice} paid twice")
+    if actor_mb > ACTOR_MB:
+        problems.append(f"an actor had {actor_mb} MB, of {ACTOR_MB}")
     return problems
 
 

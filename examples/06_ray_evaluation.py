@@ -2,7 +2,8 @@
 
 Starts the embedded server in this process, so it needs no key and no network; with a base URL and a
 key in the environment it takes that service instead. `job` is what you would run: its second run
-goes on where the first was killed, as both have the same ``run`` and the same checkpoint.
+goes on where the first was killed, as both have the same ``run`` and the same checkpoint; the size
+of its tasks may be another one.
 """
 
 # pyright: basic
@@ -24,7 +25,7 @@ ROWS = 600
 RUN = "squares"
 
 
-def job(folder: str) -> None:
+def job(folder: str, rows_per_task: int) -> None:
     """Read Parquet, evaluate, write Parquet."""
     import ray
     from ray.data.checkpoint import CheckpointConfig
@@ -44,7 +45,7 @@ def job(folder: str) -> None:
         criteria=["Is it right?"],
         run=RUN,
         key="id",
-        rows_per_task=50,
+        rows_per_task=rows_per_task,
         # Of each worker; this is slow, so that there is a midst.
         options=BatchOptions(chunk_size=10, item_limit=RateLimit(200, 1.0)),
     )
@@ -66,7 +67,7 @@ async def main(folder: Path) -> None:
             os.environ["ELLUMINATE_API_KEY"] = server.api_key
         client = await stack.enter_async_context(AsyncClient())
 
-        first = begin(folder)
+        first = begin(folder, 50)
         while first.poll() is None:
             if await count(client) >= ROWS // 4:
                 break
@@ -75,7 +76,7 @@ async def main(folder: Path) -> None:
         await asyncio.to_thread(first.wait)
         print("killed midway:", ROWS // 4 <= await count(client) < ROWS)
 
-        code = await asyncio.to_thread(begin(folder).wait)
+        code = await asyncio.to_thread(begin(folder, 35).wait)
         assert code == 0, (folder / "log").read_text()
         rows = pq.read_table(folder / "answers").to_pylist()
         print("rows, each once:", len(rows) == len({row["id"] for row in rows}) == ROWS)
@@ -83,10 +84,10 @@ async def main(folder: Path) -> None:
         print("paid for:", await count(client), "responses to", ROWS, "rows")
 
 
-def begin(folder: Path) -> subprocess.Popen[bytes]:
+def begin(folder: Path, rows_per_task: int) -> subprocess.Popen[bytes]:
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, __file__, "job", str(folder)],
+            [sys.executable, __file__, "job", str(folder), str(rows_per_task)],
             env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
             stdout=log,
             stderr=log,
@@ -103,7 +104,7 @@ async def count(client: AsyncClient) -> int:
 
 
 if sys.argv[1:2] == ["job"]:
-    job(sys.argv[2])
+    job(sys.argv[2], int(sys.argv[3]))
 else:
     with tempfile.TemporaryDirectory() as name:
         asyncio.run(main(Path(name)))

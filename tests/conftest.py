@@ -28,7 +28,7 @@ settings.load_profile("same")
 LONG = {
     "cli/test_interrupts.py", "evaluation/test_kills.py", "faults/test_hostile.py",
     "faults/test_load.py", "faults/test_positions.py", "flow/test_kills.py",
-    "integrations/test_service.py",
+    "integrations/test_ray.py", "integrations/test_ray_kill.py", "integrations/test_service.py",
     "official/test_differential.py", "official/test_official_clients.py",
     "official/test_routes.py", "soak/test_schema_cases.py", "test_benchmarks.py",
     "test_collection.py", "test_package.py",

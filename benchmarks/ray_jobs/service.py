@@ -59,10 +59,10 @@ class CountingModel:
 
 
 async def main(latency: float, *, item_keys: bool) -> None:
-    """Serve; each line is answered with the ledger."""
+    """Serve, and answer each line with the ledger; without item keys requests have none either."""
     with tempfile.TemporaryDirectory() as folder:
         model = CountingModel(latency)
-        profile = WireProfile(item_keys=item_keys)
+        profile = WireProfile(idempotency_keys=item_keys, item_keys=item_keys)
         async with LocalServer(
             db=Path(folder) / "service.db", model=model, profile=profile
         ) as server:
@@ -74,6 +74,6 @@ async def main(latency: float, *, item_keys: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--latency", type=float, default=0.01, help="seconds of an answer")
-    parser.add_argument("--no-item-keys", action="store_true", help="items are not known again")
+    parser.add_argument("--no-item-keys", action="store_true", help="nothing is known again")
     arguments = parser.parse_args()
     asyncio.run(main(arguments.latency, item_keys=not arguments.no_item_keys))

@@ -14,7 +14,7 @@ import typer.main
 import elluminate_async
 from elluminate_async import server, testing
 from elluminate_async.cli.app import app
-from elluminate_async.integrations import fastapi
+from elluminate_async.integrations import fastapi, ray
 from elluminate_async.resources.base import Resource
 
 RESOURCES = [
@@ -35,7 +35,7 @@ def anchors(site: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "module", [elluminate_async, testing, server, fastapi], ids=lambda m: m.__name__
+    "module", [elluminate_async, testing, server, fastapi, ray], ids=lambda m: m.__name__
 )
 def test_every_public_name_has_an_entry(anchors: dict[str, str], module: Any) -> None:
     """Under the path that it is imported from."""

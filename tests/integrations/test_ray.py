@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,9 +22,9 @@ from elluminate_async.errors import (
 )
 from elluminate_async.integrations.ray import evaluate, generate, rate
 from elluminate_async.server import LocalServer
+from tests.integrations.ray_clusters import a_cluster
 from tests.tables.libraries import pa, pq
 
-ray: Any = importlib.import_module("ray")
 ray_data: Any = importlib.import_module("ray.data")
 
 # It warns of options of its own that nobody has set.
@@ -39,27 +38,11 @@ ROWS = 40
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A small one on loopback; its sockets need a path that is short."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("ELLUMINATE_API_KEY", KEY)  # the actors have the driver's environment
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=100 << 20,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
-        ray_data.DataContext.get_current().enable_progress_bars = False
-        yield
-        ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ELLUMINATE_API_KEY", KEY)
+        with a_cluster():
+            ray_data.DataContext.get_current().enable_progress_bars = False
+            yield
 
 
 @pytest.fixture(scope="module")
