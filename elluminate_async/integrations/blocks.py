@@ -102,7 +102,7 @@ class BlockOutput:
 
 @dataclass(frozen=True, slots=True)
 class BlockWork:
-    """What becomes of each block; it can be pickled.
+    """The work on each block; it can be pickled.
 
     Attributes:
         generation: None where the block has responses.

@@ -77,7 +77,7 @@ class Stage:
         self._finalizer: weakref.finalize[[_Running], Stage] | None = None
 
     def call(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
-        """What ``await work(client)`` gives, from any thread but the stage's own.
+        """The result of ``await work(client)``, from any thread but the stage's own.
 
         Who stops to wait, as by Ctrl-C, ends the work.
         """

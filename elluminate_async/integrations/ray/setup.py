@@ -54,7 +54,7 @@ async def generation_of(
     key: str,
     variables: dict[str, str] | None,
 ) -> Generation:
-    """What rows are generated from, by ids.
+    """The things that rows are generated from, by ids.
 
     Raises:
         InputError: An argument is of another type, or a placeholder gets no value.
