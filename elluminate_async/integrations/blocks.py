@@ -6,6 +6,7 @@ written in the worker's thread, and only what waits for the service is in the cl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
@@ -187,6 +188,7 @@ def _read_rows(generation: Generation, table: Any) -> BlockInput:
     names = [*generation.variables]
     columns = [table.column(column).to_pylist() for column in generation.variables.values()]
     rows: list[tuple[int, str, Mapping[str, JSON]]] = []
+    known: dict[str, Mapping[str, JSON]] = {}
     wrong: list[ItemError | None] = [None] * len(table)
     for index, cell in enumerate(table.column(generation.key).to_pylist()):
         try:
@@ -202,9 +204,27 @@ def _read_rows(generation: Generation, table: Any) -> BlockInput:
             }
         except InputError as error:
             wrong[index] = item_error(error, position=index, operation="generate")
-        else:
+            continue
+        if _text_of(known.setdefault(key, values)) == _text_of(values):
             rows.append((index, key, values))
+        else:
+            wrong[index] = _conflict(index, key)
     return BlockInput(rows, wrong)
+
+
+def _text_of(values: Mapping[str, JSON]) -> str:
+    # As texts, as True and 1 are equal, and no equal values of a prompt.
+    return json.dumps(values, sort_keys=True)
+
+
+def _conflict(position: int, key: str) -> ItemError:
+    return ItemError(
+        f"the key {key!r:.60} has come with other values before: each row needs one of its own",
+        position=position,
+        code="key_conflict",
+        operation="generate",
+        attempts=0,
+    )
 
 
 def _without_response(position: int) -> ItemError:

@@ -103,6 +103,27 @@ async def test_a_row_that_cannot_be_sent_fails_alone(scene: Scene) -> None:
     assert counts.now.total() == 0
 
 
+async def test_a_key_that_comes_again_is_of_the_same_row(scene: Scene) -> None:
+    """With other values it is an error of that row; with the same ones the response is one."""
+    table = pa.table({"id": [1, 1, 1, 2], "text": ["a", "b", "a", "a"]})
+
+    made = await done(scene, scene.work, table)
+
+    assert made.column("error_code").to_pylist() == [None, "key_conflict", None, None]
+    first, _, third, other = made.column("response_id").to_pylist()
+    assert first == third != other
+
+
+async def test_a_key_of_an_earlier_block_is_of_the_same_row(scene: Scene) -> None:
+    """The service knows it again, and refuses the row alone."""
+    first = await done(scene, scene.work, pa.table({"id": [1], "text": ["a"]}))
+
+    again = await done(scene, scene.work, pa.table({"id": [1, 2], "text": ["b", "b"]}))
+
+    assert first.column("error_code").to_pylist() == [None]
+    assert again.column("error_code").to_pylist() == ["key_conflict", None]
+
+
 async def test_responses_are_rated_by_their_ids(scene: Scene) -> None:
     """Of a row that has none, or an error instead, the error is that of the ratings."""
     first = await done(scene, BlockWork(scene.work.generation, None), pa.table(
