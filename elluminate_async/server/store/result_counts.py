@@ -72,7 +72,7 @@ def _figures(row: str) -> dict[str, str]:
 
 _PARTS = tuple(_figures(""))
 COUNTS: Final = ("samples", "rated", *_PARTS)
-"""What is counted and added up of each epoch."""
+"""All that is counted and added up of each epoch, but for how often it has changed."""
 
 # The only one of its row in its epoch; those that have no row are of none.
 _ONLY = """
@@ -83,6 +83,8 @@ _ONLY = """
 _CURRENT = "FROM ratings AS g WHERE g.response_id = {0}.id AND g.is_current"
 # What failed is not scored, also where verdicts had come along with it.
 _RATED = f"({{0}}.error IS NULL AND EXISTS (SELECT 1 {_CURRENT}))"
+# For who keeps in memory something of its responses.
+_CHANGED = "changes = changes + 1"
 _OF = "WHERE experiment_id = {0}.experiment_id AND epoch = {0}.epoch"
 
 
@@ -95,20 +97,23 @@ def _finished() -> str:
     del parts["waiting"]
     parts["dropped"] += f" - {_figures('OLD')['dropped']}"
     sets = ", ".join(f"{name} = {name} + {part}" for name, part in parts.items())
-    return f"UPDATE experiment_counts SET waiting = waiting - 1, {sets} {_OF.format('NEW')};"
+    return (
+        f"UPDATE experiment_counts SET {_CHANGED}, waiting = waiting - 1, {sets} "
+        f"{_OF.format('NEW')};"
+    )
 
 
 def _changed() -> str:
     old, new = ({"samples": _ONLY.format(r), **_figures(r)} for r in ("OLD", "NEW"))
     sets = ", ".join(f"{name} = {name} + {new[name]} - {old[name]}" for name in new)
-    return f"UPDATE experiment_counts SET {sets} {_OF.format('NEW')};"
+    return f"UPDATE experiment_counts SET {_CHANGED}, {sets} {_OF.format('NEW')};"
 
 
 def _taken() -> str:
     only, rated = _ONLY.format("OLD"), _RATED.format("OLD")
     parts = {"samples": only, "rated": rated, **_figures("OLD")}
     sets = ", ".join(f"{name} = {name} - {part}" for name, part in parts.items())
-    return f"UPDATE experiment_counts SET {sets} {_OF.format('OLD')};"
+    return f"UPDATE experiment_counts SET {_CHANGED}, {sets} {_OF.format('OLD')};"
 
 
 # None is inserted but by what is there: an experiment that is deleted may have lost its rows first.
@@ -150,7 +155,7 @@ BEGIN INSERT INTO experiment_counts (experiment_id, epoch, waiting, dropped)
 CREATE TRIGGER counted_stored AFTER INSERT ON responses WHEN NEW.is_ready
 BEGIN INSERT INTO experiment_counts (experiment_id, epoch, samples, {", ".join(_PARTS)})
  VALUES (NEW.experiment_id, NEW.epoch, {_ONLY.format("NEW")}, {", ".join(_figures("NEW").values())})
- ON CONFLICT (experiment_id, epoch) DO UPDATE SET {_more(("samples", *_PARTS))}; END""",
+ ON CONFLICT (experiment_id, epoch) DO UPDATE SET {_CHANGED}, {_more(("samples", *_PARTS))}; END""",
     f"""
 CREATE TRIGGER counted_finished AFTER UPDATE OF is_ready ON responses
 WHEN NEW.is_ready AND NOT OLD.is_ready BEGIN {_finished()} END""",
@@ -210,7 +215,7 @@ _DEFINITIONS = (
 CREATE TABLE experiment_counts (
  experiment_id INTEGER NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
  epoch INTEGER NOT NULL, {", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in COUNTS)},
- PRIMARY KEY (experiment_id, epoch)) WITHOUT ROWID""",
+ changes INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (experiment_id, epoch)) WITHOUT ROWID""",
     """
 CREATE TABLE experiment_verdicts (
  experiment_id INTEGER NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
@@ -237,8 +242,7 @@ WHERE g.is_current AND r.error IS NULL GROUP BY 1, 2, 3"""
 """The same of verdicts."""
 
 _EPOCHS = """
-SELECT * FROM experiment_counts WHERE experiment_id IN (SELECT value FROM json_each(?))
-AND ready + waiting > 0"""
+SELECT * FROM experiment_counts WHERE experiment_id IN (SELECT value FROM json_each(?))"""
 _DROPPED = """
 SELECT experiment_id, sum(dropped) AS dropped FROM experiment_counts
 WHERE experiment_id IN (SELECT value FROM json_each(?)) GROUP BY experiment_id"""
@@ -251,7 +255,7 @@ def create(connection: Connection) -> None:
     """Make the tables, the triggers and what there is to count now."""
     for statement in (
         *_DEFINITIONS,
-        f"INSERT INTO experiment_counts {COUNTED}",
+        f"INSERT INTO experiment_counts (experiment_id, epoch, {', '.join(COUNTS)}) {COUNTED}",
         f"INSERT INTO experiment_verdicts {VERDICTS}",
     ):
         connection.exec_driver_sql(statement)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from types import NoneType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection
 
 from elluminate_async.schemas import ExperimentResults, RatingValue, YesNoMeans
-from elluminate_async.server.store import figures, result_counts, tables
+from elluminate_async.server.store import listed_figures, result_counts, tables
 from elluminate_async.server.store.figures import MICRO
-from elluminate_async.server.store.paging import READY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,12 +19,6 @@ if TYPE_CHECKING:
     from elluminate_async.server.store.rows import AnyRow
 
 table = tables.responses
-_FIGURES = {
-    "duration_seconds": (int, float),
-    "input_tokens": (int,),
-    "output_tokens": (int,),
-    "reasoning_tokens": (int,),
-}
 # By what name their sums are kept, and in how many parts of one.
 _MEANS = {
     "duration_seconds": ("seconds", MICRO),
@@ -73,7 +65,11 @@ def of_experiments(
     return {
         id: ExperimentResults(
             **_scores(by_criterion),
-            **_figures(connection, (table.c.experiment_id == id, *conditions)),
+            **(
+                listed_figures.of_experiment(connection, id, _sum(epochs_by_id[id], "changes"))
+                if cells is None
+                else listed_figures.of_some(connection, (table.c.experiment_id == id, *conditions))
+            ),
             **_means(epochs_by_id[id], legacy=legacy),
             **_counts(epochs_by_id[id]),
             **_costs(epochs_by_id[id], unknown=0.0 if official else None),
@@ -96,29 +92,6 @@ def _scores(by_criterion: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:
             str(criterion_id): _shares(counts) for criterion_id, counts in by_criterion.items()
         },
     }
-
-
-def _figures(connection: Connection, chosen: Sequence[ColumnElement[bool]]) -> dict[str, Any]:
-    """The known figures of the first responses, each list in their order."""
-    query = select(*(table.c[name] for name in _FIGURES)).where(*chosen, READY)
-    rows = connection.execute(query.order_by(table.c.id).limit(figures.MOST_LISTED)).all()
-    columns = zip(*rows, strict=True) if rows else iter(((),) * len(_FIGURES))
-    return {
-        f"{name}_per_response": _known(column, _FIGURES[name])
-        for name, column in zip(_FIGURES, columns, strict=True)
-    }
-
-
-def _known(column: tuple[Any, ...], kinds: tuple[type, ...]) -> list[Any]:
-    types = set(map(type, column))
-    if types <= {int, NoneType}:
-        return [value for value in column if value is not None]
-    return [value for value in column if _is_figure(value, kinds)]
-
-
-def _is_figure(value: object, kind: tuple[type, ...]) -> bool:
-    # Of a database of before figures were looked at, a column may hold anything.
-    return isinstance(value, kind) and math.isfinite(cast("float", value))
 
 
 def _sum(epochs: Iterable[AnyRow], name: str) -> int:
