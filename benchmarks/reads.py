@@ -1,14 +1,16 @@
 """Do the reads of responses cost the same with 10^5 of them stored as with 10^3?
 
     python -m benchmarks.reads --stored 100000
+    python -m benchmarks.reads --stored 1000000 --reads experiment experiments statistics
 
-The server has a process and a core of its own and a durable file; bare aiohttp asks from another.
-The same requests are timed with 1,000 responses of an experiment, each rated by two criteria, and
-again in the same run of an experiment of `--stored` in the same project, with as many rows in its
-collection. Of each the least of the repeats is taken, warm, and of some also once a response was
-stored since.
-The goal: at most 1.3 times the time, for a page; what has no pages (samples, comparison) is told
-for each of its samples. Each answer's count is compared with what is stored.
+Two servers have a process each, on one core, and a durable file: one with 1,000 responses to each
+of three experiments, each rated by two criteria, and one with `--stored` in two of them and as many
+rows in their collection. Bare aiohttp asks the same of both from another core, by turns, so that
+what else the machine does is in both. Of each the least of the repeats is taken, warm, and of some
+also once a response was stored since.
+The goals: at most 1.3 times the time, for a page, and 1.2 times for the results of experiments;
+what has no pages (samples, comparison) is told for each of its samples. Each answer's count is
+compared with what is stored.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ import argparse
 import asyncio
 import contextlib
 import json
+import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +36,14 @@ from benchmarks.common.report import emit, number, write_table
 from benchmarks.server import Service, chunks, service, set_up, to_generate
 
 FEW = 1_000
-GOAL = 1.3
+GOAL, GOAL_OF_RESULTS = 1.3, 1.2
 SMALL, LARGE, OTHER = 2, 3, 1
-"""Experiments: measured with few, measured with many, and what both are compared with."""
+"""Experiments: one that stays small, the measured one, and what that is compared with."""
 
 
-def reads(experiment: int, count: int, entry: int) -> dict[str, str]:
+def reads(count: int, entry: int) -> dict[str, str]:
     """Paths below the project, by what they are called."""
+    experiment = LARGE
     own = f"/responses?experiment_id={experiment}"
     last = -(-count // 100)
     return {
@@ -62,10 +68,14 @@ def reads(experiment: int, count: int, entry: int) -> dict[str, str]:
 
 
 PER_SAMPLE = ("samples", "samples, sorted", "comparison")
+RESULTS = ("experiment", "experiments")
+CHANGED = ("listing by model", "map, first page", "statistics", "experiment")
 
 
 def load(db: Path, stored: int) -> int:
     """Have ``LARGE`` and ``OTHER`` so many more rated responses, copied past the server.
+
+    The database's own triggers count them.
 
     Returns:
         The first new row's id.
@@ -118,28 +128,41 @@ def _copy(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A server, the paths that it is asked for, and how many responses ``LARGE`` has there."""
+
+    at: Service
+    paths: Mapping[str, str]
+    count: int
+
+
 async def measured(
-    at: Service, paths: Mapping[str, str], count: int, entry: int, repeats: int
-) -> dict[str, float]:
-    """Milliseconds of each read, warm, and of some after a change; others' noise only adds."""
-    found: dict[str, float] = {}
-    for name, path in paths.items():
-        is_whole = name in PER_SAMPLE or name in ("statistics", "experiment", "experiments")
-        times = min(repeats, 5) if is_whole and count > FEW else repeats
-        found[name] = await _least(at, path, times)
-        check(name, json.loads(await at.get(path)), count)
-    for name in ("listing by model", "map, first page", "statistics"):
-        took: list[float] = []
-        for _ in range(5):
-            await at.job("/responses/batches", to_generate(OTHER, [entry]))
-            took.append(await _timed(at, paths[name]))
-        found[f"{name}, after a change"] = min(took)
+    sides: Sequence[Side], chosen: Sequence[str], entry: int, repeats: int
+) -> dict[str, list[float]]:
+    """Milliseconds of each read on each side; others' noise only adds."""
+    found: dict[str, list[float]] = {}
+    for name in chosen:
+        for side in sides:
+            check(name, json.loads(await side.at.get(side.paths[name])), side.count)
+        times = min(repeats, 5) if name in PER_SAMPLE else repeats
+        found[name] = await _least(
+            [partial(_timed, one.at, one.paths[name]) for one in sides], times
+        )
+    for name in (name for name in CHANGED if name in chosen):
+        after = [partial(_timed_after_a_change, one.at, one.paths[name], entry) for one in sides]
+        found[f"{name}, after a change"] = await _least(after, min(repeats, 5))
     return found
 
 
-async def _least(at: Service, path: str, repeats: int) -> float:
-    await at.get(path)
-    return min([await _timed(at, path) for _ in range(repeats)])
+async def _least(timed: Sequence[Callable[[], Awaitable[float]]], repeats: int) -> list[float]:
+    took = [[await one() for one in timed] for _ in range(repeats)]
+    return [min(times) for times in zip(*took, strict=True)]
+
+
+async def _timed_after_a_change(at: Service, path: str, entry: int) -> float:
+    await at.job("/responses/batches", to_generate(OTHER, [entry]))
+    return await _timed(at, path)
 
 
 async def _timed(at: Service, path: str) -> float:
@@ -160,30 +183,35 @@ def check(name: str, document: Any, count: int) -> None:
         assert document["results"]["num_rated_responses"] == count
 
 
-async def run(stored: int, repeats: int) -> list[list[str]]:
+async def run(stored: int, chosen: Sequence[str], repeats: int) -> list[list[str]]:
     """Both sizes; the lines of the table."""
-    rows: list[list[str]] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        db = Path(folder) / "server.db"
+        few_db, many_db = Path(folder) / "few.db", Path(folder) / "many.db"
         async with aiohttp.ClientSession() as session:
-            with service(db, session) as at:
+            with service(few_db, session) as at:
                 entries = await set_up(at, FEW)
-                for experiment in (SMALL, OTHER):
+                for experiment in (SMALL, LARGE, OTHER):
                     await rate_all(at, experiment, entries)
-                paths = reads(SMALL, FEW, entries[3])
-                before = await measured(at, paths, FEW, entries[3], repeats)
-            first = load(db, stored)
-            with service(db, session) as at:
-                paths = reads(LARGE, stored, first + 3)
-                after = await measured(at, paths, stored, entries[3], repeats)
-    for name, few in before.items():
+            shutil.copyfile(few_db, many_db)
+            first = load(many_db, stored - FEW)
+            with service(few_db, session) as few, service(many_db, session) as many:
+                sides = (
+                    Side(few, reads(FEW, entries[3]), FEW),
+                    Side(many, reads(stored, first + 3), stored),
+                )
+                found = await measured(sides, chosen or list(sides[0].paths), entries[3], repeats)
+    rows: list[list[str]] = []
+    missed: list[str] = []
+    for name, (few_ms, many_ms) in found.items():
         share = stored / FEW if name in PER_SAMPLE else 1.0
-        ratio = after[name] / few / share
-        emit(benchmark="reads", read=name, few_ms=few, many_ms=after[name], ratio=ratio)
-        each = " (each sample)" if share > 1 else ""
-        rows.append([name + each, number(few), number(after[name]), number(ratio)])
-    missed = [row[0] for row in rows if float(row[3]) > GOAL]
-    emit(benchmark="reads", stored=stored, goal=GOAL, missed=missed)
+        ratio = many_ms / few_ms / share
+        emit(benchmark="reads", read=name, few_ms=few_ms, many_ms=many_ms, ratio=ratio)
+        each = " (each sample)" if name in PER_SAMPLE else ""
+        rows.append([name + each, number(few_ms), number(many_ms), number(ratio)])
+        goal = GOAL_OF_RESULTS if name.partition(",")[0] in RESULTS else GOAL
+        if ratio > goal:
+            missed.append(name)
+    emit(benchmark="reads", stored=stored, goals=[GOAL, GOAL_OF_RESULTS], missed=missed)
     return rows
 
 
@@ -201,11 +229,12 @@ async def rate_all(at: Service, experiment: int, entries: Sequence[int]) -> None
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--stored", type=int, default=100_000)
+    parser.add_argument("--reads", nargs="+", default=[], choices=reads(FEW, 1), metavar="READ")
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--table", action="store_true", help="write the table of the README")
     arguments = parser.parse_args()
     pin(CLIENT_CORE)
-    lines = asyncio.run(run(arguments.stored, arguments.repeats))
+    lines = asyncio.run(run(arguments.stored, arguments.reads, arguments.repeats))
     if arguments.table:
         head = ["read", "1,000 stored, ms", f"{arguments.stored:,} stored, ms", "ratio"]
         write_table("reads", head, lines)
