@@ -46,7 +46,7 @@ def offset_of(content: bytes, name: str) -> int | None:
     key = key_of(name)
     at = len(MAGIC)
     while at < len(content):
-        if content[at : at + _KEY_BYTES] == key:
+        if content[at : at + _KEY_BYTES] in (key, bytes(_KEY_BYTES)):
             return at
         at += RECORD_BYTES
     return at if at < MOST_BYTES else None
