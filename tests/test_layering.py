@@ -46,9 +46,10 @@ ALLOWED = {
     | {"operations", "progress", "report", "resources", "evaluation"},
     "client": L0 | L1 | L2 | L3 | {"operations", "resources", "evaluation"},
     "server": L0 | {"limits", "server"},
-    "cli": PUBLIC | L0 | {"config", "report", "tables", "server", "cli"},
+    # Of the integrations a share that the user names, which is an extra's.
+    "cli": PUBLIC | L0 | {"batch", "config", "report", "tables", "server", "integrations", "cli"},
     "testing": PUBLIC | L0 | {"testing"},
-    # None is imported by the rest. Jobs in the background are kept as journals are.
+    # Only the command line imports one. Jobs in the background are kept as journals are.
     "integrations": PUBLIC | L0 | {"batch", "engine", "tables", "telemetry", "integrations"},
     "": L0 | L1 | L2 | {"client", "engine", "evaluation", "operations"},
     "__main__": {"cli"},

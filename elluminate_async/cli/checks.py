@@ -20,6 +20,7 @@ from elluminate_async.cli.evaluating import OUTAGES
 from elluminate_async.cli.exits import EXIT_MISUSE, EXIT_NOT_MEASURED
 from elluminate_async.cli.models import OFFLINE, model_named
 from elluminate_async.cli.service import Where, opened
+from elluminate_async.cli.shares import FAR, share_of, share_of_environment, told
 
 _EXTRAS: Final = {
     "server": ("fastapi", "sqlalchemy", "uvicorn", "openai", "cryptography"),
@@ -79,11 +80,17 @@ class Checks:
         self.found.append(CheckDocument(name=name, status="failed", detail=detail, exit_code=code))
 
 
-async def checks_of(where: Where) -> list[CheckDocument]:
-    """All checks, in the order in which they build on each other."""
+async def checks_of(where: Where, share: str | None = None) -> list[CheckDocument]:
+    """All checks, in the order in which they build on each other.
+
+    Args:
+        where: The service.
+        share: That of ``--share``; None for that of the environment, if there is one.
+    """
     checks = Checks()
     _installed(checks)
     _limits(checks)
+    await _share(checks, share)
     if where.is_embedded:
         await _model(checks, where)
         # The model was asked by itself: the server is looked at without it.
@@ -122,6 +129,31 @@ def _limits(checks: Checks) -> None:
             checks.warn("limits", f"{detail}, which are few: ulimit -n 1024")
             return
     checks.ok("limits", detail)
+
+
+async def _share(checks: Checks, text: str | None) -> None:
+    try:
+        share = share_of_environment() if text is None else share_of(text)
+        if share is None:
+            return
+        try:
+            await share.state()
+            # The first one makes a connection.
+            state = await share.state()
+        finally:
+            await share.aclose()
+    except (ElluminateError, OSError) as error:
+        checks.fail("share", error)
+        return
+    detail = told(share.name, state)
+    if state.round_trip > FAR:
+        checks.warn(
+            "share",
+            f"{detail}; it is far, so that less is used of limits whose period is below "
+            f"{state.round_trip / FAR:.0f} s",
+        )
+    else:
+        checks.ok("share", detail)
 
 
 @asynccontextmanager

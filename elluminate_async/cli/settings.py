@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from elluminate_async import BatchOptions, CriterionIn, RateLimit
+from elluminate_async.cli.shares import share_of_environment
 
 if TYPE_CHECKING:
     from elluminate_async.cli.runs import RunFile
@@ -16,10 +17,16 @@ chunks end."""
 
 
 def options_of(file: RunFile) -> BatchOptions:
-    """The options of a run."""
+    """The options of a run; at a service elsewhere with the share of the environment.
+
+    Raises:
+        ConfigurationError, MissingExtraError: The environment names a share that is none.
+    """
     spec, given = file.spec.options, dict[str, Any]()
     if file.where.is_embedded:
         given["chunk_size"] = CHUNK_SIZE
+    else:
+        given["share"] = share_of_environment()
     if spec.concurrency is not None:
         given["max_concurrency"] = spec.concurrency
     if spec.requests_per_second is not None:

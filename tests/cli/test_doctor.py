@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from elluminate_async import ConfigurationError, FileShare
+from elluminate_async.batch.share import Slots
 from elluminate_async.cli.checks import Checks, check_clock, checks_of
+from elluminate_async.cli.runs import RunFile
 from elluminate_async.cli.service import Where
+from elluminate_async.cli.settings import options_of
+from elluminate_async.cli.spec import Spec
 from elluminate_async.server import LocalServer
 from tests.cli.command import Command, endpoint
 from tests.cli.schemas import misfit
@@ -47,6 +52,58 @@ def test_a_models_endpoint_is_asked_once(command: Command) -> None:
 
     assert done.code == 3
     assert "no such key" in done.err
+
+
+def test_the_state_of_a_share_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the option or the environment: whether it answers, what is given away, hold and pace."""
+    share = FileShare(command.folder / "limits", "key")
+
+    async def use() -> None:
+        await share.reserve([Slots("requests", 0.1, 100, 0.0)], earliest=0.0, latest=1.0)
+        await share.hold(60)
+        await share.pace(refused=20.0)
+
+    monkeypatch.setenv("ELLUMINATE_SHARE", f"file:{share.path}#key")
+    assert "ok       share      'key' answers in" in (unused := command("doctor").err)
+    assert "nobody has used it yet" in unused
+    asyncio.run(use())
+    done = command("doctor", "--share", "file:limits#key")
+
+    assert done.code == 0
+    assert re.search(r"slots of requests are given away for \d\.\d s ahead; all are held", done.err)
+    assert "the service last refused 20.0 requests a second" in done.err
+
+
+@pytest.mark.parametrize(
+    ("share", "code", "text"),
+    [
+        ("file:nowhere/limits", 2, "its directory does not exist"),
+        ("limits", 2, "a share is named as in file:"),
+        ("redis://127.0.0.1:9/0#key", 3, "127.0.0.1"),
+    ],
+)
+def test_a_share_that_cannot_be_used(command: Command, share: str, code: int, text: str) -> None:
+    """The exit code says whether it may be, later."""
+    done = command("doctor", "--share", share)
+
+    assert done.code == code
+    assert re.search(f"FAILED.*share.*{re.escape(text)}", done.err)
+
+
+def test_runs_elsewhere_share_what_the_environment_names(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded server is this process's alone."""
+    monkeypatch.setenv("ELLUMINATE_SHARE", "file:limits#key")
+    given = {"data": "rows.csv", "prompt": "{{question}}", "criteria": ["Is it?"]}
+    spec = Spec.model_validate(given)
+    elsewhere = RunFile(title="t", spec=spec, where=Where(base_url="http://127.0.0.1:9"))
+
+    assert options_of(elsewhere).share == FileShare("limits", "key")
+    assert options_of(RunFile(title="t", spec=spec, where=Where())).share is None
+    monkeypatch.setenv("ELLUMINATE_SHARE", "limits")
+    with pytest.raises(ConfigurationError, match="ELLUMINATE_SHARE: a share is named as in"):
+        options_of(elsewhere)
 
 
 async def test_a_service_elsewhere_tells_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
