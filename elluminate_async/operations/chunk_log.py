@@ -181,7 +181,8 @@ class ChunkIntent(ResentChunk):
     """A chunk to be sent: its idempotency key, and what the journal is told of its sendings.
 
     The intent is noted once the limits let the chunk go, and taken back when the service
-    refused it, so that what waits for its turn counts as never sent. One that stands is not
+    refused it, so that what waits for its turn counts as never sent; where several processes share
+    the limits before it waits, as its turn is then to be used at once. One that stands is not
     noted again, and what ends a wait before a repetition does not take it back.
     """
 
