@@ -69,6 +69,7 @@ async def answer_once(
     status: int,
     after: Callable[[T], None] | None = None,
     experiment: Callable[[Connection, T], int | None] = _of_none,
+    telling: Telling[T] | None = None,
 ) -> Response:
     """Answer a POST, or repeat the answer that its idempotency key got before.
 
@@ -79,6 +80,7 @@ async def answer_once(
         status: Of a new answer.
         after: Gets the statements' result once it is committed.
         experiment: Of the statements' result: what the key's record goes with.
+        telling: How the result is told; None where it is the answer itself.
 
     Raises:
         Problem: 409 while the same request is being worked on, 422 when its key was used
@@ -88,7 +90,7 @@ async def answer_once(
     async def nothing_to_prepare() -> Callable[[Connection], T]:
         return statements
 
-    work = _Work(request, project, nothing_to_prepare, status, after, experiment)
+    work = _Work(request, project, nothing_to_prepare, status, after, experiment, telling=telling)
     return await _once(work, _key(request, project, await request.body()), looks_first=False)
 
 

@@ -125,11 +125,27 @@ async def test_an_upload_that_skips_keeps_its_ids_under_its_key(api: Api, path: 
     assert last.body[0]["input_values"] == {"word": "changed"}
     assert [row["id"] for row in last.body[1:]] == [row["id"] for row in first.body[2:]]
 
+    assert len(await _kept(api)) < 30
+
+
+async def test_a_large_collection_keeps_its_id_under_its_key(api: Api) -> None:
+    """The answer to its creation is told again as the collection is then."""
+    body = {"name": "C", "variables": [{"word": f"w{number}"} for number in range(101)]}
+    key = {"Idempotency-Key": "k"}
+    first = await api("POST", "/collections", body, headers=key)
+    again = await api("POST", "/collections", body, headers=key)
+    assert (again.body, again.headers["Idempotency-Replayed"]) == (first.body, "true")
+    assert await _kept(api) == "ids 1+1"
+    await api("DELETE", "/collections/1")
+    assert (await api("POST", "/collections", body, headers=key)).status == 404
+
+
+async def _kept(api: Api) -> str:
+    """The answer that is kept under the only key."""
     assert api.server._service is not None
-    (kept,) = await api.server._service.database.read(
-        lambda connection: connection.exec_driver_sql("SELECT answer FROM idempotency").one()
+    return await api.server._service.database.read(
+        lambda connection: connection.exec_driver_sql("SELECT answer FROM idempotency").scalar_one()
     )
-    assert len(kept) < 30
 
 
 @pytest.mark.parametrize("line", ['{"x": NaN}', '{"x": 1e999}', '{"x": "\\ud83d"}'])

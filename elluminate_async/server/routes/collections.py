@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
 
 from elluminate_async.schemas import (
     Collection,
@@ -14,7 +15,7 @@ from elluminate_async.schemas import (
 )
 from elluminate_async.schemas.collections import UpdateCollectionRequest
 from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute
-from elluminate_async.server.idempotency import answer_once
+from elluminate_async.server.idempotency import Telling, Told, answer_once
 from elluminate_async.server.problems import check_count
 from elluminate_async.server.routes.deps import (
     Cascade,
@@ -27,12 +28,15 @@ from elluminate_async.server.routes.deps import (
 from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.store import collections as store
 from elluminate_async.server.store import prompt_templates, sizes, template_variables
+from elluminate_async.server.store.idempotency import read_ids, written_ids
 from elluminate_async.server.store.template_variables import NewRows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=BoundedRoute)
+
+_LARGE_ROWS: Final = 100
 
 
 @router.post("", status_code=201, response_model=CollectionWithEntries, responses=refused(409))
@@ -45,7 +49,17 @@ async def create(project: InProject, request: Request, body: CreateCollectionReq
         made = template_variables.create_collection(connection, project.id, body, rows)
         return template_variables.whole_collection(connection, project.id, made)
 
-    return await answer_once(request, project, make, status=201)
+    def told(made: CollectionWithEntries) -> Told:
+        # Of many rows the answer may be large: of what it is about it can be told again.
+        is_large = len(made.variables) > _LARGE_ROWS
+        return Told(to_json(made).decode(), written_ids([made.id]) if is_large else None)
+
+    def tell_again(connection: Connection, kept: str) -> str:
+        (made,) = read_ids(kept)
+        return to_json(template_variables.whole_collection(connection, project.id, made)).decode()
+
+    telling = Telling(told, tell_again)
+    return await answer_once(request, project, make, status=201, telling=telling)
 
 
 @router.get("", response_model=Page[Collection])
