@@ -89,6 +89,19 @@ async def test_a_new_criterion_is_asked_alone(rated: Api, judge: ScriptedModel) 
     assert all("x?" not in asked for asked in judge.whole[2:])
 
 
+async def test_a_criterion_of_another_text_is_asked(rated: Api, judge: ScriptedModel) -> None:
+    """The run rates by it too, and what was rated by the text before is told as it was."""
+    path = await begin(rated, [1])
+    first = await rated.ended(path)
+    assert (await rated("PUT", "/criteria/1", {"criterion_str": "y?"})).status == 200
+    assert given(await rated.get(path)) == given(first)
+    again = await rate(rated, [1])
+
+    (rating,) = again["result"][0]
+    assert rating["criterion"]["criterion_str"] == "y?"
+    assert len(judge.calls) == 2
+
+
 async def test_jobs_of_a_run_at_once_ask_once(rated: Api, judge: ScriptedModel) -> None:
     """The one waits for what the other asks; another run does not."""
     judge.gate.clear()

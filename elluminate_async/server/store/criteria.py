@@ -44,6 +44,10 @@ INSERT INTO criteria (id, project_id, criterion_set_id, criterion_str, label, re
  created_at)
 SELECT ?, project_id, criterion_set_id, criterion_str, label, ?, created_at
 FROM criteria WHERE id = ?"""
+# Jobs of runs find their ratings by what they asked.
+_ASKED_BY_RUNS = """
+INSERT INTO job_criteria (job_id, criterion_id) SELECT j.id, ? FROM jobs AS j
+CROSS JOIN job_criteria AS k ON k.job_id = j.id AND k.criterion_id = ? WHERE j.run_id IS NOT NULL"""
 _OF_JOB = f"""
 SELECT {_COLUMNS} FROM job_criteria AS k CROSS JOIN criteria ON id = k.criterion_id
 WHERE k.job_id = ? AND +project_id = ? ORDER BY id"""
@@ -218,6 +222,7 @@ def _leave_ratings(connection: Connection, criterion_id: int) -> None:
     (old_id,) = reserve_ids(connection, table)
     run_many(connection, _RETIRED_TWIN, [(old_id, time_text(now()), criterion_id)])
     connection.execute(update(tables.ratings).where(of_it).values(criterion_id=old_id))
+    run_many(connection, _ASKED_BY_RUNS, [(old_id, criterion_id)])
 
 
 def remove(connection: Connection, project_id: int, criterion_id: int, deletion: Deletion) -> None:
