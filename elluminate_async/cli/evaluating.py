@@ -183,6 +183,8 @@ class Runner:
             name=self._file.title,
             epochs=spec.epochs,
             rating_mode=RatingMode(spec.rating_mode),
+            run=spec.run,
+            item_keys=spec.key,
             journal=self._run.journal,
             max_cost=spec.max_cost,
             progress=not self._talk.is_quiet,

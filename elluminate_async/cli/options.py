@@ -36,6 +36,18 @@ ModelOption: TypeAlias = Annotated[
 EpochsOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=1_000, help="Answers to each row from each model.")
 ]
+RunOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Belongs to this run at the service: what another process of it has made is taken, "
+        "and made by none twice.",
+    ),
+]
+KeyOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="What tells the rows of a --run from each other."),
+]
 NameOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Of the run; else that of the file.")
 ]

@@ -11,6 +11,8 @@
       - small
       - {name: large, llm_model_name: gpt-large, base_url: "https://…/v1", api_key_env: LARGE_KEY}
     epochs: 1
+    run: nightly-42                        # left out, each call is one of its own
+    key: ticket_id                         # the column that tells the rows of a run apart
     rating_mode: detailed                  # or fast, without the judge's reasoning
     gate: {pass_rate: 0.8, max_error_rate: 0.05, per_criterion: false}
     options: {concurrency: 10, requests_per_second: 20, items_per_minute: 3000, deadline: 3600}
@@ -125,6 +127,8 @@ class Spec(SpecModel):
     """One evaluation.
 
     Attributes:
+        run: The run that it belongs to; see `AsyncClient.evaluate`.
+        key: The column that tells the rows of a run from each other.
         responses: The column of answers that exist, which are rated and not generated.
         limit: Only so many rows, the first.
         max_cost: What the answers may cost; see `AsyncClient.evaluate`.
@@ -136,6 +140,8 @@ class Spec(SpecModel):
     criteria: list[str | CriterionSpec] | None = None
     models: list[str | ModelSpec] = []
     epochs: Annotated[int, Field(ge=1, le=1_000)] = 1
+    run: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    key: Annotated[str, Field(min_length=1)] | None = None
     rating_mode: Literal["detailed", "fast"] = "detailed"
     name: Annotated[str, Field(min_length=1)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from elluminate_async.batch import BatchOptions, ProgressCallback
 from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.evaluation.evaluation import Evaluation
@@ -43,6 +45,8 @@ class EvaluationCalls:
         name: str | None = None,
         epochs: int = 1,
         rating_mode: RatingMode = RatingMode.DETAILED,
+        run: str | None = None,
+        item_keys: str | Iterable[str] | None = None,
         journal: JournalPath | None = None,
         max_cost: float | None = None,
         options: BatchOptions | None = None,
@@ -68,6 +72,12 @@ class EvaluationCalls:
             name: Of the evaluation; where it is taken at the service, the time is added.
             epochs: Responses to each row under each configuration.
             rating_mode: With (DETAILED) or without (FAST) the judge's reasoning.
+            run: The name of the run that the evaluation belongs to. Calls of one run, whatever
+                process makes them, of the same rows or of others, share the objects at the service
+                and what was made there, where it honours that as the embedded server does; see
+                ``docs/how-to/runs.md``. No journal is needed then.
+            item_keys: The name of the column whose texts or whole numbers tell the rows of the run
+                from each other, or a list of n texts; None tells them by their contents.
             journal: Path of a directory that remembers the evaluation: the same call again,
                 also after a crash, takes what is done and sends the rest. What failed for good
                 stays so until `Evaluation.retry_failed`.
@@ -115,6 +125,8 @@ class EvaluationCalls:
             rating_mode=rating_mode,
             journal=journal_path(journal),
             max_cost=max_cost,
+            run=run,
+            item_keys=item_keys,
         )
         return await Evaluator(self._connection, request, options, progress).evaluate()
 
@@ -130,6 +142,8 @@ class EvaluationCalls:
         name: str | None = None,
         epochs: int = 1,
         rating_mode: RatingMode = RatingMode.DETAILED,
+        run: str | None = None,
+        item_keys: str | Iterable[str] | None = None,
         journal: JournalPath | None = None,
         max_cost: float | None = None,
         options: BatchOptions | None = None,
@@ -155,6 +169,8 @@ class EvaluationCalls:
             rating_mode=rating_mode,
             journal=journal_path(journal),
             max_cost=max_cost,
+            run=run,
+            item_keys=item_keys,
         )
         return Evaluator(self._connection, request, options, progress).stream()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from elluminate_async.engine.chunks import Cut, Entry, Item, Passed, closing
 from elluminate_async.errors import InputError, ItemError, NoTextError
 from elluminate_async.errors.closest import did_you_mean
+from elluminate_async.evaluation.row_keys import KeyCounter, RowKeys, UniqueKeys
 from elluminate_async.operations.response_items import BODY_BYTES, ResponsePlan, ResponseSpec
 from elluminate_async.operations.stored_items import Output, bad_input, output_messages, stored_item
 from elluminate_async.resources.template_variables import check_rows, encode_row
@@ -24,6 +25,7 @@ from elluminate_async.tables.json_checks import is_missing, problem_in
 
 if TYPE_CHECKING:
     from elluminate_async.evaluation.channel import Channel
+    from elluminate_async.operations.run_keys import ItemKey
     from elluminate_async.schemas.template_variables import TemplateVariables
 
 
@@ -34,14 +36,20 @@ class Inputs:
         placeholders: Of the template: a row needs a value for each.
         answers: See `Answers`.
         uses: How often a row is asked for before it is forgotten; None keeps all.
+        keys: Of the rows, in a run.
 
     Attributes:
         paired_by: See `EvaluationRecord.paired_by`; known from the first row on.
     """
 
     def __init__(
-        self, placeholders: Iterable[str], answers: str | Sequence[Output] | None, uses: int | None
+        self,
+        placeholders: Iterable[str],
+        answers: str | Sequence[Output] | None,
+        uses: int | None,
+        keys: RowKeys | None = None,
     ) -> None:
+        self.keys = keys
         self._placeholders = frozenset(placeholders)
         self._answers = answers
         self._uses = uses
@@ -55,7 +63,14 @@ class Inputs:
 
     def check(self, rows: Iterable[object]) -> None:
         """Raise `InputError` for rows that cannot be sent, with the first of their positions."""
-        check_rows(rows, self._encoded)
+        unique = None if self.keys is None else UniqueKeys(self.keys)
+
+        def encode(position: int, row: object) -> None:
+            encoded = self._encoded(position, row)
+            if unique is not None:
+                unique.check(position, cast("Mapping[str, Any]", row), encoded)
+
+        check_rows(rows, encode)
 
     def note(self, position: int, row: Mapping[str, Any]) -> None:
         """Keep a copy of a row for its records: a generator may use one mapping for all."""
@@ -120,6 +135,12 @@ class Inputs:
                 )
         if isinstance(self._answers, str) and self._answers not in values:
             raise InputError(f"rows[{position}] has no column {self._answers!r} for responses=")
+        if self.keys is not None:
+            self.keys.of(position, values)
+
+    def row(self, position: int) -> Mapping[str, Any]:
+        """A row that was noted."""
+        return self._rows[position]
 
     def messages(self, position: int) -> list[dict[str, Any]]:
         """The answer to a row that was made elsewhere.
@@ -148,6 +169,7 @@ class Specs:
         self._inputs = inputs
         self._epochs = epochs
         self._is_given = is_given
+        self._keys = None if inputs.keys is None else KeyCounter(inputs.keys)
 
     async def source(
         self, rows: Channel[TemplateVariables]
@@ -166,12 +188,17 @@ class Specs:
     ) -> Iterator[Entry[ResponseSpec]]:
         """The epochs of one row."""
         first = row * self._epochs
-        for epoch in range(self._epochs):
-            position = first + epoch
-            if isinstance(outcome, ItemError):
-                yield Passed(position, outcome.at(position))
-            else:
-                yield self._entry(position, row, outcome, epoch + 1)
+        if isinstance(outcome, ItemError):
+            yield from (Passed(p, outcome.at(p)) for p in range(first, first + self._epochs))
+            return
+        keys: Sequence[ItemKey | None] = [None] * self._epochs
+        if self._keys is not None:
+            keys = self._keys.keys_of(row, self._inputs.row(row), outcome, self._epochs)
+        for epoch, key in enumerate(keys):
+            entry = self._entry(first + epoch, row, outcome, epoch + 1)
+            if isinstance(entry, Item):
+                entry.value.key = key
+            yield entry
 
     def items(self, row: int, outcome: TemplateVariables) -> Iterator[Item[ResponseSpec]]:
         """Those of `entries` that are sent."""

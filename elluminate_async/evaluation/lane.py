@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from elluminate_async.batch import Batch
@@ -11,6 +12,7 @@ from elluminate_async.engine.run import deliver_all, run_batch
 from elluminate_async.errors import ItemError
 from elluminate_async.evaluation.channel import Channel, StepUpstream
 from elluminate_async.evaluation.inputs import Specs
+from elluminate_async.evaluation.row_keys import keying_of
 from elluminate_async.operations.generate import Generate
 from elluminate_async.operations.rate import Rate
 from elluminate_async.operations.rating_items import entry_of, repaired
@@ -86,7 +88,9 @@ class Lane:
         self._to_rate = Channel["PromptResponse"](keep=keep, is_cut=request.total is not None)
         is_given = request.answers is not None
         experiment = self.configuration.experiment
-        plan = ResponsePlan.check(experiment, setup.template, None)
+        plan = replace(
+            ResponsePlan.check(experiment, setup.template, None), keying=keying_of(request.keys)
+        )
         total = None if request.total is None else request.total * request.epochs
         responses, ratings = f"responses-{index}", f"ratings-{index}"
         self._generate = Generate(
@@ -100,6 +104,7 @@ class Lane:
         self._rate = Rate(
             contexts[1],
             request.rating_mode,
+            plan.run,
             total=total,
             journal=request.step_journal(ratings),
             # Those of a set are in the journal of the whole.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from elluminate_async.batch.options import is_finite, shown
 from elluminate_async.errors import InputError
 from elluminate_async.evaluation.directory import journal_name
+from elluminate_async.evaluation.row_keys import RowKeys, checked_keys
 from elluminate_async.operations.json_input import check_name
 from elluminate_async.operations.new_criteria import NewCriteria, criteria_of
 from elluminate_async.operations.rating_items import checked_mode
@@ -64,6 +65,7 @@ class EvaluationRequest:
         answers: See `Answers`; None to have them generated.
         journal: The directory of its journals.
         max_cost: What the generations may cost; None for no bound.
+        keys: The run that it belongs to, and the keys of its rows; None without a run.
     """
 
     rows: Iterable[Row] | AsyncIterable[Row] | None
@@ -79,6 +81,7 @@ class EvaluationRequest:
     rating_mode: RatingMode
     journal: Path | None
     max_cost: float | None = None
+    keys: RowKeys | None = None
 
     @property
     def fan_out(self) -> int:
@@ -129,6 +132,10 @@ class EvaluationRequest:
             "rating_mode": self.rating_mode.value,
             "name": self.name,
         }
+        if self.keys is not None:
+            # Journals without a run have no such part.
+            given = self.keys.given
+            parts["run"] = [self.keys.run, given if isinstance(given, str) else given is not None]
         return {name: _hash(value) for name, value in parts.items()}
 
 
@@ -150,6 +157,8 @@ def checked_request(
     rating_mode: RatingMode,
     journal: Path | None,
     max_cost: float | None = None,
+    run: str | None = None,
+    item_keys: str | Iterable[str] | None = None,
 ) -> EvaluationRequest:
     """The request of these arguments.
 
@@ -183,6 +192,7 @@ def checked_request(
         rating_mode=checked_mode(rating_mode),
         journal=journal,
         max_cost=None if max_cost is None else checked_cost(max_cost, is_given=answers is not None),
+        keys=checked_keys(run, item_keys, total),
     )
 
 

@@ -37,6 +37,7 @@ from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
+from elluminate_async.operations.run_keys import honours_items
 from elluminate_async.operations.standing import standing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.progress import Showing
@@ -86,6 +87,7 @@ class Evaluator:
         self._request = request
         self._context = CallContext.begin(connection, options)
         self._setup: Setup | None = None
+        self._is_keyed = False
         self._has_lanes = anyio.Event()
         self._inputs = Inputs((), None, None)
         self._lanes: list[Lane] = []
@@ -207,14 +209,15 @@ class Evaluator:
         """Check the rows by the template's placeholders, and make the operation of their upload."""
         request = self._request
         uses = None if keep else request.fan_out
-        self._inputs = Inputs(template.placeholders, request.answers, uses)
+        self._inputs = Inputs(template.placeholders, request.answers, uses, request.keys)
         if isinstance(request.prompt, int):
             self._check_rows(template.placeholders)
         if request.rows is not None:
             self._uploading = Upload(
                 _own_memory(self._for_steps()),
                 collection.id,
-                skip_existing=False,
+                # The rows of a run are there where another call of it has uploaded them.
+                skip_existing=self._is_keyed,
                 total=request.total,
                 journal=request.step_journal("rows"),
                 rows_at_once=request.rows_at_once(self._context.options),
@@ -245,13 +248,16 @@ class Evaluator:
     def _check_rows(self, placeholders: Iterable[str]) -> None:
         """Look at all rows, where they are there."""
         if (rows := self._request.listed()) is not None:
-            Inputs(placeholders, self._request.answers, None).check(rows)
+            Inputs(placeholders, self._request.answers, None, self._request.keys).check(rows)
 
     async def _make_setup(self, begin: Begin) -> Setup:
         seconds = self._context.policy.deadline_at - time.monotonic()
         with anyio.move_on_after(max(0.0, seconds)):
             with standing(self._connection, self._context.policy):
-                return await SetupMaker(self._context, self._request).make(begin)
+                if self._request.keys is not None:
+                    self._is_keyed = await honours_items(self._context)
+                maker = SetupMaker(self._context, self._request, is_keyed=self._is_keyed)
+                return await maker.make(begin)
         raise deadline_passed("before the evaluation was set up")
 
     def _for_steps(self) -> CallContext:

@@ -81,11 +81,16 @@ class SetupMaker:
     Args:
         context: Of the evaluation, whose options these requests go by.
         request: What is to be evaluated.
+        is_keyed: Whether the service knows the items of its run, so that all calls of that share
+            one setup.
     """
 
-    def __init__(self, context: CallContext, request: EvaluationRequest) -> None:
+    def __init__(
+        self, context: CallContext, request: EvaluationRequest, *, is_keyed: bool = False
+    ) -> None:
         connection = context.connection
         self._request = request
+        self._run = request.keys.run if is_keyed and request.keys is not None else None
         self._options = context.options
         self._templates = PromptTemplatesResource(connection)
         self._criteria = CriteriaResource(connection)
@@ -134,7 +139,7 @@ class SetupMaker:
         # Alone: where one of them is not there, nothing is made.
         configs = await _all(map(self._config, request.llm_configs))
         label = await self._label()
-        base = request.name or f"Evaluation of {label}"
+        base = self._name(label)
         (template, criterion_set), collection = await _both(
             self._template_and_set(label), self._collection(base)
         )
@@ -149,8 +154,9 @@ class SetupMaker:
                 llm_config=config,
                 criterion_set=criterion_set,
             )
-            name = base if config is None or len(configs) == 1 else f"{base} · {config.name}"
-            return self._configuration(config, await _unique(name, create))
+            is_one = len(configs) == 1 and self._run is None
+            name = base if config is None or is_one else f"{base} · {config.name}"
+            return self._configuration(config, await self._made(name, create))
 
         return Setup(base, template, collection, tuple(await _all(map(made, configs))))
 
@@ -178,8 +184,26 @@ class SetupMaker:
     async def _collection(self, base: str) -> Collection:
         given = self._request.collection
         if given is None:
-            return await _unique(base, self._collections.get_or_create)
+            return await self._made(base, self._collections.get_or_create)
         return await self._collections.get(id=given) if isinstance(given, int) else given
+
+    async def _made(
+        self, name: str, get_or_create: Callable[[str], Awaitable[tuple[T, bool]]]
+    ) -> T:
+        """A new object, or in a run the one of that name.
+
+        Raises:
+            InputError: That is another one than this call's.
+        """
+        if self._run is None:
+            return await _unique(name, get_or_create)
+        try:
+            return (await get_or_create(name))[0]
+        except InputError as error:
+            raise InputError(
+                f"the run {self._run!r} was begun with another evaluation of that name, whose "
+                f"answers would not be of this one ({error}): pass another run="
+            ) from None
 
     def _configuration(self, config: LLMConfig | None, experiment: Experiment) -> Configuration:
         """With the project's default where none was named, as the experiment tells it."""
@@ -190,8 +214,9 @@ class SetupMaker:
             return Configuration("default", None, experiment)
         return Configuration(chosen.name or f"configuration {chosen.id}", chosen, experiment)
 
-    def _name(self, template: PromptTemplate) -> str:
-        return self._request.name or f"Evaluation of {template.name}"
+    def _name(self, label: str) -> str:
+        name = self._request.name or f"Evaluation of {label}"
+        return name if self._run is None else f"{name} · {_shortened(self._run)}"
 
     async def _config(self, config: str | LLMConfig | int | None) -> LLMConfig | None:
         if config is None:
@@ -227,7 +252,7 @@ class SetupMaker:
     async def _find(self, directory: Path, known: dict[str, Any]) -> Setup:
         now = self._request.fingerprint()
         was = known["call"]
-        if changed := [name for name in now if now[name] != was.get(name)]:
+        if changed := [name for name in {**now, **was} if now.get(name) != was.get(name)]:
             raise JournalError(
                 f"the journal {directory} was begun with another {changed[0]}=: pass what it was "
                 "begun with, or another path",
@@ -254,7 +279,7 @@ class SetupMaker:
             )
         configs = await _all(map(self._config, request.llm_configs))
         return Setup(
-            self._name(template),
+            self._name(template.name),
             template,
             collection,
             tuple(
@@ -262,6 +287,14 @@ class SetupMaker:
                 for config, experiment in zip(configs, experiments, strict=True)
             ),
         )
+
+
+def _shortened(run: str) -> str:
+    """The name of a run as a part of other names."""
+    if len(run) <= _LONGEST_NAME:
+        return run
+    mark = hashlib.blake2b(run.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{run[: _LONGEST_NAME - 10]}… {mark}"
 
 
 def _first_words(prompt: str | Sequence[object]) -> str:

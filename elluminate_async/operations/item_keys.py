@@ -163,13 +163,21 @@ def checked_keying(run: object, item_keys: object) -> Keying | None:
     return Keying(found, given)
 
 
-def _checked_key(position: int, key: object) -> str:
+def checked_key(key: object, where: str) -> str:
+    """A key, which errors call ``where``.
+
+    Raises:
+        InputError: It is no text, or too long.
+    """
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
         raise InputError(
-            f"item_keys[{position}] must be a text of 1 to {LONGEST_KEY:,} characters, "
-            f"not {shown(key)}"
+            f"{where} must be a text of 1 to {LONGEST_KEY:,} characters, not {shown(key)}"
         )
     return key
+
+
+def _checked_key(position: int, key: object) -> str:
+    return checked_key(key, f"item_keys[{position}]")
 
 
 def _occurrences() -> _Counted:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from elluminate_async.batch import BatchOptions
     from elluminate_async.engine.operation import Outcomes
+    from elluminate_async.operations.json_input import QueryValue
 
 ROWS_PER_UPLOAD = 1_000
 """Rows in one upload at most; ``chunk_bytes`` bounds it too."""
@@ -140,10 +141,14 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
 
         async def post(content: bytes, sending: ResentChunk) -> list[TemplateVariables]:
             body, kind = multipart_file("file", "variables.jsonl", content, JSONL_CONTENT_TYPE)
+            query: dict[str, QueryValue] = {"skip_existing": self._skip_existing}
+            if self._skip_existing and await connection.has(Capability.ITEM_KEYS, policy):
+                # Then those that exist need not be looked for.
+                query["return_existing"] = True
             what = Post(
                 (*self._entries, "batches"),
                 body,
-                query={"skip_existing": self._skip_existing},
+                query=query,
                 content_type=kind,
                 harmless=self._skip_existing,
             )

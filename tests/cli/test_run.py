@@ -199,6 +199,21 @@ def test_a_file_that_cannot_be_is_told_before_anything_is_paid_for(
         assert not model.requests
 
 
+def test_a_run_at_the_service_is_of_many_calls(command: Command) -> None:
+    """Another call of it, with rows that come again, asks the model for nothing of these."""
+    with endpoint() as model:
+        llm = ("--llm-base-url", model.url, "--llm-model", "m", "--judge-model", "offline")
+        keyed = (*llm, "--run", "nightly", "--key", "question")
+        found, _ = document(command, *RUN, *keyed, "--limit", "1")
+        asked = len(model.requests)
+        again, _ = document(command, *RUN, *keyed)
+        other = command(*RUN, *llm, "--key", "question")
+
+    assert (asked, len(model.requests)) == (found["records"], again["records"]) == (1, 3)
+    assert other.code == 2
+    assert "item_keys= needs run=" in other.err
+
+
 def test_a_dry_run_sends_nothing(command: Command) -> None:
     """It has the numbers, and leaves no trace; `plan` says the same."""
     found, code = document(command, *RUN, "--epochs", "2", "--model", "a", "--model", "b",

@@ -83,43 +83,61 @@ class Taken:
         return not (self.repeated or self.missing or self.differing)
 
 
-async def kill_and_resume(folder: Path, seed: int) -> Taken:
-    """Evaluate undisturbed; then kill the same at up to two calls of a seed, and let it end."""
+async def kill_and_resume(folder: Path, seed: int, *, as_run: bool = False) -> Taken:
+    """Evaluate undisturbed; then kill the same at up to two calls of a seed, and let it end.
+
+    With a journal; or ``as_run``, without one, each time in other chunks.
+    """
     async with evaluating(folder / "s.db") as scene:
         for name in ("small", "large"):
             await scene.client.llm_configs.create(name, f"{name}-model")
         calls = Calls(scene)
         plain = folder / "plain"
         plain.mkdir()
-        assert await _run(scene, calls, plain, None) == 0
+        program = _Program(scene, calls, as_run=as_run)
+        assert await program.run(plain, None) == 0
         once = dict(calls.calls)
         calls.calls.clear()
         dice = random.Random(seed)
         in_all = sum(once.values())
 
-        codes = [await _run(scene, calls, folder, dice.randrange(1, in_all))]
+        codes = [await program.run(folder, dice.randrange(1, in_all))]
         await scene.recorder.quiet()
         done = calls.calls.total()
         if done < in_all:
-            codes.append(await _run(scene, calls, folder, dice.randrange(done + 1, in_all + 1)))
+            codes.append(await program.run(folder, dice.randrange(done + 1, in_all + 1)))
             await scene.recorder.quiet()
-        assert await _run(scene, calls, folder, None) == 0
+        assert await program.run(folder, None) == 0
         plain_table, table = (
             json.loads((path / "out.json").read_text()) for path in (plain, folder)
         )
         return Taken(codes.count(-signal.SIGKILL), once, dict(calls.calls), plain_table, table)
 
 
-async def _run(scene: Scene, calls: Calls, folder: Path, kill_at: int | None) -> int:
-    """Run the program once; its exit code."""
-    environment = {**os.environ, "ELLUMINATE_API_KEY": scene.server.api_key}
-    arguments = [scene.server.url, str(folder / "run.journal"), str(folder / "out.json")]
-    calls.process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.evaluation.program", *arguments, cwd=ROOT, env=environment
-    )
-    calls.kill_at = kill_at
-    with anyio.fail_after(SECONDS):
-        return await calls.process.wait()
+class _Program:
+    """The program that is killed."""
+
+    def __init__(self, scene: Scene, calls: Calls, *, as_run: bool) -> None:
+        self._scene = scene
+        self._calls = calls
+        self._as_run = as_run
+        self._chunk_size = 3
+
+    async def run(self, folder: Path, kill_at: int | None) -> int:
+        """Run it once; its exit code."""
+        server, calls = self._scene.server, self._calls
+        kept = f"run:{folder.name}" if self._as_run else str(folder / "run.journal")
+        arguments = [server.url, kept, str(self._chunk_size), str(folder / "out.json")]
+        if self._as_run:
+            self._chunk_size += 1
+        calls.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.evaluation.program", *arguments),
+            cwd=ROOT,
+            env={**os.environ, "ELLUMINATE_API_KEY": server.api_key},
+        )
+        calls.kill_at = kill_at
+        with anyio.fail_after(SECONDS):
+            return await calls.process.wait()
 
 
 def told(table: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
