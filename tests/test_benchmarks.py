@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
     ("script", "arguments"),
     [
         ("scale", ["--items", "1000", "2000"]),
-        ("journal", ["--items", "2000"]),
+        ("journal", ["--items", "2000", "--rows", "1000"]),
         ("limits", ["--seconds", "0.3"]),
         ("interactive", ["--rounds", "1", "--callers", "5", "--rows", "300"]),
         ("evaluate", ["--overhead-rows", "20", "--stream-rows", "50", "--rounds", "1"]),

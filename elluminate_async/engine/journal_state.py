@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_KEPT = 16_384  # values of the records that were read last
+MOST_KEPT = 8_192  # values of the records that were read last
 READ_AT_ONCE = 1 << 20  # bytes
 _STATES = {"DONE": DONE, "FAILED": FAILED}
 

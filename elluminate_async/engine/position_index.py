@@ -17,7 +17,7 @@ SENT: Final = 1
 DONE: Final = 2
 FAILED: Final = 3
 
-_BITS = 12
+_BITS = 10
 _PAGE = 1 << _BITS  # positions; a lone one of a sparse call costs a page
 _WITHIN = _PAGE - 1
 

@@ -205,6 +205,12 @@ class SetupMaker:
                 f"answers would not be of this one ({error}): pass another run="
             ) from None
 
+    async def _collection_of(self, experiments: Sequence[Experiment], id: int) -> Collection:
+        """The collection of that id, as an experiment has it: by itself it comes with all rows."""
+        there = [one.collection for one in experiments if one.collection is not None]
+        found = next((one for one in there if one.id == id), None)
+        return found or await self._collections.get(id=id)
+
     def _configuration(self, config: LLMConfig | None, experiment: Experiment) -> Configuration:
         """With the project's default where none was named, as the experiment tells it."""
         if self._request.answers is not None:
@@ -260,11 +266,11 @@ class SetupMaker:
             )
         request = self._request
         try:
-            template, collection = await _both(
+            template, experiments = await _both(
                 self._templates.get(id=known["template"]),
-                self._collections.get(id=known["collection"]),
+                _all(self._experiments.get(id=id) for id in known["experiments"]),
             )
-            experiments = await _all(self._experiments.get(id=id) for id in known["experiments"])
+            collection = await self._collection_of(experiments, known["collection"])
         except NotFoundError as error:
             raise JournalError(
                 f"the journal {directory} names what the service does not have: {error.detail}. "

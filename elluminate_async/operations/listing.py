@@ -121,6 +121,10 @@ class Listing(Generic[M]):
         page = await self._page(self._query, 1)
         return page.items, page.count
 
+    async def pages(self, first: int, count: int) -> list[ReadPage[M]]:
+        """So many pages from the number ``first`` on; one beyond the last is empty."""
+        return await self._pages(self._query, range(first, first + count))
+
     async def named(self, what: str, name: str | None, **also: object) -> M:
         """The row of exactly that name, with ``also`` where it is not None; the query asks for it.
 

@@ -19,8 +19,8 @@ from elluminate_async.operations.base import ChunkOperation
 from elluminate_async.operations.chunk_log import ResentChunk, in_doubt, not_own, not_there
 from elluminate_async.operations.connection import decode_list
 from elluminate_async.operations.context import CallContext
+from elluminate_async.operations.earlier_rows import EarlierRows
 from elluminate_async.operations.existing_rows import ExistingRows, content_key
-from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.replaying import Post, replayed
 from elluminate_async.operations.starting import check_halves
 from elluminate_async.schemas.template_variables import JSONL_CONTENT_TYPE, TemplateVariables
@@ -71,7 +71,7 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         self._entries = ("collections", collection_id, "entries")
         self._skip_existing = flag(skip_existing, "skip_existing")
         self._existing = ExistingRows(context, self._entries)
-        self._all: dict[int, TemplateVariables] | None = None
+        self._earlier = EarlierRows(context, self._entries, shared=self._skip_existing)
 
     def _with(self, context: CallContext) -> Self:
         return type(self)(
@@ -170,22 +170,17 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         self, items: Sequence[Item[bytes]], references: Mapping[int, int]
     ) -> Outcomes[TemplateVariables]:
         """The rows of these ids, by position, as they are at the service now."""
-        if self._all is None:
-            self._all = {row.id: row for row in await self._list()}
+        with self.log.reading():
+            ids = {item.position: int(references[item.position]) for item in items}
+        rows = await self._earlier.find({*ids.values()})
         for item in items:
-            position, row = item.position, self._all.get(references[item.position])
+            position, row = item.position, rows.get(ids[item.position])
             if row is None:
                 yield position, not_there(position, self.name, "row")
             elif content_key(row.input_values) != content_key(json.loads(item.value)):
                 yield position, not_own(position, self.name, f"row {row.id}")
             else:
                 yield position, row
-
-    async def _list(self) -> list[TemplateVariables]:
-        context = self.context
-        return await Listing(
-            context.connection, TemplateVariables, *self._entries, policy=context.policy
-        )
 
 
 class _RowsByContent:
