@@ -53,6 +53,8 @@ def test_pages_need_nothing_from_elsewhere(browser: Any, address: str) -> None:
         page.on(event, keeping(kept, what))
     for path in PAGES:
         page.goto(address + path, wait_until="networkidle")
+        # A quiet network is not a drawn page, where the machine is busy.
+        page.locator("article h1").first.wait_for()
         assert page.locator("article h1").count() == 1, path
     search = page.locator("input.md-search__input")
     search.click()
