@@ -27,6 +27,7 @@ ASK_AHEAD: Final = 0.05
 """Seconds before slots of two limits begin together at which they can be had."""
 
 _ANSWER_SECONDS: Final = 5.0
+_CLOSING_SECONDS: Final = 2.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 _SAME_HOLD: Final = 0.05  # seconds
@@ -161,7 +162,7 @@ class ShareLink:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(OSError, ElluminateError):
+        with suppress(OSError, ElluminateError), anyio.move_on_after(_CLOSING_SECONDS):
             await self._share.aclose()
 
     def _holds(self, seconds: float) -> None:

@@ -36,7 +36,7 @@ _REACH: Final = 0.6  # of τ, that a slot may have begun before it was asked for
 _LEASE: Final = 0.05  # seconds
 _LONGEST_GUARD: Final = 1.0  # seconds
 _HEAVIEST: Final = 20  # a chunk has at most one part in so many of a limit on items
-_COARSE: Final = 0.002  # seconds that a timer may be late, so that one serves several slots
+_COARSE: Final = 0.001  # seconds that a timer is late at most, so that one serves several slots
 _LOOKS: Final = 8  # round trips of which the shortest tells how far the share is
 
 _LOG: Final = logging.getLogger(__name__)
@@ -121,6 +121,8 @@ class SharedWindow:
             # Heavier ones come at once: of those before it so many fewer fit into the window.
             fit = item_limit.requests - self._chunk + 1
             self._items = _Spacing("items", item_limit.period, fit)
+        periods = [limit.period for limit in (rate_limit, item_limit) if limit is not None]
+        self._coarse = min(_COARSE, *(_LATE_SHARE / 10 * period for period in periods))
         self._waiting = waiting
         self._lease: deque[_Slot] = deque()
         self._errors: deque[float] = deque(maxlen=_LOOKS)
@@ -183,17 +185,19 @@ class SharedWindow:
         error, nearest = self._error, min(self._errors, default=0.0)
         late = min(spacing.late(error) for spacing, _ in wanted)
         first, number = wanted[0]
+        first, number = wanted[0]
+        # What is given away ends before what a share that lost it all would give away.
+        latest = max(_LEASE, first.guard - number * first.interval(error))
         own = await self._link.reserve(
             [spacing.slots(number, error) for spacing, number in wanted],
             # One that began while it was asked for can be used.
             earliest=-max(0.0, _REACH * late - 2 * nearest),
-            # What is given away ends before what a share that lost it all would give away.
-            latest=max(_LEASE, first.guard - number * first.interval(error)),
+            latest=latest,
         )
         if not own.is_taken:
-            pause = own.at - time.monotonic()
-            # Those that wait for the same moment do not all ask at it.
-            await anyio.sleep(max(0.0, pause) + random.uniform(0, _LEASE / 2))
+            pause = max(0.0, own.at - time.monotonic())
+            # Those that wait for the same moment do not all ask at it, and leave none unused.
+            await anyio.sleep(pause + random.uniform(0, latest / 2))
             return None
         self._learn(own.error, min(spacing.late(0.0) for spacing, _ in wanted))
         usable = _OWN_PART * late - own.error
@@ -206,7 +210,7 @@ class SharedWindow:
         """Sleep until then, or for a while and look whether there is news."""
         wait = at - time.monotonic()
         if wait < NEWS_AGE:
-            await anyio.sleep(max(0.0, wait) + _COARSE / 2)
+            await anyio.sleep(max(0.0, wait) + self._coarse)
         else:
             await anyio.sleep(NEWS_AGE)
             await self._link.look()
