@@ -32,6 +32,7 @@ TIMEOUT: Final = 2.0
 
 _SCHEMES = ("redis", "rediss", "unix")
 _LONGEST_NAME = 200
+_LONG: Final = 1e9  # seconds
 _HASHES: dict[str, str] = {}
 
 # What may be otherwise in a moment: Redis starts, is full, was made a replica, is elsewhere.
@@ -100,7 +101,9 @@ class RedisShare:
         """Take slots, see `LimitShare.reserve`."""
         arguments: list[str | float] = [earliest, latest]
         for slots in wanted:
-            arguments += slots.limit, slots.interval, slots.number, slots.guard
+            # Redis reads no infinity.
+            idle = min(slots.idle, _LONG)
+            arguments += slots.limit, slots.interval, slots.number, slots.guard, idle
         answer, took = await self._run(scripts.RESERVE, *arguments)
         taken, delay, hold = map(float, answer)
         return Reservation(bool(taken), delay, hold, took)

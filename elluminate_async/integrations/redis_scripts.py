@@ -84,17 +84,29 @@ RESERVE: Final = (
     _BEGIN
     + """
 if hold > 0 then return answer({0, 0, hold}) end
-local start, latest = now + ARGV[1], tonumber(ARGV[2])
-for i = 3, #ARGV, 4 do
-  start = math.max(start, state['at:end:' .. ARGV[i]] or now + ARGV[i + 3])
+local soonest, latest = now + ARGV[1], tonumber(ARGV[2])
+local start, is_new = soonest, false
+for i = 3, #ARGV, 5 do
+  local field = 'at:end:' .. ARGV[i]
+  if not state[field] then
+    put(field, now + ARGV[i + 3])
+    is_new = true
+  end
+  start = math.max(start, state[field])
 end
-if start - now > latest then return answer({0, start - now, 0}) end
-for i = 3, #ARGV, 4 do put('at:end:' .. ARGV[i], start + ARGV[i + 1] * ARGV[i + 2]) end
-keep()
-return answer({1, start - now, 0})
+local is_taken = start - now <= latest
+for i = 3, #ARGV, 5 do
+  local could = math.max(soonest, state['at:end:' .. ARGV[i]])
+  if start - could > tonumber(ARGV[i + 4]) then is_taken = false end
+end
+if is_taken then
+  for i = 3, #ARGV, 5 do put('at:end:' .. ARGV[i], start + ARGV[i + 1] * ARGV[i + 2]) end
+end
+if is_taken or is_new then keep() end
+return answer({is_taken and 1 or 0, start - now, 0})
 """
 )
-"""Earliest, latest, and of each limit its name, interval, number and guard: taken, delay, hold."""
+"""Earliest, latest, and of each limit the fields of `Slots`: those of `Taken`."""
 
 HOLD: Final = (
     _BEGIN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import multiprocessing
 import pickle
 import random
@@ -65,8 +66,10 @@ async def test_the_scripts_do_what_the_table_does(
         match draw.randrange(5):
             case 0 | 1:
                 limits = draw.sample(["requests", "items", "pace"], draw.randint(1, 3))
+                idle = draw.choice([0.1, 1.0, math.inf])
                 wanted = [
-                    Slots(name, draw.random(), draw.randint(1, 9), draw.random()) for name in limits
+                    Slots(name, draw.random(), draw.randint(1, 9), draw.random(), idle)
+                    for name in limits
                 ]
                 bounds = {"earliest": draw.uniform(-0.05, 0.5), "latest": draw.uniform(1, 9)}
                 taken = await share.reserve(wanted, **bounds)
