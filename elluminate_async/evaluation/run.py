@@ -37,7 +37,7 @@ from elluminate_async.evaluation.setup import Begin, Setup, SetupMaker
 from elluminate_async.evaluation.spending import LaneSpending, Spending, spending_of
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.parts import list_entries
-from elluminate_async.operations.run_keys import honours_items
+from elluminate_async.operations.run_keys import checked_run, honours_items
 from elluminate_async.operations.standing import standing
 from elluminate_async.operations.upload import Upload
 from elluminate_async.progress import Showing
@@ -254,8 +254,8 @@ class Evaluator:
         seconds = self._context.policy.deadline_at - time.monotonic()
         with anyio.move_on_after(max(0.0, seconds)):
             with standing(self._connection, self._context.policy):
-                if self._request.keys is not None:
-                    self._is_keyed = await honours_items(self._context)
+                if (keys := self._request.keys) is not None:
+                    self._is_keyed = await honours_items(self._context, checked_run(keys.run))
                 maker = SetupMaker(self._context, self._request, is_keyed=self._is_keyed)
                 return await maker.make(begin)
         raise deadline_passed("before the evaluation was set up")

@@ -161,7 +161,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
         Where nothing is known of a sending, what new ratings there are tell. What a job left
         incomplete is rated once more. An ``unfinished`` chunk is gone on with where it was left.
         """
-        self._is_keyed = self._run is not None and await honours_items(self.context)
+        self._is_keyed = await honours_items(self.context, self._run)
         outcomes: dict[int, Ratings | ItemError] = {}
         outcomes |= await self._matcher.not_theirs(items, unfinished, pins=self._pins_criteria)
         problem: ElluminateError | None = None

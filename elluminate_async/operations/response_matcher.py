@@ -92,7 +92,7 @@ class ResponseMatcher:
             Capability.RESULTS_WITH_STATUS, self._context.policy
         )
         if self._epochs is None:
-            self.is_keyed = self._plan.run is not None and await honours_items(self._context)
+            self.is_keyed = await honours_items(self._context, self._plan.run)
             self._epochs = Epochs(call_wide=self._sized)
             if not by_position:
                 self._listing = ListingMatcher(

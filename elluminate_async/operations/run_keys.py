@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
@@ -34,6 +35,8 @@ from elluminate_async.schemas.version import Capability
 
 if TYPE_CHECKING:
     from elluminate_async.operations.context import CallContext
+
+logger = logging.getLogger("elluminate_async")
 
 LONGEST_RUN: Final = 200
 """Characters in the name of a run."""
@@ -78,6 +81,7 @@ class Run:
 
     name: str
     _used: dict[str, int] = field(default_factory=dict[str, int])
+    _is_told: bool = False
 
     @property
     def wire(self) -> str:
@@ -99,6 +103,17 @@ class Run:
         key = _digest(_encoded(self.name, operation, *items), body)
         times = self._used[key] = self._used.get(key, 0) + 1
         return key if times == 1 else _digest(_encoded(key, times))
+
+    def tell_unknown(self) -> None:
+        """Log, once for the run of a call, that the service knows of no runs."""
+        if not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "the service does not advertise %s: what another process of the run %r has had "
+                "made is made again, but for chunks that are equal under idempotency keys",
+                Capability.ITEM_KEYS,
+                self.name,
+            )
 
 
 def checked_run(run: object) -> Run | None:
@@ -137,11 +152,19 @@ def key_of_chunk(
     return run.chunk_key(operation, items, body)
 
 
-async def honours_items(context: CallContext) -> bool:
-    """Whether the service honours the keys of items, and tells results in their order."""
+async def honours_items(context: CallContext, run: Run | None) -> bool:
+    """Whether the items of ``run`` are known to the service by keys; not so without a run.
+
+    It honours these, and tells results in the order of the items.
+    """
+    if run is None:
+        return False
     connection, policy = context.connection, context.policy
     by_position = await connection.has(Capability.RESULTS_WITH_STATUS, policy)
-    return by_position and connection.offers(Capability.ITEM_KEYS)
+    is_honoured = by_position and connection.offers(Capability.ITEM_KEYS)
+    if not is_honoured:
+        run.tell_unknown()
+    return is_honoured
 
 
 def may_ask_anew(problem: ElluminateError | None, *, is_keyed: bool) -> bool:

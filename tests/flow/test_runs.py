@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -188,6 +189,43 @@ async def test_who_leaves_takes_nothing_from_the_other(stage: Stage, first_leave
     await nothing_left(stage)
 
 
+async def test_who_leaves_takes_no_verdict_from_the_other(stage: Stage) -> None:
+    """A job of ratings that who began it has cancelled is gone on with by another."""
+    asked, judge = Counter[str](), stage.model._judge.complete
+
+    async def slowly(request: Any) -> Any:
+        asked.update([str(request.messages)])
+        await anyio.sleep(2)
+        return await judge(request)
+
+    stage.model._judge.complete = slowly
+    batch = await stage.generate(VALUES)
+    async with another(stage) as elsewhere:
+        one = asyncio.ensure_future(stage.client.ratings.rate_many(batch, run=RUN))
+        await until(lambda: len(asked) > 0)
+        other = asyncio.ensure_future(elsewhere.client.ratings.rate_many(batch, run=RUN))
+        await until(lambda: stage.recorder.count("/ratings/.*/stream") == 4)
+        one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await one
+        rated = await other
+
+    assert [len(ratings) for ratings in rated] == [3] * len(VALUES)
+    rows = await stage.client.responses.list(experiment=stage.experiment)
+    assert [len(row.ratings) for row in rows] == [3] * len(VALUES)
+
+
+async def test_small_calls_of_runs_share_no_chunk(staging: Staging) -> None:
+    """Two that come together have chunks of their own, as those that come alone."""
+    async with staging(coalesce=0.05) as stage:
+        rows = await stage.variables(VALUES)
+        runs = ("a", "b", None)
+        batches = await asyncio.gather(*(generate(stage, rows, run=run) for run in runs))
+
+    assert len(stage.recorder.key_of_job) == 3
+    assert len({id for batch in batches for id in ids(batch)}) == 3 * len(VALUES)
+
+
 async def test_a_key_of_another_item_fails_alone(stage: Stage) -> None:
     """With a code of its own; what shares its chunk is generated, and what was made is given."""
     rows = await stage.variables(VALUES)
@@ -281,14 +319,15 @@ async def test_a_service_without_keys_of_items(staging: Staging) -> None:
     assert {*ids(other)}.isdisjoint(ids(first))
 
 
-async def test_a_hosted_service(hosted: Stage) -> None:
-    """Nothing that it is sent depends on a run: the keys of chunks are new each time."""
+async def test_a_hosted_service(hosted: Stage, log: io.StringIO) -> None:
+    """Nothing that it is sent depends on a run, which is said: keys of chunks are new each time."""
     rows = await hosted.variables(VALUES)
     bodies = Bodies(hosted)
     batches = [await generate(hosted, rows, KEYS) for _ in range(2)]
     assert [said(batch) for batch in batches] == [VALUES] * 2
     await hosted.client.ratings.rate_many(batches[0], run=RUN)
 
+    assert log.getvalue().count("the service does not advertise item-keys") == 3
     assert len(set(bodies.keys)) == len(bodies.keys)
     assert all("item_key" not in item for item in bodies.items)
     assert hosted.model.answered == dict.fromkeys([f"say {v}" for v in VALUES], 2)

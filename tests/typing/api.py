@@ -53,10 +53,12 @@ async def the_guides_loop(client: AsyncClient) -> None:
         "e", prompt_template=template, collection=collection
     )
     responses = await client.responses.generate_many(
-        template_variables=variables, experiment=experiment
+        run="nightly-42", item_keys=["a"], template_variables=variables, experiment=experiment
     )
     assert_type(responses, Batch[PromptResponse])
-    batch_ratings = await client.ratings.rate_many(responses, rating_mode=RatingMode.FAST)
+    batch_ratings = await client.ratings.rate_many(
+        responses, rating_mode=RatingMode.FAST, run="nightly-42"
+    )
     for i, response in enumerate(responses):
         assert_type(response.response_str, str)
         for rating in batch_ratings[i]:
