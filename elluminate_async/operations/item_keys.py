@@ -15,7 +15,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 from elluminate_async.engine.chunks import Entry, Item, Source, closing, uncancelled
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from elluminate_async.operations.response_items import ResponseSpec
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 ItemKeys: TypeAlias = Iterable[str] | AsyncIterable[str]
 """A key for each item, in step with the items."""
@@ -35,6 +36,8 @@ LONGEST_KEY: Final = 1_000
 """Characters of a caller's key; the service is told a hash of it."""
 
 _Counted: TypeAlias = "Callable[[ResponseSpec], ItemKey]"
+_Put: TypeAlias = Callable[[Entry[V], object, int], None]
+"""Takes an entry, its key and the count of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,45 +97,67 @@ class Keying:
         Raises:
             InputError: When it is read: there is not one key for each, or one is no text.
         """
-        if isinstance(source, AsyncIterable) or isinstance(self.given, AsyncIterable):
-            return self._keyed_async(source)
-        return self._keyed(source)
-
-    def _keyed(self, source: Iterable[Entry[ResponseSpec]]) -> Generator[Entry[ResponseSpec]]:
-        if self.given is None:
-            counted = _occurrences()
-            for entry in source:
-                yield _with_key(entry, counted)
-            return
-        keys = iter(cast("Iterable[object]", self.given))
-        for count, entry in enumerate(source):
-            yield self._given_to(entry, next(keys, _END), count)
-        if next(keys, _END) is not _END:
-            raise _too_many()
-
-    async def _keyed_async(
-        self, source: Source[ResponseSpec]
-    ) -> AsyncGenerator[Entry[ResponseSpec]]:
         counted = _occurrences()
-        async with aclosing(_each(source)) as entries:
-            if self.given is None:
-                async for entry in entries:
-                    yield _with_key(entry, counted)
-                return
-            async with aclosing(_each(self.given)) as keys:
-                count = 0
-                async for entry in entries:
-                    yield self._given_to(entry, await anext(keys, _END), count)
-                    count += 1
-                if await anext(keys, _END) is not _END:
-                    raise _too_many()
 
-    def _given_to(self, entry: Entry[ResponseSpec], key: object, count: int) -> Entry[ResponseSpec]:
-        if key is _END:
-            raise InputError(f"item_keys ended after {count} keys, and the input goes on")
-        if isinstance(entry, Item):
-            entry.value.key = ItemKey(_checked_key(count, key), self.epoch)
-        return entry
+        def put(entry: Entry[ResponseSpec], key: object, count: int) -> None:
+            if isinstance(entry, Item):
+                spec = entry.value
+                is_given = self.given is not None
+                text = ItemKey(_checked_key(count, key), self.epoch) if is_given else counted(spec)
+                spec.key = text
+
+        return _in_step(source, self.given, put)
+
+    def checked(self, source: Source[V]) -> Source[V]:
+        """``source``, whose items are their own keys: those that are given are looked at only.
+
+        Raises:
+            InputError: As `keyed`.
+        """
+        if self.given is None:
+            return source
+
+        def put(entry: Entry[V], key: object, count: int) -> None:
+            _checked_key(count, key)
+
+        return _in_step(source, self.given, put)
+
+
+def _in_step(source: Source[V], keys: ItemKeys | None, put: _Put[V]) -> Source[V]:
+    """``source``, each entry of which is ``put`` together with its key first."""
+    if isinstance(source, AsyncIterable) or isinstance(keys, AsyncIterable):
+        return _in_step_async(source, keys, put)
+    return _in_step_sync(source, keys, put)
+
+
+def _in_step_sync(
+    source: Iterable[Entry[V]], keys: Iterable[object] | None, put: _Put[V]
+) -> Generator[Entry[V]]:
+    left = repeat(_END) if keys is None else iter(keys)
+    for count, entry in enumerate(source):
+        key = next(left, _END)
+        if keys is not None and key is _END:
+            raise _too_few(count)
+        put(entry, key, count)
+        yield entry
+    if next(left, _END) is not _END:
+        raise _too_many()
+
+
+async def _in_step_async(
+    source: Source[V], keys: ItemKeys | None, put: _Put[V]
+) -> AsyncGenerator[Entry[V]]:
+    count = 0
+    async with aclosing(_each(source)) as entries, aclosing(_each(keys or ())) as left:
+        async for entry in entries:
+            key: object = await anext(left, _END)
+            if keys is not None and key is _END:
+                raise _too_few(count)
+            put(entry, key, count)
+            yield entry
+            count += 1
+        if await anext(left, _END) is not _END:
+            raise _too_many()
 
 
 def checked_keying(run: object, item_keys: object) -> Keying | None:
@@ -197,12 +222,6 @@ def _of_row(spec: ResponseSpec, occurrence: int) -> ItemKey:
     return ItemKey((spec.variables_id, occurrence), occurrence)
 
 
-def _with_key(entry: Entry[ResponseSpec], key_of: _Counted) -> Entry[ResponseSpec]:
-    if isinstance(entry, Item):
-        entry.value.key = key_of(entry.value)
-    return entry
-
-
 async def _each(values: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:
     if not isinstance(values, AsyncIterable):
         for value in uncancelled(values):
@@ -211,6 +230,10 @@ async def _each(values: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:
     async with closing(values):
         async for value in values:
             yield value
+
+
+def _too_few(count: int) -> InputError:
+    return InputError(f"item_keys ended after {count} keys, and the input goes on")
 
 
 def _too_many() -> InputError:

@@ -21,7 +21,9 @@ from elluminate_async.engine.stream import OutcomeStream
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.operations.context import check_many, first_problems
 from elluminate_async.operations.echoes import Subject
+from elluminate_async.operations.item_keys import ItemKeys, checked_keying
 from elluminate_async.operations.references import id_of
+from elluminate_async.operations.run_keys import Run
 from elluminate_async.schemas.ratings import Rating, RatingMode
 from elluminate_async.schemas.responses import PromptResponse
 
@@ -89,6 +91,39 @@ def source_of(responses: Responses | ResponsePairs, *, pairs: bool = False) -> S
         outcomes = responses.outcomes if isinstance(responses, Batch) else tuple(responses)
         return _unique(outcomes, place)
     return (entry_of(*place(count, entry)) for count, entry in enumerate(responses))
+
+
+def source_of_run(
+    responses: Responses | ResponsePairs,
+    run: str | None,
+    item_keys: ItemKeys | None,
+    *,
+    pairs: bool = False,
+) -> tuple[Source[Subject], Run | None]:
+    """`source_of` these, and the run that they are of.
+
+    Of their keys no use is made, as a response is its own; there must be one for each.
+
+    Raises:
+        InputError: There is not, or the run has no name.
+    """
+    keying = checked_keying(run, item_keys)
+    source = source_of(responses, pairs=pairs)
+    if keying is None:
+        return source, None
+    if isinstance(responses, Sequence):
+        outcomes = responses.outcomes if isinstance(responses, Batch) else responses
+        keying.fitted([*map(_identity, outcomes)], "responses")
+        return source, keying.run
+    return keying.checked(source), keying.run
+
+
+def _identity(entry: object) -> object:
+    """Equal for equal responses; None of what failed."""
+    response = cast("tuple[object, ...]", entry)[-1] if type(entry) is tuple else entry
+    if isinstance(response, ItemError):
+        return None
+    return response.id if isinstance(response, PromptResponse) else response
 
 
 def _in_order(count: int, entry: object) -> tuple[int, object]:

@@ -16,6 +16,7 @@ from elluminate_async.operations.chunk_log import JournalPath, journal_path
 from elluminate_async.operations.coalescing import Coalescer, rating
 from elluminate_async.operations.connection import Connection, decode_list
 from elluminate_async.operations.context import CallContext, single_policy
+from elluminate_async.operations.item_keys import ItemKeys
 from elluminate_async.operations.listing import Listing
 from elluminate_async.operations.new_ratings import rating_errors
 from elluminate_async.operations.rate import Rate, Ratings
@@ -28,11 +29,10 @@ from elluminate_async.operations.rating_items import (
     noted,
     rated_by_id,
     repaired,
-    source_of,
+    source_of_run,
 )
 from elluminate_async.operations.references import id_of
 from elluminate_async.operations.replaying import Post
-from elluminate_async.operations.run_keys import checked_run
 from elluminate_async.operations.singles import send_single
 from elluminate_async.resources.base import Resource, shown
 from elluminate_async.schemas.ratings import Rating, RatingMode, RatingRequest
@@ -51,7 +51,8 @@ class RatingsResource(Resource):
     ``Ratings`` is a list of `Rating`, those of one response. ``Responses`` are responses or
     their ids: an iterable, plain or async, a `Batch`, or an `OutcomeStream` of generation;
     ``ResponsePairs`` are pairs of a position and a response, or its error. A
-    ``JournalPath`` is a `str` or an `os.PathLike`.
+    ``JournalPath`` is a `str` or an `os.PathLike`, and ``ItemKeys`` are texts: an iterable, plain
+    or async.
     """
 
     def __init__(self, connection: Connection, coalescer: Coalescer | None = None) -> None:
@@ -116,6 +117,7 @@ class RatingsResource(Resource):
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         run: str | None = None,
+        item_keys: ItemKeys | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
         progress: bool | ProgressCallback = False,
@@ -131,6 +133,7 @@ class RatingsResource(Resource):
                 often, a call of the run asks for it, a response is rated once by each criterion,
                 where the service honours that as the embedded server does. The response is its
                 key; see ``docs/how-to/runs.md``.
+            item_keys: Those of the responses, n texts in step with them, which are not needed.
             journal: Path of a file that remembers the call: the same call again, also after a
                 crash, takes what is done and sends the rest. What failed for good stays so
                 until `Batch.retry_failed`; without idempotency keys, what is unknown too. It
@@ -165,13 +168,12 @@ class RatingsResource(Resource):
             raise InputError("responses must be a list: pass [x] for one, or use rate(x)")
         if isinstance(responses, Sequence):
             check_responses(responses)
-        source = source_of(responses)
+        source, of_run = source_of_run(responses, run, item_keys)
         upstream = None
         if isinstance(responses, Batch) and responses.failed:
             upstream = Upstream(responses, repaired)
         total, path = length_of(responses), journal_path(journal)
         mode = checked_mode(rating_mode)
-        of_run = checked_run(run)
         operation = Rate(context, mode, of_run, total=total, journal=path)
         call = operation.call(upstream)
         if self._coalescer is not None and of_run is None:
@@ -185,6 +187,7 @@ class RatingsResource(Resource):
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         run: str | None = None,
+        item_keys: ItemKeys | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
     ) -> OutcomeStream[tuple[int, Outcome[Ratings]]]:
@@ -196,11 +199,10 @@ class RatingsResource(Resource):
         """
         context = CallContext.begin(self._connection, options)
         total, path = length_of(responses), journal_path(journal)
-        mode, of_run = checked_mode(rating_mode), checked_run(run)
+        source, of_run = source_of_run(responses, run, item_keys, pairs=True)
+        mode = checked_mode(rating_mode)
         operation = Rate(context, mode, of_run, total=total, journal=path)
-        return stream_batch(
-            operation.call(), source_of(responses, pairs=True), self._connection.tasks
-        )
+        return stream_batch(operation.call(), source, self._connection.tasks)
 
     def stream_rated_many(
         self,
@@ -208,6 +210,7 @@ class RatingsResource(Resource):
         *,
         rating_mode: RatingMode = RatingMode.DETAILED,
         run: str | None = None,
+        item_keys: ItemKeys | None = None,
         journal: JournalPath | None = None,
         options: BatchOptions | None = None,
     ) -> OutcomeStream[RatedResponse]:
@@ -217,9 +220,9 @@ class RatingsResource(Resource):
         """
         context = CallContext.begin(self._connection, options)
         total, path = length_of(responses), journal_path(journal)
-        mode, of_run = checked_mode(rating_mode), checked_run(run)
+        source, of_run = source_of_run(responses, run, item_keys, pairs=True)
+        mode = checked_mode(rating_mode)
         operation = Rate(context, mode, of_run, total=total, journal=path)
-        source = source_of(responses, pairs=True)
         kept: dict[int, Outcome[PromptResponse] | int] = {}
 
         async def produce(deliver: _DeliverRated) -> None:

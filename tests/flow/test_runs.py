@@ -410,6 +410,15 @@ async def test_keys_come_with_a_stream(stage: Stage) -> None:
     first = {position: outcome async for position, outcome in stream(slowly(KEYS))}
     second = {position: outcome async for position, outcome in stream(iter(KEYS))}
     assert {p: one.id for p, one in first.items()} == {p: one.id for p, one in second.items()}
+    rated = stage.client.ratings.stream_rate_many(
+        stream(iter(KEYS)), run=RUN, item_keys=slowly(KEYS)
+    )
+    assert len([outcome async for outcome in rated]) == len(VALUES)
+    with pytest.raises(InputError, match="item_keys ended after 3 keys"):
+        async for _ in stage.client.ratings.stream_rate_many(
+            stream(iter(KEYS)), run=RUN, item_keys=KEYS[:3]
+        ):
+            pass
     for keys, problem in (
         (KEYS[:5], "item_keys ended after 5 keys, and the input goes on"),
         ([*KEYS, "more"], "item_keys goes on after the end of the input"),
@@ -447,6 +456,5 @@ async def test_keys_that_cannot_work(arguments: dict[str, Any], problem: str) ->
         await client.responses.add_many(
             ["a", "b"], template_variables=[1, 2], experiment=1, **arguments
         )
-    if "item_keys" not in arguments:
-        with pytest.raises(InputError, match=problem):
-            await client.ratings.rate_many([1], **arguments)
+    with pytest.raises(InputError, match=problem.replace("template_variables", "responses")):
+        await client.ratings.rate_many([1, 2], **arguments)
