@@ -32,7 +32,8 @@ def begin(folder: str) -> None:
         address="local",
         num_cpus=2,
         include_dashboard=False,
-        object_store_memory=120 << 20,
+        # A block is up to 128 MB, and there are some at once: with less it stands still.
+        object_store_memory=600 << 20,
         log_to_driver=False,
         logging_level="WARNING",
         _node_ip_address="127.0.0.1",

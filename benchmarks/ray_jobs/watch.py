@@ -11,8 +11,7 @@ from pathlib import Path
 MARK = "ELLUMINATE_RAY_JOB"
 """The variable whose value all processes of a job have."""
 
-_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.M)
-_SHARED = re.compile(r"^RssShmem:\s+(\d+) kB$", re.M)
+_OWN = re.compile(r"^Rss(?:Anon|File):\s+(\d+) kB$", re.M)
 
 
 class Watch:
@@ -22,7 +21,7 @@ class Watch:
         mark: The value of `MARK`.
 
     Attributes:
-        actor_mb: The most that any actor has had in memory, the object store's pages left out.
+        actor_mb: The most that any actor was seen to have, the object store's pages left out.
         driver_mb: The same of the driver.
     """
 
@@ -63,12 +62,9 @@ class Watch:
 
 
 def _memory(pid: int) -> int:
-    """MB that a process has had at most, but for what it shares by the object store."""
+    """MB that a process has, but for what it shares by the object store."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    peak, shared = _PEAK.search(status), _SHARED.search(status)
-    if peak is None or shared is None:
-        return 0
-    return (int(peak[1]) - int(shared[1])) // 1024
+    return sum(map(int, _OWN.findall(status))) // 1024
