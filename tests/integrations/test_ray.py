@@ -13,14 +13,14 @@ import anyio.to_thread
 import pytest
 from ray.data import Dataset
 
-from elluminate_async import AsyncClient, BatchOptions, Experiment, RatingMode
+from elluminate_async import AsyncClient, BatchOptions, Experiment, RateLimit, RatingMode
 from elluminate_async.errors import (
     ConfigurationError,
     ElluminateError,
     InputError,
     NotFoundError,
 )
-from elluminate_async.integrations.ray import evaluate, generate, rate
+from elluminate_async.integrations.ray import RayShare, evaluate, generate, rate
 from elluminate_async.server import LocalServer
 from tests.integrations.ray_clusters import a_cluster
 from tests.tables.libraries import pa, pq
@@ -89,10 +89,15 @@ async def rows_of(make: Callable[[], Dataset], folder: Path) -> list[dict[str, A
 async def test_a_dataset_is_generated_from_and_rated(
     client: AsyncClient, experiment: Experiment, source: Dataset, tmp_path: Path
 ) -> None:
-    """Each row has its own response and its ratings; the experiment is found by its name."""
+    """Each row has its own response and its ratings; the experiment is found by its name.
+
+    The workers share a limit.
+    """
+    options = BatchOptions(rate_limit=RateLimit(500, 1.0), share=RayShare("workers"))
 
     def make() -> Dataset:
         shared: dict[str, Any] = {
+            "options": options,
             "run": "first",
             "workers": 1,
             "rows_per_task": 15,
