@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
@@ -97,7 +97,8 @@ class BatchRun(Generic[V, R]):
             if allowance is not None:
                 await allowance.begin(recovery.done, recovery.open_chunks)
             if self._call.total is not None and isinstance(source, Iterable):
-                source = list(uncancelled(source))
+                if isinstance(source, Iterator):
+                    source = list(uncancelled(source))
                 recovery.check_inputs(source)
             builder = recovery.builder(self._call.options, self._call.sizes)
             await self._send_all(source, builder, sent_before)

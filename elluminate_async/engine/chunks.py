@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
+    Callable,
     Iterable,
     Iterator,
     Mapping,
@@ -65,6 +66,16 @@ class Passed:
 
     position: int
     error: ItemError
+
+
+class Repeatable(Iterable[T]):
+    """An iterable that can be read again, and is made anew each time instead of being kept."""
+
+    def __init__(self, begin: Callable[[], Iterator[T]]) -> None:
+        self._begin = begin
+
+    def __iter__(self) -> Iterator[T]:
+        return self._begin()
 
 
 class Cut:

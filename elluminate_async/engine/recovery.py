@@ -140,7 +140,7 @@ class Recovery(Generic[V, R]):
         if self._journal is not None:
             await self._journal.close()
 
-    def check_inputs(self, entries: Sequence[Entry[V]]) -> None:
+    def check_inputs(self, entries: Iterable[Entry[V]]) -> None:
         """Compare all inputs, where they are known beforehand, and note them.
 
         Raises:

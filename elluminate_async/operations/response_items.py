@@ -18,7 +18,15 @@ from pydantic import TypeAdapter
 
 from elluminate_async.batch import Batch
 from elluminate_async.engine.call import Upstream
-from elluminate_async.engine.chunks import USUAL_ANSWER, Entry, Item, Passed, Source, closing
+from elluminate_async.engine.chunks import (
+    USUAL_ANSWER,
+    Entry,
+    Item,
+    Passed,
+    Repeatable,
+    Source,
+    closing,
+)
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.errors.closest import did_you_mean
@@ -214,12 +222,11 @@ class ResponsePlan:
     def _unkeyed_source(self, variables: Variables) -> Source[ResponseSpec]:
         if isinstance(variables, AsyncIterable):
             return self._async_source(variables)
-        if isinstance(variables, Batch):
-            return self._entries(variables.outcomes, Counter())
-        # Of a sequence all variables are in memory, and so may be their counts.
         if isinstance(variables, Sequence):
             # A copy: the caller may change the list while the batch runs.
-            return self._entries(tuple(variables), Counter())
+            rows = variables.outcomes if isinstance(variables, Batch) else tuple(variables)
+            # Of a sequence all variables are in memory, and so may be their counts.
+            return Repeatable(lambda: self._entries(rows, Counter()))
         return self._entries(variables, None)
 
     def _entries(

@@ -198,3 +198,17 @@ async def test_a_call_within_the_rows_has_its_own_options() -> None:
         await scene.client.evaluate(rows(), prompt=PROMPT, criteria=CRITERIA, options=options)
 
     assert found == [7.0, 7.0]
+
+
+async def test_a_resumed_evaluation_never_asks_for_a_whole_collection(tmp_path: Path) -> None:
+    """Its document has all rows in one answer: its experiment tells what is needed of it."""
+    arguments: dict[str, Any] = {"criteria": CRITERIA, "journal": tmp_path / "run.journal"}
+    async with evaluating() as scene:
+        first = await scene.client.evaluate(words(5), prompt=PROMPT, **arguments)
+        scene.recorder.requests.clear()
+
+        again = await scene.client.evaluate(words(5), prompt=PROMPT, **arguments)
+
+        assert [one.response_str for one in again] == [one.response_str for one in first]
+        assert scene.recorder.count(r"collections/\d+$", "GET") == 0
+        assert scene.recorder.count("entries|batches", "POST") == 0
