@@ -173,7 +173,11 @@ class BatchRun(Generic[V, R]):
                         # It is asked about the items, and no permit is held meanwhile.
                         await self._start(reader.take(), tasks)
                         continue
-                    has_permit = await self._has_permit(is_needed=reader.has_items)
+                    needed = reader.has_items
+                    has_permit = await self._has_permit(is_needed=needed)
+                    if has_permit and not needed and reader.has_items:
+                        # A chunk of errors alone has got its first item meanwhile.
+                        has_permit = await self._has_permit(is_needed=True)
                     await self._start_or_end(reader.take(), tasks, has_permit=has_permit)
         finally:
             reading.cancel()

@@ -424,6 +424,25 @@ async def test_passed_entries_need_no_permit_and_no_request() -> None:
     assert service.chunks == []
 
 
+async def test_an_item_that_joins_passed_entries_has_its_permit() -> None:
+    """Where it comes while they wait for a worker: what is released was acquired."""
+    service, limits = Service(delay=10.0), Limits(1, None)
+
+    async def source() -> AsyncIterator[Entry[str]]:
+        first, passed, last = entries(3)
+        yield first
+        await anyio.sleep(1.0)
+        yield Passed(1, failure(passed))
+        await anyio.sleep(1.0)
+        yield last
+
+    call = call_to(service, limits=limits, max_in_flight=1, chunk_linger=0.1)
+    batch = await run_batch(call, source())
+
+    assert dict(batch.succeeded) == answers([0, 2])
+    assert (service.chunks, service.peak) == ([1, 1], 1)
+
+
 @pytest.mark.parametrize("seconds", [0, 0.3, 1, 2.5, 4])
 @pytest.mark.parametrize("from_async", [False, True])
 async def test_a_cancelled_batch_leaves_nothing(seconds: float, from_async: bool) -> None:
