@@ -269,6 +269,7 @@ async def test_pages_cost_the_same(
             await edit(api, RATED)
             for query in (
                 "/experiments/{0}",
+                "/collections/{0}/entries",
                 "/responses?experiment_id={0}",
                 "/responses?experiment_id={0}&epoch=2",
                 "/responses?experiment_id={0}&prompt_template_id=1",

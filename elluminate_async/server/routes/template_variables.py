@@ -16,12 +16,13 @@ from elluminate_async.server.acceptance import MOST_ITEMS, BoundedRoute, check_b
 from elluminate_async.server.generator import invent_variables
 from elluminate_async.server.idempotency import Telling, Told, answer_prepared_once
 from elluminate_async.server.problems import Problem, check_count
-from elluminate_async.server.routes.deps import Cascade, Id, InProject, PageNumber
+from elluminate_async.server.routes.deps import Cascade, Id, InProject, PageNumber, json_response
 from elluminate_async.server.routes.refusals import InUse, refused
 from elluminate_async.server.security import MAX_BODY_BYTES
-from elluminate_async.server.store import collections, prompt_templates, sizes
+from elluminate_async.server.store import collections, prompt_templates
 from elluminate_async.server.store import template_variables as store
 from elluminate_async.server.store.idempotency import read_ids, written_ids
+from elluminate_async.server.store.rows import PageRequest
 from elluminate_async.server.store.template_variables import NewRows, TakenRows
 
 if TYPE_CHECKING:
@@ -60,14 +61,8 @@ _JSONL_FILE: dict[str, Any] = {
 @router.get("", response_model=Page[TemplateVariables])
 async def find(project: InProject, collection_id: Id, page: PageNumber = 1) -> Response:
     """In order of creation."""
-
-    def ids(connection: Connection, project_id: int) -> list[int]:
-        return store.find_ids(connection, project_id, collection_id)
-
-    def largest(connection: Connection, _project_id: int) -> int:
-        return sizes.largest_entry(connection, collection_id)
-
-    return await project.page(page, ids, store.documents, largest)
+    asked = PageRequest(page, project.service.profile.page_size)
+    return json_response(await project.read(store.page, collection_id, asked))
 
 
 @router.post(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Connection, delete, select, update
 
-from elluminate_async.schemas import CollectionWithEntries, TemplateVariables
+from elluminate_async.schemas import CollectionWithEntries, Page, TemplateVariables
 from elluminate_async.schemas.conversations import claims_to_be_one, problem_of_cell
 from elluminate_async.server.problems import not_found, storing_values
-from elluminate_async.server.store import collections, sizes, tables
+from elluminate_async.server.store import collections, counts, sizes, tables
 from elluminate_async.server.store.rows import (
     AnyRow,
     digest,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from elluminate_async.schemas import Collection, CreateCollectionRequest, EntryRequest
     from elluminate_async.server.store.references import Deletion
+    from elluminate_async.server.store.rows import PageRequest
 
 table = tables.entries
 
@@ -47,6 +48,8 @@ _ROWS = """
 SELECT e.id, e.input_values, e.environment_config, e.created_at
 FROM json_each(?) AS wanted CROSS JOIN entries AS e ON e.id = wanted.value
 WHERE +e.collection_id = ? AND +e.project_id = ?"""
+
+_PAGE = "SELECT id FROM entries WHERE collection_id = ? ORDER BY id LIMIT ? OFFSET ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def whole_collection(
 ) -> CollectionWithEntries:
     """A collection with all its rows."""
     collection = collections.get(connection, project_id, collection_id)
-    ids = find_ids(connection, project_id, collection_id)
+    ids = _find_ids(connection, collection_id)
     rows = rows_by_id(connection, table, project_id, ids)
     variables = [_document(rows[entry_id], collection) for entry_id in ids]
     return CollectionWithEntries(**dict(collection), variables=variables)
@@ -244,11 +247,25 @@ def get(
     return documents(connection, project_id, [entry_id])[entry_id]
 
 
-def find_ids(connection: Connection, project_id: int, collection_id: int) -> list[int]:
-    """Ids of a collection's rows, in order of creation; 404 without such a collection."""
-    collections.row(connection, project_id, collection_id)
+def _find_ids(connection: Connection, collection_id: int) -> list[int]:
+    """Ids of all of a collection's rows, in order of creation."""
     query = select(table.c.id).where(table.c.collection_id == collection_id)
     return list(connection.scalars(query.order_by(table.c.id)))
+
+
+def page(
+    connection: Connection, project_id: int, collection_id: int, asked: PageRequest
+) -> Page[TemplateVariables]:
+    """One page of a collection's rows, in order of creation; 404 without such a collection."""
+    collections.row(connection, project_id, collection_id)
+    asked = sizes.fitting(asked, sizes.largest_entry(connection, collection_id))
+    total = counts.entries_of(connection, [collection_id]).get(collection_id, 0)
+    shown: list[int] = []
+    if asked.start < total:
+        rows = fetch(connection, _PAGE, collection_id, asked.size, asked.start)
+        shown = [row.id for row in rows]
+    found = documents(connection, project_id, shown)
+    return Page[TemplateVariables](items=[found[one] for one in shown], count=total)
 
 
 def documents(
