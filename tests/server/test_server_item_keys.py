@@ -13,7 +13,7 @@ from sqlalchemy import text
 from elluminate_async.server import LocalServer, WireProfile
 from elluminate_async.server.store import item_keys
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.server.api import Api, ScriptedModel, batch
+from tests.server.api import Api, ScriptedModel, batch, edit
 from tests.server.earlier import to_version_6
 
 if TYPE_CHECKING:
@@ -242,6 +242,19 @@ async def test_uploads_are_stored_once(api: Api, model: ScriptedModel) -> None:
 
     assert first["result"] == again["result"] == generated["result"]
     assert refused.body["key_conflicts"] == [0, 1]
+    assert model.calls == []
+
+
+async def test_what_a_large_upload_has_not_shown_yet(api: Api, model: ScriptedModel) -> None:
+    """The same upload shows it; to generate it has to wait for that."""
+    experiment, entries = await api.setup(WORDS[:2])
+    mine = {"messages": [{"role": "assistant", "content": "mine"}]}
+    first = await api.ended(await begin(api, experiment, entries, **mine))
+    await edit(api, "UPDATE responses SET is_ready = 0")
+    refused = await api("POST", PATH, keyed(experiment, entries))
+    assert (refused.status, "is being uploaded" in refused.body["detail"]) == (409, True)
+    again = await api.ended(await begin(api, experiment, entries, **mine))
+    assert again["result"] == first["result"]
     assert model.calls == []
 
 
