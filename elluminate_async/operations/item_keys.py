@@ -16,10 +16,11 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
-from elluminate_async.engine.chunks import Entry, Item, Source, closing, uncancelled
-from elluminate_async.errors import InputError
+from elluminate_async.batch import Batch
+from elluminate_async.engine.chunks import Entry, Item, Repeatable, Source, closing, uncancelled
+from elluminate_async.errors import InputError, ItemError
 from elluminate_async.errors.arguments import shown
 from elluminate_async.operations.run_keys import ItemKey, Run, checked_run
 
@@ -85,6 +86,12 @@ class Keying:
                 )
         return replace(self, given=keys)
 
+    def fitted_to_rows(self, variables: Sequence[object]) -> Keying:
+        """`fitted` to rows or their ids, of which some may have failed."""
+        rows = variables.outcomes if isinstance(variables, Batch) else variables
+        ids = [getattr(row, "id", None if isinstance(row, ItemError) else row) for row in rows]
+        return self.fitted(ids, "template_variables")
+
     def key_at(self, position: int, spec: ResponseSpec) -> ItemKey:
         """The key of an item whose call had all its inputs when it began."""
         if self.given is None:
@@ -92,11 +99,16 @@ class Keying:
         return ItemKey(cast("tuple[str, ...]", self.given)[position], self.epoch)
 
     def keyed(self, source: Source[ResponseSpec]) -> Source[ResponseSpec]:
-        """``source``, whose items have their keys.
+        """``source``, whose items have their keys; to be read again where that is.
 
         Raises:
             InputError: When it is read: there is not one key for each, or one is no text.
         """
+        if isinstance(source, Repeatable) and isinstance(self.given, tuple | None):
+            return Repeatable(lambda: iter(cast("Any", self._keyed(source))))
+        return self._keyed(source)
+
+    def _keyed(self, source: Source[ResponseSpec]) -> Source[ResponseSpec]:
         counted = _occurrences()
 
         def put(entry: Entry[ResponseSpec], key: object, count: int) -> None:

@@ -158,11 +158,8 @@ class ResponsePlan:
         """
         if self.keying is None or not isinstance(variables, Sequence):
             return self
-        entries = cast("Sequence[object]", variables)
-        if isinstance(variables, Batch):
-            entries = cast("Batch[object]", variables).outcomes
-        ids = [getattr(e, "id", None if isinstance(e, ItemError) else e) for e in entries]
-        return replace(self, keying=self.keying.fitted(ids, "template_variables"))
+        rows = cast("Sequence[object]", variables)
+        return replace(self, keying=self.keying.fitted_to_rows(rows))
 
     def check_variables(self, variables: Iterable[object]) -> None:
         """Raise `InputError` when an entry is no row, or has no value for a placeholder."""
