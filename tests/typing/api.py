@@ -12,6 +12,7 @@ from elluminate_async import (
     Criterion,
     ElluminateError,
     Evaluation,
+    FileShare,
     GenerationStatus,
     ItemError,
     Progress,
@@ -94,7 +95,8 @@ async def streams(client: AsyncClient, rows: AsyncIterator[TemplateVariables]) -
 
 
 def options() -> BatchOptions:
-    return BatchOptions(rate_limit=RateLimit(20, 2.0)).replace(chunk_size=10)
+    shared = BatchOptions(rate_limit=RateLimit(20, 2.0), share=FileShare("limits", name="key"))
+    return shared.replace(chunk_size=10)
 
 
 def ambiguous(error: ElluminateError) -> bool:
