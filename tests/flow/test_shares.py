@@ -102,7 +102,7 @@ async def test_a_share_is_the_clients(staging: Staging) -> None:
     share = MemoryShare()
     options = BatchOptions(rate_limit=LIMIT, share=share)
     with pytest.raises(ConfigurationError, match=r"BatchOptions\.share must be a share, such as"):
-        options.replace(share="limits.share")  # type: ignore[typeddict-item]
+        options.replace(share="limits.share")  # type: ignore[arg-type]
     async with staging(options=options) as stage:
         await stage.generate(VALUES[:1], options=options.replace(rate_limit=RateLimit(5)))
         await stage.generate(VALUES[:1], options=BatchOptions())
