@@ -13,7 +13,7 @@ PEER_NAMES := floor fanout official-0.7.3
 SCHEMATHESIS := .venv-schemathesis
 # A real small model and its server, for `make realmodel`.
 REALMODEL := .venv-realmodel
-BENCHMARKS := fan_out client_overhead telemetry limits hidden_limit outage scale journal server reads whole_flow hosted evaluate interactive coalesce
+BENCHMARKS := fan_out client_overhead telemetry limits hidden_limit shared_limits outage scale journal server reads whole_flow hosted evaluate interactive coalesce
 
 # Programs that tests start import the package: what they compiled is kept, wherever they run.
 unexport PYTHONDONTWRITEBYTECODE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from benchmarks.common import report
 from benchmarks.common.answers import MODEL_CALLS, ideal_seconds, latencies, pipelined_seconds
+from benchmarks.common.redis_server import FOUND
 from benchmarks.hosted import summary
 from benchmarks.limits import Arrivals
 
@@ -43,6 +45,19 @@ def test_a_benchmark_runs_and_prints_json_lines(script: str, arguments: list[str
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) >= 3
     assert {line["benchmark"] for line in lines} == {script}
+
+
+@pytest.mark.skipif(FOUND is None and not os.environ.get("CI"), reason="needs redis-server")
+def test_what_happens_to_a_shared_limit_happened_and_breaks_nothing() -> None:
+    """In the short form each fault fired, and no window has more than a tenth over the limit."""
+    command = [sys.executable, "-m", "benchmarks.shared_limits", "--short"]
+    done = subprocess.run(
+        [*command, "--backends", "redis"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["fired"] for line in lines] == [None, *[True] * 7]
 
 
 def test_the_ideal_of_one_wave_is_its_slowest_answers() -> None:

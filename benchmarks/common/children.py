@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,18 +25,24 @@ class Child:
 
     Args:
         program: The script and its arguments.
-        core: Which core it may use.
+        core: Which core it may use; None for any.
         python: Another environment's interpreter.
+        environment: Variables that it has besides.
 
     Attributes:
         ready: What it was ready with.
     """
 
     def __init__(
-        self, *program: object, core: int = CLIENT_CORE, python: str | os.PathLike[str] = ""
+        self,
+        *program: object,
+        core: int | None = CLIENT_CORE,
+        python: str | os.PathLike[str] = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._command = [str(python or sys.executable), *map(str, program)]
         self._core = core
+        self._environment = environment or {}
         self.ready: Any = None
 
     async def __aenter__(self) -> Self:
@@ -46,12 +53,19 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment
-            | {"LANGSMITH_TRACING": "false", "LOGURU_LEVEL": "WARNING", "TQDM_DISABLE": "1"},
+            | {"LANGSMITH_TRACING": "false", "LOGURU_LEVEL": "WARNING", "TQDM_DISABLE": "1"}
+            | {**self._environment},
             limit=_LONGEST_LINE,
         )
-        pin(self._core, self._process.pid)
+        if self._core is not None:
+            pin(self._core, self._process.pid)
         self.ready = await self._read()
         return self
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The process itself."""
+        return self._process
 
     async def ask(self, **request: Any) -> Any:
         """What it answers.

@@ -33,13 +33,14 @@ class RedisServer:
 
     Attributes:
         port: Where it listens, on 127.0.0.1; the same after a restart.
+        pid: Of its process.
     """
 
     def __init__(self, arguments: Sequence[str] = ()) -> None:
         self.port = 0
         self._arguments = [*arguments]
         self._keeper: subprocess.Popen[str] | None = None
-        self._pid = 0
+        self.pid = 0
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")
 
     @property
@@ -81,11 +82,11 @@ class RedisServer:
 
     def pause(self) -> None:
         """Leave it connected, and without an answer."""
-        os.kill(self._pid, signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """End a pause."""
-        os.kill(self._pid, signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
 
     def command(self, *words: str) -> str:
         """What it says to a command, in its own protocol's words.
@@ -109,13 +110,13 @@ class RedisServer:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         assert self._keeper.stdout is not None
-        self._pid = int(self._keeper.stdout.readline())
+        self.pid = int(self._keeper.stdout.readline())
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             with contextlib.suppress(OSError):
                 if self._listens():
                     return True
-            if not _runs(self._pid):
+            if not _runs(self.pid):
                 break
             time.sleep(0.01)
         self.stop()
