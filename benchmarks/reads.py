@@ -145,7 +145,7 @@ async def measured(
     for name in chosen:
         for side in sides:
             check(name, json.loads(await side.at.get(side.paths[name])), side.count)
-        times = min(repeats, 5) if name in PER_SAMPLE else repeats
+        times = min(repeats, 11) if name in PER_SAMPLE else repeats
         found[name] = await _least(
             [partial(_timed, one.at, one.paths[name]) for one in sides], times
         )
