@@ -202,6 +202,23 @@ async def test_stats(client: AsyncClient, study: SimpleNamespace) -> None:
         await client.responses.stats(llm_config=99)
 
 
+async def test_an_epoch_that_begins_is_listed(client: AsyncClient, study: SimpleNamespace) -> None:
+    """Lists of figures that were read before have that of a response that is stored in it."""
+    s = study
+    for epoch in (7, 8):
+        metadata: Any = [{"input_tokens": epoch}]
+        await client.responses.add_many(
+            ["x"],
+            template_variables=s.entries[:1],
+            experiment=s.a,
+            epoch=epoch,
+            metadata=metadata,
+        )
+        results = (await client.experiments.get(id=s.a.id)).results
+        assert results is not None
+        assert results.input_tokens_per_response[-1] == epoch
+
+
 async def test_results_of_some_rows(client: AsyncClient, study: SimpleNamespace) -> None:
     """OR within a column, AND across; a filter that nothing matches leaves no results."""
     id = study.a.id

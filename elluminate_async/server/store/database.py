@@ -16,6 +16,7 @@ from elluminate_async.errors import ConfigurationError
 from elluminate_async.server.problems import Problem
 from elluminate_async.server.store import tables, upgrading
 from elluminate_async.server.store.inspection import prepare
+from elluminate_async.server.store.listed_figures import READS_ONLY
 from elluminate_async.server.store.locking import FileLock
 from elluminate_async.server.store.trouble import Gate, problem_of
 from elluminate_async.server.store.wire_json import dump, read_json
@@ -161,6 +162,7 @@ class Database:
             URL.create("sqlite", database=str(self.path)),
             pool_size=connections,
             max_overflow=0,
+            execution_options={READS_ONLY: begin == "BEGIN"},
             hide_parameters=True,
             json_serializer=dump,
             json_deserializer=read_json,

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Listed: TypeAlias = "dict[str, array[int] | array[float]]"
 
+READS_ONLY: Final = "elluminate_reads_only"
+"""Execution option of connections that see nothing but what is committed."""
+
 MOST_KEPT: Final = 256
 """Experiments of one database whose figures are kept."""
 
@@ -66,6 +69,9 @@ def of_experiment(connection: Connection, experiment_id: int, changes: int) -> d
         experiment_id: Whose.
         changes: How often its responses have changed.
     """
+    if not connection.get_execution_options().get(READS_ONLY):
+        # A change may be taken back, and another then be counted as the same one.
+        return of_some(connection, (table.c.experiment_id == experiment_id,))
     kept = _kept.setdefault(connection.engine, _Kept())
     found = kept.get(experiment_id, changes)
     if found is None:

@@ -153,8 +153,10 @@ BEGIN INSERT INTO experiment_counts (experiment_id, epoch, waiting, dropped)
  ON CONFLICT (experiment_id, epoch) DO UPDATE SET {_more(("waiting", "dropped"))}; END""",
     f"""
 CREATE TRIGGER counted_stored AFTER INSERT ON responses WHEN NEW.is_ready
-BEGIN INSERT INTO experiment_counts (experiment_id, epoch, samples, {", ".join(_PARTS)})
- VALUES (NEW.experiment_id, NEW.epoch, {_ONLY.format("NEW")}, {", ".join(_figures("NEW").values())})
+BEGIN INSERT INTO experiment_counts
+ (experiment_id, epoch, changes, samples, {", ".join(_PARTS)})
+ VALUES (NEW.experiment_id, NEW.epoch, 1, {_ONLY.format("NEW")},
+  {", ".join(_figures("NEW").values())})
  ON CONFLICT (experiment_id, epoch) DO UPDATE SET {_CHANGED}, {_more(("samples", *_PARTS))}; END""",
     f"""
 CREATE TRIGGER counted_finished AFTER UPDATE OF is_ready ON responses
