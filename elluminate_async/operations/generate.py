@@ -52,6 +52,7 @@ from elluminate_async.operations.run_keys import (
     KeyConflictError,
     conflicts_in,
     key_of_chunk,
+    watches_job,
 )
 from elluminate_async.operations.sendings import Sendings
 from elluminate_async.operations.starting import StartedJob, start_job
@@ -263,7 +264,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
             facts |= self._allowance.facts(positions)
         plan = self._plan
         keys = plan.item_keys(specs_of(wanted, items))
-        key = key_of_chunk(self.context, plan.run, self.name, keys, body, anew=anew)
+        key = key_of_chunk(
+            self.context, plan.run, self.name, keys, body, is_keyed=self._rows.is_keyed, anew=anew
+        )
         return self.log.intend(positions, body, facts, key)
 
     def _body(self, wanted: Sequence[ExpectedRow], items: Sequence[Item[ResponseSpec]]) -> bytes:
@@ -330,8 +333,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
                 operation=self.name,
                 policy=self.context.policy,
                 measured=partial(self.sizes.learn, items),
-                # What another process has begun, and may wait for, is not this call's to end.
-                watches=job.is_known and self._plan.run is not None,
+                watches=watches_job(job, self._plan.run, is_keyed=self._rows.is_keyed),
             )
         except AnswerTooLargeError as error:
             self.sizes.learn_too_large(items)

@@ -58,6 +58,7 @@ from elluminate_async.operations.run_keys import (
     conflicts_in,
     honours_items,
     key_of_chunk,
+    watches_job,
 )
 from elluminate_async.operations.sendings import Sendings
 from elluminate_async.operations.starting import StartedJob, start_job
@@ -244,8 +245,7 @@ class Rate(ChunkOperation[Subject, Ratings]):
                     operation="rate",
                     policy=policy,
                     measured=partial(self.sizes.learn, items),
-                    # What another process has begun, and may wait for, is not this call's to end.
-                    watches=job.is_known and self._run is not None,
+                    watches=watches_job(job, self._run, is_keyed=self._is_keyed),
                 )
                 problem = job_failure(job.id, status.status, status.error_msg)
                 if before is None:
@@ -298,7 +298,9 @@ class Rate(ChunkOperation[Subject, Ratings]):
             await self.log.require_same(unfinished, body)
             with in_doubt():
                 return await self._post(body, ResentChunk(unfinished.key), asked)
-        key = key_of_chunk(self.context, self._run, "rate", ids, body, anew=anew)
+        key = key_of_chunk(
+            self.context, self._run, "rate", ids, body, is_keyed=self._is_keyed, anew=anew
+        )
         return await self._post(body, self._intend(items, ids, before, body, key), ids)
 
     def _body(self, ids: Sequence[int]) -> bytes:

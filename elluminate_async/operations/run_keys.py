@@ -6,8 +6,10 @@ sent by another, in other chunks::
     item key     of (run, the caller's key, epoch)          in both processes the same: made once
     chunk key    of (run, operation, item keys, body)       the same where the chunks are too
 
-Item keys go over the wire where the service honours them, and there nothing is made twice. A
-chunk's key is its idempotency key: where only that is honoured, equal chunks are one job.
+Item keys go over the wire where the service honours them, and there nothing is made twice: each
+chunk is a job of its own, under an idempotency key that is random as without a run. So who leaves
+ends its own job only, and what is asked for again is looked at again. Where the service honours
+idempotency keys alone these are the chunks' keys, and equal chunks are one job.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from elluminate_async.schemas.version import Capability
 
 if TYPE_CHECKING:
     from elluminate_async.operations.context import CallContext
+    from elluminate_async.operations.starting import StartedJob
 
 logger = logging.getLogger("elluminate_async")
 
@@ -139,17 +142,26 @@ def key_of_chunk(
     items: Sequence[str | int],
     body: bytes,
     *,
+    is_keyed: bool,
     anew: bool,
 ) -> str:
     """The idempotency key of a chunk that is sent for the first time.
 
-    A random one without a run; where what the run had begun under its key is of no use any more,
-    so that it is sent ``anew``; and where the service honours no keys, and sees none that could
-    be taken for another.
+    A random one without a run; where the service knows the chunk's items by their keys
+    (``is_keyed``), as a job that is shared would be ended by whoever leaves it first, and would
+    answer for ever what it answered once; where what the run had begun under its key is of no use
+    any more, so that it is sent ``anew``; and where the service honours no keys, and sees none
+    that could be taken for another.
     """
-    if run is None or anew or not context.connection.offers(Capability.IDEMPOTENCY_KEYS):
+    is_honoured = context.connection.offers(Capability.IDEMPOTENCY_KEYS)
+    if run is None or is_keyed or anew or not is_honoured:
         return new_key()
     return run.chunk_key(operation, items, body)
+
+
+def watches_job(job: StartedJob, run: Run | None, *, is_keyed: bool) -> bool:
+    """Whether a job is not this call's to end: another process began it, and may wait for it."""
+    return job.is_known and run is not None and not is_keyed
 
 
 async def honours_items(context: CallContext, run: Run | None) -> bool:
@@ -170,12 +182,13 @@ async def honours_items(context: CallContext, run: Run | None) -> bool:
 def may_ask_anew(problem: ElluminateError | None, *, is_keyed: bool) -> bool:
     """Whether the chunk of a run may be sent under another key, after ``problem``.
 
-    Its job may be another process's, and be cancelled by that; what it has not done then nobody
-    has paid for. Of one that is gone, or has ended without a word, only the keys of items tell.
+    Where the chunk's key is the run's, its job may be another process's, and be cancelled by that;
+    what it has not done then nobody has paid for. Of one that is gone, or has ended without a
+    word, only the keys of items tell.
     """
-    if is_revoked(problem):
-        return True
-    return is_keyed and isinstance(problem, OutcomeUnknownError) and is_over(problem)
+    if not is_keyed:
+        return is_revoked(problem)
+    return isinstance(problem, OutcomeUnknownError) and is_over(problem)
 
 
 def conflicts_in(error: APIError, count: int) -> list[int]:

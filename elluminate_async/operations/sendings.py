@@ -53,7 +53,7 @@ class Sendings:
             self.goes_on = is_unknown and self._count < self.most
 
     def _is_undone(self, latest: ElluminateError | None) -> bool:
-        """Whether its job may be that of another process of the run, and has left it undone."""
+        """Whether its job, which may be another process's, has left it undone, or cannot tell."""
         if self.run is None or self.anew or self.is_matched:
             return False
         return may_ask_anew(latest, is_keyed=self.is_keyed)
@@ -61,7 +61,8 @@ class Sendings:
     def failed(self, error: ElluminateError | ChunkRefusedError) -> bool:
         """A sending came to nothing; whether ``error`` tells of the items what there is to tell."""
         refused = error.error if isinstance(error, ChunkRefusedError) else None
-        if refused and self.run is not None and not self.anew and may_be_sealed(refused):
+        is_shared = self.run is not None and not self.is_keyed
+        if refused and is_shared and not self.anew and may_be_sealed(refused):
             self.anew = True
             return False
         # What is not known of the first sending stays so.

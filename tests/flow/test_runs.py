@@ -27,7 +27,7 @@ from elluminate_async import (
 from elluminate_async.server import WireProfile
 from elluminate_async.server.store import job_statuses
 from elluminate_async.testing import VIRTUAL_TIME
-from tests.flow.bench import Stage, nothing_left, until
+from tests.flow.bench import Seen, Stage, is_batch, nothing_left, until
 from tests.flow.conftest import Staging
 
 if TYPE_CHECKING:
@@ -163,8 +163,8 @@ async def test_two_processes_at_once(stage: Stage) -> None:
     assert said(first) == said(same) == VALUES
     assert ids(first) == ids(same) == ids(second)[::-1]
     assert set(stage.model.answered.values()) == {1}
-    # Equal chunks are one job: of 2 and 3 chunks, and 2 more.
-    assert len(stage.recorder.key_of_job) == 5
+    # Equal chunks too are jobs of their own: of 2, 3 and 2 chunks.
+    assert len(stage.recorder.key_of_job) == 7
 
 
 @pytest.mark.parametrize("first_leaves", [True, False], ids=["who began it", "who came later"])
@@ -187,6 +187,48 @@ async def test_who_leaves_takes_nothing_from_the_other(stage: Stage, first_leave
     if not first_leaves:
         assert set(stage.model.answered.values()) == {1}
     await nothing_left(stage)
+
+
+async def test_who_leaves_early_ends_no_job_of_the_other(stage: Stage) -> None:
+    """An equal chunk whose answer is on its way is taken back alone, and nothing is made twice."""
+    stage.model.delay = 2.0
+    rows = await stage.variables(VALUES)
+    async with another(stage) as elsewhere:
+        host = asyncio.ensure_future(generate(stage, rows, KEYS))
+        await until(lambda: len(stage.model.answered) == len(VALUES))
+        taken = len(stage.recorder.key_of_job)
+
+        async def lost(seen: Seen, send: Send) -> bool:
+            guest.cancel()
+            return is_batch(seen)
+
+        stage.recorder.after = lost
+        guest = asyncio.ensure_future(generate(elsewhere, rows, KEYS))
+        with pytest.raises(asyncio.CancelledError):
+            await guest
+        stage.recorder.after = None
+        batch = await host
+
+    assert taken == 2
+    assert stage.recorder.count("/batches$", "DELETE") > 0
+    assert said(batch) == VALUES
+    assert set(stage.model.answered.values()) == {1}
+    await nothing_left(stage)
+
+
+async def test_the_same_call_of_ratings_looks_again(stage: Stage) -> None:
+    """What a retry has repaired, and a criterion that is new, are in it, in equal chunks too."""
+    batch = await stage.generate(VALUES[:3])
+    stage.model.judge_failing = lambda prompt: True
+    first = await stage.client.ratings.rate_many(batch, run=RUN)
+    stage.model.judge_failing = lambda prompt: False
+    await first.retry_failed()
+    same = await stage.client.ratings.rate_many(batch, run=RUN)
+    await stage.client.criteria.add_many(["is it new?"], prompt_template=stage.template)
+    more = await stage.client.ratings.rate_many(batch, run=RUN)
+
+    assert [[one.id for one in r] for r in same] == [[one.id for one in r] for r in first]
+    assert [len(ratings) for ratings in more] == [4] * 3
 
 
 async def test_who_leaves_takes_no_verdict_from_the_other(stage: Stage) -> None:
