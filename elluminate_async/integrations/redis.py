@@ -7,7 +7,8 @@ import hashlib
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakSet
@@ -159,7 +160,7 @@ class RedisShare:
         client = self._client()
         problem = None
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(TIMEOUT), _heeding_cancellation():
                 asked = time.monotonic()
                 try:
                     answer = await client.evalsha(_hash(script), 1, self.key, *arguments)
@@ -214,7 +215,9 @@ class RedisShare:
             from_url = cast("Callable[..., _Client]", Redis.from_url)  # pyright: ignore[reportUnknownMemberType]
             client = from_url(
                 self._url, protocol=2, retry=Retry(NoBackoff(), 0),
-                socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT,
+                # With one of its own the library sends by `asyncio.wait_for`, which loses a
+                # cancellation before Python 3.12; `_run` has a clock around it all.
+                socket_timeout=None, socket_connect_timeout=TIMEOUT,
             )  # fmt: skip
             client.connection_pool.make_connection()
             return client
@@ -241,6 +244,19 @@ class RedisShare:
 
 _in_use: WeakSet[RedisShare] = WeakSet()
 _of_parents: list[Any] = []
+
+
+@asynccontextmanager
+async def _heeding_cancellation() -> AsyncGenerator[None]:
+    """Around what may lose a cancellation of its task: then it is raised at the end."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        yield
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def _in_child() -> None:

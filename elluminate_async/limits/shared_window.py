@@ -185,7 +185,6 @@ class SharedWindow:
         error, nearest = self._error, min(self._errors, default=0.0)
         late = min(spacing.late(error) for spacing, _ in wanted)
         first, number = wanted[0]
-        first, number = wanted[0]
         # What is given away ends before what a share that lost it all would give away.
         latest = max(_LEASE, first.guard - number * first.interval(error))
         own = await self._link.reserve(

@@ -278,3 +278,16 @@ async def test_a_key_of_another_type_and_a_full_redis_are_told_apart(
     finally:
         redis.command("CONFIG", "SET", "maxmemory", "0")
     await share.hold(1.0)
+
+
+async def test_a_cancellation_is_never_lost(share: RedisShare) -> None:
+    """Whenever it comes, a call that is cancelled ends with it, also as its request is sent."""
+    await share.held()
+    for steps in range(60):
+        asked = asyncio.create_task(share.held())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if asked.cancel():
+            await asyncio.wait([asked])
+            assert asked.cancelled(), steps
+    assert await share.held() == 0.0
