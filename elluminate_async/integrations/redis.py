@@ -173,6 +173,10 @@ class RedisShare:
             problem = TimeoutError(f"{self} did not answer within {TIMEOUT:g} s")
         except (failures.RedisError, OSError, ssl.SSLError) as error:
             problem = self._problem(error)
+        except Exception as error:
+            # The library trusts what it reads: by odd answers it fails in ways of its own.
+            text = f"{type(error).__name__}: {error}"
+            problem = ConfigurationError(f"{self} does not speak like Redis ({text})")
         # Without the library's own, whose parts nobody here knows.
         raise problem
 

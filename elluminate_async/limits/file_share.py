@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -117,7 +118,7 @@ class FileShare:
         table = ShareTable()
         with self._told_for_good():
             try:
-                file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                file = _open(self.path, os.O_RDONLY)
             except FileNotFoundError:
                 os.stat(self.path.parent)
             else:
@@ -158,7 +159,7 @@ class FileShare:
         """
         until, pause = time.monotonic() + _LOCK_SECONDS, _FIRST_PAUSE
         while True:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = _open(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 if _try_lock(file):
                     try:
@@ -227,6 +228,15 @@ def _boot() -> bytes:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
         return blake2b(boot, digest_size=16).digest()
     return bytes(16)
+
+
+def _open(path: Path, flags: int) -> int:
+    # A pipe would be waited for, and a device keeps nothing.
+    file = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise ConfigurationError(f"{path} is no regular file: name another one, or none yet")
+    return file
 
 
 def _try_lock(file: int) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
+import anyio.lowlevel
 
 from elluminate_async.batch.share import Slots
 from elluminate_async.limits.share_link import ASK_AHEAD, NEWS_AGE
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _REQUESTS: Final = "requests"
 _LATE_SHARE: Final = 0.025  # τ, of the period
+_LEAST_LATE: Final = 0.01  # seconds, as no timer keeps much less
 _MOST_LATE: Final = 0.25  # seconds
 _OWN_PART: Final = 0.75  # of τ; the rest is the way to the service
 _REACH: Final = 0.6  # of τ, that a slot may have begun before it was asked for
@@ -68,7 +70,7 @@ class _Spacing:
 
     def late(self, error: float) -> float:
         """τ, to a share so many seconds away."""
-        return max(min(_LATE_SHARE * self.period, _MOST_LATE), 3 * error)
+        return max(min(_LATE_SHARE * self.period, _MOST_LATE), _LEAST_LATE, 3 * error)
 
     def interval(self, error: float) -> float:
         """Seconds from one slot to the next."""
@@ -182,6 +184,8 @@ class SharedWindow:
 
         Those of requests alone become the lease, else there is only the first of each.
         """
+        # A share may answer without a wait, and slots may be void as soon as they are there.
+        await anyio.lowlevel.checkpoint()
         error, nearest = self._error, min(self._errors, default=0.0)
         late = min(spacing.late(error) for spacing, _ in wanted)
         first, number = wanted[0]

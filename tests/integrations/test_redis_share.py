@@ -291,3 +291,21 @@ async def test_a_cancellation_is_never_lost(share: RedisShare) -> None:
             await asyncio.wait([asked])
             assert asked.cancelled(), steps
     assert await share.held() == 0.0
+
+
+@pytest.mark.parametrize("answer", [b"*1\r\n" * 5_000, b"%0\r\n", b"$-7\r\n", b"\x00\xff"])
+async def test_who_does_not_speak_like_redis_is_told_of(answer: bytes) -> None:
+    """However odd its answers are, they end as an error of a share."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1 << 16):
+            writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        odd = RedisShare(f"redis://user:hush@127.0.0.1:{port}/0", name="a key's")
+        with pytest.raises((ConfigurationError, OSError)) as caught:
+            await odd.held()
+        assert "hush" not in str(caught.value)
+        await odd.aclose()

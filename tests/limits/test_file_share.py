@@ -3,6 +3,7 @@
 # ruff: noqa: ASYNC240 - the files are small, and nothing else runs
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pickle
@@ -16,11 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from elluminate_async import BatchOptions, ConfigurationError, FileShare, RateLimit
 from elluminate_async.batch.share import LimitShare, Slots
 from elluminate_async.limits import file_share, share_record
+from elluminate_async.limits.limits import Limits
 from tests.limits.sharing import FORKS, THREADS
 
 ROOT = Path(__file__).parents[2]
@@ -271,11 +274,25 @@ async def test_what_can_never_be_a_share_says_why(tmp_path: Path) -> None:
         await end_of(FileShare(tmp_path / "file" / "limits"))
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
-async def test_a_full_disk_is_a_share_that_is_away() -> None:
-    """There may be room again."""
+async def test_a_full_disk_is_a_share_that_is_away(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be room again, and then it goes on."""
+    write = os.pwrite
+    full = os.open("/dev/full", os.O_WRONLY) if Path("/dev/full").exists() else None
+
+    def to_full(_file: int, record: bytes, at: int) -> int:
+        if full is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(full, record, at)
+
+    monkeypatch.setattr(os, "pwrite", to_full)
     with pytest.raises(OSError, match="No space left"):
-        await end_of(FileShare("/dev/full"))
+        await end_of(FileShare(path))
+    monkeypatch.undo()
+    await end_of(FileShare(path))
+    if full is not None:
+        os.close(full)
 
 
 async def test_a_file_has_room_for_64_names(path: Path) -> None:
@@ -303,3 +320,24 @@ async def test_a_lock_that_is_never_given_back(path: Path, monkeypatch: pytest.M
     finally:
         os.close(file)
     await end_of(share)
+
+
+@pytest.mark.parametrize("ask", ["held", "state"])
+async def test_what_is_no_regular_file_keeps_no_share(tmp_path: Path, ask: str) -> None:
+    """Neither a pipe, which would be waited for, nor a device, which forgets."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ConfigurationError, match="is no regular file"):
+            await getattr(FileShare(path), ask)()
+
+
+@pytest.mark.parametrize("limit", [(1, 0.01), (2, 0.05), (10**9, 0.001)])
+async def test_a_period_shorter_than_timers_are_exact_is_kept(
+    path: Path, limit: tuple[int, float]
+) -> None:
+    """Requests go on, if slower than they might, and the loop is not kept from others."""
+    limits = Limits(10, RateLimit(*limit), None, share=FileShare(path), chunk=1)
+    with anyio.fail_after(60):
+        for _ in range(10):
+            limits.ended(await limits.admit())
+    await limits.aclose()
