@@ -7,6 +7,8 @@ import sys
 import venv
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 CORE = {"aiohttp", "aiolimiter", "anyio", "pydantic", "python-dotenv"}
 
@@ -55,12 +57,37 @@ def test_a_plain_install_works_with_the_core_dependencies_only(tmp_path: Path) -
     assert "pip install 'elluminate-async[cli,server]'" in program.stderr
 
 
+SHARES = {
+    "redis": "from elluminate_async.integrations.redis import RedisShare as S\n"
+    "S('redis://127.0.0.1', name='x')",
+    "ray": "from elluminate_async.integrations.ray import RayShare as S, evaluate, generate, rate\n"
+    "S('x')",
+}
+
+
+@pytest.mark.parametrize("extra", SHARES)
+def test_each_extra_for_many_processes_works_alone(tmp_path: Path, extra: str) -> None:
+    """With one of them its part is imported, and the other's error names what to install."""
+    venv.create(tmp_path / "env")
+    python = tmp_path / "env" / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    installed = run(*pip, "install", "-q", "--no-compile", f"{ROOT}[{extra}]", folder=tmp_path)
+    assert installed.returncode == 0, installed.stderr
+
+    for name, code in SHARES.items():
+        done = run(python, "-c", code, folder=tmp_path)
+        if name == extra:
+            assert done.returncode == 0, done.stderr
+        else:
+            assert f"pip install 'elluminate-async[{name}]'" in done.stderr
+
+
 def test_importing_it_starts_nothing_and_pulls_in_no_extra() -> None:
     """No extra's library is loaded by `import elluminate_async`, and no thread is started."""
     code = (
         "import sys, threading, elluminate_async\n"
         "extras = {'fastapi', 'uvicorn', 'sqlalchemy', 'openai', 'typer', 'rich'}\n"
-        "extras |= {'numpy', 'jinja2'}\n"
+        "extras |= {'numpy', 'jinja2', 'redis', 'ray', 'pyarrow'}\n"
         "assert not extras & set(sys.modules), extras & set(sys.modules)\n"
         "assert threading.active_count() == 1\n"
     )
