@@ -19,7 +19,6 @@ from pydantic import TypeAdapter
 from elluminate_async.batch import Batch
 from elluminate_async.engine.call import Upstream
 from elluminate_async.engine.chunks import (
-    USUAL_ANSWER,
     Entry,
     Item,
     Passed,
@@ -30,6 +29,7 @@ from elluminate_async.engine.chunks import (
 from elluminate_async.engine.recovery import fingerprint_of
 from elluminate_async.errors import InputError, ItemError
 from elluminate_async.errors.closest import did_you_mean
+from elluminate_async.operations.answer_sizes import answer_bytes, size_of
 from elluminate_async.operations.context import check_many, first_problems
 from elluminate_async.operations.echoes import hash_of
 from elluminate_async.operations.item_keys import Keying, checked_keying
@@ -369,31 +369,3 @@ def one_source(variables: object, collection: Collection | int | None) -> bool:
 
 def _lookalikes_of(template: PromptTemplate) -> dict[str, str]:
     return {text[2:-2].strip(): text for text in lookalikes_in(template.messages)}
-
-
-def answer_bytes(template_bytes: int, values: Mapping[str, Any]) -> int:
-    """About what a row takes in an answer, for a template of that size and these values."""
-    size = template_bytes
-    if values:
-        try:
-            # Most are texts; then this takes the least time.
-            size += len("".join(values.values()))
-        except TypeError:
-            size += size_of(values)
-    return USUAL_ANSWER + 2 * size
-
-
-def size_of(value: object) -> int:
-    """About the bytes of JSON, told at once."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        values = cast("Mapping[object, object]", value).values()
-    elif isinstance(value, list):
-        values = cast("list[object]", value)
-    else:
-        return 8
-    size = 16
-    for part in values:
-        size += len(part) if type(part) is str else size_of(part)
-    return size

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.engine.chunks import Chunk, ChunkBuilder, Item
+from elluminate_async.operations.answer_sizes import answer_bytes
 from elluminate_async.operations.rate import MAX_CHUNK
-from elluminate_async.operations.response_items import BODY_BYTES, answer_bytes
+from elluminate_async.operations.response_items import BODY_BYTES
 
 if TYPE_CHECKING:
     from elluminate_async.batch import BatchOptions

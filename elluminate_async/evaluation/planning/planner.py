@@ -24,7 +24,7 @@ from elluminate_async.evaluation.planning.plan import (
 from elluminate_async.evaluation.planning.survey import RowSurvey
 from elluminate_async.evaluation.planning.tokens import Counter, CountTokens, counter_for, tokens_of
 from elluminate_async.evaluation.request import messages_of
-from elluminate_async.operations.response_items import size_of
+from elluminate_async.operations.answer_sizes import size_of
 from elluminate_async.schemas.criterion_sets import CriterionSet
 from elluminate_async.schemas.llm_configs import LLMConfig
 from elluminate_async.schemas.prices import Prices
