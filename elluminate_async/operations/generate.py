@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,7 +16,6 @@ from elluminate_async.engine.records import UnfinishedChunk
 from elluminate_async.errors import (
     AnswerTooLargeError,
     ElluminateError,
-    GenerationError,
     ItemError,
     JobError,
     NotFoundError,
@@ -36,6 +34,7 @@ from elluminate_async.operations.chunk_log import (
 )
 from elluminate_async.operations.context import CallContext
 from elluminate_async.operations.echoes import hash_of_row
+from elluminate_async.operations.item_retries import KeyRetries, asked_anew, chunk_parts
 from elluminate_async.operations.jobs import (
     Denials,
     follow_job,
@@ -98,6 +97,7 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         self._plan = plan
         self._rows = ResponseMatcher(context, plan, name, sized=total is not None, log=self.log)
         self._denials = Denials()
+        self._retries = KeyRetries()
 
     def _with(self, context: CallContext) -> Self:
         return type(self)(
@@ -123,10 +123,8 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         return self._plan.fingerprint(value)
 
     def again(self, value: ResponseSpec, error: ItemError) -> ResponseSpec:
-        """Another item of what failed at the model, as the row of that key is there."""
-        if value.key is None or not isinstance(error, GenerationError) or not error.response_id:
-            return value
-        return replace(value, key=value.key._replace(attempt=value.key.attempt + 1))
+        """An item that failed at the model is asked for anew, as its key has that row."""
+        return asked_anew(value, error)
 
     def reference(self, value: ResponseSpec, result: PromptResponse) -> list[Any]:
         """Where the service keeps a row, what it says of its input, and the tokens it took."""
@@ -234,7 +232,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
             with in_doubt():
                 return await self._post(body, ResentChunk(unfinished.key), asked)
         body = self._body(wanted, items)
-        return await self._post(body, self._intend(wanted, items, body, anew=anew), wanted)
+        job = await self._post(body, self._intend(wanted, items, body, anew=anew), wanted)
+        self._retries.begun(wanted, specs_of(wanted, items))
+        return job
 
     @property
     def _max_sendings(self) -> int:
@@ -263,9 +263,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         if self._allowance is not None:
             facts |= self._allowance.facts(positions)
         plan = self._plan
-        keys = plan.item_keys(specs_of(wanted, items))
+        parts = chunk_parts(plan, specs_of(wanted, items))
         key = key_of_chunk(
-            self.context, plan.run, self.name, keys, body, is_keyed=self._rows.is_keyed, anew=anew
+            self.context, plan.run, self.name, parts, body, is_keyed=self._rows.is_keyed, anew=anew
         )
         return self.log.intend(positions, body, facts, key)
 
@@ -274,7 +274,9 @@ class Generate(ChunkOperation[ResponseSpec, PromptResponse]):
         specs = specs_of(wanted, items)
         keys = self._plan.item_keys(specs) if self._rows.is_keyed else ()
         epochs = [entry.key.epoch for entry in wanted]
-        return self._plan.batch_body(zip(specs, epochs, strict=True), keys)
+        retries = bool(keys) and self._retries.has_any(wanted, specs)
+        numbered = zip(specs, epochs, strict=True)
+        return self._plan.batch_body(numbered, keys, retry_failed=retries)
 
     async def _post(
         self, body: bytes, sending: ResentChunk, asked: Sequence[ExpectedRow]

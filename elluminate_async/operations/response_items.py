@@ -55,7 +55,7 @@ Variables: TypeAlias = (
 BODY_BYTES = 220
 """About what one item without messages takes in a request."""
 
-_BODY = TypeAdapter(dict[str, list[dict[str, Any]]])
+_BODY = TypeAdapter(dict[str, Any])
 
 
 # Not frozen, as one is made for each item and would take twice the time.
@@ -319,7 +319,11 @@ class ResponsePlan:
         return [run.item_key(spec.key) for spec in specs if spec.key is not None]
 
     def batch_body(
-        self, specs: Iterable[tuple[ResponseSpec, int]], item_keys: Sequence[str] = ()
+        self,
+        specs: Iterable[tuple[ResponseSpec, int]],
+        item_keys: Sequence[str] = (),
+        *,
+        retry_failed: bool = False,
     ) -> bytes:
         """The request for these items and their epochs: `body` of each, with its key if any.
 
@@ -340,7 +344,10 @@ class ResponsePlan:
         ]
         for entry, key in zip(entries, item_keys, strict=False):
             entry["item_key"] = key
-        return _BODY.dump_json({"prompt_response_ins": entries})
+        document: dict[str, Any] = {"prompt_response_ins": entries}
+        if retry_failed:
+            document["retry_failed"] = True
+        return _BODY.dump_json(document)
 
 
 def specs_of(

@@ -54,7 +54,7 @@ class ItemKey(NamedTuple):
     Attributes:
         text: See `KeyText`.
         epoch: The epoch that the item has where keys are honoured.
-        attempt: How often it was made before and has failed.
+        attempt: How often a retry has asked for it anew, as it had failed.
     """
 
     text: KeyText
@@ -92,9 +92,8 @@ class Run:
         return _digest(_encoded(self.name))
 
     def item_key(self, key: ItemKey) -> str:
-        """The key as the service is told it."""
-        attempt = (key.attempt,) if key.attempt else ()
-        return _digest(_encoded(self.name, key.text, key.epoch, *attempt))
+        """The key as the service is told it: what a retry makes anew takes it over."""
+        return _digest(_encoded(self.name, key.text, key.epoch))
 
     def chunk_key(self, operation: str, items: Sequence[str | int], body: bytes) -> str:
         """The idempotency key of a chunk.

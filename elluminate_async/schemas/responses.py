@@ -144,9 +144,24 @@ class ResponseIn(WireModel):
 
 
 class ResponseBatchRequest(WireModel):
-    """Body of ``POST responses/batches``."""
+    """Body of ``POST responses/batches``.
+
+    Attributes:
+        retry_failed: Whether responses that are known by their keys, and have failed, are made
+            anew under these. Sent where it is true, to services that offer
+            `Capability.ITEM_KEYS`.
+    """
 
     prompt_response_ins: ItemsOf[ResponseIn]
+    retry_failed: bool = False
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, serialize: SerializerFunctionWrapHandler):
+        # Of no declared type, which would stand for all that is described of the fields.
+        document = serialize(self)
+        if not self.retry_failed:
+            document.pop("retry_failed", None)
+        return document
 
 
 class AnnotateRequest(WireModel):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         RetryFailedRequest,
         RunExperimentRequest,
     )
+    from elluminate_async.server.placement import Create
     from elluminate_async.server.routes.deps import CurrentProject
     from elluminate_async.server.store.accepting import PlacedJob
     from elluminate_async.server.store.prompts import Filling
@@ -36,6 +37,8 @@ async def take_batch(
     project: CurrentProject,
     make: Callable[[Connection, int], NewJob],
     items: Sequence[ResponseIn] = (),
+    *,
+    retry_failed: bool = False,
 ) -> Response:
     """Accept a batch. The answer is the task id, or null when there is nothing to do.
 
@@ -44,9 +47,12 @@ async def take_batch(
         project: Where it goes.
         make: Makes the rows and tells of which job they are.
         items: Rows to make in slices instead, where they are many.
+        retry_failed: Whether those whose keys are of failed ones are made anew then.
     """
     if is_large(len(items)):
-        return await _take_in_slices(request, project, items)
+        return await _take_in_slices(
+            request, project, items, partial(_place_hidden, retry_failed=retry_failed)
+        )
 
     def accept(connection: Connection) -> str | None:
         job = make(connection, project.id)
@@ -63,16 +69,14 @@ async def take_batch(
 
 
 async def _take_in_slices(
-    request: Request, project: CurrentProject, items: Sequence[ResponseIn]
+    request: Request, project: CurrentProject, items: Sequence[ResponseIn], place: Create
 ) -> Response:
     async with AsyncExitStack() as taking_back:
 
         async def prepare() -> Callable[[Connection], str]:
             new = NewJob(JobKind.RESPONSES, ())
             job = await project.write(accepting.begin, new, len(items))
-            hidden = await taking_back.enter_async_context(
-                placed(project, job, items, _place_hidden)
-            )
+            hidden = await taking_back.enter_async_context(placed(project, job, items, place))
             return partial(_accept_hidden, job=job, hidden=hidden, items=items)
 
         return await answer_prepared_once(
@@ -92,9 +96,11 @@ def _place_hidden(
     items: Sequence[ResponseIn],
     filling: Filling,
     start: int,
+    *,
+    retry_failed: bool,
 ) -> list[int]:
     return new_responses.place_responses(
-        connection, project_id, items, filling, hidden=True, start=start
+        connection, project_id, items, filling, hidden=True, start=start, retry_failed=retry_failed
     )
 
 

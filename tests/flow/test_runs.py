@@ -307,7 +307,7 @@ async def test_a_run_rates_in_one_mode(stage: Stage) -> None:
 
 
 async def test_a_failure_is_made_anew_by_a_retry_alone(stage: Stage) -> None:
-    """The same call gives the failure; its retry asks the model, once for all processes."""
+    """It is given until a retry, which asks the model once for all processes, and is known then."""
     stage.model.failing = lambda prompt: prompt.endswith("v3")
     rows = await stage.variables(VALUES)
     first = await generate(stage, rows, KEYS)
@@ -320,9 +320,11 @@ async def test_a_failure_is_made_anew_by_a_retry_alone(stage: Stage) -> None:
         await second.retry_failed()
         await first.retry_failed()
         await first.retry_failed()
+        same = await generate(stage, rows, KEYS)
+        other = await generate(elsewhere, rows[3:4], KEYS[3:4])
 
-    assert said(first) == said(second) == VALUES
-    assert first[3].id == second[3].id
+    assert said(first) == said(second) == said(same) == VALUES
+    assert first[3].id == second[3].id == same[3].id == other[0].id
     assert stage.model.answered["say v3"] == 3
     assert sum(stage.model.answered.values()) == len(VALUES) + 2
 

@@ -152,6 +152,34 @@ async def test_a_failure_is_given_with_its_error(api: Api, model: ScriptedModel)
     assert len(model.calls) == 3
 
 
+async def test_a_retry_takes_over_the_keys_of_failures(api: Api, model: ScriptedModel) -> None:
+    """What failed is made anew once, by whatever retries at once, and is what its key gives then.
+
+    What did not fail is given; the failure stays, without a key; a repeated request is one job.
+    """
+    model.errors["w1"] = TimeoutError("no answer")
+    experiment, entries = await api.setup(WORDS[:3])
+    failed = await api.ended(await begin(api, experiment, entries))
+    model.errors.clear()
+    body = {**keyed(experiment, [*entries, entries[1]]), "retry_failed": True}
+    model.gate.clear()
+    tasks = [await api.post(PATH, body, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert tasks[0] == tasks[1]
+    other = await api.post(PATH, body)
+    await model.reached(4)
+    model.gate.set()
+    statuses = [await api.ended(f"{PATH}/{task}") for task in (tasks[0], other)]
+    statuses.append(await api.ended(await begin(api, experiment, [*entries, entries[1]])))
+
+    for status in statuses:
+        assert texts(status) == [*SAID[:3], SAID[1]]
+        assert ids(status) == [1, 4, 3, 4]
+    assert len(model.calls) == 4
+    assert (await api.get(f"/responses/{ids(failed)[1]}"))["error"]
+    conflict = {**keyed(experiment, entries, epoch=2), "retry_failed": True}
+    assert (await api("POST", PATH, conflict)).body["key_conflicts"] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("cancelled", [0, 1])
 async def test_a_cancelled_job_takes_nothing_from_the_other(
     session: aiohttp.ClientSession, cancelled: int

@@ -148,10 +148,12 @@ async def start_batch(project: InProject, request: Request, body: ResponseBatchR
         items = [item_keys.without(item) for item in items]
 
     def make(connection: Connection, project_id: int) -> NewJob:
-        ids = new_responses.place_responses(connection, project_id, items)
+        ids = new_responses.place_responses(
+            connection, project_id, items, retry_failed=body.retry_failed
+        )
         return NewJob(JobKind.RESPONSES, ids)
 
-    return await take_batch(request, project, make, items)
+    return await take_batch(request, project, make, items, retry_failed=body.retry_failed)
 
 
 @router.get("/batches/{task_id}", response_model=ResponseJobStatus)

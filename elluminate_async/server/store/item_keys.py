@@ -2,7 +2,7 @@
 
 A job that asks for a key that is known waits for the row that has it, or finds it done. The row is
 taken back only when it is not done and no job wants it any more, and the key is free again then, as
-it is after a deletion.
+it is after a deletion. A retry has what failed made anew: the key goes to the new row at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from elluminate_async.server.problems import Problem, storing_values
 from elluminate_async.server.store import llm_configs
-from elluminate_async.server.store.rows import AnyRow, fetch
-from elluminate_async.server.store.wire_json import dump
+from elluminate_async.server.store.rows import AnyRow, fetch, run_many
+from elluminate_async.server.store.wire_json import dump, ids_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,13 +29,15 @@ _NAMED = 20
 _KNOWN = """
 SELECT r.id, r.experiment_id, r.item_key, r.template_variables_id, r.epoch, r.is_ready,
  r.llm_config_id, e.llm_config_id AS own_config, p.prompt_template_id,
- e.prompt_template_id AS own_template, r.messages
+ e.prompt_template_id AS own_template, r.messages, r.is_ready AND r.error IS NOT NULL AS is_failed
 FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.experiment_id = json_extract(wanted.value, '$[0]')
  AND r.item_key = json_extract(wanted.value, '$[1]')
 CROSS JOIN experiments AS e ON e.id = r.experiment_id
 CROSS JOIN prompts AS p ON p.id = r.prompt_id
 WHERE +r.project_id = ?"""
+
+_FREE = "UPDATE responses SET item_key = NULL WHERE id IN (SELECT value FROM json_each(?))"
 
 WANTED_BY_ANOTHER: Final = """
 r.item_key IS NOT NULL AND EXISTS
@@ -73,6 +75,8 @@ def place(
     items: Sequence[ResponseIn],
     create: Callable[[Sequence[ResponseIn]], Sequence[int]],
     start: int = 0,
+    *,
+    retry_failed: bool = False,
 ) -> Placed:
     """Find the rows of the keys that are known, and have the others made.
 
@@ -82,6 +86,7 @@ def place(
         items: Some of which have keys.
         create: Makes rows, one for each item, and tells their ids.
         start: The place of the first item in its request.
+        retry_failed: Whether those that ended with an error are made anew, and lose their keys.
 
     Raises:
         Problem: 422 for keys that stand for something else; 409 for one to generate of a row that
@@ -89,6 +94,7 @@ def place(
     """
     known = _known(connection, project_id, items)
     default = llm_configs.default_id(connection, project_id)
+    _free_failed(connection, known, items if retry_failed else (), default)
     ids = [0] * len(items)
     hidden: list[int] = []
     # Those to be made, each with its places: of one key only the first is made.
@@ -138,6 +144,23 @@ def _known(
     wanted = {(item.experiment_id, item.item_key): None for item in items if item.item_key}
     rows = fetch(connection, _KNOWN, json.dumps([*wanted]), project_id)
     return {(row.experiment_id, row.item_key): row for row in rows}
+
+
+def _free_failed(
+    connection: Connection,
+    known: dict[tuple[int, str], AnyRow],
+    items: Iterable[ResponseIn],
+    default_config: int,
+) -> None:
+    """Take from the rows of these items that have failed their keys, which are then not known."""
+    freed: list[int] = []
+    for item in items:
+        key = (item.experiment_id, item.item_key or "")
+        row = known.get(key)
+        if row is not None and row.is_failed and not _differing(item, row, default_config):
+            freed.append(known.pop(key).id)
+    if freed:
+        run_many(connection, _FREE, [(ids_text(freed),)])
 
 
 def _differing(item: ResponseIn, row: AnyRow, default_config: int) -> list[str]:

@@ -65,6 +65,7 @@ def place_responses(
     *,
     hidden: bool = False,
     start: int = 0,
+    retry_failed: bool = False,
 ) -> list[int]:
     """`create_responses`, where an item whose key is known has the row that is there.
 
@@ -75,6 +76,7 @@ def place_responses(
         filling: As there.
         hidden: As there.
         start: The place of the first item in its request.
+        retry_failed: As of `item_keys.place`.
 
     Raises:
         Problem: As there, and as of `item_keys.place`.
@@ -85,7 +87,9 @@ def place_responses(
 
     if not item_keys.have_any(items):
         return create(items)
-    placed = item_keys.place(connection, project_id, items, create, start)
+    placed = item_keys.place(
+        connection, project_id, items, create, start, retry_failed=retry_failed
+    )
     if not hidden:
         show(connection, placed.hidden)
     return placed.ids
