@@ -230,8 +230,9 @@ class KeyConflictError(Exception):
         what = (
             "the run has rated this response in another rating_mode: pass that, or another run"
             if operation == "rate"
-            else "its key is that of another item of the run: of other variables, or of another "
-            "epoch, configuration or content. Give it a key of its own, or another run"
+            else "its key is that of another item of the run: of other variables, or of these "
+            "before an edit, or of another epoch, configuration or text. Give it a key of its own, "
+            "or another run"
         )
         error = self.error
         return ItemError(

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -291,6 +292,29 @@ async def test_a_key_of_another_item_fails_alone(stage: Stage) -> None:
         1: first[1].id,
         3: first[3].id,
     }
+
+
+async def test_a_row_that_was_edited_is_another_item(stage: Stage) -> None:
+    """Its key conflicts, and never gives the answer to the old value; a retry asks the new one."""
+    stage.model.failing = lambda prompt: prompt.endswith("v1")
+    rows = await stage.variables(VALUES[:3])
+    first = await generate(stage, rows, KEYS[:3])
+    update = partial(stage.client.template_variables.update, collection=stage.collection)
+    edited = [await update(row, {"x": "new"}) for row in rows[:2]]
+    for given in ([*edited, rows[2]], rows):
+        batch = await generate(stage, given, KEYS[:3])
+        assert [(p, e.code) for p, e in batch.failed.items()] == [
+            (0, "key_conflict"),
+            (1, "key_conflict"),
+        ]
+        assert batch[2].id == first[2].id
+    assert "edited since" in batch.failed[0].text
+    await first.retry_failed()
+    again = await generate(stage, edited[1:], KEYS[1:2])
+    await update(rows[0], {"x": "v0"})
+
+    assert said(again) == ["new"]
+    assert ids(await generate(stage, rows[:1], KEYS[:1])) == [first[0].id]
 
 
 async def test_a_run_rates_in_one_mode(stage: Stage) -> None:

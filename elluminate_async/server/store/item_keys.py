@@ -25,16 +25,20 @@ if TYPE_CHECKING:
 
 _NAMED = 20
 
+_EDITED = "content of its row, which was edited since"
+
 # One statement for all keys; cross joins and the plus as in `documents`.
 _KNOWN = """
 SELECT r.id, r.experiment_id, r.item_key, r.template_variables_id, r.epoch, r.is_ready,
  r.llm_config_id, e.llm_config_id AS own_config, p.prompt_template_id,
- e.prompt_template_id AS own_template, r.messages, r.is_ready AND r.error IS NOT NULL AS is_failed
+ e.prompt_template_id AS own_template, r.messages, r.is_ready AND r.error IS NOT NULL AS is_failed,
+ p.entry_digest <> v.digest AS is_stale
 FROM json_each(?) AS wanted
 CROSS JOIN responses AS r ON r.experiment_id = json_extract(wanted.value, '$[0]')
  AND r.item_key = json_extract(wanted.value, '$[1]')
 CROSS JOIN experiments AS e ON e.id = r.experiment_id
 CROSS JOIN prompts AS p ON p.id = r.prompt_id
+CROSS JOIN entries AS v ON v.id = p.template_variables_id
 WHERE +r.project_id = ?"""
 
 _FREE = "UPDATE responses SET item_key = NULL WHERE id IN (SELECT value FROM json_each(?))"
@@ -157,14 +161,14 @@ def _free_failed(
     for item in items:
         key = (item.experiment_id, item.item_key or "")
         row = known.get(key)
-        if row is not None and row.is_failed and not _differing(item, row, default_config):
+        if row is not None and row.is_failed and _fits(item, row, default_config):
             freed.append(known.pop(key).id)
     if freed:
         run_many(connection, _FREE, [(ids_text(freed),)])
 
 
 def _differing(item: ResponseIn, row: AnyRow, default_config: int) -> list[str]:
-    """In what an item differs from the row that has its key."""
+    """In what an item differs from the row that has its key, or would if it were made."""
     config = item.llm_config_id or row.own_config or default_config
     same = {
         "template_variables_id": item.template_variables_id == row.template_variables_id,
@@ -175,8 +179,14 @@ def _differing(item: ResponseIn, row: AnyRow, default_config: int) -> list[str]:
         "prompt_template_id": (item.prompt_template_id or row.own_template)
         == row.prompt_template_id,
         "messages": not item.messages or _text(item) == row.messages,
+        _EDITED: not row.is_stale,
     }
     return [name for name, is_same in same.items() if not is_same]
+
+
+def _fits(item: ResponseIn, row: AnyRow, default_config: int) -> bool:
+    """Whether an item is what a failed row was to be, maybe of a row that was corrected since."""
+    return {*_differing(item, row, default_config)} <= {_EDITED}
 
 
 def _differing_items(item: ResponseIn, first: ResponseIn) -> list[str]:
