@@ -40,8 +40,8 @@ RunOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Belongs to this run at the service: what another process of it has made is taken, "
-        "and made by none twice.",
+        help="Belongs to this run at the service: what another process of it has made under the "
+        "same --name is taken, and made by none twice.",
     ),
 ]
 KeyOption: TypeAlias = Annotated[
