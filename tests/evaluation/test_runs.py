@@ -169,6 +169,25 @@ async def test_another_evaluation_is_none_of_the_run() -> None:
     assert scene.model.answered == {"Say word0": 2, "Say word1": 2}
 
 
+async def test_the_same_call_gives_what_a_retry_has_repaired() -> None:
+    """Of answers and of verdicts that had failed, at no cost, in equal chunks and in others."""
+    async with evaluating() as scene:
+        scene.model.failing = lambda prompt: prompt.endswith("0")
+        scene.model.judge_failing = lambda prompt: True
+        first = await evaluate(scene, words(4))
+        assert len(first.failed) == 4
+        scene.model.failing = lambda prompt: False
+        calls = Calls(scene)
+        await first.retry_failed()
+        judged, made = calls.judged.total(), scene.model.answered.total()
+        same = await evaluate(scene, words(4))
+        async with another(scene, chunk_size=3) as elsewhere:
+            other = await evaluate(elsewhere, words(4))
+
+    assert of_rows(first) == of_rows(same) == of_rows(other)
+    assert (calls.judged.total(), scene.model.answered.total()) == (judged, made)
+
+
 async def test_a_run_with_a_journal(tmp_path: Path) -> None:
     """The journal is of that run; where it is lost, the run has all there was."""
     path = tmp_path / "journal"
