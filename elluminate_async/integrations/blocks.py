@@ -199,7 +199,7 @@ def _read_rows(generation: Generation, table: Any) -> BlockInput:
                     f"that is not empty, and is {cell!r:.60}"
                 )
             values = {
-                name: json_cell(column[index], f"the column {generation.variables[name]!r}")
+                name: _value(column[index], f"the column {generation.variables[name]!r}")
                 for name, column in zip(names, columns, strict=True)
             }
         except InputError as error:
@@ -210,6 +210,13 @@ def _read_rows(generation: Generation, table: Any) -> BlockInput:
         else:
             wrong[index] = _conflict(index, key)
     return BlockInput(rows, wrong)
+
+
+def _value(cell: object, place: str) -> JSON:
+    if cell is None:
+        # The service would put the word None into the prompt.
+        raise InputError(f"{place} is missing (null): fill it in, or drop the row")
+    return json_cell(cell, place)
 
 
 def _text_of(values: Mapping[str, JSON]) -> str:

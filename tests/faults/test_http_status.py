@@ -19,7 +19,7 @@ from elluminate_async import (
     ServerError,
     ServiceUnavailableError,
 )
-from elluminate_async.operations import chunk_log
+from elluminate_async.operations import run_keys
 from elluminate_async.operations.jobs import MOST_DENIED
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, RawServer, Received, Script, replies, reply
@@ -336,7 +336,7 @@ async def test_a_key_that_was_used_for_something_else(
     """422: the service's words in each item's error; no item gets the other body's result."""
     async with staged(options=BatchOptions(chunk_size=1, max_concurrency=1)) as stage:
         variables = await stage.variables(["a", "b"])
-        monkeypatch.setattr(chunk_log, "new_key", lambda: "one-key-for-all")
+        monkeypatch.setattr(run_keys, "new_key", lambda: "one-key-for-all")
         responses = await stage.client.responses.generate_many(
             template_variables=variables, experiment=stage.experiment
         )

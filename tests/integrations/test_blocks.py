@@ -83,22 +83,23 @@ async def test_each_row_gets_its_response_and_its_ratings(scene: Scene) -> None:
 
 
 async def test_a_row_that_cannot_be_sent_fails_alone(scene: Scene) -> None:
-    """No key, and what JSON does not have, are errors of their rows, also of their ratings."""
+    """No key, no value, and what JSON does not have, are errors of their rows and ratings."""
     table = pa.table(
-        {"id": ["a", None, "", "d"], "text": [1.5, 2.5, 3.5, float("nan")]},
+        {"id": ["a", None, "", "d", "e"], "text": [1.5, 2.5, 3.5, float("nan"), None]},
     )
     counts = Counts()
 
     made = await done(scene, scene.work, table, counts)
 
-    assert made.column("error_code").to_pylist() == [None, "bad_input", "bad_input", "bad_input"]
+    assert made.column("error_code").to_pylist() == [None, *["bad_input"] * 4]
     assert made.column("rating_error_code") == made.column("error_code")
     texts = made.column("error_text").to_pylist()
     assert "'id'" in texts[1]
     assert "'text'" in texts[3]
+    assert "'text' is missing (null)" in texts[4]
     assert len(await scene.client.responses.list()) == 1
-    assert counts.done == {"generate": 4, "rate": 4}
-    assert counts.codes == {"bad_input": 6}
+    assert counts.done == {"generate": 5, "rate": 5}
+    assert counts.codes == {"bad_input": 8}
     assert counts.most == {"generate": 1, "rate": 1}
     assert counts.now.total() == 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -69,7 +68,7 @@ def check_options(options: object) -> None:
             "shows the progress, and its metrics have elluminate_items_done, _failed and _in_flight"
         )
     try:
-        pickle.dumps(options)
+        cast("Any", ray).cloudpickle.dumps(options)  # as Ray itself will
     except Exception as error:  # whatever the pickling of a caller's object raises
         raise InputError(f"options cannot be sent to a worker: {error}") from error
 
