@@ -14,7 +14,8 @@ from tests.flow.conftest import Staging
 
 ROWS = [{"x": f"v{i}"} for i in range(620)]
 PAGES = 310
-OURS = WireProfile(page_size=2)
+OURS = WireProfile(page_size=2, item_keys=False)
+TOLD = WireProfile(page_size=2)
 OTHERS = WireProfile.hosted(page_size=2)
 
 
@@ -47,6 +48,15 @@ async def test_one_row_that_exists_is_one_look_up(stage: Stage, value: str) -> N
 
     assert len(stage.recorder.requests) == 2
     assert await count(stage) == len(ROWS)
+
+
+@pytest.mark.parametrize("stage", [TOLD], indirect=True)
+async def test_a_service_that_answers_with_rows_that_exist_is_asked_once(stage: Stage) -> None:
+    """In the order of the input, new rows among them."""
+    assert await add(stage, "v619", "new", "v0", "v619") == ["v619", "new", "v0", "v619"]
+
+    assert len(stage.recorder.requests) == 1
+    assert await count(stage) == len(ROWS) + 1
 
 
 async def test_it_is_the_row_that_exists(stage: Stage) -> None:

@@ -13,6 +13,7 @@ TEMPLATE = "services of the time of 0.6 want the template with each response"
 MESSAGE = "a message is sent as it was given; the official client adds keys without a value"
 FIRST_TRIED = "creating is tried first: two at once then make one; the official client looks first"
 LABEL = "a criterion without a label is sent without one"
+EXISTING = "the answer has the rows that exist too, which then need not be looked for"
 PAGED = "all pages are read, the first as a page"
 
 
@@ -80,7 +81,10 @@ INTENDED: dict[str, dict[str, str]] = {
         "official: GET /collections/1": "a collection comes without its rows, which are listed",
     },
     "add a row": keyed("/collections/2/entries"),
-    "add rows that are new": keyed("/collections/2/entries/batches"),
+    "add rows that are new": {
+        **keyed("/collections/2/entries/batches"),
+        "ours: POST /collections/2/entries/batches query return_existing=true": EXISTING,
+    },
     "generate a row": keyed("/collections/2/entries"),
     "create a configuration": keyed("/llm_configs"),
     "get or create a configuration that exists": {"ours: POST /llm_configs": FIRST_TRIED},
