@@ -60,8 +60,8 @@ def told(name: str, state: ShareState) -> str:
     for limit, ahead in sorted(state.slots.items()):
         if limit == "pace":
             continue
-        when = f"for {ahead:.1f} s ahead" if ahead > 0 else f"until {-ahead:.0f} s ago"
-        parts.append(f"slots of {limit} are given away {when}")
+        when = f"given away for {ahead:.1f} s ahead" if ahead > 0 else f"free since {-ahead:.0f} s"
+        parts.append(f"slots of {limit} are {when}")
     if not state.slots:
         parts.append("nobody has used it yet")
     if state.hold > 0:

@@ -59,7 +59,7 @@ def test_the_state_of_a_share_is_told(command: Command, monkeypatch: pytest.Monk
     share = FileShare(command.folder / "limits", "key")
 
     async def use() -> None:
-        await share.reserve([Slots("requests", 0.1, 100, 0.0)], earliest=0.0, latest=1.0)
+        await share.reserve([Slots("requests", 1.0, 9_000, 0.0)], earliest=0.0, latest=1.0)
         await share.hold(60)
         await share.pace(refused=20.0)
 
@@ -70,7 +70,9 @@ def test_the_state_of_a_share_is_told(command: Command, monkeypatch: pytest.Monk
     done = command("doctor", "--share", "file:limits#key")
 
     assert done.code == 0
-    assert re.search(r"slots of requests are given away for \d\.\d s ahead; all are held", done.err)
+    assert re.search(
+        r"slots of requests are given away for \d{4}\.\d s ahead; all are held", done.err
+    )
     assert "the service last refused 20.0 requests a second" in done.err
 
 
