@@ -285,6 +285,31 @@ async def test_a_writing_that_fails_breaks_the_journal(tmp_path: Path) -> None:
             await journal.intent("k1", [0], {})
 
 
+async def test_a_record_that_fits_in_part_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the disk has room for half of it: what stands in the file can be read."""
+    journal = Journal.open(tmp_path / "run", HEADER)
+    await journal.intent("k1", [0], {})
+    size = (tmp_path / "run").stat().st_size
+    write = os.write
+
+    def half(file: int, data: bytes) -> int:
+        return write(file, data[: len(data) // 2])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        with pytest.raises(JournalError, match="no room left"):
+            await journal.intent("k2", [1], {})
+    await journal.close()
+    await journal.close()
+
+    assert (tmp_path / "run").stat().st_size == size
+    again = Journal.open(tmp_path / "run", HEADER)
+    assert [chunk.key for chunk in again.state.open_chunks] == ["k1"]
+    await again.close()
+
+
 @pytest.mark.row(88)
 async def test_a_failed_sync_fails_all_that_wait_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fired: Fired

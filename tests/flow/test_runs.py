@@ -487,6 +487,14 @@ async def test_keys_come_with_a_stream(stage: Stage) -> None:
             stream(iter(KEYS)), run=RUN, item_keys=KEYS[:3]
         ):
             pass
+    with pytest.raises(InputError, match="item_keys ended after 3 keys"):
+        async for _ in stage.client.ratings.stream_rate_many(
+            iter([1] * 5), run=RUN, item_keys=KEYS[:3]
+        ):
+            pass
+    with pytest.raises(InputError, match="item_keys goes on after the end of the input"):
+        async for _ in stage.client.ratings.stream_rate_many(iter([]), run=RUN, item_keys=KEYS[:3]):
+            pass
     for keys, problem in (
         (KEYS[:5], "item_keys ended after 5 keys, and the input goes on"),
         ([*KEYS, "more"], "item_keys goes on after the end of the input"),

@@ -62,12 +62,13 @@ async def echoes(client: AsyncClient, stage: Stage, rows: Any, **arguments: Any)
     return [one.response_str for one in batch.succeeded.values()]
 
 
+@pytest.mark.parametrize("limit", [{"rate_limit": LIMIT}, {"item_limit": ITEMS}])
 async def test_a_share_that_is_away_is_waited_for_until_the_deadline(
-    staging: Staging, tmp_path: Path
+    staging: Staging, tmp_path: Path, limit: dict[str, Any]
 ) -> None:
     """Then nothing was sent, and the journal knows that: the next call sends all of it, once."""
     share = MemoryShare()
-    options = BatchOptions(rate_limit=LIMIT, share=share, deadline=30, chunk_size=10)
+    options = BatchOptions(share=share, deadline=30, chunk_size=10, **limit)
     async with staging(options=options) as stage:
         rows = await stage.variables(VALUES)
         share.away_until, began = time.monotonic() + 100, time.monotonic()

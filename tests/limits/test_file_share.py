@@ -265,6 +265,34 @@ async def test_a_file_of_an_earlier_boot_is_void(
     assert share_record.table_in(record, bytes(16), now - 3600) is None
 
 
+def test_a_system_without_locks_is_told_what_to_use(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no crash of the first call."""
+    monkeypatch.setattr(file_share, "_HAS_LOCKS", False)
+    with pytest.raises(ConfigurationError, match="use a RedisShare"):
+        FileShare(path)
+
+
+async def test_a_file_that_is_deleted_as_it_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of the old one is nobody's: the new one is made and taken."""
+    lock, opened = file_share._try_lock, 0
+
+    def lock_and_delete(file: int) -> bool:
+        nonlocal opened
+        opened += 1
+        if opened == 1:
+            path.unlink()
+        return lock(file)
+
+    monkeypatch.setattr(file_share, "_try_lock", lock_and_delete)
+    await end_of(FileShare(path))
+    assert path.exists()
+    assert opened == 2
+
+
 async def test_what_can_never_be_a_share_says_why(tmp_path: Path) -> None:
     """A directory, and what is below a file."""
     with pytest.raises(ConfigurationError, match="cannot be the file of a share: it is a dir"):
