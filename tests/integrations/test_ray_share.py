@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import itertools
+import os
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +37,18 @@ async def once_there(share: RayShare) -> Reservation:
             return await share.reserve(ONE, earliest=0.0, latest=1e6)
         except OSError:
             await asyncio.sleep(0.1)
+
+
+def process_of(_actor: object) -> int:
+    return os.getpid()
+
+
+async def ended(process: int) -> None:
+    """Return when a process of that id is no more."""
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(process, 0)
+            await asyncio.sleep(0.01)
 
 
 async def test_without_a_cluster_the_error_says_what_to_do() -> None:
@@ -91,6 +105,10 @@ async def test_an_actor_that_dies_starts_anew_with_the_guard(cluster: None, for_
     """Started again by Ray, or made again where it was ended: nothing before a second is over."""
     share = RayShare(f"dies {for_good}")
     assert (await share.reserve(ONE, earliest=0.0, latest=1.0)).delay == 1.0
-    ray.kill(ray.get_actor(share.actor_name, namespace=NAMESPACE), no_restart=for_good)
+    actor = ray.get_actor(share.actor_name, namespace=NAMESPACE)
+    process = await actor.__ray_call__.remote(process_of)
+    ray.kill(actor, no_restart=for_good)
+    # Ray only asks it to end; until then it answers.
+    await ended(process)
 
     assert (await once_there(share)).delay == 1.0
