@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from elluminate_async.errors.base import ElluminateError, InputError
+
+LONGEST_RUN: Final = 200
+"""Characters in the name of a run."""
 
 _NUMPYS_OWN = frozenset({"bool", "bool_"})
 
@@ -41,3 +46,17 @@ def flag(value: object, name: str, kind: type[ElluminateError] = InputError) -> 
 def optional_flag(value: object, name: str) -> bool | None:
     """`flag` of what was given; None for nothing."""
     return None if value is None else flag(value, name)
+
+
+def run_name(value: object) -> str:
+    """``value``, which names a run.
+
+    Raises:
+        InputError: It is no text, or too long.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_RUN:
+        raise InputError(
+            f"run must be a text of 1 to {LONGEST_RUN} characters that names the run, such as "
+            f"'nightly-42', not {shown(value)}"
+        )
+    return value

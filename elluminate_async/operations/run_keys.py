@@ -26,12 +26,11 @@ from elluminate_async.engine.memory import is_over
 from elluminate_async.errors import (
     APIError,
     ElluminateError,
-    InputError,
     ItemError,
     OutcomeUnknownError,
     RejectedError,
 )
-from elluminate_async.errors.arguments import shown
+from elluminate_async.errors.arguments import run_name
 from elluminate_async.operations.connection import new_key
 from elluminate_async.schemas.version import Capability
 
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from elluminate_async.operations.starting import StartedJob
 
 logger = logging.getLogger("elluminate_async")
-
-LONGEST_RUN: Final = 200
-"""Characters in the name of a run."""
 
 KeyText: TypeAlias = str | tuple[int, int]
 """The caller's own key; or of a row its id, and which of its occurrences in the call it is."""
@@ -124,14 +120,7 @@ def checked_run(run: object) -> Run | None:
     Raises:
         InputError: It is no name.
     """
-    if run is None:
-        return None
-    if not isinstance(run, str) or not 0 < len(run) <= LONGEST_RUN:
-        raise InputError(
-            f"run must be a text of 1 to {LONGEST_RUN} characters that names the run, such as "
-            f"'nightly-42', not {shown(run)}"
-        )
-    return Run(run)
+    return None if run is None else Run(run_name(run))
 
 
 def key_of_chunk(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Variables: TypeAlias = Sequence[str] | Mapping[str, str]
 """The columns whose values go into the prompt, or placeholder to column."""
 
-_LONGEST_RUN = 200
+_LONGEST_TEXT = 1_000
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +33,12 @@ def check_dataset(ds: object) -> None:
         raise InputError(f"ds must be a ray.data.Dataset, not {shown(ds)}")
 
 
-def check_text(value: object, name: str, longest: int = 1_000) -> None:
-    """Raise `InputError` for what is no text of 1 to ``longest`` characters."""
-    if not isinstance(value, str) or not 0 < len(value) <= longest:
-        raise InputError(f"{name} must be a text of 1 to {longest} characters, not {shown(value)}")
-
-
-def check_run(run: object) -> None:
-    """Raise `InputError` for what cannot name a run."""
-    check_text(run, "run", _LONGEST_RUN)
+def check_text(value: object, name: str) -> None:
+    """Raise `InputError` for what is no text of 1 to 1,000 characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_TEXT:
+        raise InputError(
+            f"{name} must be a text of 1 to {_LONGEST_TEXT} characters, not {shown(value)}"
+        )
 
 
 def check_count(value: object, name: str) -> None:

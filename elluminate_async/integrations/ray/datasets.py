@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from elluminate_async.errors import MissingExtraError
+from elluminate_async.errors.arguments import run_name
 
 try:
     from ray.data import ActorPoolStrategy, Dataset
@@ -19,7 +20,6 @@ from elluminate_async.integrations.ray.checks import (
     check_cpus,
     check_dataset,
     check_options,
-    check_run,
     check_schema,
     check_text,
     variables_of,
@@ -101,12 +101,11 @@ def generate(
     is.
     """
     pool = _Pool(ds, workers, rows_per_task, options, base_url, project, num_cpus)
-    check_run(run)
+    run_name(run)
     check_text(key, "key")
     given = variables_of(variables)
 
     async def resolve(client: AsyncClient) -> BlockWork:
-        await warn_of_no_keys(client)
         generation = await generation_of(client, experiment, collection, run, key, given)
         return BlockWork(generation, None)
 
@@ -147,11 +146,10 @@ def rate(
         InputError: An argument cannot work, or the dataset has not the column.
     """
     pool = _Pool(ds, workers, rows_per_task, options, base_url, project, num_cpus)
-    check_run(run)
+    run_name(run)
     judging = judging_of(run, rating_mode)
 
     async def resolve(client: AsyncClient) -> BlockWork:
-        await warn_of_no_keys(client)
         return BlockWork(None, judging)
 
     return pool.mapped(resolve)
@@ -207,7 +205,7 @@ def evaluate(
             an experiment on another template, configuration or set of criteria.
     """
     pool = _Pool(ds, workers, rows_per_task, options, base_url, project, num_cpus)
-    check_run(run)
+    run_name(run)
     check_text(key, "key")
     given = variables_of(variables)
     judging = judging_of(run, rating_mode)
@@ -215,7 +213,6 @@ def evaluate(
         check_text(name, "name")
 
     async def resolve(client: AsyncClient) -> BlockWork:
-        await warn_of_no_keys(client)
         experiment = await evaluation_of(client, name or run, prompt, criteria, llm_config)
         generation = await generation_of(client, experiment, None, run, key, given)
         return BlockWork(generation, judging)
@@ -253,6 +250,7 @@ class _Pool:
         async def ask(client: AsyncClient) -> tuple[BlockWork, Connect]:
             async with client:
                 connect = await resolved(client, self._connect)
+                await warn_of_no_keys(client)
                 return await resolve(client), connect
 
         with Stage(self._connect) as stage:
