@@ -15,7 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
+
+from elluminate_async.errors import ConfigurationError
+
+LONGEST_NAME: Final = 200
+"""Characters in the name of a share."""
 
 
 class Slots(NamedTuple):
@@ -155,3 +160,17 @@ class LimitShare(Protocol):
     async def aclose(self) -> None:
         """Close what is open in the running loop and not in use; a later call opens it anew."""
         ...
+
+
+def checked_name(name: object) -> str:
+    """``name``, which is one of a share.
+
+    Raises:
+        ConfigurationError: It is no string, or too long.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        raise ConfigurationError(
+            f"name must be a string of 1 to {LONGEST_NAME} characters: who gives the same "
+            "name shares the limits"
+        )
+    return name

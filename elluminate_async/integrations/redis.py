@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakSet
 
-from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots
+from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots, checked_name
 from elluminate_async.errors import ConfigurationError, MissingExtraError
 from elluminate_async.integrations import redis_scripts as scripts
 
@@ -32,7 +32,6 @@ TIMEOUT: Final = 2.0
 """Seconds for one question, a connection included; what is late by more than that is void."""
 
 _SCHEMES = ("redis", "rediss", "unix")
-_LONGEST_NAME = 200
 _LONG: Final = 1e9  # seconds
 _HASHES: dict[str, str] = {}
 
@@ -79,7 +78,7 @@ class RedisShare:
 
     def __init__(self, url: str, *, name: str) -> None:
         self._url = url
-        self._name = _checked_name(name)
+        self._name = checked_name(name)
         self._shown = _checked_url(url)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = WeakKeyDictionary()
         self._pid = os.getpid()
@@ -292,15 +291,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _checked_name(name: str) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(
-            f"name must be a string of 1 to {_LONGEST_NAME} characters: who gives the same "
-            "name shares the limits"
-        )
-    return name
 
 
 def _checked_url(url: str) -> str:

@@ -17,7 +17,13 @@ from typing import Final, TypeVar
 
 import anyio
 
-from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots
+from elluminate_async.batch.share import (
+    LONGEST_NAME,
+    Reservation,
+    SharedPace,
+    ShareState,
+    Slots,
+)
 from elluminate_async.batch.share_table import ShareTable, Taken
 from elluminate_async.errors import ConfigurationError
 from elluminate_async.errors.arguments import shown
@@ -27,7 +33,6 @@ _HAS_LOCKS: Final = find_spec("fcntl") is not None
 
 T = TypeVar("T")
 
-_LONGEST_NAME: Final = 200
 _LOCK_SECONDS: Final = 2.0
 _FIRST_PAUSE: Final = 0.0002
 _LONGEST_PAUSE: Final = 0.005
@@ -214,9 +219,9 @@ def _checked_path(path: object) -> Path:
 
 
 def _checked_name(name: object) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
         raise ConfigurationError(
-            f"FileShare: name must be a text of 1 to {_LONGEST_NAME} characters, not {shown(name)}"
+            f"FileShare: name must be a text of 1 to {LONGEST_NAME} characters, not {shown(name)}"
         )
     return name
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots
+from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots, checked_name
 from elluminate_async.batch.share_table import ShareTable
 from elluminate_async.errors import ConfigurationError, MissingExtraError
 
@@ -25,7 +25,6 @@ NAMESPACE: Final = "elluminate-async"
 """Of the actors."""
 
 _START_TIMEOUT = 60.0  # seconds, as a worker's process may have to start first
-_LONGEST_NAME = 200
 
 
 class SharedTable:
@@ -91,11 +90,7 @@ class RayShare:
     name: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not 0 < len(self.name) <= _LONGEST_NAME:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(
-                f"name must be a string of 1 to {_LONGEST_NAME} characters: who gives the same "
-                "name shares the limits"
-            )
+        checked_name(self.name)
 
     @property
     def actor_name(self) -> str:
