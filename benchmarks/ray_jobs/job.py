@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 from ray.data.checkpoint import CheckpointConfig
 
+from benchmarks.common import ray_cluster
 from benchmarks.ray_jobs import libraries
 from benchmarks.ray_jobs.heart import Heart
 from elluminate_async.integrations.ray import datasets, evaluate, generate, rate
@@ -24,21 +25,6 @@ from elluminate_async.schemas.ratings import RatingMode
 ray = libraries.ray()
 
 PROMPT, QUESTION = "About {{word}}", "Is it right?"
-
-
-def begin(folder: str) -> None:
-    """Start a cluster of this process: small, on loopback, and gone with it."""
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        # A block is up to 128 MB, and there are some at once: with less it stands still.
-        object_store_memory=600 << 20,
-        log_to_driver=False,
-        logging_level="WARNING",
-        _node_ip_address="127.0.0.1",
-        _temp_dir=folder,
-    )
 
 
 def run(task: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +76,7 @@ def main() -> None:
     """Run what the argument says."""
     # Its sockets have paths that must be short.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
-        begin(folder)
+        ray_cluster.begin(folder, store_mib=600)
         told = run(json.loads(sys.argv[1]))
         ray.shutdown()
     print(json.dumps(told), flush=True)

@@ -8,6 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from benchmarks.common.ray_cluster import begin
+
 ray: Any = importlib.import_module("ray")
 
 
@@ -19,16 +21,7 @@ def a_cluster(cpus: int = 2) -> Generator[None]:
     """
     # Its sockets need paths that are short.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=100 << 20,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
+        begin(folder, cpus=cpus)
         try:
             yield
         finally:
