@@ -1,4 +1,4 @@
-"""What happens in the middle of a run: each says that it did, and what it saw of it."""
+"""Faults in the middle of a run: each says that it happened, and what it saw of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.shared_limits.shares import Backend, is_stopped, kill_actor
 
 @dataclass
 class Scene:
-    """What a fault may act on.
+    """The things that a fault may act on.
 
     Attributes:
         seconds: How long what ends again lasts; a hold in whole ones.

@@ -1,4 +1,4 @@
-"""What the processes share: Redis, a file or an actor of Ray, and what can happen to each."""
+"""The shares of the processes: Redis, a file or an actor of Ray, and what can happen to each."""
 
 from __future__ import annotations
 

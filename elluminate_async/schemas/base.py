@@ -70,7 +70,7 @@ ItemsOf = Annotated[list[T], FirstErrorEnds(), BeforeValidator(_not_too_many)]
 
 
 ItemKey = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-"""What names an item, or a run, for good: equal for two that are the same one."""
+"""The name of an item, or of a run, for good: equal for two that are the same one."""
 
 
 class Unset(Enum):
