@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from elluminate_async.errors import ConfigurationError
 
@@ -162,13 +162,21 @@ class LimitShare(Protocol):
         ...
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether a share may have that name: a string that is neither empty nor too long, in UTF-8."""
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        return False
+    # Half of a character of two, as of a name that was cut, is none.
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def checked_name(name: object) -> str:
     """``name``, which is one of a share.
 
     Raises:
-        ConfigurationError: It is no string, or too long.
+        ConfigurationError: `is_name` says no.
     """
-    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+    if not is_name(name):
         raise ConfigurationError(
             f"name must be a string of 1 to {LONGEST_NAME} characters: who gives the same "
             "name shares the limits"

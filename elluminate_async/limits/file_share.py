@@ -23,6 +23,7 @@ from elluminate_async.batch.share import (
     SharedPace,
     ShareState,
     Slots,
+    is_name,
 )
 from elluminate_async.batch.share_table import ShareTable, Taken
 from elluminate_async.errors import ConfigurationError
@@ -219,7 +220,7 @@ def _checked_path(path: object) -> Path:
 
 
 def _checked_name(name: object) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+    if not is_name(name):
         raise ConfigurationError(
             f"FileShare: name must be a text of 1 to {LONGEST_NAME} characters, not {shown(name)}"
         )

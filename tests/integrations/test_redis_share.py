@@ -259,8 +259,9 @@ def test_a_wrong_url_is_told_before_anything_is_connected(url: str, problem: str
     with pytest.raises(ConfigurationError, match=problem) as raised:
         RedisShare(url, name="x")
     assert "secret" not in str(raised.value)
-    with pytest.raises(ConfigurationError, match="name must be a string of 1 to 200"):
-        RedisShare("redis://host", name="")
+    for name in ("", "half of a character: \ud83d"):
+        with pytest.raises(ConfigurationError, match="name must be a string of 1 to 200"):
+            RedisShare("redis://host", name=name)
 
 
 async def test_a_key_of_another_type_and_a_full_redis_are_told_apart(

@@ -110,6 +110,8 @@ def test_what_is_no_path_is_refused(given: Any) -> None:
         FileShare(given)
     with pytest.raises(ConfigurationError, match="name must be a text of 1 to 200"):
         FileShare("limits", given if given != "" and not isinstance(given, str) else "x" * 201)
+    with pytest.raises(ConfigurationError, match="name must be a text of 1 to 200"):
+        FileShare("limits", "half of a character: \ud83d")
 
 
 async def test_names_have_limits_of_their_own(path: Path) -> None:
