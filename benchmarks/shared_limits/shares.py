@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import ray_cluster
 from benchmarks.common.redis_server import FOUND, RedisServer
 
 _names = count(1)
@@ -70,8 +71,7 @@ def of_ray() -> Generator[Backend]:
             "RAY_AUTH_TOKEN_PATH": str(path),
         }
         os.environ.update(environment)
-        ray: Any = import_module("ray")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray = ray_cluster.begin(folder)
         try:
             address = ray.get_runtime_context().gcs_address
             yield Backend("ray", {"cluster": address}, environment=environment)

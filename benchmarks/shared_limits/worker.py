@@ -116,7 +116,9 @@ async def told_to_begin() -> float:
 async def generating(task: dict[str, Any]) -> dict[str, float]:
     """Generate items until the time is over; how many came, and the CPU that it took."""
     limit = RateLimit(task["requests"], task["period"])
-    options = BatchOptions(item_limit=limit, share=share_of(task["share"]), chunk_size=50)
+    options = BatchOptions(
+        item_limit=limit, share=share_of(task["share"]), chunk_size=task["chunk"]
+    )
     first = task["worker"] * WORKERS_IDS + 1
     async with AsyncClient(
         base_url=task["items_url"], api_key=task["items_key"], options=options
@@ -159,7 +161,12 @@ def join(address: str) -> None:
 
     ray: Any = import_module("ray")
     if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address="127.0.0.1",
+        )
 
 
 if __name__ == "__main__":

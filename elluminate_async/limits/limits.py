@@ -109,6 +109,11 @@ class Limits:
         return limits
 
     @property
+    def share_away(self) -> str | None:
+        """In words, the share and why it does not answer; None where it does."""
+        return None if self._link is None else self._link.away
+
+    @property
     def traffic(self) -> Traffic:
         """The counts of the requests now."""
         return Traffic(self._gate.held, self._counts.throttled, self._counts.retried)

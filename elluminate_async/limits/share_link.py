@@ -62,13 +62,14 @@ class ShareLink:
 
     Attributes:
         hold: The client's.
+        away: In words, the share and why it does not answer; None where it does.
     """
 
     def __init__(self, share: LimitShare, hold: Hold, began: Callable[[float], None]) -> None:
         self.hold = hold
         self._share = share
         self._began = began
-        self._is_away = False
+        self.away: str | None = None
         self._accepted = 0
         self._news: SharedPace | None = None
         self._news_at = 0.0
@@ -184,15 +185,16 @@ class ShareLink:
                 await anyio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                if self._is_away:
-                    self._is_away = False
+                if self.away is not None:
+                    self.away = None
                     _LOG.info("the share %r of limits is back", self.name)
                 return answer, began
 
     def _warn(self, error: OSError) -> None:
-        if not self._is_away:
-            self._is_away = True
-            why = one_line(str(error) or type(error).__name__)
+        has_told = self.away is not None
+        why = one_line(str(error) or type(error).__name__)
+        self.away = f"the share {self._share.name!r} of limits, which does not answer ({why})"
+        if not has_told:
             _LOG.warning(
                 "the share %r of limits does not answer (%s): requests wait until it does, or "
                 "until their deadline",

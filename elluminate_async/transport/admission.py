@@ -63,7 +63,7 @@ class Admission:
         items, chunk, patience = request.items, request.is_chunk, policy.patience
         ticket = limits.try_admit(items=items, cost=cost, chunk=chunk, patience=patience)
         if ticket is None:
-            async with _noted(request, limits, sent=sent), self.waiting(policy):
+            async with _noted(request, limits, sent=sent), self.waiting(policy, limits):
                 ticket = await limits.admit(
                     items=items, cost=cost, chunk=chunk, patience=patience, share=policy.share
                 )
@@ -88,14 +88,18 @@ class Admission:
         )
 
     @asynccontextmanager
-    async def waiting(self, policy: Policy) -> AsyncGenerator[None]:
-        """Wait until the deadline at most, outside of every attempt's clock."""
+    async def waiting(self, policy: Policy, limits: Limits | None = None) -> AsyncGenerator[None]:
+        """Wait until the deadline at most, outside of every attempt's clock.
+
+        With ``limits`` for their leave: the error tells where that is a share's which is away.
+        """
         try:
             async with self._session.running(asyncio.timeout(policy.remaining())):
                 yield
         except TimeoutError:
             self._session.check_open(sent=False)
-            raise deadline_passed("while it waited for a permit") from None
+            away = None if limits is None else limits.share_away
+            raise deadline_passed(f"while it waited for {away or 'a permit'}") from None
 
     @property
     def held(self) -> int:

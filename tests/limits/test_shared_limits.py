@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 from bisect import bisect_left
 
 import anyio
 import pytest
 
+from elluminate_async import AsyncClient, BatchOptions, DeadlineError
 from elluminate_async.batch import RateLimit
 from elluminate_async.batch.share import Slots
 from elluminate_async.batch.share_table import ShareTable
@@ -231,6 +233,22 @@ async def test_a_share_that_is_away_is_waited_for(caplog: pytest.LogCaptureFixtu
     assert [("does not answer (nobody is there)" in one, "is back" in one) for one in told] == [
         (True, False), (False, True),
     ]  # fmt: skip
+
+
+async def test_a_deadline_that_passes_meanwhile_names_the_share() -> None:
+    """Who reads the error knows that it is the share that is away, and not the service."""
+    share = MemoryShare()
+    share.away_until = time.monotonic() + 10
+    options = BatchOptions(rate_limit=RateLimit(20, 2.0), share=share)
+    client = AsyncClient(base_url="http://127.0.0.1:9", api_key="key", options=options)
+    told = f"waited for the share {share.name!r} of limits, which does not answer (nobody is there)"
+
+    with pytest.raises(DeadlineError, match=re.escape(told)) as raised:
+        async with client.deadline(3):
+            await client.projects.list()
+
+    assert raised.value.attempts == 0
+    await client.close()
 
 
 async def test_a_wait_that_is_cancelled_while_the_share_is_away() -> None:
