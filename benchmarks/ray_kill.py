@@ -14,7 +14,9 @@ Every row of the output is compared with what it must be, and what was paid twic
 model: calls for an answer that it had given, verdicts for a response that had one. With
 ``--no-item-keys`` the server knows neither items nor requests again, and then that number must be
 above 0: else the fault did not bite, and nothing is proven. (With the keys of requests alone a
-killed worker pays for nothing twice as long as its tasks are cut as before.)
+killed worker pays for nothing twice as long as its tasks are cut as before.) With ``--against
+20000`` so many rows are first done without a fault, and an actor may have a tenth more memory than
+with them at most.
 
 With ``--heartbeat`` nothing is killed. The dataset is read slowly, so that Ray holds the workers
 back, and a beat of 10 ms in the loop of each worker's client tells how late it was at most: by the
@@ -49,18 +51,43 @@ from elluminate_async import AsyncClient
 
 HERE = Path(__file__).parent
 ACTOR_MB, LATE_MS = 300, 50.0
+MOST_GROWN = 1.1  # of an actor's memory with fewer rows
 _LOOK_SECONDS = 0.1
 
 
 async def main(arguments: argparse.Namespace) -> int:
     """Both operations, each with its fault; 1 where something is not as it must be."""
+    few: dict[str, int] = {}
+    if arguments.against and not arguments.heartbeat:
+        fewer = argparse.Namespace(**{**vars(arguments), "rows": arguments.against, "kill": None})
+        bad, few = await run_all(fewer)
+        if bad:
+            return 1
+    bad, many = await run_all(arguments)
+    more = grown(few, many)
+    for problem in more:
+        print(problem, file=sys.stderr)
+    return 1 if bad or more else 0
+
+
+def grown(few: dict[str, int], many: dict[str, int]) -> list[str]:
+    """Where an actor has more MB with many rows than it may, by what it has with few."""
+    return [
+        f"{operation}: an actor had {most} MB, and {few[operation]} MB with fewer rows"
+        for operation, most in many.items()
+        if operation in few and most > few[operation] * MOST_GROWN
+    ]
+
+
+async def run_all(arguments: argparse.Namespace) -> tuple[int, dict[str, int]]:
+    """What is not as it must be, and the most MB of an actor by operation."""
     keys = [] if arguments.item_keys else ["--no-item-keys"]
+    bad, megabytes = 0, dict[str, int]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with Child("-m", "benchmarks.ray_jobs.service", *keys, core=SERVER_CORE) as server:
             write_input(folder / "input", arguments.rows)
             experiment = await prepare(server)
-            bad = 0
             for operation in ["heartbeat"] if arguments.heartbeat else arguments.operations:
                 task = {
                     "operation": operation,
@@ -71,9 +98,12 @@ async def main(arguments: argparse.Namespace) -> int:
                     "run": operation,
                     "rows_per_task": arguments.batch,
                 }
-                measured = heartbeat if arguments.heartbeat else measure
-                bad += await measured(task, server, arguments)
-    return 1 if bad else 0
+                if arguments.heartbeat:
+                    bad += await heartbeat(task, server, arguments)
+                    continue
+                problems, megabytes[operation] = await measure(task, server, arguments)
+                bad += problems
+    return bad, megabytes
 
 
 def write_input(folder: Path, rows: int) -> None:
@@ -98,8 +128,14 @@ async def prepare(server: Child) -> int:
     return experiment.id
 
 
-async def measure(task: dict[str, Any], server: Child, arguments: argparse.Namespace) -> int:
-    """One operation with its fault, told as a line; how much of it is not as it must be."""
+async def measure(
+    task: dict[str, Any], server: Child, arguments: argparse.Namespace
+) -> tuple[int, int]:
+    """One operation with its fault, told as a line.
+
+    Returns:
+        How much of it is not as it must be, and the most MB of an actor.
+    """
     before = await server.ask()
     began, watch = time.perf_counter(), Watch(secrets.token_hex(8))
     killed = await run_job(task, server, watch, arguments, fault=arguments.kill)
@@ -109,7 +145,10 @@ async def measure(task: dict[str, Any], server: Child, arguments: argparse.Names
     seconds, after = time.perf_counter() - began, await server.ask()
     paid = sum(after[name] - before[name] for name in ("generated_twice", "rated_twice"))
     found = await asyncio.to_thread(check, Path(task["output"]), task["operation"], arguments.rows)
-    problems = problems_in(found, killed, paid, watch.actor_mb, item_keys=arguments.item_keys)
+    problems = problems_in(
+        found, killed if arguments.kill else None, paid, watch.actor_mb,
+        item_keys=arguments.item_keys,
+    )  # fmt: skip
     emit(
         benchmark="ray_kill", operation=task["operation"], rows=arguments.rows, kill=arguments.kill,
         item_keys=arguments.item_keys, killed_at=killed, **found, paid_twice=paid,
@@ -118,18 +157,23 @@ async def measure(task: dict[str, Any], server: Child, arguments: argparse.Names
     )  # fmt: skip
     for problem in problems:
         print(problem, file=sys.stderr)
-    return len(problems)
+    return len(problems), watch.actor_mb
 
 
 def problems_in(
-    found: dict[str, int], killed: int, paid_twice: int, actor_mb: int, *, item_keys: bool
+    found: dict[str, int],
+    killed: int | None,
+    paid_twice: int,
+    actor_mb: int,
+    *,
+    item_keys: bool,
 ) -> list[str]:
-    """What is not as it must be, in words."""
+    """What is not as it must be, in words; ``killed`` is None where nothing was to be."""
     bad = ("lost", "duplicate", "wrong", "failures_unlike_planted")
     problems = [f"{found[name]} {name}" for name in bad if found[name]]
-    if not killed:
+    if killed == 0:
         problems.append("the job ended before anything was killed: nothing is proven")
-    elif not item_keys and not paid_twice:
+    elif killed and not item_keys and not paid_twice:
         problems.append("nothing was paid twice: the fault did not bite, and nothing is proven")
     if item_keys and paid_twice:
         problems.append(f"{paid_twice} paid twice")
@@ -260,6 +304,9 @@ if __name__ == "__main__":
     parser.add_argument("--resume-batch", type=int, help="rows of a task after the driver's end")
     parser.add_argument("--no-item-keys", dest="item_keys", action="store_false")
     parser.add_argument("--operations", nargs="+", default=["generate", "rate"])
+    parser.add_argument(
+        "--against", type=int, help="so many rows first, without a fault, to compare the memory"
+    )
     parser.add_argument("--heartbeat", action="store_true", help="how late clocks are, instead")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between blocks then")
     sys.exit(asyncio.run(main(parser.parse_args())))
