@@ -172,7 +172,8 @@ def item_error(error: BaseException, *, position: int, operation: str) -> ItemEr
         position=position,
         code=code,
         operation=operation,
-        attempts=int(getattr(error, "attempts", 1)),
+        # What cannot work is told before anything is sent.
+        attempts=0 if isinstance(error, InputError) else int(getattr(error, "attempts", 1)),
         status=getattr(error, "status", None),
         request_id=getattr(error, "request_id", None),
         retryable=False if fails_alike else None,

@@ -29,6 +29,7 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.url = ""
+        self.server: uvicorn.Server | None = None
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.at: list[float] = []
@@ -42,6 +43,19 @@ class Endpoint:
         """Wait until so many requests have come."""
         async with self._asked:
             await self._asked.wait_for(lambda: len(self.requests) >= requests)
+
+    async def deserted(self) -> None:
+        """Wait until nobody is connected, and all has come that was sent.
+
+        Of a process that has ended, what it sent is in the kernel: some rounds of the loop take the
+        connection, the request and its end from there.
+        """
+        assert self.server is not None
+        for _ in range(10):
+            await asyncio.sleep(0)
+        state = self.server.server_state
+        while state.connections or state.tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
     async def handle(self, request: Request) -> Response:
         body = await request.json()
@@ -108,7 +122,7 @@ async def running_endpoint(port: int = 0) -> AsyncGenerator[Endpoint, None]:
     app = FastAPI()
     app.add_api_route("/v1/chat/completions", endpoint.handle, methods=["POST"])
     config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", http="h11")
-    server = uvicorn.Server(config)
+    server = endpoint.server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", port)) as listening:
         endpoint.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         # Below `serve`, which would take the signals of the test's process.

@@ -142,8 +142,10 @@ class Range:
             await until(lambda: len(endpoint.requests) > endpoint.holds_after)
             await until(lambda kill=kill: self.committed() == kill)
             await self.kill()
-            held, endpoint.released = endpoint.released, asyncio.Event()
-            held.set()
+            endpoint.released.set()
+            # Else what the dead one had sent might be counted as its successor's.
+            await endpoint.deserted()
+            endpoint.released = asyncio.Event()
             later = [*kills, CALLS + 1][number + 1]
             endpoint.holds_after = len(endpoint.requests) + later - kill
             self.start()
