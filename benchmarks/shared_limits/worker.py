@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Collection
@@ -19,6 +20,10 @@ from elluminate_async.batch.share import LimitShare
 from elluminate_async.limits.limits import Limits
 
 TASKS = 32
+
+# Ray tells on the standard output of an actor that died: what is said there is not an answer.
+_answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 
 
 def share_of(spec: dict[str, Any]) -> LimitShare | None:
@@ -106,7 +111,7 @@ async def admitting(task: dict[str, Any]) -> dict[str, float]:
 
 async def told_to_begin() -> float:
     """Wait until all are open, and for the moment to begin at; when to end."""
-    print(json.dumps("open"), flush=True)
+    answer("open")
     times = json.loads(await asyncio.to_thread(sys.stdin.readline))
     await asyncio.sleep(times["begin"] - time.monotonic())
     end: float = times["end"]
@@ -143,16 +148,21 @@ async def generating(task: dict[str, Any]) -> dict[str, float]:
 MODES = {"ask": asking, "generate": generating, "admit": admitting}
 
 
+def answer(value: object) -> None:
+    """One line of JSON."""
+    _answers.write(json.dumps(value) + "\n")
+    _answers.flush()
+
+
 def main() -> None:
     """Do what each line says, and answer with what it took."""
     logging.basicConfig(level=logging.ERROR)
-    print(json.dumps("ready"), flush=True)
+    answer("ready")
     for line in sys.stdin:
         task = json.loads(line)
         if task["share"].get("cluster"):
             join(task["share"]["cluster"])
-        found = asyncio.run(MODES[task["mode"]](task))
-        print(json.dumps(found), flush=True)
+        answer(asyncio.run(MODES[task["mode"]](task)))
 
 
 def join(address: str) -> None:
