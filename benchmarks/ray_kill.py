@@ -19,8 +19,8 @@ killed worker pays for nothing twice as long as its tasks are cut as before.) Wi
 with them at most.
 
 With ``--heartbeat`` nothing is killed. The dataset is read slowly, so that Ray holds the workers
-back, and a beat of 10 ms in the loop of each worker's client tells how late it was at most: by the
-clock, and of that what the worker's own CPU time accounts for. The rest is the machine's, where
+back, and a beat of 10 ms in the loop of the one worker's client tells how late it was at most: by
+the clock, and of that what the worker's own CPU time accounts for. The rest is the machine's, where
 others run too.
 """
 
@@ -183,7 +183,7 @@ def problems_in(
 
 
 async def heartbeat(task: dict[str, Any], server: Child, arguments: argparse.Namespace) -> int:
-    """How late the clocks of held back workers were; 1 where one was by its own doing."""
+    """How late the clock of a worker that is held back was; 1 where that was its own doing."""
     watch = Watch(secrets.token_hex(8))
     task |= {"seconds": arguments.pause}
     told = json.loads((await (await begun(task, server, watch)).communicate())[0])
@@ -211,7 +211,9 @@ async def run_job(
 ) -> int:
     """Run a job to its end, or to that of its driver; how many calls there were at the fault."""
     counted = "verdicts" if task["operation"] == "rate" else "generations"
-    least = (await server.ask())[counted] + arguments.at * arguments.rows
+    # Half a task more: at the end of one a worker has nothing that could be lost.
+    rows = arguments.at * arguments.rows + arguments.batch / 2
+    least = (await server.ask())[counted] + rows
     job = await begun(task, server, watch)
     killed = 0
     ended = asyncio.create_task(job.communicate())
