@@ -47,6 +47,7 @@ MOST_OVER = 1.02  # at 1,000 a second; at fewer none
 MOST_SPREAD = 0.05  # at 1,000 a second
 PATIENCE = 60.0  # seconds
 AFTER = 2.0  # seconds of a run before a fault, and after it
+LAST = 0.5  # seconds at the end of a run in which something is sent
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,11 @@ class Crew:
         again = sum(
             one.get("cancelled_again", 0) for one in answers if not isinstance(one, BaseException)
         )
-        return {**figures(seen, limit), "cancelled_again": again, "fired": fired}
+        # Else nothing is known of what comes after the fault.
+        went_on = seen[-1][0] > begin + seconds - LAST
+        return {
+            **figures(seen, limit), "cancelled_again": again, "fired": fired, "went_on": went_on,
+        }  # fmt: skip
 
     async def cpu(self, limit: Limit, seconds: float) -> float:
         """Microseconds of CPU for each admission."""
@@ -197,6 +202,7 @@ def missed(limit: Limit, found: dict[str, Any], *, short: bool) -> list[str]:
         )
     elif found["fired"] is not None:
         checks["did not happen"] = not found["fired"]
+        checks["did not go on"] = not (found["went_on"] or short)
     return [name for name, is_so in checks.items() if is_so]
 
 

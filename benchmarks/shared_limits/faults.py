@@ -118,7 +118,7 @@ class Kind:
     Attributes:
         name: In the table.
         happen: Makes it happen, and says whether it did.
-        seconds: How long it lasts, where it ends again.
+        seconds: How long it lasts at most, where it ends again.
     """
 
     name: str
@@ -139,5 +139,5 @@ OF_BACKENDS = {
         Kind("Redis restarted empty", redis_restarted),
     ],
     "file": [],
-    "ray": [Kind("the actor killed", actor_killed)],
+    "ray": [Kind("the actor killed", actor_killed, 4.0)],  # another one takes three
 }

@@ -39,7 +39,9 @@ class Backend:
     environment: dict[str, str] = field(default_factory=dict[str, str])
 
     def fresh(self) -> dict[str, Any]:
-        """One that nobody has used."""
+        """One that nobody has used; what kept the one before is gone."""
+        if self.kind == "ray":
+            end_actors()
         return {"kind": self.kind, "name": f"run {next(_names)}", **self.spec}
 
 
@@ -85,6 +87,13 @@ BACKENDS = {"redis": of_redis, "file": of_file, "ray": of_ray}
 def available(kind: str) -> bool:
     """Whether it is installed here."""
     return kind != "redis" or FOUND is not None
+
+
+def end_actors() -> None:
+    """End the actors of earlier runs: killed together, they would start anew together."""
+    ray: Any = import_module("ray")
+    for one in ray.util.list_named_actors(all_namespaces=True):
+        ray.kill(ray.get_actor(**one))
 
 
 def kill_actor() -> tuple[int, int]:

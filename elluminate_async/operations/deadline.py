@@ -72,8 +72,9 @@ async def holding(lock: anyio.Lock, policy: Policy) -> AsyncGenerator[None]:
 class Deadline:
     """One deadline for all of a client's calls within a block, from `AsyncClient.deadline`.
 
-    Entering starts its clock. Entered again, it starts anew. By ``with`` it is for a synchronous
-    program: it bounds the calls that its thread has a portal make.
+    Entering starts its clock. Entered again after its block, it starts anew; while it is in force
+    that is an `InputError`. By ``with`` it is for a synchronous program: it bounds the calls that
+    its thread has a portal make.
     """
 
     def __init__(self, owner: object, seconds: float) -> None:
@@ -81,6 +82,7 @@ class Deadline:
         self._seconds = checked_seconds(seconds, "a deadline")
         self._outer: _Bound | None = None
         self._bound: _Bound | None = None
+        self._is_in_force = False
         self._task: asyncio.Task[Any] | None = None
 
     def remaining(self) -> float:
@@ -124,6 +126,12 @@ class Deadline:
         self._leave()
 
     def _enter(self) -> Self:
+        if self._is_in_force:
+            raise InputError(
+                "this deadline is in force already, here or in another task: begin one of its own "
+                "by client.deadline(...) in each block"
+            )
+        self._is_in_force = True
         self._outer = _bounds.get()
         at = min(time.monotonic() + self._seconds, bounded_at(self._owner))
         self._bound = _Bound(self._owner, at, self._outer)
@@ -132,6 +140,7 @@ class Deadline:
         return self
 
     def _leave(self) -> None:
+        self._is_in_force = False
         # No token: a generator, such as a fixture, may be left in another context than entered.
         # There it stays behind, as where two are not left in turn.
         assert self._bound is not None, "entered"

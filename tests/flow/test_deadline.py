@@ -427,6 +427,27 @@ async def test_it_tells_what_is_left(slow: Stage) -> None:
         assert deadline.remaining() == 0.0
 
 
+async def test_one_in_force_is_not_begun_again(slow: Stage) -> None:
+    """In its own block or in another task it would lose a bound; after its block it begins anew."""
+    deadline = slow.client.deadline(5.0)
+
+    async def enter() -> None:
+        async with deadline:
+            pass
+
+    async with deadline:
+        with pytest.raises(InputError, match="in force already"):
+            await enter()
+        with pytest.raises(InputError, match="in force already"):
+            await asyncio.create_task(enter())
+        await anyio.sleep(2.0)
+        assert deadline.remaining() == pytest.approx(3.0)
+    await anyio.sleep(4.0)
+    assert texts_of(await slow.generate(["a"])) == ["echo say a"]
+    async with deadline:
+        assert deadline.remaining() == pytest.approx(5.0)
+
+
 async def test_one_that_is_left_elsewhere_bounds_nothing_any_more(slow: Stage) -> None:
     """A generator that is closed in another task, and two that are not left in turn."""
 
