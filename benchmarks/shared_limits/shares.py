@@ -117,7 +117,8 @@ def _actor_pids() -> set[int]:
     found: set[int] = set()
     for one in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if one.cmdline()[:1] == ["ray::SharedTable"]:
+            # With the method after it, while it does one.
+            if "".join(one.cmdline()[:1]).startswith("ray::SharedTable"):
                 found.add(one.pid)
     return found
 
