@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import anyio
 
@@ -64,6 +64,8 @@ MOST_OPENED_AHEAD = 32
 T = TypeVar("T")
 
 DeliverRecords: TypeAlias = Callable[[list[EvaluationRecord]], Awaitable[None]]
+
+_NOT_SET_UP: Final = "before the evaluation was set up"
 
 
 class Evaluator:
@@ -159,6 +161,9 @@ class Evaluator:
                     self._start(tasks, lambda: self._begin(tasks, journals, deliver))
                 if self._fatal is not None:
                     raise self._fatal
+                if self._setup is None:
+                    # A request and the set-up were cut at once, by a cancellation of nobody.
+                    raise deadline_passed(_NOT_SET_UP)
         finally:
             for lane in self._lanes:
                 lane.close()
@@ -258,7 +263,7 @@ class Evaluator:
                     self._is_keyed = await honours_items(self._context, checked_run(keys.run))
                 maker = SetupMaker(self._context, self._request, is_keyed=self._is_keyed)
                 return await maker.make(begin)
-        raise deadline_passed("before the evaluation was set up")
+        raise deadline_passed(_NOT_SET_UP)
 
     def _for_steps(self) -> CallContext:
         """Chunks small enough to keep every permit busy, and no progress of their own."""

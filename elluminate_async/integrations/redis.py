@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import ssl
 import time
@@ -104,8 +105,7 @@ class RedisShare:
             # Redis reads no infinity.
             idle = min(slots.idle, _LONG)
             arguments += slots.limit, slots.interval, slots.number, slots.guard, idle
-        answer, took = await self._run(scripts.RESERVE, *arguments)
-        taken, delay, hold = map(float, answer)
+        (taken, delay, hold), took = await self._figures(3, scripts.RESERVE, *arguments)
         return Reservation(bool(taken), delay, hold, took)
 
     async def hold(self, seconds: float) -> None:
@@ -114,13 +114,14 @@ class RedisShare:
 
     async def held(self) -> float:
         """Seconds left of a hold; 0 for none."""
-        (left,), _ = await self._run(scripts.HELD)
-        return float(left)
+        (left,), _ = await self._figures(1, scripts.HELD)
+        return left
 
     async def pace(self, *, accepted: int = 0, refused: float | None = None) -> SharedPace:
         """Tell what the service did, and learn the pace of all, see `LimitShare.pace`."""
-        answer, _ = await self._run(scripts.PACE, accepted, "" if refused is None else refused)
-        return SharedPace(*map(float, answer))
+        told = "" if refused is None else refused
+        answer, _ = await self._figures(4, scripts.PACE, accepted, told)
+        return SharedPace(*answer)
 
     async def state(self) -> ShareState:
         """The state now; nothing is changed by it."""
@@ -148,6 +149,20 @@ class RedisShare:
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_share, (self._url, self._name))
+
+    async def _figures(
+        self, count: int, script: str, *arguments: str | float
+    ) -> tuple[list[float], float]:
+        """The same, where it is so many numbers."""
+        answer, took = await self._run(script, *arguments)
+        try:
+            figures = [float(word) for word in answer]
+        except ValueError:
+            figures = []
+        if len(figures) != count or not all(map(math.isfinite, figures)):
+            text = f"{count} numbers were asked for, not {answer!r:.100}"
+            raise ConfigurationError(f"{self} does not speak like Redis ({text})")
+        return figures, took
 
     async def _run(self, script: str, *arguments: str | float) -> tuple[list[str], float]:
         """The answer of a script, and the seconds from the question to it.
