@@ -24,9 +24,12 @@ from typing import Any
 
 from benchmarks.common.children import SERVER_CORE, Child
 from benchmarks.common.report import emit, number, write_table
-from benchmarks.contenders.journalled_stream import FAILS_EVERY
+from benchmarks.contenders.journalled_stream import CHUNK_SIZE, CONCURRENCY, FAILS_EVERY
 
 ITEMS, ROWS = 1_000_000, 100_000
+FEWEST = 2 * (CONCURRENCY + 1) * CHUNK_SIZE
+"""So many at least: on a busy machine all that is in flight may be done before the kill."""
+
 MOST_BYTES = 100
 """Of memory that an item of a journal may take."""
 
@@ -43,13 +46,22 @@ async def run(call: str, items: int, journal: Path) -> list[dict[str, Any]]:
                 figures = await client.ask(
                     **server.ready, call=call, items=items, journal=str(journal), kill_at=kill_at
                 )
-            figures |= await server.ask()
+            figures |= await settled(server)
             found.append(emit(benchmark="journal", call=call, part=part, **figures))
     journals = sorted(journal.glob("*.journal")) if journal.is_dir() else [journal]  # noqa: ASYNC240
     async with Child(SCRIPT, "--role", "read") as client:
         reading = await client.ask(journals=[*map(str, journals)])
     found.append(emit(benchmark="journal", call=call, part="reading", **reading))
     return found
+
+
+async def settled(server: Child) -> dict[str, int]:
+    """What its ledger has once it no longer grows: what a killed process sent is read after it."""
+    before, now = None, await server.ask()
+    while before != now:
+        await asyncio.sleep(0.2)
+        before, now = now, await server.ask()
+    return now
 
 
 async def measure(call: str, items: int) -> list[dict[str, Any]]:
@@ -119,4 +131,6 @@ if __name__ == "__main__":
     parser.add_argument("--table", action="store_true", help="write the tables of the README")
     arguments = parser.parse_args()
     sizes = {"generate": arguments.items, "evaluate": arguments.rows}
+    if any(0 < size < FEWEST for size in sizes.values()):
+        parser.error(f"give at least {FEWEST}, or 0: a kill at half must leave something to do")
     asyncio.run(main(sizes, table=arguments.table))
