@@ -46,6 +46,9 @@ async def run(call: str, items: int, journal: Path) -> list[dict[str, Any]]:
                 figures = await client.ask(
                     **server.ready, call=call, items=items, journal=str(journal), kill_at=kill_at
                 )
+                if kill_at:
+                    await paid_for(server, more_than=figures["done"])
+                    client.process.kill()
             figures |= await settled(server)
             found.append(emit(benchmark="journal", call=call, part=part, **figures))
     journals = sorted(journal.glob("*.journal")) if journal.is_dir() else [journal]  # noqa: ASYNC240
@@ -53,6 +56,13 @@ async def run(call: str, items: int, journal: Path) -> list[dict[str, Any]]:
         reading = await client.ask(journals=[*map(str, journals)])
     found.append(emit(benchmark="journal", call=call, part="reading", **reading))
     return found
+
+
+async def paid_for(server: Child, *, more_than: int) -> None:
+    """Return once so many are, at the latest in a minute."""
+    async with asyncio.timeout(60):
+        while (await server.ask())["paid"] <= more_than:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 async def settled(server: Child) -> dict[str, int]:

@@ -7,8 +7,6 @@ import asyncio
 import gc
 import io
 import json
-import os
-import signal
 import sys
 import time
 import tracemalloc
@@ -104,7 +102,7 @@ CALLS = {"generate": responses, "evaluate": records}
 async def stream(
     url: str, api_key: str, call: str, items: int, journal: str, kill_at: int
 ) -> dict[str, Any]:
-    """Stream so many items, and measure; at ``kill_at`` outcomes be killed."""
+    """Stream so many items, and measure; at ``kill_at`` outcomes wait to be killed."""
     options = BatchOptions(chunk_size=CHUNK_SIZE, max_concurrency=CONCURRENCY, deadline=DAY)
     seen = bytearray(items)
     done = 0
@@ -133,9 +131,8 @@ async def stream(
                 seen[position] += 1
                 done += 1
                 if done == kill_at:
-                    # With chunks in flight, and no word to anybody.
                     print(json.dumps(figures()), flush=True)
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    await asyncio.Event().wait()  # to be killed, with chunks in flight
         return figures()
 
 
