@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 
 from elluminate_async.batch.share import Slots
-from elluminate_async.batch.share_table import CUT_INTERVAL
-from elluminate_async.limits.adaptive import RATE_FLOOR, rate_after
+from elluminate_async.batch.share_table import CUT_INTERVAL, MEASURE_SECONDS
+from elluminate_async.limits.adaptive import CUT, RATE_FLOOR
 from elluminate_async.limits.share_link import NEWS_AGE
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from elluminate_async.limits.share_link import ShareLink
 
 _AHEAD: Final = 0.1  # seconds that a slot may be taken before it begins: the rate may change
+_FLAT_AT: Final = 4.0
 
 
 class Pace(Protocol):
@@ -56,22 +57,27 @@ class Pace(Protocol):
 
 
 class PaceOfAll(Pace):
-    """The rate is that of `AdaptivePace`, for all processes of a share together.
+    """A rate as that of `AdaptivePace`, for all processes of a share together.
 
     The share counts what the service took from all, and keeps the rate at which it last refused
     one. Each looks for news four times a second, also before the first refusal.
+
+    Differently from one process alone, the curve takes as long at any rate, as each probe of the
+    limit costs a refusal of several; and a refusal sets the rate to 70 % of what was taken in the
+    last seconds, as a bucket that has filled makes more be taken than the service goes on taking.
+    What was measured at the first refusal of all is measured again: few had told by then.
     """
 
     def __init__(self, link: ShareLink) -> None:
         self._link = link
         self._turn = anyio.Lock()
         self._slot: float | None = None
-        self._is_cutting = False
+        self._cutting: anyio.Event | None = None
 
     @property
     def is_off(self) -> bool:
         """Whether no request need wait for it, nor for news of it."""
-        return self._link.is_fresh and self.rate is None
+        return self._link.is_fresh and self.rate is None and self._cutting is None
 
     @property
     def rate(self) -> float | None:
@@ -91,6 +97,8 @@ class PaceOfAll(Pace):
     async def admit(self) -> None:
         """Return when the next request may start, or when a hold is in force."""
         async with self._turn:
+            if self._cutting is not None:
+                await self._cutting.wait()
             await self._link.look()
             while (rate := self.rate) is not None and not self._link.hold.left():
                 if self._slot is None:
@@ -118,22 +126,37 @@ class PaceOfAll(Pace):
 
     def refused(self) -> None:
         """The service said that it is too much: all are told."""
-        if not self._is_cutting:
-            self._is_cutting = True
+        if self._cutting is None:
+            self._cutting = anyio.Event()
             self._link.soon(self._cut)
 
     async def _cut(self) -> None:
         try:
             news = await self._link.report()
+            if not news.refused_rate:
+                await anyio.sleep(NEWS_AGE)  # until all have told what they were taken
+                news = await self._link.report()
             if news.refused_rate and news.since < CUT_INTERVAL:
                 return  # by another, or by one that was sent before
-            measured, rate = max(news.measured, RATE_FLOOR), _rate_by(news)
-            await self._link.report(measured if rate is None else min(measured, rate))
+            rate = _rate_by(news)
+            taken = min(news.measured, max(self._link.mean, news.measured / 2))
+            await self._link.report(max(RATE_FLOOR, taken if rate is None else min(taken, rate)))
+            if rate is None:
+                self._link.soon(self._measure_again)
         finally:
-            self._is_cutting = False
+            if self._cutting is not None:
+                self._cutting.set()
+            self._cutting = None
+
+    async def _measure_again(self) -> None:
+        await anyio.sleep(MEASURE_SECONDS)
+        news = await self._link.report()
+        if news.since > CUT_INTERVAL and news.measured > news.refused_rate:
+            await self._link.report(news.measured)
 
 
 def _rate_by(news: SharedPace | None) -> float | None:
     if news is None or not news.refused_rate:
         return None
-    return rate_after(news.refused_rate, news.since, news.measured)
+    grown = news.refused_rate * (1 + (1 - CUT) * (news.since / _FLAT_AT - 1) ** 3)
+    return max(RATE_FLOOR, min(grown, 2 * max(news.measured, RATE_FLOOR)))

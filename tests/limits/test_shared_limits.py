@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import re
 import time
@@ -413,3 +414,44 @@ async def test_a_pace_is_off_until_somebody_is_refused() -> None:
     assert pace is not None
     assert 20 <= pace <= 40
     assert 0 < other.kept_for() <= 1 / pace
+
+
+def test_what_was_measured_at_the_first_refusal_is_measured_again() -> None:
+    """Of 16 clients few have told by then what they were taken: soon all have."""
+    random.seed(1)
+    service, share = HiddenLimit({0.0: 20.0}), MemoryShare()
+    paces: list[float] = []
+
+    async def main() -> None:
+        clients = [Limits(4, None, share=share) for _ in range(16)]
+        async with anyio.create_task_group() as tasks:
+            for limits in clients:
+                tasks.start_soon(generate, limits, service, time.monotonic(), 20)
+            for _ in range(5):
+                await anyio.sleep(1)
+                paces.append(clients[0].readings().pace or math.inf)
+
+    run_virtually(main)
+
+    assert paces[0] < 10
+    assert 12 < paces[2] < 25
+    assert paces[4] > paces[3] > paces[2]
+
+
+async def test_a_bucket_that_had_filled_is_not_taken_for_a_rate() -> None:
+    """What was taken in the last seconds counts, not what a burst was taken in the last two."""
+    share = MemoryShare()
+    limits = Limits(100, None, share=share)
+    for pause, requests in ((0.1, 80), (0.01, 40)):
+        for _ in range(requests):
+            await limits.admit()
+            limits.accepted()
+            await anyio.sleep(pause)
+    limits.refused()
+    await limits.admit()
+
+    measured, pace = (await share.pace()).measured, limits.readings().pace
+    assert measured > 18
+    assert pace is not None
+    assert 0.7 * measured / 2 - 1 < pace < 11
+    await limits.aclose()
