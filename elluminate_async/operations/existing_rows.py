@@ -24,6 +24,8 @@ FEW = 4
 
 _AT_ONCE = 8
 
+_encode = json.JSONEncoder(sort_keys=True).encode
+
 
 class ExistingRows:
     """The rows of one collection, as far as one call had to read them.
@@ -121,4 +123,4 @@ class _AllFoundError(Exception):
 
 def content_key(values: Mapping[str, Any]) -> str:
     """The same for equal contents, whatever the order of the names."""
-    return json.dumps(values, sort_keys=True)
+    return _encode(values)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from anyio.lowlevel import checkpoint
+
 from elluminate_async.engine.chunks import Item
 from elluminate_async.engine.item_errors import unknown_outcome
 from elluminate_async.engine.memory import whole_request
@@ -115,11 +117,13 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
         self, items: Sequence[Item[bytes]], unfinished: UnfinishedChunk | None
     ) -> _RowsByContent:
         """Upload one chunk; the rows that its values have now."""
-        request = items
-        if unfinished is not None and not self._skip_existing:
-            request = whole_request(unfinished, items)
+        whole = items if unfinished is None else whole_request(unfinished, items)
+        request = items if self._skip_existing else whole
         lines = dict.fromkeys(item.value for item in items) if self._skip_existing else None
         content = b"\n".join(lines or [item.value for item in request])
+        created = _RowsByContent((item.value for item in whole), shared=self._skip_existing)
+        # Before anything is sent: the answer is worked through without a pause.
+        await checkpoint()
         if unfinished is None or self._skip_existing:
             # Rows that exist are skipped, so an upload that an earlier run began does no harm.
             intent = self.log.intend([item.position for item in items], content, {})
@@ -128,7 +132,6 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
             await self.log.require_same(unfinished, content)
             with in_doubt():
                 rows = await self._post(content, ResentChunk(unfinished.key))
-        created = _RowsByContent(shared=self._skip_existing)
         created.add(rows)
         if self._skip_existing:
             self._existing.added(rows)
@@ -184,10 +187,16 @@ class Upload(ChunkOperation[bytes, TemplateVariables]):
 
 
 class _RowsByContent:
-    """Rows of the service by content; of equal rows each is taken once, unless shared."""
+    """Rows of the service by content; of equal rows each is taken once, unless shared.
 
-    def __init__(self, *, shared: bool) -> None:
+    Args:
+        values: Those that are looked for, as JSON.
+        shared: Give one row to all equal values.
+    """
+
+    def __init__(self, values: Iterable[bytes], *, shared: bool) -> None:
         self._shared = shared
+        self._keys = {value: content_key(json.loads(value)) for value in values}
         self._rows: dict[str, list[TemplateVariables]] = {}
 
     def add(self, rows: Iterable[TemplateVariables]) -> None:
@@ -195,10 +204,10 @@ class _RowsByContent:
             self._rows.setdefault(content_key(row.input_values), []).append(row)
 
     def has(self, encoded: bytes) -> bool:
-        return content_key(json.loads(encoded)) in self._rows
+        return self._keys[encoded] in self._rows
 
     def take(self, encoded: bytes) -> TemplateVariables | None:
-        rows = self._rows.get(content_key(json.loads(encoded)))
+        rows = self._rows.get(self._keys[encoded])
         if not rows:
             return None
         return rows[0] if self._shared else rows.pop(0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections import Counter as Tally
 from collections.abc import Sequence
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 from ray.exceptions import UserCodeException
 from ray.util.metrics import Counter, Gauge
@@ -15,6 +16,9 @@ from ray.util.metrics import Counter, Gauge
 from elluminate_async.errors import ElluminateError
 from elluminate_async.integrations.blocks import BlockWork
 from elluminate_async.integrations.stage import Connect, Stage
+
+
+_SWITCH_SECONDS: Final = 0.001
 
 
 class Worker:
@@ -43,6 +47,9 @@ class Worker:
             # What is imported, and what is made with the first block, stays: a collection of
             # garbage that looks at all of it would stop the client's clock for 100 ms.
             gc.freeze()
+            # This thread reads and writes blocks while the client's goes on, which would wait 5 ms
+            # for the interpreter each time that it had nothing to do.
+            sys.setswitchinterval(_SWITCH_SECONDS)
         self._blocks += 1
         try:
             given = work.read(table)
