@@ -211,12 +211,10 @@ class Evaluator:
     def _prepare_upload(
         self, template: PromptTemplate, collection: Collection, *, keep: bool
     ) -> None:
-        """Check the rows by the template's placeholders, and make the operation of their upload."""
+        """Make the operation of the rows' upload."""
         request = self._request
         uses = None if keep else request.fan_out
         self._inputs = Inputs(template.placeholders, request.answers, uses, request.keys)
-        if isinstance(request.prompt, int):
-            self._check_rows(template.placeholders)
         if request.rows is not None:
             self._uploading = Upload(
                 _own_memory(self._for_steps()),
@@ -261,7 +259,9 @@ class Evaluator:
             with standing(self._connection, self._context.policy):
                 if (keys := self._request.keys) is not None:
                     self._is_keyed = await honours_items(self._context, checked_run(keys.run))
-                maker = SetupMaker(self._context, self._request, is_keyed=self._is_keyed)
+                maker = SetupMaker(
+                    self._context, self._request, self._check_rows, is_keyed=self._is_keyed
+                )
                 return await maker.make(begin)
         raise deadline_passed(_NOT_SET_UP)
 

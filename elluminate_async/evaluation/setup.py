@@ -81,14 +81,22 @@ class SetupMaker:
     Args:
         context: Of the evaluation, whose options these requests go by.
         request: What is to be evaluated.
+        check_rows: Raises where rows do not fit placeholders. Called before anything is made, where
+            the template is at the service; else the caller has done so.
         is_keyed: Whether the service knows the items of its run, so that all calls of that share
             one setup.
     """
 
     def __init__(
-        self, context: CallContext, request: EvaluationRequest, *, is_keyed: bool = False
+        self,
+        context: CallContext,
+        request: EvaluationRequest,
+        check_rows: Callable[[Iterable[str]], None],
+        *,
+        is_keyed: bool = False,
     ) -> None:
         connection = context.connection
+        self._check_rows = check_rows
         self._request = request
         self._run = request.keys.run if is_keyed and request.keys is not None else None
         self._options = context.options
@@ -138,6 +146,8 @@ class SetupMaker:
         request = self._request
         # Alone: where one of them is not there, nothing is made.
         configs = await _all(map(self._config, request.llm_configs))
+        if isinstance(request.prompt, int):
+            self._check_rows((await self.template()).placeholders)
         label = await self._label()
         base = self._name(label)
         (template, criterion_set), collection = await _both(
@@ -283,6 +293,8 @@ class SetupMaker:
                 "since. Change it back, or pass another path",
                 path=directory,
             )
+        if isinstance(request.prompt, int):
+            self._check_rows(template.placeholders)
         configs = await _all(map(self._config, request.llm_configs))
         return Setup(
             self._name(template.name),

@@ -15,6 +15,7 @@ from starlette.types import Send
 
 from elluminate_async import (
     BatchOptions,
+    InputError,
     PermissionDeniedError,
     ServerError,
     ServiceUnavailableError,
@@ -66,6 +67,23 @@ async def test_a_failure_of_one_is_raised_bare() -> None:
             await evaluate(scene)
 
         assert scene.recorder.count("/entries") == 0
+
+
+@pytest.mark.parametrize("has_name", [True, False])
+async def test_rows_that_do_not_fit_a_template_of_the_service_make_nothing(
+    has_name: bool,
+) -> None:
+    """They are looked at once it is known, before a set of criteria or a collection is made."""
+    async with evaluating() as scene:
+        template, _ = await scene.client.prompt_templates.get_or_create(PROMPT, "Words")
+        scene.recorder.requests.clear()
+        name = "nightly" if has_name else None
+        with pytest.raises(InputError, match="word"):
+            await scene.client.evaluate(
+                [{"word": "a"}, {"wrd": "b"}], prompt=template.id, criteria=CRITERIA, name=name
+            )
+
+        assert not [seen for seen in scene.recorder.requests if seen.method != "GET"]
 
 
 async def test_rows_go_out_while_experiments_are_made() -> None:

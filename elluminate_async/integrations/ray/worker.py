@@ -17,7 +17,6 @@ from elluminate_async.errors import ElluminateError
 from elluminate_async.integrations.blocks import BlockWork
 from elluminate_async.integrations.stage import Connect, Stage
 
-
 _SWITCH_SECONDS: Final = 0.001
 
 
