@@ -109,8 +109,9 @@ def ndjson(
         {"done": true, "succeeded": 1, "failed": 1}
 
     The last line says whether all came: without one, or with ``"done": false`` and an ``error``,
-    they did not. What goes wrong before the first item is raised, for `problem_handlers` to answer.
-    Once the reader has left, the stream is closed; one that reads slowly holds it back.
+    they did not. What goes wrong before anything was sent is raised, for `problem_handlers` to
+    answer; after a first space of ``heartbeat`` it is the last line, as it is after an item. Once
+    the reader has left, the stream is closed; one that reads slowly holds it back.
 
     Args:
         stream: Pairs of position and outcome, as of ``stream_generate_many``; records, as of

@@ -106,7 +106,7 @@ def checked_seconds(timeout: float, what: str = "timeout") -> float:
     """A number of seconds that can be waited for, or `InputError`."""
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_number or not is_finite(timeout) or timeout <= 0:
-        raise InputError(f"{what} must be a number of seconds above 0, not {shown(timeout)}")
+        raise InputError(f"{what} must be a finite number of seconds above 0, not {shown(timeout)}")
     return timeout
 
 

@@ -364,7 +364,7 @@ async def test_what_is_raised_has_what_had_arrived(slow: Stage) -> None:
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), True, "1", None])
 async def test_a_deadline_is_a_number_of_seconds(slow: Stage, seconds: Any) -> None:
     """Anything else is refused where it is given."""
-    with pytest.raises(InputError, match="a deadline must be a number of seconds above 0"):
+    with pytest.raises(InputError, match="a deadline must be a finite number of seconds above 0"):
         slow.client.deadline(seconds)
 
 

@@ -194,11 +194,11 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "a time before now": (
         lambda c: c.experiments.run(1, timeout=-1),
-        "timeout must be a number of seconds above 0, not -1",
+        "timeout must be a finite number of seconds above 0, not -1",
     ),
     "a time without end": (
         lambda c: c.experiments.run(1, timeout=float("inf")),
-        "timeout must be a number of seconds above 0, not inf",
+        "timeout must be a finite number of seconds above 0, not inf",
     ),
 }
 
