@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _AHEAD: Final = 0.1  # seconds that a slot may be taken before it begins: the rate may change
 _FLAT_AT: Final = 4.0
+_DOUBLES_FROM: Final = 12.0  # seconds
+_MOST_DOUBLED: Final = 60.0
 
 
 class Pace(Protocol):
@@ -63,9 +65,10 @@ class PaceOfAll(Pace):
     one. Each looks for news four times a second, also before the first refusal.
 
     Differently from one process alone, the curve takes as long at any rate, as each probe of the
-    limit costs a refusal of several; and a refusal sets the rate to 70 % of what was taken in the
-    last seconds, as a bucket that has filled makes more be taken than the service goes on taking.
-    What was measured at the first refusal of all is measured again: few had told by then.
+    limit costs a refusal of several; after 12 s without one the rate doubles each second, as after
+    an outage it is far too low. A refusal sets it to 70 % of what was taken in the last seconds, as
+    a bucket that has filled makes more be taken than the service goes on taking. What was measured
+    at the first refusal of all is measured again: few had told by then.
     """
 
     def __init__(self, link: ShareLink) -> None:
@@ -158,5 +161,7 @@ class PaceOfAll(Pace):
 def _rate_by(news: SharedPace | None) -> float | None:
     if news is None or not news.refused_rate:
         return None
-    grown = news.refused_rate * (1 + (1 - CUT) * (news.since / _FLAT_AT - 1) ** 3)
+    doubled = min(max(0.0, news.since - _DOUBLES_FROM), _MOST_DOUBLED)
+    flat = min(news.since, _DOUBLES_FROM) / _FLAT_AT
+    grown = news.refused_rate * (1 + (1 - CUT) * (flat - 1) ** 3) * 2**doubled
     return max(RATE_FLOOR, min(grown, 2 * max(news.measured, RATE_FLOOR)))

@@ -438,6 +438,25 @@ def test_what_was_measured_at_the_first_refusal_is_measured_again() -> None:
     assert paces[4] > paces[3] > paces[2]
 
 
+def test_after_everything_was_refused_the_rate_comes_back_soon() -> None:
+    """In the fourth ten seconds of a service at 200/s again at least half of it is used."""
+    random.seed(1)
+    service, share = HiddenLimit({0.0: 0.001, 10.0: 200.0}), MemoryShare()
+
+    async def main() -> None:
+        started = time.monotonic()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(16):
+                limits = Limits(16, None, share=share)
+                tasks.start_soon(generate, limits, service, started, 500)
+            await anyio.sleep(50)
+            tasks.cancel_scope.cancel()
+
+    run_virtually(main)
+
+    assert sum(at >= 40 for at in service.accepted) >= 1_000
+
+
 async def test_a_bucket_that_had_filled_is_not_taken_for_a_rate() -> None:
     """What was taken in the last seconds counts, not what a burst was taken in the last two."""
     share = MemoryShare()
