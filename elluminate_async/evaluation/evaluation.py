@@ -368,7 +368,7 @@ class Evaluation(Sequence[EvaluationRecord], Tabular, Documented):
             include_unknown: As in `Batch.retry_failed`.
             max_cost: What the whole evaluation may cost from now on, instead of before; what it
                 has cost counts. None leaves it as it was.
-            options: Instead of those of the first call; the deadline begins anew.
+            options: Instead of those of the first call; each step has their deadline anew.
 
         Returns:
             This evaluation, changed in place.
