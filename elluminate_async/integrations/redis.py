@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import os
 import ssl
 import time
@@ -34,6 +33,7 @@ TIMEOUT: Final = 2.0
 
 _SCHEMES = ("redis", "rediss", "unix")
 _LONG: Final = 1e9  # seconds
+_MOST: Final = 1e12  # of any figure: of more, sums and powers have no end
 _HASHES: dict[str, str] = {}
 
 # What may be otherwise in a moment: Redis starts, is full, was made a replica, is elsewhere.
@@ -159,7 +159,7 @@ class RedisShare:
             figures = [float(word) for word in answer]
         except ValueError:
             figures = []
-        if len(figures) != count or not all(map(math.isfinite, figures)):
+        if len(figures) != count or not all(abs(figure) < _MOST for figure in figures):
             text = f"{count} numbers were asked for, not {answer!r:.100}"
             raise ConfigurationError(f"{self} does not speak like Redis ({text})")
         return figures, took

@@ -38,7 +38,7 @@ def key_of(name: str) -> bytes:
 
 def is_ours(content: bytes) -> bool:
     """Whether this may be written over: the file of a share, or one that was only begun."""
-    return content[: len(MAGIC)] in (MAGIC, b"") or not content.strip(b"\0")
+    return MAGIC.startswith(content[: len(MAGIC)]) or not content.strip(b"\0")
 
 
 def offset_of(content: bytes, name: str) -> int | None:

@@ -162,6 +162,6 @@ def _rate_by(news: SharedPace | None) -> float | None:
     if news is None or not news.refused_rate:
         return None
     doubled = min(max(0.0, news.since - _DOUBLES_FROM), _MOST_DOUBLED)
-    flat = min(news.since, _DOUBLES_FROM) / _FLAT_AT
+    flat = max(0.0, min(news.since, _DOUBLES_FROM)) / _FLAT_AT
     grown = news.refused_rate * (1 + (1 - CUT) * (flat - 1) ** 3) * 2**doubled
     return max(RATE_FLOOR, min(grown, 2 * max(news.measured, RATE_FLOOR)))

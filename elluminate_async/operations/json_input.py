@@ -79,7 +79,8 @@ def checked_row(row: object, where: str) -> Mapping[str, object]:
     found = cast("Mapping[object, object]", row)
     for name in found:
         if not isinstance(name, str) or not name:
-            raise InputError(f"{where}: a column name must be a string, not {name!r:.60}")
+            kind = "string that is not empty" if name == "" else "string"
+            raise InputError(f"{where}: a column name must be a {kind}, not {name!r:.60}")
     return cast("Mapping[str, object]", found)
 
 

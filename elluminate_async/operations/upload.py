@@ -198,10 +198,15 @@ class _RowsByContent:
         self._shared = shared
         self._keys = {value: content_key(json.loads(value)) for value in values}
         self._rows: dict[str, list[TemplateVariables]] = {}
+        self._key_of: dict[int, str] = {}
 
     def add(self, rows: Iterable[TemplateVariables]) -> None:
         for row in rows:
-            self._rows.setdefault(content_key(row.input_values), []).append(row)
+            key = content_key(row.input_values)
+            # An id stands for one row: what comes a second time under it is none.
+            if row.id not in self._key_of or (self._shared and self._key_of[row.id] == key):
+                self._key_of[row.id] = key
+                self._rows.setdefault(key, []).append(row)
 
     def has(self, encoded: bytes) -> bool:
         return self._keys[encoded] in self._rows

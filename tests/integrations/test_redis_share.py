@@ -299,6 +299,7 @@ async def test_a_cancellation_is_never_lost(share: RedisShare) -> None:
     [
         b"*1\r\n" * 5_000, b"%0\r\n", b"$-7\r\n", b"\x00\xff",
         b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n", b"*1\r\n$3\r\nnan\r\n", b"*1\r\n$3\r\nodd\r\n",
+        b"*1\r\n$5\r\n1e200\r\n",
     ],
 )  # fmt: skip
 async def test_who_does_not_speak_like_redis_is_told_of(answer: bytes) -> None:

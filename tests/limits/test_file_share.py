@@ -218,11 +218,15 @@ def empty(content: bytes) -> bytes:
     return content[:0]
 
 
+def begun_only(content: bytes) -> bytes:
+    return content[:20]
+
+
 def zeros(content: bytes) -> bytes:
     return bytes(len(content))
 
 
-@pytest.mark.parametrize("damage", [torn, half_written, flipped, empty, zeros])
+@pytest.mark.parametrize("damage", [torn, half_written, flipped, empty, begun_only, zeros])
 async def test_a_damaged_file_is_begun_anew(path: Path, damage: Any) -> None:
     """With the second in which nothing is given away, as what had been is not known."""
     share = FileShare(path)

@@ -457,6 +457,18 @@ def test_after_everything_was_refused_the_rate_comes_back_soon() -> None:
     assert sum(at >= 40 for at in service.accepted) >= 1_000
 
 
+@pytest.mark.parametrize("since", [-1e300, 0.0, 1e300])
+async def test_a_pace_is_a_number_whatever_its_share_says(since: float) -> None:
+    """A clock that was set, or a share that is damaged, ends no call."""
+    share = MemoryShare()
+    limits = Limits(10, None, share=share)
+    share.table.refused_rate, share.table.refused_at = 5.0, -since
+    await limits.admit()
+
+    assert 0.5 <= (limits.readings().pace or 0) < math.inf
+    await limits.aclose()
+
+
 async def test_a_bucket_that_had_filled_is_not_taken_for_a_rate() -> None:
     """What was taken in the last seconds counts, not what a burst was taken in the last two."""
     share = MemoryShare()
