@@ -69,6 +69,6 @@ def told(name: str, state: ShareState) -> str:
     if state.pace.refused_rate:
         parts.append(
             f"the service last refused {state.pace.refused_rate:.1f} requests a second, "
-            f"{state.pace.since:.0f} s ago, and takes {state.pace.measured:.1f}"
+            f"{state.pace.since:.0f} s ago, and took {state.pace.measured:.1f} a second just now"
         )
     return "; ".join(parts)

@@ -23,8 +23,6 @@ T = TypeVar("T")
 NEWS_AGE: Final = 0.25
 """Seconds after which what others told the share is asked for again."""
 
-_MEAN_SECONDS: Final = 8.0
-
 ASK_AHEAD: Final = 0.05
 """Seconds before slots of two limits begin together at which they can be had."""
 
@@ -64,8 +62,6 @@ class ShareLink:
 
     Attributes:
         hold: The client's.
-        mean: Requests a second that the service took from all in the last seconds of work; longer
-            than what a share measures, so that a bucket that fills and empties does not show.
         away: In words, the share and why it does not answer; None where it does.
     """
 
@@ -77,8 +73,6 @@ class ShareLink:
         self._accepted = 0
         self._news: SharedPace | None = None
         self._news_at = 0.0
-        self.mean = 0.0
-        self._measured_for = 0.0
         self._telling: set[asyncio.Task[None]] = set()
 
     @property
@@ -132,12 +126,7 @@ class ShareLink:
         except BaseException:
             self._accepted += accepted
             raise
-        now = time.monotonic()
-        # Of a pause nothing is learnt: it counts as one step.
-        if (step := min(now - self._news_at, 2 * NEWS_AGE)) > 0:
-            self._measured_for = min(self._measured_for + step, _MEAN_SECONDS)
-            self.mean += step / self._measured_for * (news.measured - self.mean)
-        self._news, self._news_at = news, now
+        self._news, self._news_at = news, time.monotonic()
         if news.hold > 0:
             self._holds(news.hold)
         return news

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 
 from elluminate_async.batch.share import Slots
-from elluminate_async.batch.share_table import CUT_INTERVAL, MEASURE_SECONDS
+from elluminate_async.batch.share_table import CUT_INTERVAL
 from elluminate_async.limits.adaptive import CUT, RATE_FLOOR
 from elluminate_async.limits.share_link import NEWS_AGE
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from elluminate_async.limits.share_link import ShareLink
 
 _AHEAD: Final = 0.1  # seconds that a slot may be taken before it begins: the rate may change
-_FLAT_AT: Final = 4.0
-_DOUBLES_FROM: Final = 12.0  # seconds
+_FIND_SECONDS: Final = 1.5  # more than those in which refusals count as one
+_FLAT_AT: Final = 6.0
+_SLOPE: Final = 0.05
+_DOUBLES_FROM: Final = 20.0
 _MOST_DOUBLED: Final = 60.0
 
 
@@ -64,11 +66,13 @@ class PaceOfAll(Pace):
     The share counts what the service took from all, and keeps the rate at which it last refused
     one. Each looks for news four times a second, also before the first refusal.
 
-    Differently from one process alone, the curve takes as long at any rate, as each probe of the
-    limit costs a refusal of several; after 12 s without one the rate doubles each second, as after
-    an outage it is far too low. A refusal sets it to 70 % of what was taken in the last seconds, as
-    a bucket that has filled makes more be taken than the service goes on taking. What was measured
-    at the first refusal of all is measured again: few had told by then.
+    The curve is another one, as each probe of the limit costs a refusal of several. After a refusal
+    the rate is 70 % of it; it is back in 6 s, at any rate; from then on it grows by 5 % of it a
+    second, as a limit that has a bucket refuses nothing until that is empty; and after 20 s it
+    doubles each second: the limit is another one, as after an outage.
+
+    The first refusal of all comes before anybody knows what is taken: few have told, and for less
+    than a second. From there on the rate is doubled until the next one.
     """
 
     def __init__(self, link: ShareLink) -> None:
@@ -141,27 +145,30 @@ class PaceOfAll(Pace):
                 news = await self._link.report()
             if news.refused_rate and news.since < CUT_INTERVAL:
                 return  # by another, or by one that was sent before
-            rate = _rate_by(news)
-            taken = min(news.measured, max(self._link.mean, news.measured / 2))
-            await self._link.report(max(RATE_FLOOR, taken if rate is None else min(taken, rate)))
+            measured, rate = max(news.measured, RATE_FLOOR), _rate_by(news)
+            await self._link.report(measured if rate is None else min(measured, rate))
             if rate is None:
-                self._link.soon(self._measure_again)
+                self._link.soon(self._find)
         finally:
             if self._cutting is not None:
                 self._cutting.set()
             self._cutting = None
 
-    async def _measure_again(self) -> None:
-        await anyio.sleep(MEASURE_SECONDS)
-        news = await self._link.report()
-        if news.since > CUT_INTERVAL and news.measured > news.refused_rate:
-            await self._link.report(news.measured)
+    async def _find(self) -> None:
+        while True:
+            await anyio.sleep(_FIND_SECONDS)
+            news = await self._link.report()
+            if news.since <= CUT_INTERVAL or 4 * news.measured < news.refused_rate:
+                return  # another refusal came, another client is at it, or less is sent than may be
+            await self._link.report(max(news.measured, 2 * news.refused_rate))
 
 
 def _rate_by(news: SharedPace | None) -> float | None:
     if news is None or not news.refused_rate:
         return None
-    doubled = min(max(0.0, news.since - _DOUBLES_FROM), _MOST_DOUBLED)
-    flat = max(0.0, min(news.since, _DOUBLES_FROM)) / _FLAT_AT
-    grown = news.refused_rate * (1 + (1 - CUT) * (flat - 1) ** 3) * 2**doubled
+    since = max(0.0, news.since)
+    below = (1 - CUT) * (1 - min(since / _FLAT_AT, 1.0)) ** 3
+    above = _SLOPE * max(0.0, min(since, _DOUBLES_FROM) - _FLAT_AT)
+    doubled = min(max(0.0, since - _DOUBLES_FROM), _MOST_DOUBLED)
+    grown = news.refused_rate * (1 - below + above) * 2**doubled
     return max(RATE_FLOOR, min(grown, 2 * max(news.measured, RATE_FLOOR)))

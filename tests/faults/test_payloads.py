@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.types import Send
 
 from elluminate_async import (
     APIError,
@@ -22,6 +23,7 @@ from elluminate_async.server import WireProfile
 from elluminate_async.testing import VIRTUAL_TIME
 from elluminate_async.testing.raw import Connection, Received, Script, replies, reply
 from tests.faults.gateway import HOSTED, Choose, Gateway, behind_gateway, is_stream
+from tests.flow.bench import Seen, answer
 from tests.matrix import Fired
 from tests.transport.wiring import POST, budget, failing, serving
 
@@ -299,3 +301,25 @@ async def test_an_error_whose_body_is_hostile(detail: str, fired: Fired) -> None
     assert isinstance(error, APIError)
     assert error.status == 422
     str(error).encode()
+
+
+@pytest.mark.parametrize("shares", [False, True])
+async def test_one_id_for_several_rows_is_a_row_of_one_of_them(shares: bool) -> None:
+    """An upload whose answer gives an id again leaves the other positions without a row."""
+    async with behind_gateway(WireProfile()) as (stage, _):
+        collection = await stage.client.collections.create("ids")
+
+        async def one_id(seen: Seen, send: Send) -> bool:
+            if not seen.path.endswith("/entries/batches"):
+                return False
+            rows = [{"id": 1, "input_values": {"x": x}} for x in ("a", "b", "a")]
+            await answer(send, 200, json.dumps(rows).encode())
+            return True
+
+        stage.recorder.before = one_id
+        added = await stage.client.template_variables.add_many(
+            [{"x": x} for x in ("a", "b", "a")], collection=collection, skip_existing=shares
+        )
+
+    assert [*added.succeeded] == ([0, 2] if shares else [0])
+    assert {error.code for error in added.failed.values()} == {"no_result"}

@@ -416,30 +416,46 @@ async def test_a_pace_is_off_until_somebody_is_refused() -> None:
     assert 0 < other.kept_for() <= 1 / pace
 
 
-def test_what_was_measured_at_the_first_refusal_is_measured_again() -> None:
-    """Of 16 clients few have told by then what they were taken: soon all have."""
+@pytest.mark.parametrize("limit", [50.0, 300.0])
+def test_any_hidden_limit_is_found_within_ten_seconds(limit: float) -> None:
+    """Though at the first refusal, of a burst of 20, nobody knows: then 90 % of it is used."""
     random.seed(1)
-    service, share = HiddenLimit({0.0: 20.0}), MemoryShare()
-    paces: list[float] = []
+    service, share = HiddenLimit({0.0: limit}), MemoryShare()
 
     async def main() -> None:
-        clients = [Limits(4, None, share=share) for _ in range(16)]
+        started = time.monotonic()
         async with anyio.create_task_group() as tasks:
-            for limits in clients:
-                tasks.start_soon(generate, limits, service, time.monotonic(), 20)
-            for _ in range(5):
-                await anyio.sleep(1)
-                paces.append(clients[0].readings().pace or math.inf)
+            for _ in range(8):
+                limits = Limits(32, None, share=share)
+                tasks.start_soon(generate, limits, service, started, int(limit * 4))
+            await anyio.sleep(25)
+            tasks.cancel_scope.cancel()
 
     run_virtually(main)
 
-    assert paces[0] < 10
-    assert 12 < paces[2] < 25
-    assert paces[4] > paces[3] > paces[2]
+    assert sum(10 <= at < 25 for at in service.accepted) >= 0.9 * 15 * limit
+    assert service.sent <= 1.1 * len(service.accepted) + 8 * 32
+
+
+async def test_a_limit_is_no_more_looked_for_once_nothing_is_sent() -> None:
+    """After the one refusal of a burst the share is not asked for ever."""
+    share = MemoryShare()
+    limits = Limits(10, None, share=share)
+    for _ in range(20):
+        await limits.admit()
+        limits.accepted()
+    limits.refused()
+    await anyio.sleep(30)
+
+    before = share.table.refused_at
+    await anyio.sleep(30)
+    assert share.table.refused_at == before
+    assert (await share.pace()).refused_rate < 1_000
+    await limits.aclose()
 
 
 def test_after_everything_was_refused_the_rate_comes_back_soon() -> None:
-    """In the fourth ten seconds of a service at 200/s again at least half of it is used."""
+    """Forty seconds after a service took 200/s again at least half of it is used."""
     random.seed(1)
     service, share = HiddenLimit({0.0: 0.001, 10.0: 200.0}), MemoryShare()
 
@@ -449,12 +465,12 @@ def test_after_everything_was_refused_the_rate_comes_back_soon() -> None:
             for _ in range(16):
                 limits = Limits(16, None, share=share)
                 tasks.start_soon(generate, limits, service, started, 500)
-            await anyio.sleep(50)
+            await anyio.sleep(60)
             tasks.cancel_scope.cancel()
 
     run_virtually(main)
 
-    assert sum(at >= 40 for at in service.accepted) >= 1_000
+    assert sum(at >= 50 for at in service.accepted) >= 1_000
 
 
 @pytest.mark.parametrize("since", [-1e300, 0.0, 1e300])
@@ -466,23 +482,4 @@ async def test_a_pace_is_a_number_whatever_its_share_says(since: float) -> None:
     await limits.admit()
 
     assert 0.5 <= (limits.readings().pace or 0) < math.inf
-    await limits.aclose()
-
-
-async def test_a_bucket_that_had_filled_is_not_taken_for_a_rate() -> None:
-    """What was taken in the last seconds counts, not what a burst was taken in the last two."""
-    share = MemoryShare()
-    limits = Limits(100, None, share=share)
-    for pause, requests in ((0.1, 80), (0.01, 40)):
-        for _ in range(requests):
-            await limits.admit()
-            limits.accepted()
-            await anyio.sleep(pause)
-    limits.refused()
-    await limits.admit()
-
-    measured, pace = (await share.pace()).measured, limits.readings().pace
-    assert measured > 18
-    assert pace is not None
-    assert 0.7 * measured / 2 - 1 < pace < 11
     await limits.aclose()
