@@ -47,7 +47,7 @@ async def run(call: str, items: int, journal: Path) -> list[dict[str, Any]]:
                     **server.ready, call=call, items=items, journal=str(journal), kill_at=kill_at
                 )
                 if kill_at:
-                    await paid_for(server, more_than=figures["done"])
+                    await paid_for(server, more_than=figures["cost"])
                     client.process.kill()
             figures |= await settled(server)
             found.append(emit(benchmark="journal", call=call, part=part, **figures))
@@ -79,7 +79,7 @@ async def measure(call: str, items: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         killed, resumed, reading = await run(call, items, Path(folder) / "journal")
     rated = items - items // FAILS_EVERY if call == "evaluate" else 0
-    assert killed["done"] < killed["paid"], "no chunk was in flight: the kill did not bite"
+    assert killed["cost"] < killed["paid"], "no chunk was in flight: the kill did not bite"
     assert killed["paid"] < items + rated, "nothing was left: the kill did not bite"
     assert (resumed["lost"], resumed["twice"], resumed["paid_twice"]) == (0, 0, 0), resumed
     assert (resumed["done"], resumed["paid"]) == (items, items + rated), resumed

@@ -105,7 +105,7 @@ async def stream(
     """Stream so many items, and measure; at ``kill_at`` outcomes wait to be killed."""
     options = BatchOptions(chunk_size=CHUNK_SIZE, max_concurrency=CONCURRENCY, deadline=DAY)
     seen = bytearray(items)
-    done = 0
+    done = cost = 0
     first = 0.0
     async with AsyncClient(base_url=url, api_key=api_key, options=options) as client:
         template, _ = await client.prompt_templates.get_or_create("say {{n}}", name="Echo")
@@ -116,6 +116,7 @@ async def stream(
         def figures() -> dict[str, Any]:
             return {
                 "done": done,
+                "cost": cost,
                 "lost": 0 if kill_at else seen.count(0),
                 "twice": done - seen.count(1),
                 "seconds": time.perf_counter() - wall,
@@ -130,6 +131,8 @@ async def stream(
                 first = first or time.perf_counter() - wall
                 seen[position] += 1
                 done += 1
+                # Of the model, and of the judge where there is what it can rate.
+                cost += 1 + (call == "evaluate" and (position + 1) % FAILS_EVERY > 0)
                 if done == kill_at:
                     print(json.dumps(figures()), flush=True)
                     await asyncio.Event().wait()  # to be killed, with chunks in flight

@@ -126,9 +126,9 @@ class RedisShare:
     async def state(self) -> ShareState:
         """The state now; nothing is changed by it."""
         answer, took = await self._run(scripts.STATE)
-        pace = SharedPace(*map(float, answer[:4]))
-        slots = dict(zip(answer[4::2], map(float, answer[5::2]), strict=True))
-        return ShareState(took, slots, pace.hold, pace)
+        names, ends = answer[4::2], self._numbers(answer[5::2], len(answer[4::2]))
+        pace = SharedPace(*self._numbers(answer[:4], 4))
+        return ShareState(took, dict(zip(names, ends, strict=True)), pace.hold, pace)
 
     async def aclose(self) -> None:
         """Close what is open in the running loop and not in use; a later call opens it anew."""
@@ -155,14 +155,17 @@ class RedisShare:
     ) -> tuple[list[float], float]:
         """The same, where it is so many numbers."""
         answer, took = await self._run(script, *arguments)
+        return self._numbers(answer, count), took
+
+    def _numbers(self, words: list[str], count: int) -> list[float]:
         try:
-            figures = [float(word) for word in answer]
+            figures = [float(word) for word in words]
         except ValueError:
             figures = []
         if len(figures) != count or not all(abs(figure) < _MOST for figure in figures):
-            text = f"{count} numbers were asked for, not {answer!r:.100}"
+            text = f"{count} numbers were asked for, not {words!r:.100}"
             raise ConfigurationError(f"{self} does not speak like Redis ({text})")
-        return figures, took
+        return figures
 
     async def _run(self, script: str, *arguments: str | float) -> tuple[list[str], float]:
         """The answer of a script, and the seconds from the question to it.

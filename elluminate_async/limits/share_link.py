@@ -145,7 +145,7 @@ class ShareLink:
 
         self.soon(told)
 
-    def soon(self, work: Callable[[], Awaitable[None]]) -> None:
+    def soon(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Do ``work`` beside everything else; it ends with the client."""
 
         async def done() -> None:
@@ -156,6 +156,7 @@ class ShareLink:
         task = asyncio.get_running_loop().create_task(done(), name=f"share {self.name}")
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+        return task
 
     async def aclose(self) -> None:
         """End what is under way, and close what the share has open."""

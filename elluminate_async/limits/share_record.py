@@ -24,6 +24,7 @@ MOST_RECORDS: Final = 64
 MOST_BYTES: Final = len(MAGIC) + MOST_RECORDS * RECORD_BYTES
 """Of a whole file."""
 
+_TELLING: Final = 8  # bytes of `MAGIC` that are nobody else's
 _KEY_BYTES: Final = 16
 _MOST_LIMITS: Final = 8
 _FIXED: Final = struct.Struct("<16s16s5d2qB")
@@ -38,7 +39,8 @@ def key_of(name: str) -> bytes:
 
 def is_ours(content: bytes) -> bool:
     """Whether this may be written over: the file of a share, or one that was only begun."""
-    return MAGIC.startswith(content[: len(MAGIC)]) or not content.strip(b"\0")
+    begins = len(content) >= _TELLING and MAGIC.startswith(content[: len(MAGIC)])
+    return begins or not content.strip(b"\0")
 
 
 def offset_of(content: bytes, name: str) -> int | None:

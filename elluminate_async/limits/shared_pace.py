@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
@@ -80,6 +81,7 @@ class PaceOfAll(Pace):
         self._turn = anyio.Lock()
         self._slot: float | None = None
         self._cutting: anyio.Event | None = None
+        self._was_off = False
 
     @property
     def is_off(self) -> bool:
@@ -107,6 +109,7 @@ class PaceOfAll(Pace):
             if self._cutting is not None:
                 await self._cutting.wait()
             await self._link.look()
+            self._heed()
             while (rate := self.rate) is not None and not self._link.hold.left():
                 if self._slot is None:
                     await self._take(1 / rate)
@@ -135,32 +138,43 @@ class PaceOfAll(Pace):
         """The service said that it is too much: all are told."""
         if self._cutting is None:
             self._cutting = anyio.Event()
-            self._link.soon(self._cut)
+            self._link.soon(self._cut).add_done_callback(self._has_cut)
+
+    def _has_cut(self, _: object) -> None:
+        cutting, self._cutting = self._cutting, None
+        if cutting is not None:
+            cutting.set()
 
     async def _cut(self) -> None:
-        try:
+        news = await self._link.report()
+        self._heed()
+        if not news.refused_rate:
+            await anyio.sleep(NEWS_AGE)  # until all have told what they were taken
             news = await self._link.report()
-            if not news.refused_rate:
-                await anyio.sleep(NEWS_AGE)  # until all have told what they were taken
-                news = await self._link.report()
-            if news.refused_rate and news.since < CUT_INTERVAL:
-                return  # by another, or by one that was sent before
+        if not news.refused_rate or news.since >= CUT_INTERVAL:  # else another told it before
             measured, rate = max(news.measured, RATE_FLOOR), _rate_by(news)
             await self._link.report(measured if rate is None else min(measured, rate))
-            if rate is None:
-                self._link.soon(self._find)
-        finally:
-            if self._cutting is not None:
-                self._cutting.set()
-            self._cutting = None
+        self._heed()
 
-    async def _find(self) -> None:
+    def _heed(self) -> None:
+        """Look for the limit from the first refusal on, whoever was refused."""
+        if (news := self._link.pace) is None:
+            return
+        if self._was_off and news.refused_rate:
+            self._link.soon(partial(self._find, news.refused_rate))
+        self._was_off = not news.refused_rate
+
+    async def _find(self, known: float) -> None:
+        """Double the rate until one is refused; who is at it may end, so all are."""
         while True:
             await anyio.sleep(_FIND_SECONDS)
             news = await self._link.report()
-            if news.since <= CUT_INTERVAL or 4 * news.measured < news.refused_rate:
-                return  # another refusal came, another client is at it, or less is sent than may be
-            await self._link.report(max(news.measured, 2 * news.refused_rate))
+            if news.refused_rate < known or 4 * news.measured < news.refused_rate:
+                return  # the rate was cut, or less is sent than may be
+            if news.since > CUT_INTERVAL:
+                told = max(news.measured, 2 * news.refused_rate)
+                news = await self._link.report(told)
+            known = news.refused_rate
 
 
 def _rate_by(news: SharedPace | None) -> float | None:

@@ -219,7 +219,7 @@ def empty(content: bytes) -> bytes:
 
 
 def begun_only(content: bytes) -> bytes:
-    return content[:20]
+    return content[:10]
 
 
 def zeros(content: bytes) -> bytes:
