@@ -126,9 +126,9 @@ class RedisShare:
     async def state(self) -> ShareState:
         """The state now; nothing is changed by it."""
         answer, took = await self._run(scripts.STATE)
-        names, ends = answer[4::2], self._numbers(answer[5::2], len(answer[4::2]))
-        pace = SharedPace(*self._numbers(answer[:4], 4))
-        return ShareState(took, dict(zip(names, ends, strict=True)), pace.hold, pace)
+        pace, names = SharedPace(*self._numbers(answer[:4], 4)), answer[4::2]
+        slots = dict(zip(names, self._numbers(answer[5::2], len(names)), strict=True))
+        return ShareState(took, slots, pace.hold, pace)
 
     async def aclose(self) -> None:
         """Close what is open in the running loop and not in use; a later call opens it anew."""
@@ -153,7 +153,7 @@ class RedisShare:
     async def _figures(
         self, count: int, script: str, *arguments: str | float
     ) -> tuple[list[float], float]:
-        """The same, where it is so many numbers."""
+        """The answer of a script that gives so many numbers, as `_run`."""
         answer, took = await self._run(script, *arguments)
         return self._numbers(answer, count), took
 

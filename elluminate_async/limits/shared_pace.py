@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from functools import partial
@@ -80,13 +81,13 @@ class PaceOfAll(Pace):
         self._link = link
         self._turn = anyio.Lock()
         self._slot: float | None = None
-        self._cutting: anyio.Event | None = None
+        self._cutting: asyncio.Task[None] | None = None
         self._was_off = False
 
     @property
     def is_off(self) -> bool:
         """Whether no request need wait for it, nor for news of it."""
-        return self._link.is_fresh and self.rate is None and self._cutting is None
+        return self._link.is_fresh and self.rate is None and not self._is_cutting
 
     @property
     def rate(self) -> float | None:
@@ -106,8 +107,8 @@ class PaceOfAll(Pace):
     async def admit(self) -> None:
         """Return when the next request may start, or when a hold is in force."""
         async with self._turn:
-            if self._cutting is not None:
-                await self._cutting.wait()
+            if (cutting := self._cutting) is not None and not cutting.done():
+                await asyncio.wait([cutting])
             await self._link.look()
             self._heed()
             while (rate := self.rate) is not None and not self._link.hold.left():
@@ -136,14 +137,12 @@ class PaceOfAll(Pace):
 
     def refused(self) -> None:
         """The service said that it is too much: all are told."""
-        if self._cutting is None:
-            self._cutting = anyio.Event()
-            self._link.soon(self._cut).add_done_callback(self._has_cut)
+        if not self._is_cutting:
+            self._cutting = self._link.soon(self._cut)
 
-    def _has_cut(self, _: object) -> None:
-        cutting, self._cutting = self._cutting, None
-        if cutting is not None:
-            cutting.set()
+    @property
+    def _is_cutting(self) -> bool:
+        return self._cutting is not None and not self._cutting.done()
 
     async def _cut(self) -> None:
         news = await self._link.report()
