@@ -62,13 +62,14 @@ def told(name: str, state: ShareState) -> str:
             continue
         when = f"given away for {ahead:.1f} s ahead" if ahead > 0 else f"free since {-ahead:.0f} s"
         parts.append(f"slots of {limit} are {when}")
-    if not state.slots:
-        parts.append("nobody has used it yet")
+    if not (state.slots or state.hold or state.pace.refused_rate):
+        parts.append("nobody has used it yet: is it the name that the processes have?")
     if state.hold > 0:
         parts.append(f"all are held for {state.hold:.1f} s, as the service asked for it")
     if state.pace.refused_rate:
         parts.append(
-            f"the service last refused {state.pace.refused_rate:.1f} requests a second, "
-            f"{state.pace.since:.0f} s ago, and took {state.pace.measured:.1f} a second just now"
+            f"the service last refused one at {state.pace.refused_rate:.1f} requests a second, "
+            f"{state.pace.since:.0f} s ago; in the last seconds it took "
+            f"{state.pace.measured:.1f} a second of them all"
         )
     return "; ".join(parts)

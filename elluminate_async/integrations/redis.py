@@ -56,7 +56,7 @@ _WRONG_KEY = (
 class RedisShare:
     """A share of limits that Redis keeps, for all processes that reach it.
 
-    Give it to `BatchOptions(share=...)` with ``rate_limit`` or ``item_limit``: whoever has the
+    Give it to `BatchOptions(share=...)`, with the same limits or with none: whoever has the
     same ``name`` in the same database keeps these limits together. Redis 5 or later, or what
     speaks like it, without cluster mode; its own clock decides. Nothing is connected before it is
     used. The state is one small key, ``elluminate-async:share:{name}``, which is forgotten a day
@@ -171,7 +171,7 @@ class RedisShare:
         """The answer of a script, and the seconds from the question to it.
 
         Raises:
-            OSError: Redis cannot be reached at the moment, or has no time.
+            OSError: Redis cannot be reached at the moment, or cannot do it now.
             ConfigurationError: It can, and will never do this.
         """
         client = self._client()
@@ -217,7 +217,9 @@ class RedisShare:
             return TimeoutError(f"{self} did not answer in time ({text})")
         passing = isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
         if isinstance(error, failures.ConnectionError | OSError) or passing:
-            return ConnectionError(f"{self} cannot be reached, or has no time ({text})")
+            return ConnectionError(
+                f"{self} cannot be reached at the moment, or cannot do it now ({text})"
+            )
         return ConfigurationError(f"{self} cannot keep a share of limits ({text})")
 
     def _client(self) -> _Client:

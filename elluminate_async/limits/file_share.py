@@ -206,6 +206,9 @@ class FileShare:
         except OSError as error:
             why = _FOR_GOOD.get(error.errno or 0)
             if why is None:
+                if error.filename is None and error.errno is not None:
+                    # Of what was opened the system tells no path.
+                    raise type(error)(error.errno, error.strerror, str(self.path)) from error
                 raise
             raise ConfigurationError(
                 f"{self.path} cannot be the file of a share: {why} ({error.strerror})"

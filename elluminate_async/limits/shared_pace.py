@@ -25,6 +25,11 @@ _FLAT_AT: Final = 6.0
 _SLOPE: Final = 0.05
 _DOUBLES_FROM: Final = 20.0
 _MOST_DOUBLED: Final = 60.0
+_NOTHING: Final = RATE_FLOOR / 2  # of requests a second: less tells nothing of what is taken
+_FAR_BELOW: Final = 3
+_STEEPER: Final = 4.0
+_RARE: Final = 0.05  # of a client's own requests
+_RARE_SECONDS: Final = 5.0
 
 
 class Pace(Protocol):
@@ -75,6 +80,11 @@ class PaceOfAll(Pace):
 
     The first refusal of all comes before anybody knows what is taken: few have told, and for less
     than a second. From there on the rate is doubled until the next one.
+
+    A refusal when nothing was taken before tells of an outage, or of a quota that is used up, and
+    not of a rate: from `RATE_FLOOR` on the rate is up to four times as high each second. And what
+    refuses fewer than one of twenty requests of a client has another reason than their rate, or
+    so little of it that the client goes on.
     """
 
     def __init__(self, link: ShareLink) -> None:
@@ -82,6 +92,7 @@ class PaceOfAll(Pace):
         self._turn = anyio.Lock()
         self._slot: float | None = None
         self._cutting: asyncio.Task[None] | None = None
+        self._lately = _Lately()
         self._was_off = False
 
     @property
@@ -133,11 +144,13 @@ class PaceOfAll(Pace):
 
     def accepted(self) -> None:
         """The service took a request."""
+        self._lately.count(refused=False)
         self._link.accepted()
 
     def refused(self) -> None:
-        """The service said that it is too much: all are told."""
-        if not self._is_cutting:
+        """The service said that it is too much: all are told, unless that is rare."""
+        self._lately.count(refused=True)
+        if not self._is_cutting and not self._lately.is_rare:
             self._cutting = self._link.soon(self._cut)
 
     @property
@@ -151,37 +164,72 @@ class PaceOfAll(Pace):
             await anyio.sleep(NEWS_AGE)  # until all have told what they were taken
             news = await self._link.report()
         if not news.refused_rate or news.since >= CUT_INTERVAL:  # else another told it before
-            measured, rate = max(news.measured, RATE_FLOOR), _rate_by(news)
-            await self._link.report(measured if rate is None else min(measured, rate))
+            await self._link.report(_refused_rate(news))
         self._heed()
 
     def _heed(self) -> None:
         """Look for the limit from the first refusal on, whoever was refused."""
         if (news := self._link.pace) is None:
             return
-        if self._was_off and news.refused_rate:
+        if self._was_off and news.refused_rate > _NOTHING:
             self._link.soon(partial(self._find, news.refused_rate))
         self._was_off = not news.refused_rate
 
     async def _find(self, known: float) -> None:
         """Double the rate until one is refused; who is at it may end, so all are."""
+        before = 0.0
         while True:
             await anyio.sleep(_FIND_SECONDS)
             news = await self._link.report()
-            if news.refused_rate < known or 4 * news.measured < news.refused_rate:
+            is_behind = 4 * news.measured < news.refused_rate
+            if news.refused_rate < known or (is_behind and news.measured <= before):
                 return  # the rate was cut, or less is sent than may be
-            if news.since > CUT_INTERVAL:
-                told = max(news.measured, 2 * news.refused_rate)
-                news = await self._link.report(told)
-            known = news.refused_rate
+            before, known = news.measured, news.refused_rate
+            if news.since > CUT_INTERVAL and not is_behind:
+                known = (await self._link.report(max(before, 2 * known))).refused_rate
+
+
+class _Lately:
+    """Outcomes of a client's own requests, in the last 5 to 10 s."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._before = self._now = (0, 0)  # accepted, refused
+
+    def count(self, *, refused: bool) -> None:
+        """One request more."""
+        now = time.monotonic()
+        if now - self._since >= _RARE_SECONDS:
+            is_next = now - self._since < 2 * _RARE_SECONDS
+            self._since, self._before, self._now = now, self._now if is_next else (0, 0), (0, 0)
+        taken, too_many = self._now
+        self._now = (taken, too_many + 1) if refused else (taken + 1, too_many)
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether so few were refused that it tells nothing of the rate."""
+        taken, refused = (a + b for a, b in zip(self._before, self._now, strict=True))
+        return refused < _RARE * (taken + refused)
+
+
+def _refused_rate(news: SharedPace) -> float:
+    """The rate that the service refuses, by what it took; `_NOTHING` where that tells none."""
+    if news.refused_rate > _NOTHING and _FAR_BELOW * news.measured < news.refused_rate:
+        return _NOTHING  # it was not at that rate that they sent
+    rate = _rate_by(news)
+    told = news.measured if rate is None else min(news.measured, rate)
+    return max(_NOTHING, told)
 
 
 def _rate_by(news: SharedPace | None) -> float | None:
     if news is None or not news.refused_rate:
         return None
-    since = max(0.0, news.since)
+    since, measured = max(0.0, news.since), max(news.measured, RATE_FLOOR)
+    if news.refused_rate <= _NOTHING:
+        steep = RATE_FLOOR * _STEEPER ** min(since, _MOST_DOUBLED)
+        return min(steep, _STEEPER * measured)
     below = (1 - CUT) * (1 - min(since / _FLAT_AT, 1.0)) ** 3
     above = _SLOPE * max(0.0, min(since, _DOUBLES_FROM) - _FLAT_AT)
     doubled = min(max(0.0, since - _DOUBLES_FROM), _MOST_DOUBLED)
     grown = news.refused_rate * (1 - below + above) * 2**doubled
-    return max(RATE_FLOOR, min(grown, 2 * max(news.measured, RATE_FLOOR)))
+    return max(RATE_FLOOR, min(grown, 2 * measured))

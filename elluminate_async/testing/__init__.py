@@ -10,7 +10,8 @@ Everything listens on loopback only, and needs no extra. A test of a batch under
     report = check_batch(batch, inputs, service.ledger)
     assert report.clean, report
 
-* `ScriptedService` stands in for the service; its `Ledger` notes what it really did.
+* `ScriptedService` stands in for the service; its `Ledger` notes what it really did, and a
+  `ServerLimit` is one that the client was not told of.
 * `Fault` and `FaultPlan` make its exchanges go wrong, and count how often they did.
 * `check_batch` and `check_ratings` hold a client's outcomes against inputs and ledger: what
   is lost, swapped, foreign or duplicated is named by position.
@@ -26,7 +27,7 @@ Fixtures for pytest are in `elluminate_async.testing.pytest_plugin`; a test suit
 from __future__ import annotations
 
 from elluminate_async.testing.clock import VIRTUAL_TIME, run_virtually
-from elluminate_async.testing.exchange import Exchange
+from elluminate_async.testing.exchange import Exchange, ServerLimit
 from elluminate_async.testing.faults import KINDS, Fault, FaultPlan
 from elluminate_async.testing.ledger import Ledger, Report, check_batch, check_ratings
 from elluminate_async.testing.proxy import FaultProxy
@@ -45,6 +46,7 @@ __all__ = [
     "RawServer",
     "Report",
     "ScriptedService",
+    "ServerLimit",
     "check_batch",
     "check_ratings",
     "run_virtually",

@@ -73,7 +73,7 @@ def test_the_state_of_a_share_is_told(command: Command, monkeypatch: pytest.Monk
     assert re.search(
         r"slots of requests are given away for \d{4}\.\d s ahead; all are held", done.err
     )
-    assert "the service last refused 20.0 requests a second" in done.err
+    assert "the service last refused one at 20.0 requests a second" in done.err
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ async def test_a_full_disk_is_a_share_that_is_away(
         return write(full, record, at)
 
     monkeypatch.setattr(os, "pwrite", to_full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
         await end_of(FileShare(path))
     monkeypatch.undo()
     await end_of(FileShare(path))
