@@ -24,9 +24,8 @@ _FIND_SECONDS: Final = 1.5  # more than those in which refusals count as one
 _FLAT_AT: Final = 6.0
 _SLOPE: Final = 0.05
 _DOUBLES_FROM: Final = 20.0
-_MOST_DOUBLED: Final = 60.0
+_FORGOTTEN: Final = 60.0
 _NOTHING: Final = RATE_FLOOR / 2  # of requests a second: less tells nothing of what is taken
-_FAR_BELOW: Final = 3
 _STEEPER: Final = 4.0
 _RARE: Final = 0.05  # of a client's own requests
 _RARE_SECONDS: Final = 5.0
@@ -76,7 +75,7 @@ class PaceOfAll(Pace):
     The curve is another one, as each probe of the limit costs a refusal of several. After a refusal
     the rate is 70 % of it; it is back in 6 s, at any rate; from then on it grows by 5 % of it a
     second, as a limit that has a bucket refuses nothing until that is empty; and after 20 s it
-    doubles each second: the limit is another one, as after an outage.
+    doubles each second: the limit is another one, as after an outage. After a minute it is off.
 
     The first refusal of all comes before anybody knows what is taken: few have told, and for less
     than a second. From there on the rate is doubled until the next one.
@@ -116,14 +115,19 @@ class PaceOfAll(Pace):
         return 0.0 if self._slot is None else max(0.0, self._slot - time.monotonic())
 
     async def admit(self) -> None:
-        """Return when the next request may start, or when a hold is in force."""
+        """Return when the next request may start: who waited in a hold has a slot after it."""
         async with self._turn:
             if (cutting := self._cutting) is not None and not cutting.done():
                 await asyncio.wait([cutting])
             await self._link.look()
             self._heed()
-            while (rate := self.rate) is not None and not self._link.hold.left():
-                if self._slot is None:
+            while (rate := self.rate) is not None:
+                if self._link.hold.left():
+                    # Else one request of each client would start at its end.
+                    self._slot = None
+                    await self._link.hold.wait()
+                    await self._link.look()
+                elif self._slot is None:
                     await self._take(1 / rate)
                 elif (wait := self.left()) > 0:
                     await anyio.sleep(min(wait, NEWS_AGE))
@@ -160,7 +164,7 @@ class PaceOfAll(Pace):
     async def _cut(self) -> None:
         news = await self._link.report()
         self._heed()
-        if not news.refused_rate:
+        if _rate_by(news) is None:
             await anyio.sleep(NEWS_AGE)  # until all have told what they were taken
             news = await self._link.report()
         if not news.refused_rate or news.since >= CUT_INTERVAL:  # else another told it before
@@ -171,9 +175,10 @@ class PaceOfAll(Pace):
         """Look for the limit from the first refusal on, whoever was refused."""
         if (news := self._link.pace) is None:
             return
-        if self._was_off and news.refused_rate > _NOTHING:
+        is_first = self._was_off and news.since < _FIND_SECONDS
+        if is_first and news.refused_rate > _NOTHING:
             self._link.soon(partial(self._find, news.refused_rate))
-        self._was_off = not news.refused_rate
+        self._was_off = _rate_by(news) is None
 
     async def _find(self, known: float) -> None:
         """Double the rate until one is refused; who is at it may end, so all are."""
@@ -186,7 +191,10 @@ class PaceOfAll(Pace):
                 return  # the rate was cut, or less is sent than may be
             before, known = news.measured, news.refused_rate
             if news.since > CUT_INTERVAL and not is_behind:
-                known = (await self._link.report(max(before, 2 * known))).refused_rate
+                news = await self._link.report(max(before, 2 * known))
+                if news.refused_rate < known:
+                    return
+                known = news.refused_rate
 
 
 class _Lately:
@@ -214,22 +222,19 @@ class _Lately:
 
 def _refused_rate(news: SharedPace) -> float:
     """The rate that the service refuses, by what it took; `_NOTHING` where that tells none."""
-    if news.refused_rate > _NOTHING and _FAR_BELOW * news.measured < news.refused_rate:
-        return _NOTHING  # it was not at that rate that they sent
     rate = _rate_by(news)
     told = news.measured if rate is None else min(news.measured, rate)
     return max(_NOTHING, told)
 
 
 def _rate_by(news: SharedPace | None) -> float | None:
-    if news is None or not news.refused_rate:
+    if news is None or not news.refused_rate or news.since >= _FORGOTTEN:
         return None
     since, measured = max(0.0, news.since), max(news.measured, RATE_FLOOR)
     if news.refused_rate <= _NOTHING:
-        steep = RATE_FLOOR * _STEEPER ** min(since, _MOST_DOUBLED)
-        return min(steep, _STEEPER * measured)
+        return min(RATE_FLOOR * _STEEPER**since, _STEEPER * measured)
     below = (1 - CUT) * (1 - min(since / _FLAT_AT, 1.0)) ** 3
     above = _SLOPE * max(0.0, min(since, _DOUBLES_FROM) - _FLAT_AT)
-    doubled = min(max(0.0, since - _DOUBLES_FROM), _MOST_DOUBLED)
-    grown = news.refused_rate * (1 - below + above) * 2**doubled
+    doubled = 2 ** max(0.0, since - _DOUBLES_FROM)
+    grown = news.refused_rate * (1 - below + above) * doubled
     return max(RATE_FLOOR, min(grown, 2 * measured))
