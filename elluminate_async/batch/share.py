@@ -54,7 +54,7 @@ class Reservation(NamedTuple):
             none was taken, until it would begin; in a hold 0.
         hold: Left of the wait that the service asked for; 0 for none. Above 0 nothing is taken.
         error: By so much the slot may have begun earlier than that: what the way to the share
-            leaves uncertain, its round trip at most.
+            leaves uncertain, its round trip at most. `ShareClock` makes it less.
     """
 
     is_taken: bool

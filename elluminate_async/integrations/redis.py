@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakSet
 
 from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots, checked_name
+from elluminate_async.batch.share_clock import ShareClock
 from elluminate_async.errors import ConfigurationError, MissingExtraError
 from elluminate_async.integrations import redis_scripts as scripts
 
@@ -83,6 +84,7 @@ class RedisShare:
         self._shown = _checked_url(url)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = WeakKeyDictionary()
         self._pid = os.getpid()
+        self._clock = ShareClock()
         # Found out here, not by the first call: options that are none, or have another form.
         self._new_client()
 
@@ -105,8 +107,9 @@ class RedisShare:
             # Redis reads no infinity.
             idle = min(slots.idle, _LONG)
             arguments += slots.limit, slots.interval, slots.number, slots.guard, idle
-        (taken, delay, hold), took = await self._figures(3, scripts.RESERVE, *arguments)
-        return Reservation(bool(taken), delay, hold, took)
+        (taken, delay, hold, now), took = await self._figures(4, scripts.RESERVE, *arguments)
+        asked = time.monotonic() - took
+        return self._clock.reservation(bool(taken), delay, hold, told=now, asked=asked)
 
     async def hold(self, seconds: float) -> None:
         """Give no slots away for so long; a longer hold in force stays."""

@@ -83,7 +83,7 @@ end
 RESERVE: Final = (
     _BEGIN
     + """
-if hold > 0 then return answer({0, 0, hold}) end
+if hold > 0 then return answer({0, 0, hold, now}) end
 local soonest, latest = now + ARGV[1], tonumber(ARGV[2])
 local start, is_new = soonest, false
 for i = 3, #ARGV, 5 do
@@ -103,10 +103,10 @@ if is_taken then
   for i = 3, #ARGV, 5 do put('at:end:' .. ARGV[i], start + ARGV[i + 1] * ARGV[i + 2]) end
 end
 if is_taken or is_new then keep() end
-return answer({is_taken and 1 or 0, start - now, 0})
+return answer({is_taken and 1 or 0, start - now, 0, now})
 """
 )
-"""Earliest, latest, and of each limit the fields of `Slots`: those of `Taken`."""
+"""Earliest, latest, and of each limit the fields of `Slots`: those of `Taken`, and the clock."""
 
 HOLD: Final = (
     _BEGIN

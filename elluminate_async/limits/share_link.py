@@ -42,11 +42,13 @@ class Own(NamedTuple):
         is_taken: Whether they are.
         at: `time.monotonic` when the first of them has begun for certain; else when to ask again.
         error: Seconds by which that may be too late.
+        round_trip: Seconds that the answer took.
     """
 
     is_taken: bool
     at: float
     error: float
+    round_trip: float
 
 
 class ShareLink:
@@ -105,11 +107,12 @@ class ShareLink:
         now = time.monotonic()
         if answer.hold > 0:
             self._holds(answer.hold)
+        round_trip = now - began
         if answer.is_taken:
-            return Own(True, now + answer.delay, min(answer.error, now - began))
+            return Own(True, now + answer.delay, min(answer.error, round_trip), round_trip)
         # Where it is only that another limit's begin later: shortly before those.
         ahead = latest if answer.delay > latest else ASK_AHEAD
-        return Own(False, now + max(0.0, answer.delay - ahead), 0.0)
+        return Own(False, now + max(0.0, answer.delay - ahead), 0.0, round_trip)
 
     async def look(self) -> None:
         """Ask for the news, unless they are recent."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots
+from elluminate_async.batch.share_clock import ShareClock
 from elluminate_async.batch.share_table import ShareTable
 
 
@@ -18,6 +19,8 @@ class MemoryShare:
 
     Attributes:
         round_trip: Seconds.
+        late_once_in: Of so many answers one comes late; 0 for none.
+        late: By so many seconds.
         away_until: Until then it raises.
         calls: Times that it was asked for slots.
     """
@@ -26,7 +29,10 @@ class MemoryShare:
     round_trip: float = 0.001
     table: ShareTable = field(default_factory=ShareTable)
     away_until: float = 0.0
+    late_once_in: int = 0
+    late: float = 0.0
     calls: int = 0
+    clock: ShareClock = field(default_factory=ShareClock)
     closed: int = 0
 
     async def _way(self) -> None:
@@ -40,9 +46,12 @@ class MemoryShare:
         began = time.monotonic()
         self.calls += 1
         await self._way()
-        taken = self.table.reserve(time.monotonic(), wanted, earliest=earliest, latest=latest)
+        now = time.monotonic()
+        taken = self.table.reserve(now, wanted, earliest=earliest, latest=latest)
+        if self.late_once_in and not self.calls % self.late_once_in:
+            await anyio.sleep(self.late)
         await self._way()
-        return Reservation(*taken, time.monotonic() - began)
+        return self.clock.reservation(*taken, told=now, asked=began)
 
     async def hold(self, seconds: float) -> None:
         await self._way()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots, checked_name
+from elluminate_async.batch.share_clock import ShareClock
 from elluminate_async.batch.share_table import ShareTable
 from elluminate_async.errors import ConfigurationError, MissingExtraError
 
@@ -41,11 +43,11 @@ class SharedTable:
 
     async def reserve(
         self, wanted: Sequence[Slots], earliest: float, latest: float
-    ) -> tuple[bool, float, float]:
-        """Whether slots were taken, the delay and the hold."""
+    ) -> tuple[bool, float, float, float]:
+        """Whether slots were taken, the delay, the hold and the clock."""
         now = time.monotonic()
         is_taken, delay, hold = self._table.reserve(now, wanted, earliest=earliest, latest=latest)
-        return is_taken, delay, hold
+        return is_taken, delay, hold, now
 
     async def hold(self, seconds: float) -> None:
         """Begin a hold."""
@@ -68,6 +70,9 @@ class SharedTable:
 
 _actors: dict[tuple[str, str, str], Any] = {}
 """Those that this process has found, by node, job and name."""
+
+_clocks: defaultdict[tuple[str, str, str], ShareClock] = defaultdict(ShareClock)
+"""Theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,9 @@ class RayShare:
         actor = await self._actor()
         asked = time.monotonic()
         answer = await self._answer(actor.reserve.remote([*wanted], earliest, latest))
-        is_taken, delay, hold = answer
-        return Reservation(is_taken, delay, hold, time.monotonic() - asked)
+        is_taken, delay, hold, now = answer
+        clock = _clocks[self._place()]
+        return clock.reservation(is_taken, delay, hold, told=now, asked=asked)
 
     async def hold(self, seconds: float) -> None:
         """Give no slots away for so long; a longer hold in force stays."""

@@ -1,0 +1,64 @@
+"""What the answers of a share tell of its clock."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from elluminate_async.batch.share_clock import ShareClock
+
+
+def test_an_answer_that_came_late_is_placed_by_those_before_it() -> None:
+    """It was given between question and answer; what is known of the clock says when."""
+    clock = ShareClock()
+    assert clock.moment(told=5.0, asked=100.0, answered=100.002) == (100.0, 100.002)
+
+    earliest, latest = clock.moment(told=6.0, asked=100.9, answered=101.2)
+
+    # A clock may go a thousandth too fast or too slow.
+    assert earliest == pytest.approx(101.0 - 0.0012, abs=1e-5)
+    assert latest == pytest.approx(101.002 + 0.0012, abs=1e-5)
+
+
+def test_the_true_moment_is_within_the_bounds() -> None:
+    """Whatever the ways there and back take, and where the clock goes as wrong as is allowed."""
+    draw, clock = random.Random(1), ShareClock()
+    now, widths = 1000.0, list[float]()
+    for _ in range(1000):
+        there, back = (draw.expovariate(500) for _ in range(2))
+        decided = now + there
+
+        earliest, latest = clock.moment(
+            told=50.0 + 0.9991 * decided, asked=now, answered=decided + back
+        )
+
+        assert earliest - 1e-9 <= decided <= latest + 1e-9
+        widths.append((latest - earliest) / (there + back))
+        now = decided + back + draw.uniform(0, 0.01)
+    # Mostly much closer than the answer alone.
+    assert sorted(widths)[500] < 0.3
+
+
+@pytest.mark.parametrize("set_to", [0.0, 1e6])
+def test_a_clock_that_was_set_counts_from_its_last_answer(set_to: float) -> None:
+    """Or that of another actor, which began anew."""
+    clock = ShareClock()
+    clock.moment(told=500.0, asked=100.0, answered=100.001)
+
+    bounds = clock.moment(told=set_to, asked=101.0, answered=101.5)
+
+    assert bounds == pytest.approx((101.0, 101.5))
+    assert clock.moment(told=set_to + 1, asked=102.0, answered=103.0)[1] < 102.51
+
+
+def test_what_is_told_of_a_slot_is_from_the_answer_on() -> None:
+    """The delay from the moment at which the share decided; in a hold there is none."""
+    clock = ShareClock()
+    now = clock.reservation(True, 1.0, 0.0, told=5.0, asked=0.0)
+    assert now.is_taken
+    assert now.delay == pytest.approx(1.0)
+
+    held = clock.reservation(False, 0.0, 3.0, told=6.0, asked=0.0)
+
+    assert held[:3] == (False, 0.0, 3.0)
