@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -91,6 +92,7 @@ async def serve() -> None:
     # An instrument that waits for its turn would see in one moment what came in several.
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    gc.freeze()
     arrivals = Arrivals()
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(arrivals), "127.0.0.1", 0, backlog=512
