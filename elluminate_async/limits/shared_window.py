@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.lowlevel
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from elluminate_async.limits.share_link import ShareLink
 
 _REQUESTS: Final = "requests"
-_LATE_SHARE: Final = 0.025  # τ, of the period
+_LATE_SHARE: Final = 0.02  # τ, of the period
 _LEAST_LATE: Final = 0.01  # seconds, as no timer keeps much less
 _MOST_LATE: Final = 0.25  # seconds
-_OWN_PART: Final = 0.75  # of τ; the rest is the way to the service
-_REACH: Final = 0.6  # of τ, that a slot may have begun before it was asked for
+_OWN_PART: Final = 0.7  # of τ; the rest is the way to the service
+_REACH: Final = 0.5  # of τ, that a slot may have begun before it was asked for
 _LEASE: Final = 0.05  # seconds
 _LONGEST_GUARD: Final = 1.0  # seconds
 _HEAVIEST: Final = 20  # a chunk has at most one part in so many of a limit on items
@@ -83,19 +83,41 @@ class _Spacing:
         return Slots(self.name, self.interval(error), number, self.guard, idle)
 
 
-class _Slot(NamedTuple):
-    """One that is this client's: it may be used from ``at`` until ``until``."""
+@dataclass(slots=True)
+class _Lease:
+    """Consecutive slots that are this client's.
 
-    at: float
-    until: float
+    Attributes:
+        at: When the first of them may be used.
+        left: How many there are.
+        interval: Seconds from one to the next.
+        usable: Seconds for which each may be used.
+    """
+
+    at: float = 0.0
+    left: int = 0
+    interval: float = 1.0
+    usable: float = 0.0
+
+    def has(self, number: int, now: float) -> bool:
+        """Whether there are so many that are not void."""
+        if self.left > 0 and (late := now - self.at - self.usable) > 0:
+            self.use(math.ceil(late / self.interval))
+        return self.left >= number
+
+    def use(self, number: int) -> None:
+        """Use the first ones."""
+        self.at += number * self.interval
+        self.left -= number
 
 
 class SharedWindow:
     """One process's part of the strict limits on requests and items that a share keeps.
 
-    Who waits does so one after another. Requests take a lease of 50 ms or one slot, never more
-    than there are who wait; one that carries items takes its own slots of both limits at once,
-    which begin at the same moment. A slot that was not used in time is void.
+    Who waits does so one after another. They take a lease of 50 ms or of what the first of them
+    needs, never more than all of them do. Where both limits are kept, a request that carries
+    items takes its own slots of both, which begin at the same moment. A slot that was not used
+    in time is void.
 
     Args:
         link: To the share.
@@ -103,6 +125,7 @@ class SharedWindow:
         item_limit: Of items; None for none.
         chunk: Items in one request, as a rule at most.
         waiting: Tells how many requests wait besides, up to the number that it is given.
+        waiting_items: The same of items.
     """
 
     def __init__(
@@ -112,6 +135,7 @@ class SharedWindow:
         item_limit: RateLimit | None,
         chunk: int,
         waiting: Callable[[int], int],
+        waiting_items: Callable[[int], int],
     ) -> None:
         self._link = link
         self._requests = self._items = None
@@ -126,8 +150,9 @@ class SharedWindow:
         periods = [limit.period for limit in (rate_limit, item_limit) if limit is not None]
         self._coarse = min(_COARSE, *(_LATE_SHARE / 10 * period for period in periods))
         self._waiting = waiting
-        self._lease: deque[_Slot] = deque()
-        self._errors: deque[float] = deque(maxlen=_LOOKS)
+        self._waiting_items = waiting_items
+        self._lease = _Lease()
+        self._round_trips: deque[float] = deque(maxlen=_LOOKS)
         self._is_far = False
         self._has_warned = False
 
@@ -138,25 +163,28 @@ class SharedWindow:
     async def acquire(self, items: int = 0) -> None:
         """Return when one request more may be sent, or when a hold is in force."""
         if items and self._items is not None:
-            await self._acquire_with(min(items, self._most))
+            items = min(items, self._most)
+            if self._requests is None and items <= self._chunk:
+                await self._acquire(self._items, items, self._waiting_items)
+            else:
+                await self._acquire_with(items)
         elif self._requests is not None:
-            await self._acquire(self._requests)
+            await self._acquire(self._requests, 1, self._waiting)
 
-    async def _acquire(self, requests: _Spacing) -> None:
+    async def _acquire(self, spacing: _Spacing, number: int, waiting: Callable[[int], int]) -> None:
+        """Use so many slots of the lease: there is only one that leases."""
         while not self._link.hold.left():
             now = time.monotonic()
-            while self._lease and self._lease[0].until < now:
-                self._lease.popleft()
-            if not self._lease:
-                interval = requests.interval(self._error)
-                most = max(1, int(_LEASE / interval))
-                number = 1 + (self._waiting(most - 1) if most > 1 else 0)
-                await self._take([(requests, number)])
-            elif now >= self._lease[0].at:
-                self._lease.popleft()
+            if not self._lease.has(number, now):
+                most = int(_LEASE / spacing.interval(self._error))
+                more = waiting(most - number) if most > number else 0
+                taken = await self._take([(spacing, number + more)])
+                self._lease = taken or self._lease
+            elif now >= self._lease.at:
+                self._lease.use(number)
                 return
             else:
-                await self._sleep(self._lease[0].at)
+                await self._sleep(self._lease.at)
 
     async def _acquire_with(self, items: int) -> None:
         assert self._items is not None
@@ -169,24 +197,24 @@ class SharedWindow:
             # A heavier one than the slots were made for has a gap before it.
             if gap and await self._take([(self._items, gap)]) is None:
                 continue
-            while (slot := await self._take(wanted)) is None and not hold.left():
+            while (own := await self._take(wanted)) is None and not hold.left():
                 pass
-            while slot is not None and not hold.left():
+            while own is not None and not hold.left():
                 now = time.monotonic()
-                if now > slot.until:
+                if now > own.at + own.usable:
                     break
-                if now >= slot.at:
+                if now >= own.at:
                     return
-                await self._sleep(slot.at)
+                await self._sleep(own.at)
 
-    async def _take(self, wanted: list[tuple[_Spacing, int]]) -> _Slot | None:
+    async def _take(self, wanted: list[tuple[_Spacing, int]]) -> _Lease | None:
         """Take slots; where there are none to be had so soon, wait until they can be.
 
-        Those of requests alone become the lease, else there is only the first of each.
+        Those of the first limit that is wanted are told; of another one there are as many.
         """
         # A share may answer without a wait, and slots may be void as soon as they are there.
         await anyio.lowlevel.checkpoint()
-        error, nearest = self._error, min(self._errors, default=0.0)
+        error, nearest = self._error, min(self._round_trips, default=0.0)
         late = min(spacing.late(error) for spacing, _ in wanted)
         first, number = wanted[0]
         # What is given away ends before what a share that lost it all would give away.
@@ -202,12 +230,10 @@ class SharedWindow:
             # Those that wait for the same moment do not all ask at it, and leave none unused.
             await anyio.sleep(pause + random.uniform(0, latest / 2))
             return None
-        self._learn(own.error, min(spacing.late(0.0) for spacing, _ in wanted))
+        self._learn(own.round_trip, min(spacing.late(0.0) for spacing, _ in wanted))
         usable = _OWN_PART * late - own.error
-        if first is self._requests:
-            for at in (own.at + i * first.interval(error) for i in range(number)):
-                self._lease.append(_Slot(at, at + usable))
-        return _Slot(own.at, own.at + usable)
+        # They may all have ended when they begin for certain: others are asked for at once.
+        return _Lease(own.at, number, first.interval(error), usable) if usable > 0 else None
 
     async def _sleep(self, at: float) -> None:
         """Sleep until then, or for a while and look whether there is news."""
@@ -220,14 +246,14 @@ class SharedWindow:
 
     @property
     def _error(self) -> float:
-        """Seconds that the way to the share leaves uncertain, where that is much."""
-        return min(self._errors) if self._is_far else 0.0
+        """Seconds that the way to the share may leave uncertain, where that is much."""
+        return min(self._round_trips) if self._is_far else 0.0
 
-    def _learn(self, error: float, late: float) -> None:
-        self._errors.append(error)
-        nearest = min(self._errors)
+    def _learn(self, round_trip: float, late: float) -> None:
+        self._round_trips.append(round_trip)
+        nearest = min(self._round_trips)
         self._is_far = nearest > late * _OWN_PART / 2
-        if self._is_far and not self._has_warned and len(self._errors) == _LOOKS:
+        if self._is_far and not self._has_warned and len(self._round_trips) == _LOOKS:
             self._has_warned = True
             _LOG.warning(
                 "the share %r of limits is %.0f ms away, which is far for slots that are to be "
@@ -243,6 +269,10 @@ class ItemTurns:
 
     def __init__(self) -> None:
         self._turnstile = Turnstile()
+
+    def waiting(self, most: int) -> int:
+        """Items of those who wait for their turn, see `Turnstile.waiting`."""
+        return self._turnstile.waiting(most)
 
     @asynccontextmanager
     async def turn(

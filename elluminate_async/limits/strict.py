@@ -57,10 +57,12 @@ class StrictLimits:
         self.items: WeightedGate | ItemTurns | None = None
         self._shared: SharedWindow | None = None
         if link is not None and (rate_limit or item_limit):
-            waiting = self.turnstile.waiting
-            self._shared = SharedWindow(link, rate_limit, item_limit, chunk, waiting)
+            turns = ItemTurns()
+            self._shared = SharedWindow(
+                link, rate_limit, item_limit, chunk, self.turnstile.waiting, turns.waiting
+            )
             self.requests = self._shared
-            self.items = None if item_limit is None else ItemTurns()
+            self.items = None if item_limit is None else turns
         else:
             self.requests = None if rate_limit is None else strict_limiter(rate_limit)
             self.items = None if item_limit is None else WeightedGate(item_limit)

@@ -54,12 +54,13 @@ class Turnstile:
         self._strangers = itertools.count()
 
     def waiting(self, most: int) -> int:
-        """How many wait for their turn, up to ``most``."""
+        """The weight of those who wait for their turn, of so many that it is at most ``most``."""
         found = 0
         for line in self._lines.values():
-            found += len(line.waiting)
-            if found >= most:
-                return most
+            for waiter in line.waiting:
+                if found + waiter.weight > most:
+                    return found
+                found += waiter.weight
         return found
 
     @asynccontextmanager

@@ -133,6 +133,44 @@ async def test_items_are_kept_together(rate: RateLimit | None) -> None:
         assert most_in_a_window([(at, 1) for at, _ in sent], 2.0) <= 20
 
 
+@pytest.mark.parametrize("of", ["requests", "items"])
+async def test_an_answer_of_the_share_that_is_late_leaves_no_slots_unused(of: str) -> None:
+    """Such as of an actor that had no turn: others have slots meanwhile, and its own are placed."""
+    share, limit = MemoryShare(late_once_in=10, late=0.03), RateLimit(1000, 1.0)
+    until, sent = time.monotonic() + 10, Sent()
+    limits_of = (limit, None) if of == "requests" else (None, limit)
+
+    async def one(limits: Limits) -> None:
+        weight = 4 if of == "items" else 1
+        while time.monotonic() < until:
+            limits.ended(await limits.admit(items=weight if of == "items" else 0))
+            sent.append((time.monotonic(), weight))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            limits = Limits(20, *limits_of, share=share, chunk=4)
+            for _ in range(20):
+                tasks.start_soon(one, limits)
+
+    assert most_in_a_window(sent, 1.0) <= 1000
+    assert used(sent, limit) >= 0.97
+
+
+async def test_chunks_that_wait_take_their_slots_together() -> None:
+    """Those of 50 ms at once, of so many as wait; a smaller one leaves the rest to the others."""
+    share = MemoryShare()
+    limits = Limits(30, None, RateLimit(1000, 1.0), share=share, chunk=4)
+    await limits.admit(items=4)
+    calls, end = share.calls, share.table.ends["items"]
+    async with anyio.create_task_group() as tasks:
+        for weight in (4, 1, 2, 4, 4, 4, 3, 4, 4, 4, 4, 4, 4):
+            tasks.start_soon(lambda w=weight: limits.admit(items=w))
+
+    assert share.calls - calls == 1
+    # None is left over.
+    assert share.table.ends["items"] - end == pytest.approx(46 * 1.02 / 997, abs=0.02)
+
+
 async def test_a_chunk_that_is_heavier_than_others_fits_too() -> None:
     """Such as one that a journal has of other options: it waits for a gap."""
     share, limit, sent = MemoryShare(), RateLimit(100, 5.0), Sent()
