@@ -19,6 +19,9 @@ from typing import Final, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from elluminate_async.errors import ConfigurationError
 
+LONGEST_GUARD: Final = 1.0
+"""Seconds in which all that was given away is over, where it may have been forgotten."""
+
 LONGEST_NAME: Final = 200
 """Characters in the name of a share."""
 

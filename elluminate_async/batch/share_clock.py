@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final, NamedTuple
 
 from elluminate_async.batch.share import Reservation
@@ -19,8 +18,31 @@ class _Offset(NamedTuple):
     at: float
 
 
+class Moment(NamedTuple):
+    """The moment of an answer, by `time.monotonic`.
+
+    Attributes:
+        earliest: It was then at the earliest.
+        latest: It was then at the latest.
+        answered: The answer was here then.
+        ahead: Seconds by which the share's clock has gone ahead at least since the answer before,
+            beyond what clocks do.
+    """
+
+    earliest: float
+    latest: float
+    answered: float
+    ahead: float
+
+    def reservation(self, is_taken: bool, delay: float, hold: float) -> Reservation:
+        """The answer of the share then, whose ``delay`` is from that moment on."""
+        # Of a hold it is 0.
+        later = 0.0 if hold > 0 else self.answered - self.latest
+        return Reservation(is_taken, delay - later, hold, self.latest - self.earliest)
+
+
 class ShareClock:
-    """When the share answered, by `time.monotonic`.
+    """Tells when the share answered.
 
     An answer alone tells that it was between the question and the answer: where this process had
     no turn meanwhile, long ago perhaps. All answers together leave less, as each bounds how far
@@ -33,38 +55,22 @@ class ShareClock:
     def __init__(self) -> None:
         self._known: _Offset | None = None
 
-    def moment(self, told: float, asked: float, answered: float) -> tuple[float, float]:
-        """The earliest and the latest moment at which the share's clock can have shown ``told``.
+    def moment(self, told: float, *, asked: float, answered: float) -> Moment:
+        """The moment of an answer.
 
         Args:
-            told: What it showed when it answered, in seconds.
+            told: What the share's clock showed then, in seconds.
             asked: `time.monotonic` before the question.
             answered: The same after the answer.
         """
-        least, most = asked - told, answered - told
+        least, most, ahead = asked - told, answered - told, 0.0
         if (known := self._known) is not None:
             parted = _DRIFT * abs(answered - known.at)
             closer = max(least, known.least - parted), min(most, known.most + parted)
             if closer[0] <= closer[1]:
                 least, most = closer
+            else:
+                ahead = max(0.0, known.least - parted - most)
         # In one step, as several threads may have one share.
         self._known = _Offset(least, most, answered)
-        return told + least, told + most
-
-    def reservation(
-        self, is_taken: bool, delay: float, hold: float, *, told: float, asked: float
-    ) -> Reservation:
-        """The answer that came just now, whose ``delay`` is from the moment of the decision on.
-
-        Args:
-            is_taken: See `Reservation`.
-            delay: The same.
-            hold: The same.
-            told: What its clock showed.
-            asked: `time.monotonic` before the question.
-        """
-        answered = time.monotonic()
-        least, most = self.moment(told, asked, answered)
-        if hold <= 0:
-            delay -= answered - most
-        return Reservation(is_taken, delay, hold, most - least)
+        return Moment(told + least, told + most, answered, ahead)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakSet
 
-from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots, checked_name
+from elluminate_async.batch.share import (
+    LONGEST_GUARD,
+    Reservation,
+    SharedPace,
+    ShareState,
+    Slots,
+    checked_name,
+)
 from elluminate_async.batch.share_clock import ShareClock
 from elluminate_async.errors import ConfigurationError, MissingExtraError
 from elluminate_async.integrations import redis_scripts as scripts
@@ -33,6 +40,7 @@ TIMEOUT: Final = 2.0
 """Seconds for one question, a connection included; what is late by more than that is void."""
 
 _SCHEMES = ("redis", "rediss", "unix")
+_LEAP: Final = 0.02  # seconds; less is that of a clock that is being corrected
 _LONG: Final = 1e9  # seconds
 _MOST: Final = 1e12  # of any figure: of more, sums and powers have no end
 _HASHES: dict[str, str] = {}
@@ -64,8 +72,8 @@ class RedisShare:
     after it was last used.
 
     Where Redis cannot be reached nothing is sent, until it can or the call's deadline is over.
-    Where it has lost its data the first slot begins a second later, so that what was given away
-    is over by then.
+    Where it has lost its data, was started anew or has its clock set forward, the first slot begins
+    a second later, so that what was given away is over by then.
 
     Args:
         url: ``redis://user:password@host:6379/0``, ``rediss://`` for TLS, or
@@ -108,8 +116,13 @@ class RedisShare:
             idle = min(slots.idle, _LONG)
             arguments += slots.limit, slots.interval, slots.number, slots.guard, idle
         (taken, delay, hold, now), took = await self._figures(4, scripts.RESERVE, *arguments)
-        asked = time.monotonic() - took
-        return self._clock.reservation(bool(taken), delay, hold, told=now, asked=asked)
+        answered = time.monotonic()
+        moment = self._clock.moment(now, asked=answered - took, answered=answered)
+        if taken and moment.ahead > _LEAP:
+            # Its clock was set forward, by which slots look over that others still have.
+            await self._run(scripts.GUARD)
+            return Reservation(False, LONGEST_GUARD, 0.0, 0.0)
+        return moment.reservation(bool(taken), delay, hold)
 
     async def hold(self, seconds: float) -> None:
         """Give no slots away for so long; a longer hold in force stays."""

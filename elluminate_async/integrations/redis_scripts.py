@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from elluminate_async.batch.share import LONGEST_GUARD
 from elluminate_async.batch.share_table import CUT_INTERVAL, MEASURE_SECONDS
 
 KEPT_SECONDS: Final = 24 * 3600
@@ -20,9 +21,11 @@ _BEGIN = f"""
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
-local state, changed = {{}}, {{}}
+local state, changed, run, known_run = {{}}, {{}}, nil, nil
 local flat = redis.call('HGETALL', key)
-for i = 1, #flat, 2 do state[flat[i]] = tonumber(flat[i + 1]) end
+for i = 1, #flat, 2 do
+  if flat[i] == 'run' then known_run = flat[i + 1] else state[flat[i]] = tonumber(flat[i + 1]) end
+end
 
 local function put(field, value)
   state[field] = value
@@ -45,6 +48,10 @@ local function keep()
     words[#words + 1] = field
     words[#words + 1] = string.format('%.17g', state[field])
   end
+  if run then
+    words[#words + 1] = 'run'
+    words[#words + 1] = run
+  end
   redis.call('HSET', key, unpack(words))
   for field, at in pairs(state) do
     if field:sub(1, 3) == 'at:' then last = math.max(last, at) end
@@ -58,6 +65,12 @@ local function answer(numbers)
 end
 
 local hold = math.max(0, (state['at:held'] or 0) - now)
+
+local function guard()
+  for field, at in pairs(state) do
+    if field:sub(1, 7) == 'at:end:' then put(field, math.max(at, now + {LONGEST_GUARD})) end
+  end
+end
 """
 
 _PACE = f"""
@@ -86,6 +99,14 @@ RESERVE: Final = (
 if hold > 0 then return answer({0, 0, hold, now}) end
 local soonest, latest = now + ARGV[1], tonumber(ARGV[2])
 local start, is_new = soonest, false
+-- Started anew, or another one: what it has loaded may be older than what was given away. A user
+-- that may not ask goes without.
+local info = redis.pcall('INFO', 'server')
+run = type(info) == 'string' and info:match('run_id:(%w+)') or nil
+if run and run ~= known_run then
+  guard()
+  is_new = true
+end
 for i = 3, #ARGV, 5 do
   local field = 'at:end:' .. ARGV[i]
   if not state[field] then
@@ -107,6 +128,9 @@ return answer({is_taken and 1 or 0, start - now, 0, now})
 """
 )
 """Earliest, latest, and of each limit the fields of `Slots`: those of `Taken`, and the clock."""
+
+GUARD: Final = _BEGIN + "guard()\nkeep()\nreturn answer({})\n"
+"""Nothing: nothing. No slot of any limit begins before all that were given away are over."""
 
 HOLD: Final = (
     _BEGIN

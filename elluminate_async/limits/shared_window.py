@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.lowlevel
 
-from elluminate_async.batch.share import Slots
+from elluminate_async.batch.share import LONGEST_GUARD, Slots
 from elluminate_async.limits.share_link import ASK_AHEAD, NEWS_AGE
 from elluminate_async.limits.turnstile import Turnstile
 
@@ -36,7 +36,6 @@ _MOST_LATE: Final = 0.25  # seconds
 _OWN_PART: Final = 0.7  # of τ; the rest is the way to the service
 _REACH: Final = 0.5  # of τ, that a slot may have begun before it was asked for
 _LEASE: Final = 0.05  # seconds
-_LONGEST_GUARD: Final = 1.0  # seconds
 _HEAVIEST: Final = 20  # a chunk has at most one part in so many of a limit on items
 _COARSE: Final = 0.001  # seconds that a timer is late at most, so that one serves several slots
 _LOOKS: Final = 8  # round trips of which the shortest tells how far the share is
@@ -66,7 +65,7 @@ class _Spacing:
     @property
     def guard(self) -> float:
         """Seconds without a slot where the share has lost its state."""
-        return min(self.period, _LONGEST_GUARD)
+        return min(self.period, LONGEST_GUARD)
 
     def late(self, error: float) -> float:
         """τ, to a share so many seconds away."""

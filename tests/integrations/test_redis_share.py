@@ -52,7 +52,22 @@ async def is_new(share: LimitShare) -> bool:
 
 def fields_of(redis: RedisServer, share: RedisShare) -> dict[str, float]:
     words = redis.command("HGETALL", share.key).split("\r\n")[2::2]
-    return {name: float(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return {name: float(value) for name, value in pairs if name != "run"}
+
+
+def with_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same scripts, by a clock that the test sets."""
+    for name in ("RESERVE", "GUARD", "HOLD", "HELD", "PACE", "STATE"):
+        script = getattr(redis_scripts, name)
+        assert script.count("redis.call('TIME')") == 1
+        script = script.replace("redis.call('TIME')", "redis.call('LRANGE', 'clock', 0, 1)")
+        monkeypatch.setattr(redis_scripts, name, script)
+
+
+def set_clock(redis: RedisServer, now: float) -> None:
+    redis.command("DEL", "clock")
+    redis.command("RPUSH", "clock", str(int(now)), f"{now % 1 * 1e6:.3f}")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -60,18 +75,12 @@ async def test_the_scripts_do_what_the_table_does(
     redis: RedisServer, share: RedisShare, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under one clock, each answer of a random sequence of calls is that of a `ShareTable`."""
-    for name in ("RESERVE", "HOLD", "HELD", "PACE", "STATE"):
-        script = getattr(redis_scripts, name)
-        assert script.count("redis.call('TIME')") == 1
-        # The same scripts, by a clock that the test sets.
-        script = script.replace("redis.call('TIME')", "redis.call('LRANGE', 'clock', 0, 1)")
-        monkeypatch.setattr(redis_scripts, name, script)
+    with_a_clock_of_its_own(monkeypatch)
     draw, table, now = random.Random(seed), ShareTable(), 1_800_000_000.0
 
     for _ in range(200):
         now += draw.choice([0.0, 0.001, 0.3, 2.5, 7.0]) * draw.random()
-        redis.command("DEL", "clock")
-        redis.command("RPUSH", "clock", str(int(now)), f"{now % 1 * 1e6:.3f}")
+        set_clock(redis, now)
         match draw.randrange(5):
             case 0 | 1:
                 limits = draw.sample(["requests", "items", "pace"], draw.randint(1, 3))
@@ -81,8 +90,10 @@ async def test_the_scripts_do_what_the_table_does(
                     for name in limits
                 ]
                 bounds = {"earliest": draw.uniform(-0.05, 0.5), "latest": draw.uniform(1, 9)}
-                asked = time.monotonic()
-                taken = await share.reserve(wanted, **bounds)
+                # Of one that has not seen the clock before, as it would see that it jumps.
+                asked, anew = time.monotonic(), RedisShare(redis.url, name=share.name)
+                taken = await anew.reserve(wanted, **bounds)
+                await anew.aclose()
                 # The delay is from the answer on.
                 took = time.monotonic() - asked
                 expected = [*table.reserve(now, wanted, **bounds)]
@@ -119,6 +130,59 @@ async def test_what_is_unused_is_no_key_and_what_is_used_is_kept_a_day(
     assert redis.command("KEYS", "*").split("\r\n")[2::2] == [share.key]
     left = int(redis.command("TTL", share.key)[1:])
     assert 25 * 3600 - 60 < left <= 25 * 3600 + 1
+
+
+async def test_a_clock_that_was_set_forward_gives_no_slot_twice(
+    redis: RedisServer, share: RedisShare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slots look over that others still have: who sees it takes none, and nobody for a second."""
+    with_a_clock_of_its_own(monkeypatch)
+    others = RedisShare(redis.url, name=share.name)
+    set_clock(redis, 1_800_000_000.0)
+    for _ in range(2):
+        assert (await share.reserve(ONE, earliest=0.0, latest=2.0)).is_taken
+    assert (await others.reserve(ONE, earliest=0.0, latest=2.0)).is_taken
+
+    set_clock(redis, 1_800_000_010.0)
+    assert await share.reserve(ONE, earliest=0.0, latest=0.5) == (False, 1.0, 0.0, 0.0)
+    assert not (await others.reserve(ONE, earliest=0.0, latest=0.5)).is_taken
+
+    set_clock(redis, 1_800_000_011.0)
+    later = RedisShare(redis.url, name=share.name)
+    assert (await later.reserve(ONE, earliest=0.0, latest=0.5)).delay <= EPSILON
+    await later.aclose()
+    await others.aclose()
+
+
+async def test_a_restart_with_what_was_saved_gives_no_slot_twice() -> None:
+    """What it loads is older than what it gave away, so all of that is to be over first."""
+    with a_redis() as redis:
+        share = RedisShare(redis.url, name="saved")
+        await share.reserve(ONE, earliest=0.0, latest=9.0)
+        redis.command("SAVE")
+        for _ in range(4):
+            await share.reserve(ONE, earliest=0.0, latest=9.0)
+        await share.aclose()
+        redis.stop()
+        redis.start()
+
+        # Else the first would begin where the second one did.
+        redis.command("HSET", share.key, "at:end:requests", "1.0")
+        assert await is_new(share)
+        redis.command("HSET", share.key, "at:end:requests", "1.0")
+        assert (await share.reserve(ONE, earliest=0.0, latest=9.0)).delay <= EPSILON
+        await share.aclose()
+
+
+async def test_a_user_who_may_not_ask_for_information_goes_without() -> None:
+    """Only that a restart is not seen then, where it loads what was saved."""
+    with a_redis("--user", "u", "on", ">p", "~*", "+@connection", "+eval", "+evalsha", "+time",
+                 "+hgetall", "+hset", "+expire") as redis:  # fmt: skip
+        share = RedisShare(f"redis://u:p@127.0.0.1:{redis.port}/0", name="x")
+        assert await is_new(share)
+        assert (await share.reserve(ONE, earliest=0.0, latest=9.0)).is_taken
+        assert fields_of(redis, share).keys() == {"now", "at:end:requests"}
+        await share.aclose()
 
 
 async def test_a_clock_that_was_set_back_holds_nobody_up(

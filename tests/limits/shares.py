@@ -51,7 +51,8 @@ class MemoryShare:
         if self.late_once_in and not self.calls % self.late_once_in:
             await anyio.sleep(self.late)
         await self._way()
-        return self.clock.reservation(*taken, told=now, asked=began)
+        moment = self.clock.moment(now, asked=began, answered=time.monotonic())
+        return moment.reservation(*taken)
 
     async def hold(self, seconds: float) -> None:
         await self._way()

@@ -6,15 +6,15 @@ import random
 
 import pytest
 
-from elluminate_async.batch.share_clock import ShareClock
+from elluminate_async.batch.share_clock import Moment, ShareClock
 
 
 def test_an_answer_that_came_late_is_placed_by_those_before_it() -> None:
     """It was given between question and answer; what is known of the clock says when."""
     clock = ShareClock()
-    assert clock.moment(told=5.0, asked=100.0, answered=100.002) == (100.0, 100.002)
+    assert clock.moment(5.0, asked=100.0, answered=100.002)[:2] == (100.0, 100.002)
 
-    earliest, latest = clock.moment(told=6.0, asked=100.9, answered=101.2)
+    earliest, latest, *_ = clock.moment(6.0, asked=100.9, answered=101.2)
 
     # A clock may go a thousandth too fast or too slow.
     assert earliest == pytest.approx(101.0 - 0.0012, abs=1e-5)
@@ -29,11 +29,11 @@ def test_the_true_moment_is_within_the_bounds() -> None:
         there, back = (draw.expovariate(500) for _ in range(2))
         decided = now + there
 
-        earliest, latest = clock.moment(
-            told=50.0 + 0.9991 * decided, asked=now, answered=decided + back
-        )
+        told = 50.0 + 0.9991 * decided
+        earliest, latest, _, ahead = clock.moment(told, asked=now, answered=decided + back)
 
         assert earliest - 1e-9 <= decided <= latest + 1e-9
+        assert ahead == 0
         widths.append((latest - earliest) / (there + back))
         now = decided + back + draw.uniform(0, 0.01)
     # Mostly much closer than the answer alone.
@@ -42,23 +42,22 @@ def test_the_true_moment_is_within_the_bounds() -> None:
 
 @pytest.mark.parametrize("set_to", [0.0, 1e6])
 def test_a_clock_that_was_set_counts_from_its_last_answer(set_to: float) -> None:
-    """Or that of another actor, which began anew."""
+    """Or that of another actor, which began anew; where it went ahead that is told."""
     clock = ShareClock()
-    clock.moment(told=500.0, asked=100.0, answered=100.001)
+    clock.moment(500.0, asked=100.0, answered=100.001)
 
-    bounds = clock.moment(told=set_to, asked=101.0, answered=101.5)
+    moment = clock.moment(set_to, asked=101.0, answered=101.5)
 
-    assert bounds == pytest.approx((101.0, 101.5))
-    assert clock.moment(told=set_to + 1, asked=102.0, answered=103.0)[1] < 102.51
+    assert moment[:2] == pytest.approx((101.0, 101.5))
+    assert moment.ahead == (0 if set_to < 500 else pytest.approx(1e6 - 501.5 - 0.0015))
+    moment = clock.moment(set_to + 1, asked=102.0, answered=103.0)
+    assert moment.latest < 102.51
+    assert moment.ahead == 0
 
 
 def test_what_is_told_of_a_slot_is_from_the_answer_on() -> None:
     """The delay from the moment at which the share decided; in a hold there is none."""
-    clock = ShareClock()
-    now = clock.reservation(True, 1.0, 0.0, told=5.0, asked=0.0)
-    assert now.is_taken
-    assert now.delay == pytest.approx(1.0)
+    moment = Moment(earliest=3.0, latest=5.0, answered=5.5, ahead=0.0)
 
-    held = clock.reservation(False, 0.0, 3.0, told=6.0, asked=0.0)
-
-    assert held[:3] == (False, 0.0, 3.0)
+    assert moment.reservation(True, 1.0, 0.0) == (True, 0.5, 0.0, 2.0)
+    assert moment.reservation(False, 0.0, 3.0) == (False, 0.0, 3.0, 2.0)

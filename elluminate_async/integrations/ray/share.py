@@ -109,9 +109,10 @@ class RayShare:
         actor = await self._actor()
         asked = time.monotonic()
         answer = await self._answer(actor.reserve.remote([*wanted], earliest, latest))
+        answered = time.monotonic()
         is_taken, delay, hold, now = answer
-        clock = _clocks[self._place()]
-        return clock.reservation(is_taken, delay, hold, told=now, asked=asked)
+        moment = _clocks[self._place()].moment(now, asked=asked, answered=answered)
+        return moment.reservation(is_taken, delay, hold)
 
     async def hold(self, seconds: float) -> None:
         """Give no slots away for so long; a longer hold in force stays."""
