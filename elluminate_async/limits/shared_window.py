@@ -37,6 +37,7 @@ _OWN_PART: Final = 0.7  # of τ; the rest is the way to the service
 _REACH: Final = 0.5  # of τ, that a slot may have begun before it was asked for
 _LEASE: Final = 0.05  # seconds
 _HEAVIEST: Final = 20  # a chunk has at most one part in so many of a limit on items
+_ALIKE: Final = 16  # requests that used as many slots each, before they are leased together
 _COARSE: Final = 0.001  # seconds that a timer is late at most, so that one serves several slots
 _LOOKS: Final = 8  # round trips of which the shortest tells how far the share is
 
@@ -113,10 +114,10 @@ class _Lease:
 class SharedWindow:
     """One process's part of the strict limits on requests and items that a share keeps.
 
-    Who waits does so one after another. They take a lease of 50 ms or of what the first of them
-    needs, never more than all of them do. Where both limits are kept, a request that carries
-    items takes its own slots of both, which begin at the same moment. A slot that was not used
-    in time is void.
+    Who waits does so one after another. Where all need as many slots they take a lease of 50 ms
+    or of what one of them needs, never for more than there are who wait. Where both limits are
+    kept, a request that carries items takes its own slots of both, which begin at the same moment.
+    A slot that was not used in time is void.
 
     Args:
         link: To the share.
@@ -124,7 +125,7 @@ class SharedWindow:
         item_limit: Of items; None for none.
         chunk: Items in one request, as a rule at most.
         waiting: Tells how many requests wait besides, up to the number that it is given.
-        waiting_items: The same of items.
+        waiting_with_items: The same of requests that carry items.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class SharedWindow:
         item_limit: RateLimit | None,
         chunk: int,
         waiting: Callable[[int], int],
-        waiting_items: Callable[[int], int],
+        waiting_with_items: Callable[[int], int],
     ) -> None:
         self._link = link
         self._requests = self._items = None
@@ -149,8 +150,9 @@ class SharedWindow:
         periods = [limit.period for limit in (rate_limit, item_limit) if limit is not None]
         self._coarse = min(_COARSE, *(_LATE_SHARE / 10 * period for period in periods))
         self._waiting = waiting
-        self._waiting_items = waiting_items
+        self._waiting_with_items = waiting_with_items
         self._lease = _Lease()
+        self._lately: deque[int] = deque(maxlen=_ALIKE)
         self._round_trips: deque[float] = deque(maxlen=_LOOKS)
         self._is_far = False
         self._has_warned = False
@@ -164,7 +166,7 @@ class SharedWindow:
         if items and self._items is not None:
             items = min(items, self._most)
             if self._requests is None and items <= self._chunk:
-                await self._acquire(self._items, items, self._waiting_items)
+                await self._acquire(self._items, items, self._waiting_with_items)
             else:
                 await self._acquire_with(items)
         elif self._requests is not None:
@@ -175,15 +177,24 @@ class SharedWindow:
         while not self._link.hold.left():
             now = time.monotonic()
             if not self._lease.has(number, now):
-                most = int(_LEASE / spacing.interval(self._error))
-                more = waiting(most - number) if most > number else 0
-                taken = await self._take([(spacing, number + more)])
+                taken = await self._take(
+                    [(spacing, number * self._at_once(spacing, number, waiting))]
+                )
                 self._lease = taken or self._lease
             elif now >= self._lease.at:
                 self._lease.use(number)
+                self._lately.append(number)
                 return
             else:
                 await self._sleep(self._lease.at)
+
+    def _at_once(self, spacing: _Spacing, number: int, waiting: Callable[[int], int]) -> int:
+        """How many requests with ``number`` slots each to take them for."""
+        most = int(_LEASE / spacing.interval(self._error)) // number
+        # Beside lighter ones, what is left of a lease would be too little for the next one.
+        if most < 2 or any(one != number for one in self._lately):
+            return 1
+        return 1 + waiting(most - 1)
 
     async def _acquire_with(self, items: int) -> None:
         assert self._items is not None
@@ -270,7 +281,7 @@ class ItemTurns:
         self._turnstile = Turnstile()
 
     def waiting(self, most: int) -> int:
-        """Items of those who wait for their turn, see `Turnstile.waiting`."""
+        """How many wait for their turn, up to ``most``."""
         return self._turnstile.waiting(most)
 
     @asynccontextmanager

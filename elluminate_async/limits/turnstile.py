@@ -54,13 +54,12 @@ class Turnstile:
         self._strangers = itertools.count()
 
     def waiting(self, most: int) -> int:
-        """The weight of those who wait for their turn, of so many that it is at most ``most``."""
+        """How many wait for their turn, up to ``most``."""
         found = 0
         for line in self._lines.values():
-            for waiter in line.waiting:
-                if found + waiter.weight > most:
-                    return found
-                found += waiter.weight
+            found += len(line.waiting)
+            if found >= most:
+                return most
         return found
 
     @asynccontextmanager

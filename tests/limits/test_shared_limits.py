@@ -7,7 +7,6 @@ import logging
 import random
 import re
 import time
-from bisect import bisect_left
 
 import anyio
 import pytest
@@ -17,75 +16,14 @@ from elluminate_async.batch import RateLimit
 from elluminate_async.batch.share import Slots
 from elluminate_async.batch.share_table import ShareTable
 from elluminate_async.limits.limits import Limits
-from elluminate_async.limits.shared_window import heaviest
 from elluminate_async.testing.clock import VIRTUAL_TIME
+from tests.limits.fleet import Sent, joined, most_in_a_window, send, sent_by, used
 from tests.limits.shares import MemoryShare
-
-EPSILON = 1e-6
-
-Sent = list[tuple[float, int]]
 
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> object:
     return VIRTUAL_TIME
-
-
-def most_in_a_window(sent: Sent, period: float) -> int:
-    """The largest sum of weights in any half-open window."""
-    sent = sorted(sent)
-    times = [at for at, _ in sent]
-    before = [0]
-    for _, weight in sent:
-        before.append(before[-1] + weight)
-    width = period * (1 - EPSILON)
-    return max(before[bisect_left(times, at + width)] - before[i] for i, at in enumerate(times))
-
-
-async def send(limits: Limits, sent: Sent, *, until: float, at_once: int, items: int = 0) -> None:
-    """Requests one after another, so many at once, each of up to ``items`` items."""
-
-    async def one() -> None:
-        while time.monotonic() < until:
-            weight = random.randint(1, items) if items else 0
-            limits.ended(await limits.admit(items=weight))
-            sent.append((time.monotonic(), weight or 1))
-            await anyio.sleep(random.uniform(0, 0.01))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(at_once):
-            tasks.start_soon(one)
-
-
-async def sent_by(
-    share: MemoryShare,
-    seconds: float,
-    rate: RateLimit | None,
-    item_limit: RateLimit | None = None,
-    *,
-    clients: int = 4,
-) -> list[Sent]:
-    """By each of several clients of a share."""
-    until = time.monotonic() + seconds
-    found: list[Sent] = [[] for _ in range(clients)]
-    items = 0 if item_limit is None else heaviest(item_limit)
-    async with anyio.create_task_group() as tasks:
-        for sent in found:
-            limits = Limits(10, rate, item_limit, share=share, chunk=max(1, items))
-            tasks.start_soon(
-                lambda a=limits, b=sent: send(a, b, until=until, at_once=20, items=items)
-            )
-    return found
-
-
-def joined(found: list[Sent]) -> Sent:
-    return [one for sent in found for one in sent]
-
-
-def used(sent: Sent, limit: RateLimit) -> float:
-    sent = sorted(sent)
-    weight = sum(weight for _, weight in sent[:-1])
-    return weight / (sent[-1][0] - sent[0][0]) / (limit.requests / limit.period)
 
 
 @pytest.mark.parametrize(
@@ -117,22 +55,6 @@ async def test_a_client_alone_uses_the_limit_too() -> None:
     assert used(sent, limit) >= 0.97
 
 
-@pytest.mark.parametrize("rate", [None, RateLimit(20, 2.0)])
-async def test_items_are_kept_together(rate: RateLimit | None) -> None:
-    """Chunks of all sizes, also beside a limit on requests: both are strict."""
-    random.seed(1)
-    limit = RateLimit(500, 5.0)
-
-    found = await sent_by(MemoryShare(), 60, rate, limit)
-
-    sent = joined(found)
-    assert most_in_a_window(sent, 5.0) <= 500
-    if rate is None:
-        assert used(sent, limit) >= 0.92
-    else:
-        assert most_in_a_window([(at, 1) for at, _ in sent], 2.0) <= 20
-
-
 @pytest.mark.parametrize("of", ["requests", "items"])
 async def test_an_answer_of_the_share_that_is_late_leaves_no_slots_unused(of: str) -> None:
     """Such as of an actor that had no turn: others have slots meanwhile, and its own are placed."""
@@ -154,52 +76,6 @@ async def test_an_answer_of_the_share_that_is_late_leaves_no_slots_unused(of: st
 
     assert most_in_a_window(sent, 1.0) <= 1000
     assert used(sent, limit) >= 0.97
-
-
-async def test_chunks_that_wait_take_their_slots_together() -> None:
-    """Those of 50 ms at once, of so many as wait; a smaller one leaves the rest to the others."""
-    share = MemoryShare()
-    limits = Limits(30, None, RateLimit(1000, 1.0), share=share, chunk=4)
-    await limits.admit(items=4)
-    calls, end = share.calls, share.table.ends["items"]
-    async with anyio.create_task_group() as tasks:
-        for weight in (4, 1, 2, 4, 4, 4, 3, 4, 4, 4, 4, 4, 4):
-            tasks.start_soon(lambda w=weight: limits.admit(items=w))
-
-    assert share.calls - calls == 1
-    # None is left over.
-    assert share.table.ends["items"] - end == pytest.approx(46 * 1.02 / 997, abs=0.02)
-
-
-async def test_a_chunk_that_is_heavier_than_others_fits_too() -> None:
-    """Such as one that a journal has of other options: it waits for a gap."""
-    share, limit, sent = MemoryShare(), RateLimit(100, 5.0), Sent()
-    for _ in range(6):
-        limits = Limits(10, None, limit, share=share, chunk=5)
-        for weight in (5, 5, 60):
-            await limits.admit(items=weight)
-            sent.append((time.monotonic(), weight))
-
-    assert most_in_a_window(sent, 5.0) <= 100
-
-
-async def test_streams_do_not_wait_behind_a_chunk() -> None:
-    """A chunk has slots of its own: a request without items goes first where its turn is sooner."""
-    limits = Limits(10, RateLimit(10, 1.0), RateLimit(20, 10.0), share=MemoryShare())
-    order: list[str] = []
-
-    async def chunk() -> None:
-        await limits.admit(items=1)
-        order.append("chunk")
-
-    await limits.admit(items=1)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(chunk)
-        await anyio.sleep(0.01)
-        await limits.admit()
-        order.append("stream")
-
-    assert order == ["stream", "chunk"]
 
 
 async def test_a_share_that_forgets_all_gives_no_slot_twice() -> None:
