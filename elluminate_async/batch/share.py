@@ -20,7 +20,10 @@ from typing import Final, NamedTuple, Protocol, TypeGuard, runtime_checkable
 from elluminate_async.errors import ConfigurationError
 
 LONGEST_GUARD: Final = 1.0
-"""Seconds in which all that was given away is over, where it may have been forgotten."""
+"""Seconds without a slot, where it may have been forgotten what was given away.
+
+Leases are over by then; of slots that are further apart one may be given away twice.
+"""
 
 LONGEST_NAME: Final = 200
 """Characters in the name of a share."""

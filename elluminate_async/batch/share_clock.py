@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final, NamedTuple
 
 from elluminate_async.batch.share import Reservation
 
 _DRIFT: Final = 0.001
-"""Seconds by which two clocks part in a second at most, while one of them is being corrected."""
+"""Seconds by which two clocks part in a second, as a rule at most, while one is being corrected."""
 
 
 class _Offset(NamedTuple):
@@ -24,20 +25,17 @@ class Moment(NamedTuple):
     Attributes:
         earliest: It was then at the earliest.
         latest: It was then at the latest.
-        answered: The answer was here then.
         ahead: Seconds by which the share's clock has gone ahead at least since the answer before,
             beyond what clocks do.
     """
 
     earliest: float
     latest: float
-    answered: float
     ahead: float
 
     def reservation(self, is_taken: bool, delay: float, hold: float) -> Reservation:
-        """The answer of the share then, whose ``delay`` is from that moment on."""
-        # Of a hold it is 0.
-        later = 0.0 if hold > 0 else self.answered - self.latest
+        """The answer of the share then, whose ``delay`` is from that moment on; in a hold 0."""
+        later = 0.0 if hold > 0 else time.monotonic() - self.latest
         return Reservation(is_taken, delay - later, hold, self.latest - self.earliest)
 
 
@@ -65,7 +63,8 @@ class ShareClock:
         """
         least, most, ahead = asked - told, answered - told, 0.0
         if (known := self._known) is not None:
-            parted = _DRIFT * abs(answered - known.at)
+            # What was known is of some moment before the answer that told it.
+            parted = _DRIFT * (abs(answered - known.at) + answered - asked)
             closer = max(least, known.least - parted), min(most, known.most + parted)
             if closer[0] <= closer[1]:
                 least, most = closer
@@ -73,4 +72,4 @@ class ShareClock:
                 ahead = max(0.0, known.least - parted - most)
         # In one step, as several threads may have one share.
         self._known = _Offset(least, most, answered)
-        return Moment(told + least, told + most, answered, ahead)
+        return Moment(told + least, told + most, ahead)

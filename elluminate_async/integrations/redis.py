@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import ssl
 import time
@@ -72,8 +73,9 @@ class RedisShare:
     after it was last used.
 
     Where Redis cannot be reached nothing is sent, until it can or the call's deadline is over.
-    Where it has lost its data, was started anew or has its clock set forward, the first slot begins
-    a second later, so that what was given away is over by then.
+    Where it has lost its data or was started anew the first slot begins a second later, as what was
+    given away is over by then; so it does where its clock was set forward, once a client asks that
+    knew it before.
 
     Args:
         url: ``redis://user:password@host:6379/0``, ``rediss://`` for TLS, or
@@ -93,6 +95,8 @@ class RedisShare:
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = WeakKeyDictionary()
         self._pid = os.getpid()
         self._clock = ShareClock()
+        self._has_leapt = False  # that clock, and Redis was not told
+        self._guarded = -math.inf  # when it was
         # Found out here, not by the first call: options that are none, or have another form.
         self._new_client()
 
@@ -115,13 +119,16 @@ class RedisShare:
             # Redis reads no infinity.
             idle = min(slots.idle, _LONG)
             arguments += slots.limit, slots.interval, slots.number, slots.guard, idle
-        (taken, delay, hold, now), took = await self._figures(4, scripts.RESERVE, *arguments)
-        answered = time.monotonic()
-        moment = self._clock.moment(now, asked=answered - took, answered=answered)
-        if taken and moment.ahead > _LEAP:
-            # Its clock was set forward, by which slots look over that others still have.
+        (taken, delay, hold, now), asked = await self._figures(4, scripts.RESERVE, *arguments)
+        moment = self._clock.moment(now, asked=asked, answered=time.monotonic())
+        if moment.ahead > _LEAP:
+            self._has_leapt = True
+        if self._has_leapt:
+            # Slots that others still have look as if they were over. It is known until all know.
             await self._run(scripts.GUARD)
-            return Reservation(False, LONGEST_GUARD, 0.0, 0.0)
+            self._has_leapt, self._guarded = False, time.monotonic()
+        if asked < self._guarded:
+            return Reservation(False, 0.0 if hold > 0 else LONGEST_GUARD, hold, 0.0)
         return moment.reservation(bool(taken), delay, hold)
 
     async def hold(self, seconds: float) -> None:
@@ -141,7 +148,8 @@ class RedisShare:
 
     async def state(self) -> ShareState:
         """The state now; nothing is changed by it."""
-        answer, took = await self._run(scripts.STATE)
+        answer, asked = await self._run(scripts.STATE)
+        took = time.monotonic() - asked
         pace, names = SharedPace(*self._numbers(answer[:4], 4)), answer[4::2]
         slots = dict(zip(names, self._numbers(answer[5::2], len(names)), strict=True))
         return ShareState(took, slots, pace.hold, pace)
@@ -170,8 +178,8 @@ class RedisShare:
         self, count: int, script: str, *arguments: str | float
     ) -> tuple[list[float], float]:
         """The answer of a script that gives so many numbers, as `_run`."""
-        answer, took = await self._run(script, *arguments)
-        return self._numbers(answer, count), took
+        answer, asked = await self._run(script, *arguments)
+        return self._numbers(answer, count), asked
 
     def _numbers(self, words: list[str], count: int) -> list[float]:
         try:
@@ -184,7 +192,7 @@ class RedisShare:
         return figures
 
     async def _run(self, script: str, *arguments: str | float) -> tuple[list[str], float]:
-        """The answer of a script, and the seconds from the question to it.
+        """The answer of a script, and `time.monotonic` before the question.
 
         Raises:
             OSError: Redis cannot be reached at the moment, or cannot do it now.
@@ -201,7 +209,7 @@ class RedisShare:
                     # The first time, and after a restart. What is run so is known from then on.
                     asked = time.monotonic()
                     answer = await client.eval(script, 1, self.key, *arguments)
-                return [_text(word) for word in answer], time.monotonic() - asked
+                return [_text(word) for word in answer], asked
         except TimeoutError:
             problem = TimeoutError(f"{self} did not answer within {TIMEOUT:g} s")
         except (failures.RedisError, OSError, ssl.SSLError) as error:

@@ -130,7 +130,7 @@ return answer({is_taken and 1 or 0, start - now, 0, now})
 """Earliest, latest, and of each limit the fields of `Slots`: those of `Taken`, and the clock."""
 
 GUARD: Final = _BEGIN + "guard()\nkeep()\nreturn answer({})\n"
-"""Nothing: nothing. No slot of any limit begins before all that were given away are over."""
+"""Nothing: nothing. No slot of any limit begins before `LONGEST_GUARD` is over."""
 
 HOLD: Final = (
     _BEGIN

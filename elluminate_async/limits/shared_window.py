@@ -37,7 +37,7 @@ _OWN_PART: Final = 0.7  # of τ; the rest is the way to the service
 _REACH: Final = 0.5  # of τ, that a slot may have begun before it was asked for
 _LEASE: Final = 0.05  # seconds
 _HEAVIEST: Final = 20  # a chunk has at most one part in so many of a limit on items
-_ALIKE: Final = 16  # requests that used as many slots each, before they are leased together
+_ALIKE: Final = 16  # requests of late: where these used as many slots each, leases are of several
 _COARSE: Final = 0.001  # seconds that a timer is late at most, so that one serves several slots
 _LOOKS: Final = 8  # round trips of which the shortest tells how far the share is
 
@@ -180,7 +180,9 @@ class SharedWindow:
                 taken = await self._take(
                     [(spacing, number * self._at_once(spacing, number, waiting))]
                 )
-                self._lease = taken or self._lease
+                # Of slots that may have ended when they begin for certain others are asked for.
+                if taken is not None and taken.usable > 0:
+                    self._lease = taken
             elif now >= self._lease.at:
                 self._lease.use(number)
                 self._lately.append(number)
@@ -191,7 +193,7 @@ class SharedWindow:
     def _at_once(self, spacing: _Spacing, number: int, waiting: Callable[[int], int]) -> int:
         """How many requests with ``number`` slots each to take them for."""
         most = int(_LEASE / spacing.interval(self._error)) // number
-        # Beside lighter ones, what is left of a lease would be too little for the next one.
+        # Else what is left of a lease would be too little for the next one.
         if most < 2 or any(one != number for one in self._lately):
             return 1
         return 1 + waiting(most - 1)
@@ -240,10 +242,11 @@ class SharedWindow:
             # Those that wait for the same moment do not all ask at it, and leave none unused.
             await anyio.sleep(pause + random.uniform(0, latest / 2))
             return None
-        self._learn(own.round_trip, min(spacing.late(0.0) for spacing, _ in wanted))
-        usable = _OWN_PART * late - own.error
-        # They may all have ended when they begin for certain: others are asked for at once.
-        return _Lease(own.at, number, first.interval(error), usable) if usable > 0 else None
+        # A share that is sure of the moment is near, however long it took.
+        self._learn(
+            own.round_trip if own.error else 0.0, min(spacing.late(0.0) for spacing, _ in wanted)
+        )
+        return _Lease(own.at, number, first.interval(error), _OWN_PART * late - own.error)
 
     async def _sleep(self, at: float) -> None:
         """Sleep until then, or for a while and look whether there is news."""

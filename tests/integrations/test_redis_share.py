@@ -91,11 +91,11 @@ async def test_the_scripts_do_what_the_table_does(
                 ]
                 bounds = {"earliest": draw.uniform(-0.05, 0.5), "latest": draw.uniform(1, 9)}
                 # Of one that has not seen the clock before, as it would see that it jumps.
-                asked, anew = time.monotonic(), RedisShare(redis.url, name=share.name)
+                anew, asked = RedisShare(redis.url, name=share.name), time.monotonic()
                 taken = await anew.reserve(wanted, **bounds)
-                await anew.aclose()
-                # The delay is from the answer on.
+                # The delay is from the return on.
                 took = time.monotonic() - asked
+                await anew.aclose()
                 expected = [*table.reserve(now, wanted, **bounds)]
                 assert [*taken[:3]] == pytest.approx(expected, abs=took + 1e-4)
             case 2:
@@ -144,7 +144,9 @@ async def test_a_clock_that_was_set_forward_gives_no_slot_twice(
     assert (await others.reserve(ONE, earliest=0.0, latest=2.0)).is_taken
 
     set_clock(redis, 1_800_000_010.0)
-    assert await share.reserve(ONE, earliest=0.0, latest=0.5) == (False, 1.0, 0.0, 0.0)
+    # Nor by those that are under way already.
+    answers = [share.reserve(ONE, earliest=0.0, latest=0.5) for _ in range(3)]
+    assert await asyncio.gather(*answers) == [(False, 1.0, 0.0, 0.0)] * 3
     assert not (await others.reserve(ONE, earliest=0.0, latest=0.5)).is_taken
 
     set_clock(redis, 1_800_000_011.0)
@@ -152,6 +154,28 @@ async def test_a_clock_that_was_set_forward_gives_no_slot_twice(
     assert (await later.reserve(ONE, earliest=0.0, latest=0.5)).delay <= EPSILON
     await later.aclose()
     await others.aclose()
+
+
+async def test_that_the_clock_was_set_forward_is_known_until_redis_knows(
+    redis: RedisServer, share: RedisShare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the answer that showed it gave nothing, or Redis could not be told."""
+    with_a_clock_of_its_own(monkeypatch)
+    set_clock(redis, 1_800_000_000.0)
+    await share.hold(60.0)
+    assert (await share.reserve(ONE, earliest=0.0, latest=2.0)).hold > 0
+    script = redis_scripts.GUARD
+    monkeypatch.setattr(redis_scripts, "GUARD", "return redis.error_reply('LOADING')")
+    set_clock(redis, 1_800_000_005.0)
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await share.reserve(ONE, earliest=0.0, latest=2.0)
+
+    monkeypatch.setattr(redis_scripts, "GUARD", script)
+    held = await share.reserve(ONE, earliest=0.0, latest=2.0)
+    assert held == (False, 0.0, pytest.approx(55.0), 0.0)
+    redis.command("DEL", share.key)
+    assert (await share.reserve(ONE, earliest=0.0, latest=2.0)).is_taken
 
 
 async def test_a_restart_with_what_was_saved_gives_no_slot_twice() -> None:
@@ -166,6 +190,7 @@ async def test_a_restart_with_what_was_saved_gives_no_slot_twice() -> None:
         redis.stop()
         redis.start()
 
+        assert (await share.state()).slots.keys() == {"requests"}
         # Else the first would begin where the second one did.
         redis.command("HSET", share.key, "at:end:requests", "1.0")
         assert await is_new(share)
@@ -181,7 +206,7 @@ async def test_a_user_who_may_not_ask_for_information_goes_without() -> None:
         share = RedisShare(f"redis://u:p@127.0.0.1:{redis.port}/0", name="x")
         assert await is_new(share)
         assert (await share.reserve(ONE, earliest=0.0, latest=9.0)).is_taken
-        assert fields_of(redis, share).keys() == {"now", "at:end:requests"}
+        assert redis.command("HEXISTS", share.key, "run") == ":0\r\n"
         await share.aclose()
 
 
