@@ -8,7 +8,6 @@ import importlib
 import itertools
 import os
 import pickle
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +18,11 @@ from elluminate_async.batch.share import LimitShare, Slots
 from elluminate_async.integrations.ray import RayShare
 from elluminate_async.integrations.ray.share import NAMESPACE
 from tests.integrations.ray_clusters import a_cluster
+from tests.limits.shares import is_new
 
 ray: Any = importlib.import_module("ray")
 
 ONE = [Slots("requests", interval=1000.0, number=1, guard=1.0)]
-EPSILON = 1e-6
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +31,11 @@ def cluster() -> Iterator[None]:
         yield
 
 
-async def is_new(share: LimitShare) -> bool:
-    """Whether its first slot begins a second after it was asked for, whenever the answer came."""
-    began = time.monotonic()
-    taken = await share.reserve(ONE, earliest=0.0, latest=9.0)
-    return taken.delay - EPSILON <= 1.0 <= taken.delay + time.monotonic() - began + EPSILON
-
-
 async def once_there(share: RayShare) -> bool:
     """Whether it is new when asked as often as the limits do, until it is back."""
     while True:
         try:
-            return await is_new(share)
+            return await is_new(share, ONE)
         except OSError:
             await asyncio.sleep(0.1)
 
@@ -87,7 +79,7 @@ async def test_workers_and_drivers_have_one_state(cluster: None) -> None:
         return asyncio.run(take(times))
 
     task = ray.remote(work).options(num_cpus=1)
-    assert await is_new(share)
+    assert await is_new(share, ONE)
     delays = [1.0]
     gather: Any = asyncio.gather  # of Ray's references besides
     taken: list[list[float]] = await gather(take(5), task.remote(5), task.remote(5))
@@ -113,7 +105,7 @@ async def test_workers_and_drivers_have_one_state(cluster: None) -> None:
 async def test_an_actor_that_dies_starts_anew_with_the_guard(cluster: None, for_good: bool) -> None:
     """Started again by Ray, or made again where it was ended: nothing before a second is over."""
     share = RayShare(f"dies {for_good}")
-    assert await is_new(share)
+    assert await is_new(share, ONE)
     actor = ray.get_actor(share.actor_name, namespace=NAMESPACE)
     process = await actor.__ray_call__.remote(process_of)
     ray.kill(actor, no_restart=for_good)

@@ -23,9 +23,9 @@ from elluminate_async.batch.share_table import ShareTable
 from elluminate_async.integrations import redis_scripts
 from elluminate_async.integrations.redis import RedisShare
 from tests.integrations.redis_servers import a_redis
+from tests.limits.shares import EPSILON, is_new
 
 ONE = [Slots("requests", interval=0.25, number=1, guard=1.0)]
-EPSILON = 1e-6  # of what is added to the time of day
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,6 @@ async def share(redis: RedisServer) -> AsyncIterator[RedisShare]:
     share = RedisShare(redis.url, name="a key's")
     yield share
     await share.aclose()
-
-
-async def is_new(share: LimitShare) -> bool:
-    """Whether its first slot begins a second after it was asked for, whenever the answer came."""
-    began = time.monotonic()
-    taken = await share.reserve(ONE, earliest=0.0, latest=9.0)
-    return taken.delay - EPSILON <= 1.0 <= taken.delay + time.monotonic() - began + EPSILON
 
 
 def fields_of(redis: RedisServer, share: RedisShare) -> dict[str, float]:
@@ -193,7 +186,7 @@ async def test_a_restart_with_what_was_saved_gives_no_slot_twice() -> None:
         assert (await share.state()).slots.keys() == {"requests"}
         # Else the first would begin where the second one did.
         redis.command("HSET", share.key, "at:end:requests", "1.0")
-        assert await is_new(share)
+        assert await is_new(share, ONE)
         redis.command("HSET", share.key, "at:end:requests", "1.0")
         assert (await share.reserve(ONE, earliest=0.0, latest=9.0)).delay <= EPSILON
         await share.aclose()
@@ -204,7 +197,7 @@ async def test_a_user_who_may_not_ask_for_information_goes_without() -> None:
     with a_redis("--user", "u", "on", ">p", "~*", "+@connection", "+eval", "+evalsha", "+time",
                  "+hgetall", "+hset", "+expire") as redis:  # fmt: skip
         share = RedisShare(f"redis://u:p@127.0.0.1:{redis.port}/0", name="x")
-        assert await is_new(share)
+        assert await is_new(share, ONE)
         assert (await share.reserve(ONE, earliest=0.0, latest=9.0)).is_taken
         assert redis.command("HEXISTS", share.key, "run") == ":0\r\n"
         await share.aclose()
@@ -232,7 +225,7 @@ async def test_a_restart_and_lost_scripts_cost_the_guard_at_most(share: RedisSha
     """Scripts are loaded again; an empty Redis begins after the guard; no Redis is `OSError`."""
     with a_redis() as redis:
         share = RedisShare(redis.url, name="lost")
-        assert await is_new(share)
+        assert await is_new(share, ONE)
         redis.command("SCRIPT", "FLUSH")
         taken = await share.reserve(ONE, earliest=0.0, latest=9.0)
         assert taken.is_taken
@@ -242,7 +235,7 @@ async def test_a_restart_and_lost_scripts_cost_the_guard_at_most(share: RedisSha
         with pytest.raises(ConnectionError, match="cannot be reached"):
             await share.reserve(ONE, earliest=0.0, latest=9.0)
         redis.start()
-        assert await is_new(share)
+        assert await is_new(share, ONE)
 
         redis.pause()
         with pytest.raises(TimeoutError, match="did not answer within 2 s"):

@@ -8,9 +8,19 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from elluminate_async.batch.share import Reservation, SharedPace, ShareState, Slots
+from elluminate_async.batch.share import LimitShare, Reservation, SharedPace, ShareState, Slots
 from elluminate_async.batch.share_clock import ShareClock
 from elluminate_async.batch.share_table import ShareTable
+
+EPSILON = 1e-6
+"""Seconds by which sums with the time of day are inexact."""
+
+
+async def is_new(share: LimitShare, wanted: Sequence[Slots]) -> bool:
+    """Whether its first slot begins a second after it was asked for, whenever the answer came."""
+    began = time.monotonic()
+    taken = await share.reserve(wanted, earliest=0.0, latest=9.0)
+    return taken.delay - EPSILON <= 1.0 <= taken.delay + time.monotonic() - began + EPSILON
 
 
 @dataclass(eq=False)
