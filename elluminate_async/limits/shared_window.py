@@ -124,8 +124,8 @@ class SharedWindow:
         rate_limit: Of requests; None for none.
         item_limit: Of items; None for none.
         chunk: Items in one request, as a rule at most.
-        waiting: Tells how many requests wait besides, up to the number that it is given.
-        waiting_with_items: The same of requests that carry items.
+        waiting: Tells how many wait besides for the slots that are leased, up to the number that it
+            is given: for those of requests, or of items where only these are limited.
     """
 
     def __init__(
@@ -135,7 +135,6 @@ class SharedWindow:
         item_limit: RateLimit | None,
         chunk: int,
         waiting: Callable[[int], int],
-        waiting_with_items: Callable[[int], int],
     ) -> None:
         self._link = link
         self._requests = self._items = None
@@ -150,7 +149,6 @@ class SharedWindow:
         periods = [limit.period for limit in (rate_limit, item_limit) if limit is not None]
         self._coarse = min(_COARSE, *(_LATE_SHARE / 10 * period for period in periods))
         self._waiting = waiting
-        self._waiting_with_items = waiting_with_items
         self._lease = _Lease()
         self._lately: deque[int] = deque(maxlen=_ALIKE)
         self._round_trips: deque[float] = deque(maxlen=_LOOKS)
@@ -166,20 +164,18 @@ class SharedWindow:
         if items and self._items is not None:
             items = min(items, self._most)
             if self._requests is None and items <= self._chunk:
-                await self._acquire(self._items, items, self._waiting_with_items)
+                await self._acquire(self._items, items)
             else:
                 await self._acquire_with(items)
         elif self._requests is not None:
-            await self._acquire(self._requests, 1, self._waiting)
+            await self._acquire(self._requests, 1)
 
-    async def _acquire(self, spacing: _Spacing, number: int, waiting: Callable[[int], int]) -> None:
+    async def _acquire(self, spacing: _Spacing, number: int) -> None:
         """Use so many slots of the lease: there is only one that leases."""
         while not self._link.hold.left():
             now = time.monotonic()
             if not self._lease.has(number, now):
-                taken = await self._take(
-                    [(spacing, number * self._at_once(spacing, number, waiting))]
-                )
+                taken = await self._take([(spacing, number * self._at_once(spacing, number))])
                 # Of slots that may have ended when they begin for certain others are asked for.
                 if taken is not None and taken.usable > 0:
                     self._lease = taken
@@ -190,13 +186,13 @@ class SharedWindow:
             else:
                 await self._sleep(self._lease.at)
 
-    def _at_once(self, spacing: _Spacing, number: int, waiting: Callable[[int], int]) -> int:
+    def _at_once(self, spacing: _Spacing, number: int) -> int:
         """How many requests with ``number`` slots each to take them for."""
         most = int(_LEASE / spacing.interval(self._error)) // number
-        # Else what is left of a lease would be too little for the next one.
+        # Where they differ, what is left of a lease may be too little for the next one.
         if most < 2 or any(one != number for one in self._lately):
             return 1
-        return 1 + waiting(most - 1)
+        return 1 + self._waiting(most - 1)
 
     async def _acquire_with(self, items: int) -> None:
         assert self._items is not None
@@ -222,7 +218,7 @@ class SharedWindow:
     async def _take(self, wanted: list[tuple[_Spacing, int]]) -> _Lease | None:
         """Take slots; where there are none to be had so soon, wait until they can be.
 
-        Those of the first limit that is wanted are told; of another one there are as many.
+        Those of the first limit that is wanted are told; those of another one begin with them.
         """
         # A share may answer without a wait, and slots may be void as soon as they are there.
         await anyio.lowlevel.checkpoint()

@@ -58,9 +58,8 @@ class StrictLimits:
         self._shared: SharedWindow | None = None
         if link is not None and (rate_limit or item_limit):
             turns = ItemTurns()
-            self._shared = SharedWindow(
-                link, rate_limit, item_limit, chunk, self.turnstile.waiting, turns.waiting
-            )
+            waiting = turns.waiting if rate_limit is None else self.turnstile.waiting
+            self._shared = SharedWindow(link, rate_limit, item_limit, chunk, waiting)
             self.requests = self._shared
             self.items = None if item_limit is None else turns
         else:
